@@ -1,0 +1,68 @@
+"""Every error of the API as application/problem+json (RFC 9457) with a stable code."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from drf_standardized_errors.handler import exception_handler as standard_handler
+from drf_standardized_errors.types import ErrorResponse
+from rest_framework.exceptions import APIException
+from rest_framework.response import Response
+
+from gpu.images import ImageProcessingError
+
+# The statuses of codes that are not DRF's own.
+STATUS_OF_CODE = {
+    "not_an_image": 415,
+    "unsupported_format": 415,
+    "image_corrupt": 422,
+    "image_too_large": 413,
+    "image_too_small": 422,
+    "image_aspect": 422,
+    "sku_exists": 409,
+    "features_pending": 409,
+    "clip_unavailable": 503,
+}
+
+
+class Problem(APIException):
+    """An expected failure with one of the codes above; ``status`` overrides the code's usual one."""
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        self.status_code = status or STATUS_OF_CODE[code]
+        super().__init__(message, code)
+
+
+class ProblemHandler(ExceptionHandler):
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, ImageProcessingError):
+            return Problem(exc.code, exc.message)
+        return super().convert_known_exceptions(exc)
+
+
+class ProblemFormatter(ExceptionFormatter):
+    def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
+        errors = error_response.errors
+        status = self.exc.status_code
+        invalid = error_response.type == "validation_error"
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "code": "validation_error" if invalid else errors[0].code,
+            "detail": "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors),
+        }
+        if invalid:
+            problem["errors"] = [{"field": e.attr, "code": e.code, "detail": e.detail} for e in errors]
+        return problem
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's hook: answer ``exc`` as a problem document; an unexpected one is left to Django's 500."""
+    response = standard_handler(exc, context)
+    if response is not None:
+        response.content_type = "application/problem+json"
+    return response

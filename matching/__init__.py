@@ -1,0 +1,1 @@
+"""Which product is it: similarity, the search index, matches and verdicts."""

@@ -1,0 +1,64 @@
+"""A match: a product that was asked about, a candidate that was found, and what a person decided."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from products.models import Feature, Product
+
+
+class Match(models.Model):
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        CONFIRMED = "confirmed", _("confirmed")
+        REJECTED = "rejected", _("rejected")
+
+    product = models.ForeignKey(
+        Product, on_delete=models.CASCADE, related_name="matches", verbose_name=_("product asked about")
+    )
+    candidate = models.ForeignKey(
+        Product, on_delete=models.CASCADE, related_name="matched_by", verbose_name=_("candidate")
+    )
+    similarity_score = models.FloatField(_("score"))
+    feature_type = models.CharField(_("feature type"), max_length=10, choices=Feature.Kind.choices)
+    model_name = models.CharField(_("model"), max_length=200)
+    rank = models.PositiveIntegerField(_("rank"))
+    review_status = models.CharField(_("verdict"), max_length=10, choices=Status.choices, default=Status.PENDING)
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        verbose_name=_("reviewer"),
+    )  # fmt: skip
+    reviewed_at = models.DateTimeField(_("reviewed"), null=True, blank=True)
+    note = models.TextField(_("note"), blank=True, default="")
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        db_table = "matches"
+        verbose_name = _("match")
+        verbose_name_plural = _("matches")
+        ordering = ("product", "rank", "id")
+        constraints = [
+            models.UniqueConstraint(fields=["product", "candidate"], name="match_once_per_pair"),
+            models.CheckConstraint(
+                condition=Q(similarity_score__gte=0, similarity_score__lte=100), name="match_score_0_to_100"
+            ),
+            models.CheckConstraint(condition=~Q(product=F("candidate")), name="match_not_with_itself"),
+            models.CheckConstraint(
+                condition=Q(review_status="pending", reviewed_at__isnull=True)
+                | (~Q(review_status="pending") & Q(reviewed_at__isnull=False)),
+                name="match_verdict_has_a_time",
+            ),
+        ]
+        indexes = [
+            # Matches waiting for a verdict, best first.
+            models.Index(fields=["-similarity_score"], condition=Q(review_status="pending"), name="match_waiting"),
+            # The lists of the API and the admin by verdict.
+            models.Index(fields=["review_status", "-id"], name="match_by_verdict"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product} → {self.candidate}: {self.similarity_score:.1f}"

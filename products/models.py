@@ -1,0 +1,204 @@
+"""Products, their pictures (which are the queue) and the pictures' features."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Length
+from django.db.models.lookups import Exact, GreaterThan
+from django.utils.translation import gettext_lazy as _
+
+from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
+
+
+class BlobLength(models.Func):
+    """Bytes of a BLOB column on every database."""
+
+    function = "LENGTH"
+    output_field = models.IntegerField()
+
+
+class Product(models.Model):
+    sku = models.CharField(_("SKU"), max_length=200, blank=True, default="")
+    name = models.CharField(_("name"), max_length=500, blank=True, default="")
+    category = models.CharField(_("category"), max_length=200, blank=True, default="")
+    description = models.TextField(_("description"), blank=True, default="")
+    is_historical = models.BooleanField(
+        _("historical"),
+        default=False,
+        help_text=_("Historical products are the catalogue that new products are compared with."),
+    )
+    attributes = models.JSONField(_("attributes"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        db_table = "products"
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=["sku"], condition=~Q(sku=""), name="product_sku_unique_where_given"),
+        ]
+        indexes = [
+            # The lists of the API and the admin, newest first, filtered by historical and category.
+            models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
+            # The choices of the category filter, and lists of one category.
+            models.Index(fields=["category", "-id"], name="product_category"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.sku or f"#{self.pk}"
+
+
+def picture_path(_image: ProductImage, _filename: str) -> str:
+    """A random path under MEDIA_ROOT: the name that the picture came with never becomes a path."""
+    name = uuid.uuid4().hex
+    return f"pictures/{name[:2]}/{name}.jpg"
+
+
+class ProductImage(models.Model):
+    class State(models.TextChoices):
+        PENDING = "pending", _("pending")
+        CLAIMED = "claimed", _("claimed")
+        READY = "ready", _("ready")
+        FAILED = "failed", _("failed")
+
+    product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="images", verbose_name=_("product"))
+    file = models.ImageField(_("file"), upload_to=picture_path, max_length=200)
+    original_name = models.CharField(_("original name"), max_length=255, blank=True, default="")
+    sha256 = models.CharField(_("SHA-256 of the uploaded file"), max_length=64)
+    width = models.PositiveIntegerField(_("width"))
+    height = models.PositiveIntegerField(_("height"))
+    position = models.PositiveIntegerField(_("position"), default=0)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.PENDING)
+    error_code = models.CharField(_("error code"), max_length=40, blank=True, default="")
+    error_message = models.CharField(_("error"), max_length=500, blank=True, default="")
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    claim_token = models.UUIDField(_("claim"), null=True, blank=True)
+    claimed_at = models.DateTimeField(_("claimed at"), null=True, blank=True)
+    embedded_with = models.CharField(
+        _("CLIP model"),
+        max_length=200,
+        blank=True,
+        default="",
+        help_text=_("The CLIP model of the newest embedding; empty while there are legacy features only."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        db_table = "product_images"
+        verbose_name = _("picture")
+        verbose_name_plural = _("pictures")
+        ordering = ("product", "position", "id")
+        constraints = [
+            models.UniqueConstraint(fields=["product", "sha256"], name="image_once_per_product"),
+            models.CheckConstraint(condition=Exact(Length(F("sha256")), 64), name="image_sha256_length"),
+            models.CheckConstraint(
+                condition=Q(state="claimed", claim_token__isnull=False, claimed_at__isnull=False)
+                | (~Q(state="claimed") & Q(claim_token__isnull=True, claimed_at__isnull=True)),
+                name="image_claim_belongs_to_claimed",
+            ),
+        ]
+        indexes = [
+            # The worker's claim: the oldest pending pictures; untried ones and retries apart.
+            models.Index(fields=["attempts", "id"], condition=Q(state="pending"), name="image_pending"),
+            # The sweep: claims whose lease is over.
+            models.Index(fields=["claimed_at"], condition=Q(state="claimed"), name="image_claimed"),
+            # reindex --failed, and the admin's list of failures.
+            models.Index(fields=["id"], condition=Q(state="failed"), name="image_failed"),
+            # The sweep and reindex --missing: ready pictures that the current model has not seen.
+            models.Index(fields=["embedded_with", "id"], condition=Q(state="ready"), name="image_ready_model"),
+            # duplicate_of at intake.
+            models.Index(fields=["sha256"], name="image_sha256"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.original_name or self.file.name} ({self.state})"
+
+    @property
+    def thumbnail_name(self) -> str:
+        """Where the thumbnail lies in the storage: derived from the picture's own path."""
+        return str(self.file.name).replace("pictures/", "thumbnails/", 1)
+
+    @property
+    def thumbnail_url(self) -> str:
+        return str(self.file.storage.url(self.thumbnail_name))
+
+
+class Feature(models.Model):
+    class Kind(models.TextChoices):
+        CLIP = "clip", _("CLIP")
+        LEGACY = "legacy", _("legacy")
+
+    product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="features", verbose_name=_("product"))
+    image = models.ForeignKey(
+        ProductImage, on_delete=models.CASCADE, related_name="features", verbose_name=_("picture")
+    )
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    model_name = models.CharField(_("model"), max_length=200)
+    dim = models.PositiveIntegerField(_("dimensions"), validators=[MinValueValidator(1)])
+    color_features = models.BinaryField(_("colour features or embedding"))
+    shape_features = models.BinaryField(_("shape features"), default=bytes)
+    texture_features = models.BinaryField(_("texture features"), default=bytes)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        db_table = "features"
+        verbose_name = _("feature")
+        verbose_name_plural = _("features")
+        constraints = [
+            models.UniqueConstraint(fields=["image", "kind", "model_name"], name="feature_once_per_model"),
+            models.CheckConstraint(
+                condition=(
+                    Q(kind="clip")
+                    & GreaterThan(F("dim"), 0)
+                    & Exact(BlobLength("color_features"), 4 * F("dim"))
+                    & Exact(BlobLength("shape_features"), 0)
+                    & Exact(BlobLength("texture_features"), 0)
+                )
+                | (
+                    Q(kind="legacy", dim=COLOR_BINS)
+                    & Exact(BlobLength("color_features"), COLOR_BINS)
+                    & Exact(BlobLength("shape_features"), 4 * SHAPE_DIM)
+                    & Exact(BlobLength("texture_features"), TEXTURE_BINS)
+                ),
+                name="feature_blob_lengths",
+            ),
+        ]
+        indexes = [
+            # Loading one model's vectors into the search index, in a stable order.
+            models.Index(fields=["kind", "model_name", "id"], name="feature_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.model_name} ({self.dim})"
+
+    def to_features(self) -> Features:
+        """The stored BLOBs as vectors. Raises ValueError when they do not have their kind's lengths."""
+        return Features.from_blobs(
+            self.kind,  # type: ignore[arg-type]  # a choice of Kind, which has the same two values
+            self.model_name,
+            bytes(self.color_features),
+            bytes(self.shape_features),
+            bytes(self.texture_features),
+        )
+
+    @staticmethod
+    def columns(features: Features) -> dict[str, Any]:
+        """The column values that store ``features``."""
+        color, shape, texture = features.to_blobs()
+        return {
+            "kind": features.kind,
+            "model_name": features.model_name,
+            "dim": features.dim,
+            "color_features": color,
+            "shape_features": shape,
+            "texture_features": texture,
+        }
