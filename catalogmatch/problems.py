@@ -5,14 +5,22 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import ValidationError as DjangoValidationError
+from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.handler import exception_handler as standard_handler
 from drf_standardized_errors.types import ErrorResponse
-from rest_framework.exceptions import APIException
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
 
 from gpu.images import ImageProcessingError
+from products.intake import SkuExistsError
+from products.questions import FeaturesPendingError
 
 # The statuses of codes that are not DRF's own.
 STATUS_OF_CODE = {
@@ -40,6 +48,12 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, ImageProcessingError):
             return Problem(exc.code, exc.message)
+        if isinstance(exc, SkuExistsError):
+            return Problem(exc.code, str(exc))
+        if isinstance(exc, FeaturesPendingError):
+            return Problem(exc.code, str(exc), status=503 if exc.waited else None)
+        if isinstance(exc, DjangoValidationError):
+            return ValidationError(as_serializer_error(exc))
         return super().convert_known_exceptions(exc)
 
 
@@ -66,3 +80,11 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if response is not None:
         response.content_type = "application/problem+json"
     return response
+
+
+@extend_schema(exclude=True)
+@api_view(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+@permission_classes([AllowAny])
+def not_found(_request: Request, rest: str) -> Response:
+    """Answer an address below /api/ that does not exist as a problem document too."""
+    raise NotFound(f"There is nothing at /api/{rest}. See /api/docs.")

@@ -1,6 +1,31 @@
 """Addresses of the program."""
 
-from django.contrib import admin
-from django.urls import path
+from __future__ import annotations
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from catalogmatch import health
+from catalogmatch.media import MediaView
+from catalogmatch.problems import not_found
+
+api = [
+    path("", include("gpu.urls")),
+    path("", include("products.api.urls")),
+    path("", include("matching.api.urls")),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(), name="docs"),
+    path("docs/redoc", SpectacularRedocView.as_view(), name="redoc"),
+    path("<path:rest>", not_found),
+]
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("api/", include(api)),
+    path("media/<path:path>", MediaView.as_view(), name="media"),
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("admin/", admin.site.urls),
+]

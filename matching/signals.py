@@ -1,1 +1,23 @@
-"""A saved picture wakes the worker after the commit; features that were stored are announced."""
+"""Features that were stored for a new product lead to its matches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from django.dispatch import receiver
+from kombu.exceptions import OperationalError
+
+from matching.tasks import match_unmatched
+from products.embedding import features_stored
+
+logger = logging.getLogger(__name__)
+
+
+@receiver(features_stored)
+def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
+    try:
+        match_unmatched.delay(list(product_ids))
+    except OperationalError as error:
+        logger.warning("The sweep will match the new products, no worker could be told: %s", error)

@@ -33,6 +33,13 @@ class Product(models.Model):
         help_text=_("Historical products are the catalogue that new products are compared with."),
     )
     attributes = models.JSONField(_("attributes"), default=dict, blank=True)
+    unmatched_since = models.DateTimeField(
+        _("unmatched since"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("A new product's features changed then and its matches have not been looked up since."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
@@ -49,6 +56,10 @@ class Product(models.Model):
             models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
             # The choices of the category filter, and lists of one category.
             models.Index(fields=["category", "-id"], name="product_category"),
+            # The sweep: new products whose matches are still to be looked up.
+            models.Index(
+                fields=["unmatched_since"], condition=Q(unmatched_since__isnull=False), name="product_unmatched"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -82,11 +93,11 @@ class ProductImage(models.Model):
     claim_token = models.UUIDField(_("claim"), null=True, blank=True)
     claimed_at = models.DateTimeField(_("claimed at"), null=True, blank=True)
     embedded_with = models.CharField(
-        _("CLIP model"),
+        _("embedded with"),
         max_length=200,
         blank=True,
         default="",
-        help_text=_("The CLIP model of the newest embedding; empty while there are legacy features only."),
+        help_text=_("The model of the best features it has: CLIP's name, the legacy version, or empty for none."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -112,8 +123,9 @@ class ProductImage(models.Model):
             models.Index(fields=["claimed_at"], condition=Q(state="claimed"), name="image_claimed"),
             # reindex --failed, and the admin's list of failures.
             models.Index(fields=["id"], condition=Q(state="failed"), name="image_failed"),
-            # The sweep and reindex --missing: ready pictures that the current model has not seen.
-            models.Index(fields=["embedded_with", "id"], condition=Q(state="ready"), name="image_ready_model"),
+            # The sweep, reindex --missing and the choice of features to search by: pictures that the
+            # current model has not seen.
+            models.Index(fields=["embedded_with", "state"], name="image_embedded_with"),
             # duplicate_of at intake.
             models.Index(fields=["sha256"], name="image_sha256"),
         ]

@@ -1,1 +1,25 @@
-"""A saved picture wakes the worker after the commit; features that were stored are announced."""
+"""A saved picture wakes the worker after the commit; a deleted one takes its files along."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from products.intake import remove_files
+from products.models import ProductImage
+from products.tasks import wake
+
+
+@receiver(post_save, sender=ProductImage)
+def wake_worker(instance: ProductImage, **_: Any) -> None:
+    if instance.state == ProductImage.State.PENDING:
+        transaction.on_commit(partial(wake, [instance.pk]), robust=True)
+
+
+@receiver(post_delete, sender=ProductImage)
+def delete_files(instance: ProductImage, **_: Any) -> None:
+    transaction.on_commit(partial(remove_files, instance), robust=True)

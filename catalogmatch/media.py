@@ -1,0 +1,28 @@
+"""Pictures for signed-in users only: whoever may see products may see their pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+from django.http import FileResponse, Http404
+from django.utils._os import safe_join
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+
+class MediaView(APIView):
+    permission_map = {"GET": "products.view_product"}
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, path: str) -> FileResponse:
+        """Serve a derivative or a thumbnail; both are JPEGs that we wrote ourselves."""
+        file = Path(safe_join(settings.MEDIA_ROOT, path))
+        if not path.startswith(("pictures/", "thumbnails/")) or not file.is_file():
+            raise Http404(f"There is no picture {path}.")
+        response = FileResponse(file.open("rb"), content_type="image/jpeg")
+        # A picture never changes under its name, but who may see it can: only the browser itself keeps it.
+        response["Cache-Control"] = "private, max-age=86400, immutable"
+        response["X-Content-Type-Options"] = "nosniff"
+        return response

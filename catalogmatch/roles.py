@@ -1,0 +1,55 @@
+"""The four roles: groups of Django permissions, kept up to date after each migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth.management import create_permissions
+from django.contrib.auth.models import Group, Permission, User
+
+_VIEW = frozenset({
+    "gpu.view_embeddingworker",
+    "products.view_product", "products.view_productimage", "products.view_feature",
+    "matching.view_match",
+})  # fmt: skip
+_UPLOAD = frozenset({
+    "products.add_product", "products.change_product", "products.delete_product",
+    "products.add_productimage", "products.change_productimage", "products.delete_productimage",
+    "matching.add_match",
+})  # fmt: skip
+_REVIEW = frozenset({"matching.change_match"})
+_MANAGE = frozenset({
+    "matching.delete_match",
+    "auth.view_user", "auth.add_user", "auth.change_user", "auth.view_group",
+})  # fmt: skip
+
+# Uploaders load the catalogue, reviewers decide on matches; a manager does both and looks after the users.
+ROLES: dict[str, frozenset[str]] = {
+    "viewer": _VIEW,
+    "uploader": _VIEW | _UPLOAD,
+    "reviewer": _VIEW | _REVIEW,
+    "manager": _VIEW | _UPLOAD | _REVIEW | _MANAGE,
+}
+
+
+def create_roles(**_: Any) -> None:
+    """Create the groups and give each exactly its role's permissions; runs after every ``migrate``."""
+    for app in apps.get_app_configs():
+        create_permissions(app, verbosity=0)
+    known = {
+        f"{permission.content_type.app_label}.{permission.codename}": permission
+        for permission in Permission.objects.select_related("content_type")
+    }
+    for role, names in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=role)
+        group.permissions.set([known[name] for name in names])
+
+
+def give_role(user: User, role: str) -> None:
+    """Give ``user`` this role and no other, and let it sign in to the admin. Raises KeyError for an unknown role."""
+    ROLES[role]  # an unknown role is refused before anything changes
+    user.groups.remove(*Group.objects.filter(name__in=ROLES))
+    user.groups.add(Group.objects.get(name=role))
+    user.is_staff = True
+    user.save(update_fields=["is_staff"])

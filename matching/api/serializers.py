@@ -1,0 +1,64 @@
+"""What the matching API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from matching.models import Match
+from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
+
+MAX_LIMIT = 100
+
+
+class OptionsSerializer(serializers.Serializer[Any]):
+    threshold = serializers.FloatField(required=False, default=DEFAULT_THRESHOLD, min_value=0, max_value=100)
+    limit = serializers.IntegerField(required=False, default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT)
+    category = serializers.CharField(required=False, default=None, allow_null=True, allow_blank=True, max_length=200)
+
+
+class MatchRequestSerializer(OptionsSerializer):
+    save = serializers.BooleanField(required=False, default=True)  # type: ignore[assignment]  # the API's own name
+
+
+class QuestionSerializer(OptionsSerializer):
+    image = serializers.FileField(allow_empty_file=True, max_length=1000)
+
+
+class CandidateSerializer(serializers.Serializer[Any]):
+    match_id = serializers.IntegerField(allow_null=True)
+    product_id = serializers.IntegerField()
+    sku = serializers.CharField()
+    name = serializers.CharField()
+    category = serializers.CharField()
+    similarity_score = serializers.FloatField()
+    rank = serializers.IntegerField()
+    image_url = serializers.CharField()
+    review_status = serializers.ChoiceField(choices=Match.Status.choices)
+
+
+class AnswerSerializer(serializers.Serializer[Any]):
+    product_id = serializers.IntegerField(allow_null=True)
+    feature_type = serializers.ChoiceField(choices=["clip", "legacy"])
+    model_name = serializers.CharField()
+    matches = CandidateSerializer(many=True)
+
+
+class MatchSerializer(serializers.ModelSerializer[Match]):
+    product_id = serializers.IntegerField(read_only=True)
+    candidate_id = serializers.IntegerField(read_only=True)
+    reviewer = serializers.CharField(source="reviewer.get_username", read_only=True, default=None)
+
+    class Meta:
+        model = Match
+        fields = (
+            "id", "product_id", "candidate_id", "similarity_score", "feature_type", "model_name", "rank",
+            "review_status", "reviewer", "reviewed_at", "note", "created_at", "updated_at",
+        )  # fmt: skip
+        read_only_fields = [name for name in fields if name not in ("review_status", "note")]
+
+
+class VerdictSerializer(serializers.Serializer[Any]):
+    review_status = serializers.ChoiceField(choices=Match.Status.choices, required=False)
+    note = serializers.CharField(required=False, allow_blank=True, max_length=10_000)

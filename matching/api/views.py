@@ -1,0 +1,110 @@
+"""Matching over HTTP: ask about a product or a picture, list matches, give verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from matching import service
+from matching.api import serializers
+from matching.models import Match
+from products.api.views import WAIT, uploads_of, wait_of
+from products.models import Product
+
+
+class MatchProductView(APIView):
+    permission_map = {"POST": "matching.view_match"}
+    parser_classes = [JSONParser, FormParser, MultiPartParser]
+
+    @extend_schema(
+        operation_id="products_match",
+        request=serializers.MatchRequestSerializer,
+        responses=serializers.AnswerSerializer,
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """The historical products most like this one, best first. Saving them needs the role of an uploader."""
+        options = serializers.MatchRequestSerializer(data=request.data)
+        options.is_valid(raise_exception=True)
+        wanted = dict(options.validated_data)
+        save = wanted.pop("save")
+        if save and not request.user.has_perm("matching.add_match"):
+            self.permission_denied(
+                request, message="Saving matches needs the role of an uploader; ask with save=false."
+            )
+        get_object_or_404(Product, pk=pk)
+        answer = service.find_matches(pk, **wanted)
+        if save:
+            answer = service.save_matches(answer)
+        return Response(_body(answer))
+
+
+class MatchPictureView(APIView):
+    permission_map = {"POST": "matching.view_match"}
+    parser_classes = [MultiPartParser, FormParser]
+
+    @extend_schema(
+        operation_id="match_picture",
+        parameters=[WAIT],
+        request={"multipart/form-data": serializers.QuestionSerializer},
+        responses=serializers.AnswerSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """The historical products most like a picture. Nothing is stored."""
+        wait = wait_of(request)
+        form = serializers.QuestionSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        wanted = dict(form.validated_data)
+        [upload] = uploads_of([wanted.pop("image")])
+        return Response(_body(service.match_picture(upload, wait=wait, **wanted)))
+
+
+class MatchFilter(django_filters.FilterSet):
+    product = django_filters.NumberFilter(field_name="product_id")
+    candidate = django_filters.NumberFilter(field_name="candidate_id")
+    min_score = django_filters.NumberFilter(field_name="similarity_score", lookup_expr="gte")
+    max_score = django_filters.NumberFilter(field_name="similarity_score", lookup_expr="lte")
+    category = django_filters.CharFilter(field_name="product__category")
+
+    class Meta:
+        model = Match
+        fields = ("review_status", "feature_type")
+
+
+class MatchListView(generics.ListAPIView[Match]):
+    permission_map = {"GET": "matching.view_match"}
+    queryset = Match.objects.select_related("reviewer").order_by("-id")
+    serializer_class = serializers.MatchSerializer
+    filterset_class = MatchFilter
+
+
+class MatchView(generics.RetrieveAPIView[Match]):
+    permission_map = {"GET": "matching.view_match", "PATCH": "matching.change_match"}
+    queryset = Match.objects.select_related("reviewer")
+    serializer_class = serializers.MatchSerializer
+
+    @extend_schema(request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
+    def patch(self, request: Request, pk: int) -> Response:
+        """Confirm or reject a match, take the verdict back (`pending`), or leave a note."""
+        match = self.get_object()
+        form = serializers.VerdictSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        status = form.validated_data.get("review_status", match.review_status)
+        match = service.review(match.pk, status, request.user, form.validated_data.get("note"))
+        return Response(serializers.MatchSerializer(match).data)
+
+
+def _body(answer: service.Answer) -> dict[str, Any]:
+    return {
+        "product_id": answer.product.pk if answer.product else None,
+        "feature_type": answer.feature_type,
+        "model_name": answer.model_name,
+        "matches": [service.as_dict(found) for found in answer.candidates],
+    }

@@ -1,0 +1,268 @@
+"""Find the historical products that look like a product or a picture, keep the answers, take the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from gpu.clip import model_id
+
+from gpu.features import CLIP, LEGACY_MODEL, Features
+from matching import index
+from matching.index import Filters, Hit
+from matching.models import Match
+from matching.similarity import search_vector
+from products.embedding import without_features_of
+from products.intake import Upload
+from products.models import Feature, Product, ProductImage
+from products.questions import FeaturesPendingError, features_of
+
+DEFAULT_THRESHOLD = 50.0
+DEFAULT_LIMIT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A historical product that was found. ``image``: its picture that looks most alike; ``score``: 0 to 100."""
+
+    image: ProductImage
+    score: float
+    rank: int
+    match: Match | None = None
+
+    @property
+    def product(self) -> Product:
+        return self.image.product
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The candidates for one question, best first, and what they were compared by."""
+
+    feature_type: str
+    model_name: str
+    candidates: list[Candidate] = field(default_factory=list)
+    product: Product | None = None
+
+
+def find_matches(
+    product_id: int,
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+    category: str | None = None,
+) -> Answer:
+    """The historical products most like this one, by its best view, with verdicts given earlier. Saves nothing.
+
+    Raises Product.DoesNotExist, and FeaturesPendingError while no picture of the product is embedded.
+    """
+    product = Product.objects.get(pk=product_id)
+    rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
+    features = [row.to_features() for row in rows]
+    if not features:
+        raise FeaturesPendingError(_why_no_features(product))
+    answer = _search(features, threshold, limit, category, exclude=product.pk)
+    matches = {match.candidate_id: match for match in product.matches.all()}
+    candidates = [
+        Candidate(found.image, found.score, found.rank, matches.get(found.product.pk)) for found in answer.candidates
+    ]
+    return Answer(answer.feature_type, answer.model_name, candidates, product)
+
+
+def match_picture(
+    upload: Upload,
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+    category: str | None = None,
+    wait: float = 5.0,
+) -> Answer:
+    """The historical products most like a picture that is not stored.
+
+    Raises ImageProcessingError for a bad picture, FeaturesPendingError when no worker answered within ``wait`` s.
+    """
+    return _search(features_of(upload, wait), threshold, limit, category)
+
+
+def save_matches(answer: Answer) -> Answer:
+    """Keep an answer about a product: scores and ranks are updated, verdicts never touched.
+
+    Pending matches that are no longer in the answer go, unless somebody left a note on them.
+    Raises Product.DoesNotExist when the product was deleted meanwhile.
+    """
+    product = answer.product
+    if product is None:
+        raise ValueError("an answer about a picture that is not stored cannot be saved")
+    with transaction.atomic():
+        # A row lock (PostgreSQL; SQLite has the write lock anyway): the product and the candidates stay meanwhile.
+        wanted = [found.product.pk for found in answer.candidates]
+        alive = set(
+            Product.objects.select_for_update(no_key=True)
+            .filter(pk__in=[product.pk, *wanted])
+            .order_by("pk")
+            .values_list("pk", flat=True)
+        )
+        if product.pk not in alive:
+            raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
+        now = timezone.now()
+        Match.objects.bulk_create(
+            [
+                Match(
+                    product=product,
+                    candidate=found.product,
+                    similarity_score=found.score,
+                    feature_type=answer.feature_type,
+                    model_name=answer.model_name,
+                    rank=found.rank,
+                    created_at=now,
+                    updated_at=now,
+                )
+                for found in answer.candidates
+                if found.product.pk in alive
+            ],
+            update_conflicts=True,
+            unique_fields=["product", "candidate"],
+            update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
+        )
+        stale = product.matches.exclude(candidate__in=wanted).filter(review_status=Match.Status.PENDING, note="")
+        stale.delete()
+        # Only if the features are still those that were searched by.
+        Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
+        matches = {match.candidate_id: match for match in product.matches.all()}
+    candidates = [
+        Candidate(found.image, found.score, found.rank, matches[found.product.pk])
+        for found in answer.candidates
+        if found.product.pk in matches
+    ]
+    return Answer(answer.feature_type, answer.model_name, candidates, product)
+
+
+def match_product(
+    product_id: int, threshold: float = DEFAULT_THRESHOLD, limit: int = DEFAULT_LIMIT
+) -> list[dict[str, Any]]:
+    """Match a product, keep the answer, and give it as dictionaries (see ``as_dict``), best first.
+
+    Raises Product.DoesNotExist and FeaturesPendingError.
+    """
+    return [as_dict(found) for found in save_matches(find_matches(product_id, threshold, limit)).candidates]
+
+
+def match_products(
+    product_ids: Iterable[int],
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+    progress: Callable[[int, str | None], None] | None = None,
+) -> int:
+    """Match many products and keep the answers; answers how many were matched.
+
+    A product that is gone or has no features is reported to ``progress(product_id, reason)`` and stops nothing.
+    """
+    matched = 0
+    for product_id in product_ids:
+        reason = None
+        try:
+            save_matches(find_matches(product_id, threshold, limit))
+            matched += 1
+        except Product.DoesNotExist:
+            reason = "the product was deleted"
+        except FeaturesPendingError as error:
+            reason = str(error)
+        if progress is not None:
+            progress(product_id, reason)
+    return matched
+
+
+def unmatched() -> QuerySet[Product]:
+    """New products whose features changed since their matches were last looked up, longest waiting first."""
+    return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
+
+
+def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
+    """Give, change or take back (``pending``) the verdict on a match; ``note`` None leaves the note as it is.
+
+    Raises Match.DoesNotExist and ValueError for an unknown status.
+    """
+    if status not in Match.Status.values:
+        raise ValueError(f"A verdict is one of {', '.join(Match.Status.values)}, not {status!r}.")
+    with transaction.atomic():
+        match = Match.objects.select_for_update().get(pk=match_id)
+        decided = status != Match.Status.PENDING
+        if match.review_status != status:
+            match.review_status = Match.Status(status)
+            match.reviewer_id = reviewer.pk if decided else None
+            match.reviewed_at = timezone.now() if decided else None
+        if note is not None:
+            match.note = note
+        match.save(update_fields=["review_status", "reviewer", "reviewed_at", "note", "updated_at"])
+    return match
+
+
+def as_dict(found: Candidate) -> dict[str, Any]:
+    """A candidate in the words of the API; ``match_id`` and the verdict are there when the match is saved."""
+    return {
+        "match_id": found.match.pk if found.match else None,
+        "product_id": found.product.pk,
+        "sku": found.product.sku,
+        "name": found.product.name,
+        "category": found.product.category,
+        "similarity_score": round(found.score, 2),
+        "rank": found.rank,
+        "image_url": found.image.file.url,
+        "review_status": found.match.review_status if found.match else Match.Status.PENDING.value,
+    }
+
+
+def clip_covers_catalogue() -> bool:
+    """Whether every historical picture that can be searched is embedded with the current CLIP model.
+
+    Until then answers come from the legacy features, which all pictures have: while a catalogue moves to
+    CLIP, or to another model, nothing of it is invisible.
+    """
+    lagging = ProductImage.objects.filter(without_features_of(model_id()), product__is_historical=True)
+    return not lagging.exclude(state=ProductImage.State.FAILED).exists()
+
+
+def _search(
+    features: Sequence[Features], threshold: float, limit: int, category: str | None, exclude: int | None = None
+) -> Answer:
+    by_clip = [part for part in features if part.kind == CLIP and part.model_name == model_id()]
+    if by_clip and not clip_covers_catalogue():
+        by_clip = []
+    used = by_clip or [part for part in features if part.model_name == LEGACY_MODEL]
+    kind, model = used[0].kind, used[0].model_name
+    vectors = np.stack([search_vector(part) for part in used])
+    filters = Filters(historical=True, category=category or None, exclude_product=exclude)
+    k = limit
+    while True:
+        hits = index.search(vectors, k, kind=kind, model=model, filters=filters)
+        found = _load(hits, category)
+        # Rows that went since the index looked are replaced: ask for as many more.
+        if len(found) >= limit or len(hits) < k:
+            break
+        k += limit - len(found)
+    good = [(image, hit.score) for image, hit in found[:limit] if hit.score >= threshold]
+    candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(good, start=1)]
+    return Answer(kind, model, candidates)
+
+
+def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
+    """The pictures of the hits with their products, without those that no longer qualify; one query."""
+    qualifying = Q(product__is_historical=True)
+    if category:
+        qualifying &= Q(product__category=category)
+    images = ProductImage.objects.select_related("product").filter(qualifying)
+    by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
+    return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
+
+
+def _why_no_features(product: Product) -> str:
+    states = set(product.images.values_list("state", flat=True))
+    if not states:
+        return f"Product {product.pk} has no picture. Add one, then ask again."
+    if states == {ProductImage.State.FAILED}:
+        return f"No picture of product {product.pk} could be embedded. See the reasons at its pictures, or add another."
+    return f"The pictures of product {product.pk} are still waiting to be embedded. Ask again in a moment."

@@ -1,0 +1,92 @@
+"""What the catalogue's API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from products.models import Product, ProductImage
+
+
+class PictureSerializer(serializers.ModelSerializer[ProductImage]):
+    image_url = serializers.SerializerMethodField()
+    thumbnail_url = serializers.CharField(read_only=True)
+
+    class Meta:
+        model = ProductImage
+        fields = (
+            "id", "image_url", "thumbnail_url", "original_name", "sha256", "width", "height", "position",
+            "state", "error_code", "error_message", "attempts", "embedded_with", "created_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_image_url(self, image: ProductImage) -> str:
+        return str(image.file.url)
+
+
+class ProductSerializer(serializers.ModelSerializer[Product]):
+    # Declared here so that a taken SKU is the database's to refuse, with the code that uploads get too.
+    sku = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    images = PictureSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Product
+        fields = (
+            "id", "sku", "name", "category", "description", "is_historical", "attributes",
+            "created_at", "updated_at", "images",
+        )  # fmt: skip
+        read_only_fields = ("id", "created_at", "updated_at", "images")
+
+    def validate_attributes(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Attributes are an object of names and values.")
+        return value
+
+
+class WaitSerializer(serializers.Serializer[Any]):
+    """``?wait=``: seconds to wait for the features, at most a minute."""
+
+    wait = serializers.FloatField(
+        required=False, default=settings.UPLOAD_WAIT_SECONDS, min_value=0, max_value=settings.UPLOAD_WAIT_MAX_SECONDS
+    )
+
+
+class PicturesSerializer(serializers.Serializer[Any]):
+    """One or more files under ``image``. What is in them is checked at intake, where the codes come from."""
+
+    image = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True, max_length=1000),
+        min_length=1,
+        max_length=settings.MAX_PICTURES_PER_REQUEST,
+    )
+
+
+class UploadSerializer(PicturesSerializer):
+    sku = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    name = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
+    category = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    description = serializers.CharField(max_length=20_000, required=False, default="", allow_blank=True)
+    is_historical = serializers.BooleanField(required=False, default=False)
+
+
+class UploadedSerializer(serializers.Serializer[Any]):
+    product_id = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=["success", "pending"])
+    features_extracted = serializers.BooleanField()
+    feature_type = serializers.ChoiceField(choices=["clip", "legacy"], allow_null=True)
+    duplicate_of = serializers.IntegerField(allow_null=True)
+
+
+class ViewAddedSerializer(UploadedSerializer):
+    image_id = serializers.IntegerField()
+
+
+class QueueSerializer(serializers.Serializer[Any]):
+    pending = serializers.IntegerField()
+    claimed = serializers.IntegerField()
+    ready = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    images_per_second = serializers.FloatField(allow_null=True)
+    eta_seconds = serializers.FloatField(allow_null=True)

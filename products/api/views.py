@@ -1,0 +1,155 @@
+"""The catalogue over HTTP: upload, list, change and delete products, add views, look at the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError
+from django.db.models import Q, QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import generics
+from rest_framework.parsers import FormParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from products import embedding, intake
+from products.api import serializers
+from products.intake import SkuExistsError, Upload
+from products.models import Product, ProductImage
+
+WAIT = OpenApiParameter("wait", float, description="Seconds to wait for the features (0 to 60, default 5).")
+
+
+def wait_of(request: Request) -> float:
+    """``?wait=`` of a request. Raises ValidationError for anything but 0 to 60 seconds."""
+    query = serializers.WaitSerializer(data=request.query_params)
+    query.is_valid(raise_exception=True)
+    return float(query.validated_data["wait"])
+
+
+def uploads_of(files: list[UploadedFile]) -> list[Upload]:
+    """The bytes and names of uploaded files; a file over the limit is not read into memory."""
+    return [Upload(intake.read_bounded(file), file.name or "") for file in files]
+
+
+class UploadView(APIView):
+    permission_map = {"POST": "products.add_product"}
+    parser_classes = [MultiPartParser, FormParser]
+
+    @extend_schema(
+        operation_id="products_upload",
+        parameters=[WAIT],
+        request={"multipart/form-data": serializers.UploadSerializer},
+        responses={200: serializers.UploadedSerializer, 201: serializers.UploadedSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Add a product with its pictures.
+
+        Answers once the features are there, or after `wait` seconds with status `pending`. The same SKU with
+        the same picture is the same product again (200).
+        """
+        wait = wait_of(request)
+        form = serializers.UploadSerializer(data=_form_data(request))
+        form.is_valid(raise_exception=True)
+        fields = dict(form.validated_data)
+        added = intake.add_product(uploads_of(fields.pop("image")), **fields)
+        return _uploaded(added, wait)
+
+
+class ProductFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(
+        choices=ProductImage.State.choices, method="with_picture_in", label="Products with a picture in this state"
+    )
+    search = django_filters.CharFilter(method="containing", label="Part of the SKU, name, category or description")
+
+    class Meta:
+        model = Product
+        fields = ("is_historical", "category", "sku")
+
+    def with_picture_in(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
+        return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
+
+    def containing(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
+        found = Q(sku__icontains=text) | Q(name__icontains=text)
+        return products.filter(found | Q(category__icontains=text) | Q(description__icontains=text))
+
+
+class ProductListView(generics.ListAPIView[Product]):
+    permission_map = {"GET": "products.view_product"}
+    queryset = Product.objects.prefetch_related("images").order_by("-id")
+    serializer_class = serializers.ProductSerializer
+    filterset_class = ProductFilter
+
+
+class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
+    permission_map = {
+        "GET": "products.view_product",
+        "PATCH": "products.change_product",
+        "DELETE": "products.delete_product",
+    }
+    http_method_names = ["get", "patch", "delete", "head", "options"]
+    queryset = Product.objects.prefetch_related("images")
+    serializer_class = serializers.ProductSerializer
+
+    def perform_update(self, serializer: Any) -> None:
+        try:
+            serializer.save()
+        except IntegrityError as error:
+            # Another request took the SKU between the check and the save.
+            sku = serializer.validated_data.get("sku", "")
+            other = Product.objects.filter(sku=sku).exclude(pk=serializer.instance.pk).first()
+            if not sku or other is None:
+                raise
+            raise SkuExistsError(sku, other.pk) from error
+
+
+class ViewsView(APIView):
+    permission_map = {"POST": "products.change_product"}
+    parser_classes = [MultiPartParser, FormParser]
+
+    @extend_schema(
+        operation_id="products_add_view",
+        parameters=[WAIT],
+        request={"multipart/form-data": serializers.PicturesSerializer},
+        responses={200: serializers.ViewAddedSerializer, 201: serializers.ViewAddedSerializer},
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Add a view to a product; a picture that it already has is answered with 200."""
+        wait = wait_of(request)
+        product = get_object_or_404(Product, pk=pk)
+        form = serializers.PicturesSerializer(data=_form_data(request))
+        form.is_valid(raise_exception=True)
+        added = intake.add_views(product, uploads_of(form.validated_data["image"]))
+        return _uploaded(added, wait, image_id=added.images[0].pk)
+
+
+class QueueView(APIView):
+    permission_map = {"GET": "products.view_product"}
+
+    @extend_schema(operation_id="queue", responses=serializers.QueueSerializer)
+    def get(self, request: Request) -> Response:
+        """How many pictures are in each state, and how long the rest will take at the measured rate."""
+        return Response(embedding.queue_status())
+
+
+def _form_data(request: Request) -> dict[str, Any]:
+    """A multipart form as plain data: ``image`` is a list, whatever number of files came."""
+    data: dict[str, Any] = {name: request.data.get(name) for name in request.data if name != "image"}
+    data["image"] = request.FILES.getlist("image")
+    return data
+
+
+def _uploaded(added: intake.Added, wait: float, **more: Any) -> Response:
+    feature_type = embedding.wait_for_features([image.pk for image in added.images], wait)
+    body = {
+        "product_id": added.product.pk,
+        "status": "success" if feature_type else "pending",
+        "features_extracted": feature_type is not None,
+        "feature_type": feature_type,
+        "duplicate_of": added.duplicate_of,
+    }
+    return Response(body | more, status=201 if added.created else 200)

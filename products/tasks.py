@@ -1,0 +1,71 @@
+"""Celery tasks: thin wake-ups for the queue in the database, and the question that somebody waits for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from celery import shared_task
+from celery.signals import worker_ready
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from gpu import clip
+from products import embedding, questions
+
+logger = logging.getLogger(__name__)
+
+QUESTIONS = "questions"  # somebody waits: workers look here first
+BULK = "bulk"
+
+
+def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> bool:
+    """Tell the workers that pictures are pending; False when the broker cannot be reached.
+
+    Without a broker the named pictures are embedded here and now. With one, only an urgent message names
+    its pictures: in bulk the worker takes whatever waits, a whole batch at a time. A message that is lost
+    loses nothing, since the sweep finds the rows.
+    """
+    named = urgent or not settings.HAS_BROKER
+    try:
+        embed.apply_async([list(image_ids) if named and image_ids else None], queue=QUESTIONS if urgent else BULK)
+    except OperationalError as error:
+        logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
+        return False
+    return True
+
+
+@shared_task
+def embed(image_ids: list[int] | None = None) -> None:
+    """Embed one batch of pending pictures (of the named ones, if any), then wake the next.
+
+    One batch a task, so that a question which comes in between waits for no more than that.
+    """
+    if not settings.HAS_BROKER:
+        embedding.embed_pending(image_ids)
+        return
+    embedding.embed_pending(image_ids, max_batches=1)
+    if embedding.anything_pending():
+        wake()
+
+
+@shared_task
+def sweep() -> None:
+    """Pick up what lost messages and lost workers left, and queue what the current model has not seen."""
+    embedding.release_stale_claims()
+    embedding.requeue("outdated")
+    if embedding.anything_pending():
+        wake()
+
+
+@shared_task(queue=QUESTIONS, ignore_result=False, acks_late=False)
+def embed_question(jpeg: str) -> list[dict[str, str]]:
+    """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
+    return questions.pack(questions.extract(questions.from_text(jpeg)))
+
+
+@worker_ready.connect
+def start_working(**_: object) -> None:
+    """A worker that starts gets its weights and looks at the queue, instead of waiting for a message."""
+    clip.ensure_weights()
+    sweep.delay()
