@@ -1,0 +1,82 @@
+"""Small pictures made in memory: noise, drawn products, every accepted format, and files that must be refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageDraw, ImageEnhance
+
+# Format of the contract: the name that Pillow saves it under.
+FORMATS = {
+    "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "AVIF": "AVIF",
+    "HEIC": "HEIF", "GIF": "GIF", "TIFF": "TIFF", "BMP": "BMP",
+}  # fmt: skip
+
+
+def noise(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """Random pixels: pictures of different seeds have nothing in common but their statistics."""
+    width, height = size
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def drawing(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0, light: float = 1.0) -> Image.Image:
+    """A product drawn from its seed: some coloured shapes on a pale ground.
+
+    The same seed with another ``angle`` (degrees) or ``light`` (1 is even) is the same product in another photograph.
+    """
+    random = np.random.default_rng(seed)
+    ground = tuple(int(level) for level in random.integers(200, 256, 3))
+    side = 2 * max(size)
+    picture = Image.new("RGB", (side, side), ground)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(5):
+        left, top = random.uniform(0.2, 0.55, 2) * side
+        width, height = random.uniform(0.1, 0.3, 2) * side
+        color = tuple(int(level) for level in random.integers(0, 200, 3))
+        shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
+        shape((left, top, left + width, top + height), fill=color)
+    turned = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=ground).resize(size, Image.Resampling.LANCZOS)
+    return ImageEnhance.Brightness(turned).enhance(light)
+
+
+def as_file(picture: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
+    """``picture`` as a file's content in one of the accepted formats (or any other that Pillow can write)."""
+    if format == "HEIC":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    buffer = io.BytesIO()
+    picture.save(buffer, FORMATS.get(format, format), **options)
+    return buffer.getvalue()
+
+
+def jpeg(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0, light: float = 1.0) -> bytes:
+    """A drawn product as a JPEG file's content; see ``drawing``."""
+    return as_file(drawing(seed, size, angle=angle, light=light), quality=90)
+
+
+def turned(picture: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
+    """A file whose pixels lie as they are and whose EXIF asks viewers to turn or mirror them (1 to 8)."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return as_file(picture, format, exif=exif)
+
+
+def truncated(data: bytes, share: float = 0.5) -> bytes:
+    """The first part of a file, as an upload that broke off leaves it."""
+    return data[: int(len(data) * share)]
+
+
+def bomb(side: int = 13_300) -> bytes:
+    """A PNG of some 20 kB whose side² white pixels take hundreds of megabytes to decode."""
+    row = b"\x00" + b"\xff" * ((side + 7) // 8)
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * side, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
