@@ -1,0 +1,89 @@
+"""Which device computes, and why that one: cuda, rocm, mps or cpu."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from django.conf import settings
+
+Device = Literal["cuda", "rocm", "mps", "cpu"]
+
+
+class DeviceInfo(TypedDict):
+    device: Device
+    gpu_name: str | None
+    vram_gb: float | None
+    torch_version: str
+    reason: str
+
+
+FORCED = "CLIP_FORCE_CPU is set."
+
+
+def get_device_info() -> DeviceInfo:
+    """The device that the model runs on, its name, its memory in GB (2**30 bytes), and the reason. Imports torch."""
+    import torch
+
+    def info(device: Device, reason: str, name: str | None = None, memory: float | None = None) -> DeviceInfo:
+        vram = None if memory is None else round(memory / 2**30, 1)
+        version = str(torch.__version__)
+        return {"device": device, "gpu_name": name, "vram_gb": vram, "torch_version": version, "reason": reason}
+
+    if settings.CLIP_CONFIG["force_cpu"]:
+        return info("cpu", FORCED)
+    missing = []
+    for wanted in settings.CLIP_CONFIG["device_priority"]:
+        if wanted in {"cuda", "rocm"}:
+            if torch.cuda.is_available():
+                properties = torch.cuda.get_device_properties(0)
+                # AMD's GPUs appear as CUDA devices; the build of torch tells them apart.
+                amd = torch.version.hip is not None or "AMD" in properties.name
+                reason = f"torch {torch.__version__} sees {properties.name}."
+                return info("rocm" if amd else "cuda", reason, properties.name, properties.total_memory)
+            missing.append(_why_no_cuda(torch.version.cuda is not None or torch.version.hip is not None))
+        elif wanted == "mps":
+            if torch.backends.mps.is_available():
+                return info("mps", "torch sees Apple's GPU.", "Apple GPU", torch.mps.recommended_max_memory())
+        elif wanted == "cpu":
+            break
+    return info("cpu", " ".join(missing) or "The device priority names no GPU.")
+
+
+def likely_device() -> tuple[Device, str]:
+    """The device that a worker would most likely use, with the reason, judged without torch (for the web process)."""
+    if settings.CLIP_CONFIG["force_cpu"]:
+        return "cpu", FORCED
+    hardware = _hardware()
+    for wanted in settings.CLIP_CONFIG["device_priority"]:
+        if wanted == "mps" and hardware == "mps":
+            return "mps", "This is Apple silicon."
+        if wanted in {"cuda", "rocm"} and hardware in {"cuda", "rocm"}:
+            return hardware, "A GPU's driver is there; a worker will find out whether torch can use it."
+        if wanted == "cpu":
+            break
+    return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that is here."
+
+
+_NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."
+
+
+def _hardware() -> Literal["cuda", "rocm", "mps"] | None:
+    """The kind of GPU that the operating system shows; None for none, or for one hidden by CUDA_VISIBLE_DEVICES."""
+    if platform.system() == "Darwin":
+        return "mps" if platform.machine() == "arm64" else None
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:
+        return None
+    if list(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists():
+        return "cuda"
+    return "rocm" if Path("/dev/kfd").exists() else None
+
+
+def _why_no_cuda(built_for_gpu: bool) -> str:
+    if _hardware() not in {"cuda", "rocm"}:
+        return _NO_HARDWARE
+    if built_for_gpu:
+        return "There is a GPU, but torch cannot use it: its driver is missing or too old for this torch."
+    return "There is a GPU, but this torch was built for the CPU only: install a CUDA or ROCm build (see docs/gpu.md)."
