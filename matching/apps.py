@@ -1,6 +1,7 @@
-"""Django configuration of the matching app; connects the signals that match new products."""
+"""Django configuration of the matching app; connects its signals and keeps the triggers of the change log."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class MatchingConfig(AppConfig):
@@ -9,3 +10,6 @@ class MatchingConfig(AppConfig):
 
     def ready(self) -> None:
         from matching import signals  # noqa: F401  (connects the receivers)
+        from matching.index import changes
+
+        post_migrate.connect(changes.on_migrated, sender=self)

@@ -7,7 +7,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from matching.index.models import IndexChange
 from products.models import Feature, Product
+
+__all__ = ["IndexChange", "Match"]
 
 
 class Match(models.Model):

@@ -1,0 +1,102 @@
+"""Stored features → unit vectors with their ids; what is not a usable vector is left out and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu.features import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
+from matching.index.protocol import Ids, Vectors
+from matching.similarity import search_vectors
+from products.models import Feature
+
+CHUNK = 8192
+_IDS_A_QUERY = 500  # SQLite takes 32,766 parameters at most, older builds 999
+
+_COLUMNS = ("id", "image_id", "product_id", "product__is_historical", "product__category", "color_features")
+_LEGACY_COLUMNS = ("shape_features", "texture_features")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one kind and model: ids (n,), filtered columns (n,) and unit vectors (n, d)."""
+
+    feature: Ids
+    image: Ids
+    product: Ids
+    historical: npt.NDArray[np.bool_]
+    category: list[str]
+    vectors: Vectors
+    refused: list[int]  # ids of features that are no usable vectors
+    dim: int  # length of the stored colour vectors
+
+
+def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK) -> Iterator[Block]:
+    """All features of one kind and model by rising id, ``chunk`` at a time.
+
+    ``dim``: length of the stored colour vectors; None takes the commonest of the first ``chunk``.
+    """
+    last = 0
+    while rows := list(_rows(kind, model).filter(id__gt=last)[:chunk]):
+        last = rows[-1][0]
+        dim = dim or Counter(_dim(kind, row) for row in rows).most_common(1)[0][0]
+        yield _block(kind, rows, dim)
+
+
+def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
+    """The features with these ids that are there, by rising id."""
+    for start in range(0, len(features), _IDS_A_QUERY):
+        rows = list(_rows(kind, model).filter(id__in=features[start : start + _IDS_A_QUERY].tolist()))
+        if rows:
+            yield _block(kind, rows, dim)
+
+
+def _rows(kind: str, model: str) -> Any:
+    columns = _COLUMNS if kind == CLIP else _COLUMNS + _LEGACY_COLUMNS
+    return Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list(*columns)
+
+
+def _dim(kind: str, row: tuple[Any, ...]) -> int:
+    return len(row[5]) // 4 if kind == CLIP else COLOR_BINS
+
+
+def _block(kind: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
+    if kind == CLIP:
+        lengths: tuple[int, ...] = (4 * dim,)
+    else:
+        lengths = (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
+    whole = [row for row in rows if tuple(map(len, row[5:])) == lengths]
+    refused = [row[0] for row in rows if tuple(map(len, row[5:])) != lengths]
+    vectors = _vectors(kind, dim, [row[5:] for row in whole])
+    norms = np.linalg.norm(vectors, axis=1)
+    good = np.isfinite(norms) & (norms > 0)
+    refused += [row[0] for row, fine in zip(whole, good, strict=True) if not fine]
+    kept = [row for row, fine in zip(whole, good, strict=True) if fine]
+    # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
+    unit = vectors[good] / norms[good, None]
+    return Block(
+        feature=np.array([row[0] for row in kept], np.int64),
+        image=np.array([row[1] for row in kept], np.int64),
+        product=np.array([row[2] for row in kept], np.int64),
+        historical=np.array([row[3] for row in kept], np.bool_),
+        category=[row[4] for row in kept],
+        vectors=unit.astype(np.float32, copy=False),
+        refused=refused,
+        dim=dim,
+    )
+
+
+def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:
+    color = b"".join(blob[0] for blob in blobs)
+    if kind == CLIP:
+        return np.frombuffer(color, "<f4").reshape(-1, dim)
+    return search_vectors(
+        np.frombuffer(color, np.uint8).reshape(-1, COLOR_BINS),
+        np.frombuffer(b"".join(blob[1] for blob in blobs), "<f4").reshape(-1, SHAPE_DIM),
+        np.frombuffer(b"".join(blob[2] for blob in blobs), np.uint8).reshape(-1, TEXTURE_BINS),
+    )
