@@ -10,7 +10,10 @@ from matching.index.protocol import Filters, Hit, SearchVectorError, Vectors, ch
 __all__ = ["Filters", "Hit", "SearchVectorError", "search"]
 
 
-def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = Filters()) -> list[Hit]:
+EVERYTHING = Filters()
+
+
+def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = EVERYTHING) -> list[Hit]:
     """The k products whose best picture is most like any of the query rows (q, d), best first.
 
     The rows are unit float32; ``kind`` and ``model`` say which stored vectors they are compared with. There are k

@@ -1,4 +1,4 @@
-"""Vectors in memory, searched exactly: the whole of a small catalogue, or what changed since the base of a large one."""
+"""Vectors in memory, searched exactly: a whole small catalogue, or what changed since the base of a large one."""
 
 from __future__ import annotations
 
