@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,3 +79,41 @@ class Features:
             raise ValueError("an embedding must be one finite vector that is not zero")
         empty_shape, empty_texture = np.empty(0, np.float32), np.empty(0, np.uint8)
         return cls(CLIP, model_name, vector / np.float32(norm), empty_shape, empty_texture)
+
+
+def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str, np.ndarray[Any, Any]]:
+    """Features of one picture as the dictionary ``color_features``, ``shape_features``, ``texture_features``.
+
+    CLIP where it can be used and ``use_clip`` allows it: the embedding (512,) float32 and two empty arrays;
+    legacy features otherwise: (256,) uint8, (7,) float32, (256,) uint8. Raises ImageProcessingError.
+    """
+    from gpu import clip, pipeline  # which are built on this module
+
+    path = Path(image_path)
+    try:
+        with_clip = use_clip and clip.is_clip_available()
+        (result,) = pipeline.run([pipeline.PictureJob(path, clip=with_clip, legacy=not with_clip)])
+    except clip.ClipUnavailableError:
+        (result,) = pipeline.run([pipeline.PictureJob(path, clip=False, legacy=True)])
+    if isinstance(result, Exception):
+        raise result
+    features = result.clip or result.legacy
+    assert features is not None  # noqa: S101  (the job asked for one of the two)
+    return {
+        "color_features": features.color,
+        "shape_features": features.shape,
+        "texture_features": features.texture,
+    }
+
+
+def detect_feature_type(color_features: np.ndarray[Any, Any] | FloatVector) -> Kind:
+    """``clip`` for 512 values, ``legacy`` for 256, as the guide has it. Raises ValueError for any other length.
+
+    The program itself trusts the stored kind, since other CLIP models have other lengths.
+    """
+    length = len(color_features)
+    if length == 512:
+        return CLIP
+    if length == COLOR_BINS:
+        return LEGACY
+    raise ValueError(f"Unknown feature dimension: {length}")

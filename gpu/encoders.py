@@ -1,0 +1,135 @@
+"""What turns prepared pixels into CLIP vectors: one interface, in torch here and in ONNX Runtime in gpu.onnx."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu.preprocess import Pixels, Preprocess
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Embeddings = npt.NDArray[np.float32]
+Pending = Callable[[], Embeddings]
+
+
+class DeviceMemoryError(Exception):
+    """The device has not enough memory for this batch; a smaller one may fit."""
+
+
+class Encoder(Protocol):
+    """A loaded image encoder. ``lanes`` batches may usefully be in flight at once."""
+
+    backend: str
+    device: str
+    dim: int
+    lanes: int
+    preprocess: Preprocess
+
+    def start(self, batch: Sequence[Pixels]) -> Pending:
+        """Begin to encode n pictures of (crop, crop, 3) uint8; the answer gives their (n, dim) unit float32 vectors.
+
+        Either part raises DeviceMemoryError when the batch does not fit.
+        """
+
+    def release_memory(self) -> None:
+        """Give memory that is only kept for speed back to the device."""
+
+    def close(self) -> None:
+        """Let go of threads and memory; the encoder cannot be used afterwards."""
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def image_tower(clip: Any, preprocess: Preprocess) -> Any:
+    """A torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
+
+    ``clip`` is a transformers CLIPModel, whose weights it shares. Pixels travel as bytes and are normalised here.
+    """
+    import torch
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vision = clip.vision_model
+            self.projection = clip.visual_projection
+            scale, shift = preprocess.scale_and_shift()
+            self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1), persistent=False)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            normalised = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
+            pooled = self.vision(pixel_values=normalised.to(self.projection.weight.dtype)).pooler_output
+            return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
+
+    return ImageTower().eval()
+
+
+class TorchEncoder:
+    """The model's vision tower in torch, on whatever device the model is.
+
+    A GPU works by itself: ``start`` launches and returns, and the answer waits. On the CPU each core works on
+    a batch of its own with one thread, which wastes none of the time that threads of one batch wait for each other.
+    """
+
+    backend = "torch"
+
+    def __init__(self, model: SentenceTransformer, preprocess: Preprocess) -> None:
+        import torch
+
+        clip = model[0].auto_model
+        self.preprocess = preprocess
+        self.device = str(model.device.type)
+        self.dim = int(clip.config.projection_dim)
+        self._tower = image_tower(clip, preprocess).to(model.device)
+        self._device = torch.device(model.device)
+        self._pool: ThreadPoolExecutor | None = None
+        self.lanes = 2
+        if self.device == "cpu":
+            self.lanes = cores()
+            self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
+
+    def start(self, batch: Sequence[Pixels]) -> Pending:
+        if self._pool is not None:
+            future = self._pool.submit(self._encode, batch)
+            return lambda: np.asarray(future.result())
+        embeddings = self._encode(batch)
+        return lambda: np.asarray(embeddings.cpu())
+
+    def _encode(self, batch: Sequence[Pixels]) -> Any:
+        """Vectors as a tensor on the device; on a GPU they are being computed when this returns."""
+        import torch
+
+        pinned = self.device == "cuda"
+        pixels = torch.empty((len(batch), *batch[0].shape), dtype=torch.uint8, pin_memory=pinned)
+        np.stack(batch, out=pixels.numpy())
+        try:
+            with torch.inference_mode():
+                return self._tower(pixels.to(self._device, non_blocking=pinned))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; Apple's is a plain one
+            if "memory" not in str(error).lower():
+                raise
+            raise DeviceMemoryError(str(error)) from None
+
+    def release_memory(self) -> None:
+        import torch
+
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device == "mps":
+            torch.mps.empty_cache()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        del self._tower
+        self.release_memory()

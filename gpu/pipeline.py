@@ -1,0 +1,181 @@
+"""Many pictures to features: decode ahead on threads while the device encodes, one result per picture, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from django.conf import settings
+
+from gpu import batching, clip, meter
+from gpu.device import likely_device
+from gpu.encoders import Embeddings, Encoder, Pending, cores
+from gpu.features import Features
+from gpu.images import ImageProcessingError, decode
+from gpu.preprocess import Pixels, Preprocess
+from gpu.stages import stage, take
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """One picture and what is wanted of it."""
+
+    path: Path
+    clip: bool
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFeatures:
+    """What was wanted of one picture; None for what was not."""
+
+    clip: Features | None
+    legacy: Features | None
+
+
+Result = PictureFeatures | ImageProcessingError
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    pixels: Pixels | None
+    legacy: Features | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Consecutive pictures, and the vectors that are being computed of those that have pixels."""
+
+    prepared: list[_Prepared | ImageProcessingError]
+    vectors: Pending | None
+
+
+def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Iterator[Result]:
+    """One result per job, in order, while later pictures are still being decoded; memory does not grow with the jobs.
+
+    A picture that cannot be used is an ImageProcessingError in its place and disturbs no other. Raises
+    ClipUnavailableError, before any picture is read, when a job wants CLIP and there is none; the caller may
+    run again without. ``batch_size`` overrides CLIP_BATCH_SIZE and what the device's memory allows.
+    """
+    if not any(job.clip for job in jobs):
+        return _results(jobs, None, batching.CPU_BATCH)
+    encoder = clip.get_encoder()
+    size = batch_size or batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device))
+    return _results(jobs, encoder, size)
+
+
+def extract_question(source: bytes | Path | str) -> PictureFeatures:
+    """Features of one picture that somebody waits for: legacy always, CLIP where it can be used.
+
+    Raises ImageProcessingError.
+    """
+    from gpu.legacy import extract_legacy
+
+    picture = decode(source)
+    legacy = extract_legacy(picture)
+    if not clip.is_clip_available():
+        return PictureFeatures(None, legacy)
+    try:
+        encoder = clip.get_encoder()
+    except clip.ClipUnavailableError as error:
+        logger.warning("CLIP cannot be used, legacy features instead: %s", error)
+        return PictureFeatures(None, legacy)
+    vectors = batching.Batches(encoder, 1).start([encoder.preprocess(picture)])()
+    return PictureFeatures(Features.from_embedding(vectors[0], clip.model_id()), legacy)
+
+
+def preferred_batch_size() -> int:
+    """How many pictures a worker should claim at once: enough to keep its device busy, few enough to be done soon.
+
+    On a CPU that is a second or two of work; on a GPU several batches, so that decoding ahead has something to do.
+    """
+    device, _ = likely_device()
+    return 32 if device == "cpu" else 8 * max(32, settings.CLIP_CONFIG["batch_size"] or 0)
+
+
+def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> Iterator[Result]:
+    batches = batching.Batches(encoder, size) if encoder is not None else None
+    lanes = encoder.lanes if encoder is not None else 1
+    model = clip.model_id() if encoder is not None else ""
+    rate = meter.Rate(size * lanes)
+    under_way: deque[_Group] = deque()
+    try:
+        with ThreadPoolExecutor(cores(), "decode") as pool:
+            prepared = _prepare_ahead(pool, jobs, encoder.preprocess if encoder else None, size * (lanes + 1))
+            while group := list(islice(prepared, size)):
+                pixels = [p.pixels for p in group if isinstance(p, _Prepared) and p.pixels is not None]
+                under_way.append(_Group(group, batches.start(pixels) if batches is not None and pixels else None))
+                # One group more than lanes, so that a lane that is done finds the next one waiting.
+                if len(under_way) > lanes:
+                    yield from _finish(under_way.popleft(), model, rate)
+            while under_way:
+                yield from _finish(under_way.popleft(), model, rate)
+    finally:
+        rate.close()
+        if encoder is not None:
+            encoder.release_memory()
+        if settings.CLIP_CONFIG["debug"]:
+            spent = ", ".join(f"{name} {seconds:.3f}" for name, seconds in take().items())
+            logger.debug("Seconds per stage, all threads, for %d pictures: %s", len(jobs), spent)
+
+
+def _prepare_ahead(
+    pool: ThreadPoolExecutor, jobs: Sequence[PictureJob], preprocess: Preprocess | None, ahead: int
+) -> Iterator[_Prepared | ImageProcessingError]:
+    """Decode and prepare on the pool's threads, never more than ``ahead`` pictures before they are asked for."""
+    waiting: deque[Future[_Prepared | ImageProcessingError]] = deque()
+    todo = iter(jobs)
+    try:
+        while True:
+            waiting.extend(pool.submit(_prepare, job, preprocess) for job in islice(todo, ahead - len(waiting)))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _prepare(job: PictureJob, preprocess: Preprocess | None) -> _Prepared | ImageProcessingError:
+    from gpu.legacy import extract_legacy
+
+    for_clip = preprocess if job.clip else None
+    # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
+    draft_side = for_clip.draft_side if for_clip and not job.legacy else None
+    try:
+        with stage("decode"):
+            picture = decode(job.path, draft_side=draft_side)
+    except ImageProcessingError as error:
+        return error
+    with stage("prepare"):
+        return _Prepared(
+            for_clip(picture) if for_clip else None,
+            extract_legacy(picture) if job.legacy else None,
+        )
+
+
+def _finish(group: _Group, model: str, rate: meter.Rate) -> Iterator[Result]:
+    with stage("encode"):
+        vectors = iter(group.vectors() if group.vectors is not None else ())
+    rate.add(len(group.prepared))
+    for prepared in group.prepared:
+        if isinstance(prepared, ImageProcessingError):
+            yield prepared
+        elif prepared.pixels is None:
+            yield PictureFeatures(None, prepared.legacy)
+        else:
+            yield _with_embedding(next(vectors), model, prepared.legacy)
+
+
+def _with_embedding(vector: Embeddings, model: str, legacy: Features | None) -> Result:
+    try:
+        return PictureFeatures(Features.from_embedding(vector, model), legacy)
+    except ValueError as error:
+        return ImageProcessingError("embedding_failed", f"The model gave no usable vector for this picture: {error}.")
