@@ -112,7 +112,7 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
     image_too_large (over 20 MiB or 40 megapixels), image_too_small (a side under 16 pixels), image_aspect
     (longer than 50:1), or, for a path, file_missing or file_unreadable.
     """
-    data = source if isinstance(source, bytes) else _read(Path(source))
+    data = source if isinstance(source, bytes) else read_file(Path(source))
     if len(data) > MAX_BYTES:
         raise _too_many_bytes(len(data))
     kind = _sniff(data)
@@ -140,7 +140,8 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
     return rgb
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of a picture's file. Raises ImageProcessingError: file_missing, file_unreadable, image_too_large."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
