@@ -81,7 +81,7 @@ def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
             return Claim(token, list(ProductImage.objects.filter(pk__in=ids, claim_token=token).order_by("id")))
 
 
-def embed(batch: Claim) -> Outcome:
+def embed(batch: Claim, *, announce: bool = True) -> Outcome:
     """Compute and store the features of a claimed batch. No transaction is open while a model runs.
 
     Whatever interrupts it (also Ctrl-C or SystemExit), the claim does not stay: an interruption from
@@ -96,7 +96,7 @@ def embed(batch: Claim) -> Outcome:
         else:
             claimed.update(state=State.PENDING, attempts=F("attempts") - 1, **NOT_CLAIMED)
         raise
-    if outcome.ready:
+    if outcome.ready and announce:
         product_ids = sorted({image.product_id for image in batch.images if image.pk in set(outcome.ready)})
         features_stored.send(sender=ProductImage, product_ids=product_ids)
     return outcome
@@ -107,18 +107,21 @@ def embed_pending(
     *,
     max_batches: int | None = None,
     batch_size: int | None = None,
+    announce: bool = True,
     progress: Callable[[Outcome], None] | None = None,
 ) -> int:
     """Claim and embed in this process until nothing is pending; answers how many pictures were finished.
 
     A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
+    ``announce`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
+    What ``progress`` raises stops the work after a whole batch.
     """
     finished = batches = 0
     limit = batch_size or pipeline.preferred_batch_size()
     while (max_batches is None or batches < max_batches) and (batch := claim(limit, image_ids)) is not None:
         batches += 1
         try:
-            outcome = embed(batch)
+            outcome = embed(batch, announce=announce)
         except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
             logger.exception("Embedding failed for pictures %s", [image.pk for image in batch.images])
             continue
@@ -140,10 +143,10 @@ def release_stale_claims() -> int:
     return _give_back(stale, "worker_lost", "The worker stopped while it worked on this picture.")
 
 
-def requeue(which: str) -> int:
-    """Make pictures pending again; answers how many. Features stay searchable until new ones replace them.
+def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
+    """Make pictures (of these products, or any) pending again; answers how many.
 
-    ``outdated``: ready pictures that the current CLIP model has not seen, where CLIP can be had here (quick,
+    Features stay searchable until new ones replace them. ``outdated``: ready pictures that the current CLIP model has not seen, where CLIP can be had here (quick,
     for the sweep); ``missing``: those and ready pictures without legacy features of the current version;
     ``failed``: those given up on; ``all``: every picture that no worker holds.
     """
@@ -159,6 +162,8 @@ def requeue(which: str) -> int:
         images = finished.filter(stale, state=State.READY)
     else:
         raise ValueError(f"which must be outdated, missing, failed or all, not {which!r}")
+    if product_ids is not None:
+        images = images.filter(product__in=product_ids)
     return images.update(
         state=State.PENDING, attempts=0, error_code="", error_message="", updated_at=timezone.now(), **NOT_CLAIMED
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from celery import shared_task
 from celery.signals import worker_ready
@@ -18,6 +20,18 @@ logger = logging.getLogger(__name__)
 QUESTIONS = "questions"  # somebody waits: workers look here first
 BULK = "bulk"
 
+_held_back = ContextVar("held_back", default=False)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Within the block saved pictures wake nobody: who saves many embeds them together, or wakes once at the end."""
+    token = _held_back.set(True)
+    try:
+        yield
+    finally:
+        _held_back.reset(token)
+
 
 def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> bool:
     """Tell the workers that pictures are pending; False when the broker cannot be reached.
@@ -26,6 +40,8 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
     its pictures: in bulk the worker takes whatever waits, a whole batch at a time. A message that is lost
     loses nothing, since the sweep finds the rows.
     """
+    if _held_back.get():
+        return True
     named = urgent or not settings.HAS_BROKER
     try:
         embed.apply_async([list(image_ids) if named and image_ids else None], queue=QUESTIONS if urgent else BULK)
