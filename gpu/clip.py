@@ -36,6 +36,7 @@ __all__ = [
     "extract_clip_embedding",
     "get_clip_model",
     "get_encoder",
+    "idle_seconds",
     "is_clip_available",
     "model_id",
     "process_batch",
@@ -62,7 +63,7 @@ class ClipStatus:
     model_name: str
     embedding_dim: int | None
     weights_cached: bool
-    cache_size_mb: float | None
+    cache_size_mb: float
     backend: str
 
 
@@ -81,7 +82,7 @@ def clip_status() -> ClipStatus:
     except WeightsError as error:
         tried = downloads.last_failure(name)
         reason = f"{error} The last try: {tried}" if tried else str(error)
-        return ClipStatus(False, reason, name, None, False, None, backend)
+        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, backend)
     problem = _missing_package()
     if problem is None and _failure is not None and _failure[0] == _key(found):
         problem = _failure[1]
@@ -116,6 +117,11 @@ def get_encoder() -> Encoder:
             _encoder = (_key(found), encoder)
         _last_used = time.monotonic()
         return _encoder[1]
+
+
+def idle_seconds() -> float | None:
+    """Seconds since the loaded model was last used; None when none is loaded."""
+    return time.monotonic() - _last_used if _encoder is not None else None
 
 
 def unload() -> None:

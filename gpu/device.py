@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -16,7 +18,7 @@ class DeviceInfo(TypedDict):
     device: Device
     gpu_name: str | None
     vram_gb: float | None
-    torch_version: str
+    torch_version: str | None
     reason: str
 
 
@@ -65,6 +67,33 @@ def likely_device() -> tuple[Device, str]:
         if wanted == "cpu":
             break
     return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that is here."
+
+
+def describe() -> DeviceInfo:
+    """The device as far as this process knows it: exactly where torch is loaded already, likely where it is not."""
+    if "torch" in sys.modules:
+        return get_device_info()
+    device, reason = likely_device()
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        version = None
+    return {"device": device, "gpu_name": None, "vram_gb": None, "torch_version": version, "reason": reason}
+
+
+def memory_gb() -> tuple[float | None, float | None]:
+    """GB (2**30 bytes) of GPU memory that this process has allocated and reserved; None where it uses no GPU."""
+    if "torch" not in sys.modules:
+        return None, None
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        used, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    elif torch.backends.mps.is_available():
+        used, reserved = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
+    else:
+        return None, None
+    return round(used / 2**30, 2), round(reserved / 2**30, 2)
 
 
 _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."

@@ -20,6 +20,9 @@ from gpu.preprocess import Preprocess
 
 HUB_OWNER = "sentence-transformers"
 
+# The dimensions of the hub's models, for what is told of a model before its weights are there.
+_HUB_DIMENSIONS = {"clip-ViT-B-32": 512, "clip-ViT-B-16": 512, "clip-ViT-L-14": 768}
+
 # A fingerprint reads this many blocks of this size, spread over the weights: any other training changes all of them.
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
@@ -82,6 +85,11 @@ def model_id(name: str | None = None) -> str:
         return find(name).model_id
     except WeightsError:
         return Path(name).expanduser().name
+
+
+def known_dim(name: str) -> int | None:
+    """The embedding's length of a model of the hub, known without its files; None for any other."""
+    return _HUB_DIMENSIONS.get(name.removeprefix(f"{HUB_OWNER}/"))
 
 
 def hub_cache(name: str) -> Path:

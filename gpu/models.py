@@ -1,0 +1,58 @@
+"""The processes that embed pictures, as they last described themselves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+# A worker writes its row this often, and counts as gone when it missed a few times.
+HEARTBEAT_SECONDS = 10
+LIVE_SECONDS = 45
+
+
+class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
+    def live(self) -> EmbeddingWorkerQuerySet:
+        """Workers that gave a sign of life within the last 45 seconds, the latest first."""
+        since = timezone.now() - timedelta(seconds=LIVE_SECONDS)
+        return self.filter(heartbeat_at__gte=since).order_by("-heartbeat_at")
+
+
+class EmbeddingWorker(models.Model):
+    name = models.CharField(_("name"), max_length=255, unique=True, help_text=_("Host and process number."))
+    started_at = models.DateTimeField(_("started"))
+    heartbeat_at = models.DateTimeField(_("last sign of life"))
+    device = models.CharField(_("device"), max_length=10)
+    device_reason = models.CharField(_("why this device"), max_length=500, blank=True, default="")
+    gpu_name = models.CharField(_("GPU"), max_length=200, blank=True, default="")
+    vram_gb = models.FloatField(_("memory of the GPU in GB"), null=True, blank=True)
+    torch_version = models.CharField(_("torch"), max_length=50, blank=True, default="")
+    model_name = models.CharField(_("model"), max_length=200, blank=True, default="")
+    backend = models.CharField(_("backend"), max_length=20, blank=True, default="")
+    clip_available = models.BooleanField(_("CLIP available"), default=False)
+    error = models.TextField(_("why CLIP is not available"), blank=True, default="")
+    rates = models.JSONField(_("images per second of recent batches"), default=list, blank=True)
+    vram_allocated_gb = models.FloatField(_("memory in use in GB"), null=True, blank=True)
+    vram_reserved_gb = models.FloatField(_("memory reserved in GB"), null=True, blank=True)
+    images_done = models.PositiveBigIntegerField(_("pictures embedded"), default=0)
+
+    objects = EmbeddingWorkerQuerySet.as_manager()
+
+    class Meta:
+        db_table = "gpu_workers"
+        verbose_name = _("embedding worker")
+        verbose_name_plural = _("embedding workers")
+        ordering = ("-heartbeat_at",)
+        indexes = [
+            # The live workers, for the status page and the API.
+            models.Index(fields=["-heartbeat_at"], name="worker_heartbeat"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_live(self) -> bool:
+        return self.heartbeat_at >= timezone.now() - timedelta(seconds=LIVE_SECONDS)

@@ -1,0 +1,124 @@
+"""The life of a process that embeds: its row in the database, its heartbeat, and unloading the model when idle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils import timezone
+
+from gpu import clip, device, meter
+from gpu.models import HEARTBEAT_SECONDS, EmbeddingWorker
+
+logger = logging.getLogger(__name__)
+
+# Rows of workers that are gone are kept this long, for the last rates that were measured.
+FORGET_AFTER = timedelta(days=1)
+
+
+class _Heartbeat(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self.pid = os.getpid()
+        self.worker = f"{socket.gethostname()}:{self.pid}"
+        self.started_at = timezone.now()
+        self.stopping = threading.Event()
+
+    def beat(self) -> None:
+        """Write the row. A database that cannot be written to now is tried again at the next beat."""
+        try:
+            EmbeddingWorker.objects.update_or_create(name=self.worker, defaults=describe(), create_defaults=self._new())
+        except DatabaseError as error:
+            logger.warning("The worker's sign of life could not be written: %s", error)
+
+    def _new(self) -> dict[str, object]:
+        return {"started_at": self.started_at, **describe()}
+
+    def run(self) -> None:
+        try:
+            while not self.stopping.wait(HEARTBEAT_SECONDS):
+                unload_if_idle()
+                self.beat()
+        finally:
+            connection.close()  # this thread's own
+
+
+_heartbeat: _Heartbeat | None = None
+_lock = threading.Lock()
+
+
+def start() -> None:
+    """Announce this process as a worker and keep its heart beating; further calls in the same process do nothing."""
+    global _heartbeat
+    with _lock:
+        if _heartbeat is not None and _heartbeat.pid == os.getpid() and _heartbeat.is_alive():
+            return
+        _heartbeat = _Heartbeat()
+        EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_AFTER).delete()
+        _heartbeat.beat()
+        _heartbeat.start()
+
+
+def stop() -> None:
+    """Stop the heartbeat and make the row say that this worker is gone; it keeps the rates that were measured."""
+    global _heartbeat
+    with _lock:
+        heartbeat, _heartbeat = _heartbeat, None
+        if heartbeat is None or heartbeat.pid != os.getpid():
+            return
+        heartbeat.stopping.set()
+        heartbeat.join(HEARTBEAT_SECONDS)
+        heartbeat.beat()
+        gone = timezone.now() - timedelta(hours=1)
+        EmbeddingWorker.objects.filter(name=heartbeat.worker).update(heartbeat_at=gone)
+
+
+@contextmanager
+def alive() -> Iterator[None]:
+    """Be a worker for the length of the block: what a long command does that embeds in its own process."""
+    start()
+    try:
+        yield
+    finally:
+        stop()
+
+
+def unload_if_idle() -> bool:
+    """Unload the model when it was not used for CLIP_IDLE_UNLOAD_SECONDS; whether it was unloaded now."""
+    limit = settings.CLIP_CONFIG["idle_unload_seconds"]
+    idle = clip.idle_seconds()
+    if limit is None or idle is None or idle < limit:
+        return False
+    clip.unload()
+    logger.info("The model was idle for %.0f seconds and is unloaded.", idle)
+    return True
+
+
+def describe() -> dict[str, object]:
+    """This process now, as the columns of its row."""
+    info, status = device.describe(), clip.clip_status()
+    allocated, reserved = device.memory_gb()
+    return {
+        "heartbeat_at": timezone.now(),
+        "device": info["device"],
+        "device_reason": info["reason"],
+        "gpu_name": info["gpu_name"] or "",
+        "vram_gb": info["vram_gb"],
+        "torch_version": info["torch_version"] or "",
+        "model_name": clip.model_id(),
+        "backend": status.backend,
+        "clip_available": status.available,
+        "error": status.reason or "",
+        "rates": meter.recent_rates(),
+        "vram_allocated_gb": allocated,
+        "vram_reserved_gb": reserved,
+        "images_done": meter.images_done(),
+    }
