@@ -146,7 +146,9 @@ def release_stale_claims() -> int:
 def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
     """Make pictures (of these products, or any) pending again; answers how many.
 
-    Features stay searchable until new ones replace them. ``outdated``: ready pictures that the current CLIP model has not seen, where CLIP can be had here (quick,
+    Features stay searchable until new ones replace them.
+
+    ``outdated``: ready pictures that the current CLIP model has not seen, where CLIP can be had here (quick,
     for the sweep); ``missing``: those and ready pictures without legacy features of the current version;
     ``failed``: those given up on; ``all``: every picture that no worker holds.
     """
