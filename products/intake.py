@@ -18,6 +18,7 @@ from django.db import IntegrityError, transaction
 
 from gpu.images import MAX_BYTES, ImageProcessingError, decode
 from products.models import Product, ProductImage, picture_path
+from products.tracing import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,9 +202,11 @@ def _save_image(product: Product, picture: CleanPicture, file_name: str, positio
         file=file_name,
         original_name=picture.original_name,
         sha256=picture.sha256,
+        file_sha256=hashlib.sha256(picture.jpeg).hexdigest(),
         width=picture.width,
         height=picture.height,
         position=position,
+        request_id=request_id.get(),
     )
 
 

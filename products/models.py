@@ -13,6 +13,7 @@ from django.db.models.lookups import Exact, GreaterThan
 from django.utils.translation import gettext_lazy as _
 
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
+from products import tracing
 
 
 class BlobLength(models.Func):
@@ -83,6 +84,13 @@ class ProductImage(models.Model):
     file = models.ImageField(_("file"), upload_to=picture_path, max_length=200)
     original_name = models.CharField(_("original name"), max_length=255, blank=True, default="")
     sha256 = models.CharField(_("SHA-256 of the uploaded file"), max_length=64)
+    file_sha256 = models.CharField(
+        _("SHA-256 of the stored file"),
+        max_length=64,
+        blank=True,
+        default="",
+        help_text=_("By this a damaged file is found; pictures without it are decoded instead."),
+    )
     width = models.PositiveIntegerField(_("width"))
     height = models.PositiveIntegerField(_("height"))
     position = models.PositiveIntegerField(_("position"), default=0)
@@ -98,6 +106,13 @@ class ProductImage(models.Model):
         blank=True,
         default="",
         help_text=_("The model of the best features it has: CLIP's name, the legacy version, or empty for none."),
+    )
+    request_id = models.CharField(
+        _("request"),
+        max_length=tracing.MAX_LENGTH,
+        blank=True,
+        default="",
+        help_text=_("The request that brought it, so that the worker's log lines can be told apart."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
