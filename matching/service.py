@@ -11,9 +11,9 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from gpu.clip import model_id
+from gpu.clip import ClipUnavailableError, clip_status, model_id
 
-from gpu.features import CLIP, LEGACY_MODEL, Features
+from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.index import Filters, Hit
 from matching.models import Match
@@ -80,12 +80,15 @@ def match_picture(
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
     wait: float = 5.0,
+    feature_type: Kind | None = None,
 ) -> Answer:
     """The historical products most like a picture that is not stored.
 
-    Raises ImageProcessingError for a bad picture, FeaturesPendingError when no worker answered within ``wait`` s.
+    ``feature_type`` compares by that kind alone, whether or not all of the catalogue has it.
+    Raises ImageProcessingError for a bad picture, FeaturesPendingError when no worker answered within ``wait`` s,
+    and ClipUnavailableError when CLIP was asked for and is not there.
     """
-    return _search(features_of(upload, wait), threshold, limit, category)
+    return _search(features_of(upload, wait), threshold, limit, category, feature_type=feature_type)
 
 
 def save_matches(answer: Answer) -> Answer:
@@ -227,12 +230,19 @@ def clip_covers_catalogue() -> bool:
 
 
 def _search(
-    features: Sequence[Features], threshold: float, limit: int, category: str | None, exclude: int | None = None
+    features: Sequence[Features],
+    threshold: float,
+    limit: int,
+    category: str | None,
+    exclude: int | None = None,
+    feature_type: Kind | None = None,
 ) -> Answer:
     by_clip = [part for part in features if part.kind == CLIP and part.model_name == model_id()]
-    if by_clip and not clip_covers_catalogue():
-        by_clip = []
-    used = by_clip or [part for part in features if part.model_name == LEGACY_MODEL]
+    if feature_type is None:
+        feature_type = CLIP if by_clip and clip_covers_catalogue() else LEGACY
+    if feature_type == CLIP and not by_clip:
+        raise ClipUnavailableError(clip_status().reason or "The picture was not embedded with CLIP.")
+    used = by_clip if feature_type == CLIP else [part for part in features if part.model_name == LEGACY_MODEL]
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(part) for part in used])
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
