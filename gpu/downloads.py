@@ -81,7 +81,7 @@ def last_failure(name: str) -> str | None:
 
 
 def _fetch(name: str, cache: Path) -> None:
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -101,7 +101,7 @@ def _fetch(name: str, cache: Path) -> None:
         raise DownloadError(f"{name!r} is not the name of a model on the hub.") from error
     except OfflineModeIsEnabled as error:
         raise DownloadError("The model hub is switched off by HF_HUB_OFFLINE.") from error
-    except (httpx.HTTPError, HfHubHTTPError, ConnectionError) as error:
+    except (httpx2.HTTPError, HfHubHTTPError, ConnectionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DownloadError(f"The model hub cannot be reached: {reason or type(error).__name__}") from error
 

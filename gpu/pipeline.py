@@ -17,6 +17,7 @@ from gpu.device import likely_device
 from gpu.encoders import Embeddings, Encoder, Pending, cores
 from gpu.features import Features
 from gpu.images import ImageProcessingError, decode
+from gpu.legacy import extract_legacy
 from gpu.preprocess import Pixels, Preprocess
 from gpu.stages import stage, take
 
@@ -76,8 +77,6 @@ def extract_question(source: bytes | Path | str) -> PictureFeatures:
 
     Raises ImageProcessingError.
     """
-    from gpu.legacy import extract_legacy
-
     picture = decode(source)
     legacy = extract_legacy(picture)
     if not clip.is_clip_available():
@@ -144,8 +143,6 @@ def _prepare_ahead(
 
 
 def _prepare(job: PictureJob, preprocess: Preprocess | None) -> _Prepared | ImageProcessingError:
-    from gpu.legacy import extract_legacy
-
     for_clip = preprocess if job.clip else None
     # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
     draft_side = for_clip.draft_side if for_clip and not job.legacy else None
