@@ -16,12 +16,12 @@ from django.db import transaction
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.dispatch import Signal
 from django.utils import timezone
-from gpu.clip import ClipUnavailableError, is_clip_available, model_id
-from gpu.status import images_per_second
 
 from gpu import pipeline
+from gpu.clip import ClipUnavailableError, is_clip_available, model_id
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from gpu.images import ImageProcessingError
+from gpu.status import images_per_second
 from products.models import Feature, Product, ProductImage
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def embed(batch: Claim, *, announce: bool = True) -> Outcome:
     except BaseException as interruption:
         claimed = ProductImage.objects.filter(claim_token=batch.token)
         if isinstance(interruption, Exception):
-            _give_back(claimed, "embedding_failed", f"The model failed on this picture: {interruption}")
+            _give_back(claimed, "embedding_failed", f"Embedding failed: {interruption}")
         else:
             claimed.update(state=State.PENDING, attempts=F("attempts") - 1, **NOT_CLAIMED)
         raise
@@ -200,8 +200,8 @@ def wait_for_features(image_ids: Sequence[int], seconds: float) -> str | None:
 
     deadline = time.monotonic() + seconds
     images = ProductImage.objects.filter(pk__in=image_ids)
-    if settings.HAS_BROKER and seconds > 0:
-        wake(image_ids, urgent=True)
+    if settings.HAS_BROKER and seconds > 0 and not wake(image_ids, urgent=True):
+        deadline = time.monotonic()  # nobody heard: there is nothing to wait for
     while True:
         rows = list(images.values_list("state", "embedded_with"))
         states = {state for state, _ in rows}
@@ -312,8 +312,13 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
             unmatched_since=now
         )
     ready = [pk for ids in embedded_with.values() for pk in ids]
+    requests = {image.pk: image.request_id for image in batch.images}
+    if ready:
+        of_these = {requests[pk] for pk in ready} - {""}
+        logger.info("Embedded pictures %s", ready, extra={"request_ids": sorted(of_these)})
     for pk, error in errors.items():
-        logger.warning("Picture %s: %s (%s)", pk, error.message, error.code)
+        extra = {"request_id": requests[pk]}
+        logger.warning("Picture %s: %s (%s)", pk, error.message, error.code, extra=extra)
         _give_back(ProductImage.objects.filter(pk=pk, claim_token=batch.token), error.code, error.message)
     failed = set(ProductImage.objects.filter(pk__in=errors, state=State.FAILED).values_list("pk", flat=True))
     return Outcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
