@@ -1,0 +1,39 @@
+"""create_token: an API token for a user, who is created if needed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from catalogmatch.roles import ROLES
+from catalogmatch.tokens import InactiveUserError, create_token
+
+
+class Command(BaseCommand):
+    help = "Create an API token and print it alone on stdout. It is shown this once; the database holds a hash."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username", help="created without a password if there is no such user")
+        parser.add_argument("--role", choices=list(ROLES), help="default: viewer for a new user, else as it is")
+        parser.add_argument("--days", type=_days, help="how long the token is good for (default: no end)")
+
+    def handle(self, *, username: str, role: str | None, days: int | None, **_: Any) -> None:
+        try:
+            self.stdout.write(create_token(username, role, days))
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from error
+        except InactiveUserError as error:
+            raise CommandError(str(error)) from error
+        except Group.DoesNotExist as error:
+            raise CommandError("The roles are missing. Run `manage.py migrate` first.") from error
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if days < 1:
+        raise argparse.ArgumentTypeError("a token is good for at least one day")
+    return days

@@ -1,0 +1,42 @@
+"""API tokens for people and programs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from knox.models import AuthToken
+
+from catalogmatch.roles import give_role
+
+DEFAULT_ROLE = "viewer"
+
+
+class InactiveUserError(Exception):
+    """The user was deactivated, so that a token would open nothing."""
+
+    code = "user_inactive"
+
+
+def create_token(username: str, role: str | None = None, days: int | None = None) -> str:
+    """A new API token, which is shown this once and stored only as a hash.
+
+    A user who is not there is created without a password, as a viewer unless ``role`` says otherwise; one
+    who is keeps the role unless ``role`` is given. ``days`` None: the token does not expire. Raises
+    InactiveUserError, KeyError for an unknown role, and ValidationError for a name that no user can have.
+    """
+    with transaction.atomic():
+        user = User.objects.filter(username=username).first()
+        if user is None:
+            user = User(username=username)
+            user.set_unusable_password()
+            user.full_clean()
+            user.save()
+            role = role or DEFAULT_ROLE
+        if not user.is_active:
+            raise InactiveUserError(f"The user {username} is deactivated. Activate it in the admin first.")
+        if role is not None:
+            give_role(user, role)
+        _, token = AuthToken.objects.create(user, expiry=timedelta(days=days) if days is not None else None)
+    return str(token)

@@ -1,0 +1,80 @@
+"""Embed what waits and match what is new in this process, with progress: how the bulk commands end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from matching import service
+from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
+from products import embedding
+from products.embedding import Outcome
+from products.models import ProductImage
+from products.progress import progress_bar
+
+
+@dataclass(slots=True)
+class Embedded:
+    """How many pictures became ready, and why others were given up, by id."""
+
+    ready: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Matched:
+    """How many products were matched, and why others were not, by id."""
+
+    matched: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def embed_waiting(check: Callable[[], None]) -> Embedded:
+    """Embed all pending pictures here, beside any workers; matches are left to ``match``.
+
+    ``check`` is called between batches and may raise to stop there.
+    """
+    done = Embedded()
+    pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
+    if not pending:
+        return done
+    with progress_bar(pending, "Embedding", "pictures") as bar:
+
+        def progress(outcome: Outcome) -> None:
+            done.ready += len(outcome.ready)
+            for image in ProductImage.objects.filter(pk__in=outcome.failed):
+                done.failed[image.pk] = f"{image.original_name}: {image.error_code}: {image.error_message}"
+            bar.update(outcome.finished)
+            check()
+
+        embedding.embed_pending(announce=False, progress=progress)
+    return done
+
+
+def match(
+    product_ids: Sequence[int],
+    check: Callable[[], None],
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+) -> Matched:
+    """Match these products and save the answers; ``check`` is called after each and may raise to stop there."""
+    done = Matched()
+    if not product_ids:
+        return done
+    with progress_bar(len(product_ids), "Matching", "products") as bar:
+
+        def progress(product_id: int, reason: str | None) -> None:
+            if reason is None:
+                done.matched += 1
+            else:
+                done.refused[product_id] = reason
+            bar.update()
+            check()
+
+        service.match_products(product_ids, threshold, limit, progress)
+    return done
+
+
+def match_unmatched(check: Callable[[], None]) -> Matched:
+    """Match the new products whose features changed since they were last matched."""
+    return match(list(service.unmatched().values_list("pk", flat=True)), check)

@@ -1,0 +1,74 @@
+"""evaluate_matching: recall and speed of the answers on queries whose products are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from gpu.clip import ClipUnavailableError
+from gpu.features import Kind
+from matching.evaluation import Refused, evaluate
+from products.importing import ImportFileError, open_table
+from products.progress import INTERRUPTED, progress_bar, stoppable
+from products.questions import FeaturesPendingError
+
+
+class Command(BaseCommand):
+    help = (
+        "Measure recall@1/5/10 by product, mean reciprocal rank and seconds per query. Nothing is stored. "
+        "Exit code 0: every query was asked; 3: some could not be and count as missed; 1: nothing could be done."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("queries", type=Path, help="a CSV with the columns image and sku")
+        parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="write the figures there too")
+        parser.add_argument("--feature-type", choices=["clip", "legacy"], help="compare by this kind of features alone")
+
+    def handle(self, *, queries: Path, report: Path | None, feature_type: Kind | None, **_: Any) -> None:
+        try:
+            with (
+                stoppable() as check,
+                open_table(queries, ["image", "sku"]) as table,
+                progress_bar(table.total, "Asking", "queries") as bar,
+            ):
+
+                def progress(refused: Refused | None) -> None:
+                    bar.update()
+                    if refused is not None:
+                        with bar.external_write_mode():
+                            self.stderr.write(f"row {refused.row} ({refused.image}): {refused.code}: {refused.reason}")
+                    check()
+
+                done = evaluate(table, queries.parent, feature_type, progress)
+        except (ImportFileError, ClipUnavailableError, FeaturesPendingError) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            raise CommandError("Stopped; figures of a part would mislead.", returncode=INTERRUPTED) from interrupt
+        if not done.ranks:
+            raise CommandError(f"{queries} holds no queries.")
+        figures = done.figures()
+        for name in ("queries", "recall@1", "recall@5", "recall@10", "mrr", "seconds_per_query", "compared_by"):
+            self.stdout.write(f"{name:18} {_plain(figures[name])}")
+        if report is not None:
+            _write(report, figures)
+        if done.refused:
+            raise CommandError(
+                f"{len(done.refused)} queries could not be asked and count as missed, see above.",
+                returncode=3 if done.seconds else 1,
+            )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _write(path: Path, figures: dict[str, object]) -> None:
+    try:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,88 @@
+"""import_products: a catalogue from a CSV, an XLSX, a folder or a ZIP, embedded and matched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from matching import bulk
+from products.importing import Did, ImportFileError, Source, import_rows, open_source
+from products.progress import INTERRUPTED, progress_bar, stoppable
+from products.tasks import wake
+
+
+class Command(BaseCommand):
+    help = (
+        "Import products with their pictures. Running it again adds nothing twice and goes on where it stopped. "
+        "Exit code 0: all rows are in; 3: some were refused; 1: nothing could be done; 130: stopped by Ctrl-C."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("path", type=Path, help="a CSV or XLSX, or a folder or ZIP of pictures")
+        parser.add_argument(
+            "--historical", action="store_true", help="the products are historical, where their row does not say"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="check every row and picture, save nothing")
+        parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's pictures are relative to")
+
+    def handle(self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, **_: Any) -> None:
+        self.counts: Counter[Did] = Counter()
+        problem = ""
+        try:
+            with stoppable() as check:
+                try:
+                    with open_source(path, images=images, historical=historical) as source:
+                        self._import(source, dry_run, check)
+                except ImportFileError as error:
+                    problem = str(error)
+                    if not self.counts:
+                        raise CommandError(problem) from error
+                if not dry_run:
+                    problem = self._finish(check) or problem
+        except KeyboardInterrupt as interrupt:
+            raise CommandError(
+                f"Stopped: {self._summary()}. Run the same command again to go on.", returncode=INTERRUPTED
+            ) from interrupt
+        except (OSError, DatabaseError) as error:
+            raise CommandError(f"Stopped ({self._summary()}): {error}. Run the same command again to go on.") from error
+        if not self.counts:
+            raise CommandError(f"{path} holds no rows and no pictures.")
+        self.stdout.write(f"{'Would be' if dry_run else 'Done'}: {self._summary()}.")
+        if self.counts[Did.REFUSED] == self.counts.total():
+            raise CommandError("Nothing could be imported: every row was refused, see above.")
+        if problem or self.counts[Did.REFUSED]:
+            refused = f"{self.counts[Did.REFUSED]} rows were refused, see above." if self.counts[Did.REFUSED] else ""
+            raise CommandError(f"{problem} {refused}".strip(), returncode=3)
+
+    def _import(self, source: Source, dry_run: bool, check: Callable[[], None]) -> None:
+        with progress_bar(source.total, "Importing", "rows") as bar:
+            for result in import_rows(source, dry_run=dry_run):
+                self.counts[result.did] += 1
+                bar.update()
+                if result.did is Did.REFUSED:
+                    row = result.row
+                    with bar.external_write_mode():
+                        self.stderr.write(f"row {row.number} ({row.label}): {result.code}: {result.reason}")
+                check()
+
+    def _finish(self, check: Callable[[], None]) -> str:
+        """Have what was imported embedded and matched; a sentence when some of it failed."""
+        if settings.HAS_BROKER:
+            wake()
+            self.stdout.write("The workers embed and match what was imported.")
+            return ""
+        embedded = bulk.embed_waiting(check)
+        matched = bulk.match_unmatched(check)
+        self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
+        for image_id, reason in embedded.failed.items():
+            self.stderr.write(f"picture {image_id} ({reason})")
+        return f"{len(embedded.failed)} pictures could not be embedded, see above." if embedded.failed else ""
+
+    def _summary(self) -> str:
+        return ", ".join(f"{self.counts[did]:,} {did}" for did in Did)

@@ -1,0 +1,66 @@
+"""match_products: look up the matches of new products and save the answers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from matching import bulk, service
+from products.models import Product
+from products.progress import INTERRUPTED, stoppable
+
+
+class Command(BaseCommand):
+    help = (
+        "Match new products against the historical ones and save the answers; verdicts stay. "
+        "Exit code 0: all matched; 3: some could not be; 1: none could be; 130: stopped by Ctrl-C."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--all", action="store_true", help="all new products, not only those still unmatched")
+        which.add_argument("--ids", type=int, nargs="+", metavar="ID", help="these products")
+        parser.add_argument(
+            "--threshold", type=_score, default=service.DEFAULT_THRESHOLD, help="lowest score, 0 to 100 (default 50)"
+        )
+        parser.add_argument(
+            "--limit", type=_count, default=service.DEFAULT_LIMIT, help="most matches a product (default 10)"
+        )
+
+    def handle(self, *, all: bool, ids: list[int] | None, threshold: float, limit: int, **_: Any) -> None:
+        if ids is not None:
+            product_ids = list(dict.fromkeys(ids))
+        else:
+            new = Product.objects.filter(is_historical=False).order_by("pk") if all else service.unmatched()
+            product_ids = list(new.values_list("pk", flat=True))
+        try:
+            with stoppable() as check:
+                done = bulk.match(product_ids, check, threshold, limit)
+        except KeyboardInterrupt as interrupt:
+            raise CommandError(
+                "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=INTERRUPTED
+            ) from interrupt
+        self.stdout.write(f"Matched {done.matched:,} products.")
+        for product_id, reason in done.refused.items():
+            self.stderr.write(f"product {product_id}: {reason}")
+        if done.refused:
+            raise CommandError(
+                f"{len(done.refused):,} products could not be matched, see above.",
+                returncode=3 if done.matched else 1,
+            )
+
+
+def _score(text: str) -> float:
+    score = float(text)
+    if not 0 <= score <= 100:
+        raise argparse.ArgumentTypeError("a threshold is a score from 0 to 100")
+    return score
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("a limit is at least 1")
+    return count

@@ -1,0 +1,20 @@
+"""Catalogues from files: a CSV or XLSX table, a folder or a ZIP of pictures, row by row through the intake."""
+
+from products.importing.errors import ImportFileError, RowError
+from products.importing.run import Did, Result, import_rows
+from products.importing.sources import Row, Source, open_source
+from products.importing.tables import Table, TableRow, open_table
+
+__all__ = [
+    "Did",
+    "ImportFileError",
+    "Result",
+    "Row",
+    "RowError",
+    "Source",
+    "Table",
+    "TableRow",
+    "import_rows",
+    "open_source",
+    "open_table",
+]

@@ -1,0 +1,45 @@
+"""What long commands share: a progress bar with rate and remaining time, and a clean stop on Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tqdm import tqdm
+
+INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
+
+
+def progress_bar(total: int | None, what: str, unit: str) -> tqdm[object]:
+    """A bar on stderr; where that is a file or a log it is drawn seldom."""
+    interval = 0.2 if sys.stderr.isatty() else 10
+    return tqdm(total=total, desc=what, unit=f" {unit}", mininterval=interval, dynamic_ncols=True, smoothing=0.1)
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM ask to stop: the answered function then raises KeyboardInterrupt, wherever it is called.
+
+    So the work stops between two rows or batches and never within one. A second signal stops at once.
+    """
+    asked = False
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
