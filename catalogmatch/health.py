@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -23,7 +23,7 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 def readyz(_request: HttpRequest) -> JsonResponse:
     """200 when the database answers and the queue moves; 503 with the reason otherwise."""
     try:
-        connection.ensure_connection()
+        ProductImage.objects.exists()  # also tells of a database that was never migrated
         reason = stalled_queue()
     except DatabaseError as error:
         reason = f"the database does not answer: {error}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from django.conf import settings
-from django.http import FileResponse, Http404
-from django.utils._os import safe_join
+from django.http import FileResponse
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -17,11 +17,12 @@ class MediaView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, path: str) -> FileResponse:
-        """Serve a derivative or a thumbnail; both are JPEGs that we wrote ourselves."""
-        file = Path(safe_join(settings.MEDIA_ROOT, path))
-        if not path.startswith(("pictures/", "thumbnails/")) or not file.is_file():
-            raise Http404(f"There is no picture {path}.")
-        response = FileResponse(file.open("rb"), content_type="image/jpeg")
+        """Serve a derivative or a thumbnail; both are JPEGs that we wrote ourselves, under names that we made."""
+        try:
+            file = (Path(settings.MEDIA_ROOT) / path).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no picture {path}.") from error
+        response = FileResponse(file, content_type="image/jpeg")
         # A picture never changes under its name, but who may see it can: only the browser itself keeps it.
         response["Cache-Control"] = "private, max-age=86400, immutable"
         response["X-Content-Type-Options"] = "nosniff"

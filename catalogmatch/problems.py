@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
 from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -19,7 +20,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
 from gpu.images import ImageProcessingError
+from matching.models import Match
 from products.intake import SkuExistsError
+from products.models import Product
 from products.questions import FeaturesPendingError
 
 # The statuses of codes that are not DRF's own.
@@ -34,6 +37,9 @@ STATUS_OF_CODE = {
     "features_pending": 409,
     "clip_unavailable": 503,
 }
+
+# DRF tells apart what the API's users need not.
+PUBLISHED_CODE = {"authentication_failed": "not_authenticated", "parse_error": "validation_error"}
 
 
 class Problem(APIException):
@@ -54,6 +60,12 @@ class ProblemHandler(ExceptionHandler):
             return Problem(exc.code, str(exc), status=503 if exc.waited else None)
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
+        if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
+            return NotFound(str(exc))
+        if isinstance(exc, RequestDataTooBig):
+            return Problem("image_too_large", str(exc))
+        if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have
+            return ValidationError(str(exc))
         return super().convert_known_exceptions(exc)
 
 
@@ -62,11 +74,12 @@ class ProblemFormatter(ExceptionFormatter):
         errors = error_response.errors
         status = self.exc.status_code
         invalid = error_response.type == "validation_error"
+        code = "validation_error" if invalid else errors[0].code
         problem: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(status).phrase,
             "status": status,
-            "code": "validation_error" if invalid else errors[0].code,
+            "code": PUBLISHED_CODE.get(code, code),
             "detail": "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors),
         }
         if invalid:
@@ -75,7 +88,7 @@ class ProblemFormatter(ExceptionFormatter):
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's hook: answer ``exc`` as a problem document; an unexpected one is left to Django's 500."""
+    """DRF's hook: answer ``exc`` as a problem document; an unexpected one is logged and is a 500 without details."""
     response = standard_handler(exc, context)
     if response is not None:
         response.content_type = "application/problem+json"
@@ -85,6 +98,6 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 @extend_schema(exclude=True)
 @api_view(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 @permission_classes([AllowAny])
-def not_found(_request: Request, rest: str) -> Response:
+def not_found(_request: Request, rest: str = "") -> Response:
     """Answer an address below /api/ that does not exist as a problem document too."""
     raise NotFound(f"There is nothing at /api/{rest}. See /api/docs.")

@@ -196,7 +196,9 @@ CACHES = {
         "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
     }
     if HAS_BROKER
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # What each process counts by itself while Redis is away.
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
 }
 
 # --- CLIP ------------------------------------------------------------------------------------
@@ -216,6 +218,11 @@ CLIP_CONFIG = {
 
 MAX_PICTURES_PER_REQUEST = 100
 MAX_REQUEST_BYTES = 512 * 1024 * 1024
+FILE_UPLOAD_HANDLERS = [
+    "products.upload_handlers.BoundedUpload",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
 DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
 # The stored derivative is at most this long on its longer side; every model looks at far less.
 DERIVATIVE_MAX_SIDE = 1600
@@ -232,7 +239,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["catalogmatch.permissions.RolePermission"],
-    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.UserRateThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.throttling.ApiThrottle"],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("CATALOGMATCH_API_RATE", default="6000/min"),
         "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),

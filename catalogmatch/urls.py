@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
@@ -18,13 +18,16 @@ api = [
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(), name="docs"),
     path("docs/redoc", SpectacularRedocView.as_view(), name="redoc"),
+    path("", not_found),
     path("<path:rest>", not_found),
 ]
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("api/", include(api)),
-    path("media/<path:path>", MediaView.as_view(), name="media"),
+    re_path(
+        r"^media/(?P<path>(?:pictures|thumbnails)/[0-9a-f]{2}/[0-9a-f]{32}\.jpg)$", MediaView.as_view(), name="media"
+    ),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),

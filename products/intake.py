@@ -12,9 +12,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.validators import ProhibitNullCharactersValidator
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from gpu.images import MAX_BYTES, ImageProcessingError, decode
 from products.models import Product, ProductImage, picture_path
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 JPEG_QUALITY = 92
+THUMBNAIL_QUALITY = 85
 
 
 class SkuExistsError(Exception):
@@ -36,8 +40,8 @@ class SkuExistsError(Exception):
 
     def __init__(self, sku: str, product_id: int) -> None:
         super().__init__(
-            f"SKU {sku!r} already belongs to product {product_id}, which does not have this picture. "
-            "Add the picture to that product as a view, or choose another SKU."
+            f"SKU {sku!r} already belongs to product {product_id}. "
+            "Choose another SKU, or add the picture to that product as a view."
         )
         self.product_id = product_id
 
@@ -80,19 +84,19 @@ def clean(upload: Upload) -> CleanPicture:
     at most ``settings.DERIVATIVE_MAX_SIDE``.
     """
     picture = decode(upload.data)
-    width, height = picture.size
+    derivative = _fitted(picture, settings.DERIVATIVE_MAX_SIDE)
     return CleanPicture(
         sha256=hashlib.sha256(upload.data).hexdigest(),
-        width=width,
-        height=height,
-        jpeg=_jpeg(picture, settings.DERIVATIVE_MAX_SIDE, JPEG_QUALITY),
-        thumbnail=_jpeg(picture, settings.THUMBNAIL_SIDE, 85),
+        width=picture.width,
+        height=picture.height,
+        jpeg=_jpeg(derivative, JPEG_QUALITY),
+        thumbnail=_jpeg(_fitted(derivative, settings.THUMBNAIL_SIDE), THUMBNAIL_QUALITY),
         original_name=PurePath(upload.name.replace("\\", "/")).name.replace("\x00", "")[:255],
     )
 
 
 def add_product(
-    uploads: Sequence[Upload],
+    uploads: Iterable[Upload | CleanPicture],
     *,
     sku: str = "",
     name: str = "",
@@ -103,7 +107,8 @@ def add_product(
 ) -> Added:
     """Create a product with its pictures, which are then pending for the worker.
 
-    The same SKU with pictures that it already has is the same product again (``created`` is False).
+    ``uploads`` is read one at a time, so that only one original need be in memory. The same SKU with pictures
+    that it already has is the same product again (``created`` is False).
     Raises ImageProcessingError for a bad picture, SkuExistsError for a taken SKU, and
     django.core.exceptions.ValidationError for a bad field; then no row and no file is left behind.
     """
@@ -115,7 +120,7 @@ def add_product(
         is_historical=is_historical,
         attributes=dict(attributes or {}),
     )
-    product.clean_fields()
+    _check_fields(product)
     pictures = _clean_all(uploads)
     known = _same_product(product.sku, pictures)
     if known is not None:
@@ -138,7 +143,30 @@ def add_product(
     return Added(product, images, created=True, duplicate_of=_duplicate_of(product, pictures))
 
 
-def add_views(product: Product, uploads: Sequence[Upload]) -> Added:
+def change_product(product: Product, changes: Mapping[str, Any]) -> None:
+    """Change fields of a product, and only those: what a worker wrote beside stays.
+
+    A product that becomes a new one gets its matches looked up. Raises SkuExistsError for a taken SKU and
+    django.core.exceptions.ValidationError for a bad field.
+    """
+    changed = {"updated_at", *changes}
+    if product.is_historical and changes.get("is_historical") is False:
+        product.unmatched_since = timezone.now()
+        changed.add("unmatched_since")
+    for name, value in changes.items():
+        setattr(product, name, value.strip() if isinstance(value, str) else value)
+    _check_fields(product)
+    try:
+        with transaction.atomic():
+            product.save(update_fields=changed)
+    except IntegrityError as error:
+        other = Product.objects.filter(sku=product.sku).exclude(pk=product.pk).first()
+        if other is None:
+            raise
+        raise SkuExistsError(product.sku, other.pk) from error
+
+
+def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Added:
     """Add pictures to ``product``, all or none; ``created`` is False when it already had every one of them.
 
     Raises ImageProcessingError for a bad picture and Product.DoesNotExist when the product is gone meanwhile.
@@ -149,10 +177,10 @@ def add_views(product: Product, uploads: Sequence[Upload]) -> Added:
         product = Product.objects.select_for_update().get(pk=product.pk)
         known = {image.sha256: image for image in product.images.all()}
         new = [picture for picture in pictures if picture.sha256 not in known]
+        unused = [names[picture.sha256] for picture in pictures if picture.sha256 in known]
         first = max((image.position for image in known.values()), default=-1) + 1
         for position, picture in enumerate(new, start=first):
             known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
-        unused = [names[picture.sha256] for picture in pictures if picture not in new]
         transaction.on_commit(partial(_remove, unused))
     images = [known[picture.sha256] for picture in pictures]
     return Added(product, images, created=bool(new), duplicate_of=_duplicate_of(product, pictures))
@@ -173,9 +201,24 @@ def remove_files(image: ProductImage) -> None:
     _remove([str(image.file.name)])
 
 
-def _clean_all(uploads: Sequence[Upload]) -> list[CleanPicture]:
-    """The clean pictures, each once, in order."""
-    return list({picture.sha256: picture for picture in map(clean, uploads)}.values())
+def _check_fields(product: Product) -> None:
+    """Raises ValidationError for text that is too long or that no database takes."""
+    product.clean_fields()
+    no_null = ProhibitNullCharactersValidator()
+    errors: dict[str, ValidationError] = {}
+    for name in ("sku", "name", "category", "description"):
+        try:
+            no_null(getattr(product, name))
+        except ValidationError as error:
+            errors[name] = error
+    if errors:
+        raise ValidationError(errors)
+
+
+def _clean_all(uploads: Iterable[Upload | CleanPicture]) -> list[CleanPicture]:
+    """The clean pictures, each once, in order; one that was cleaned beforehand is not cleaned again."""
+    pictures = (upload if isinstance(upload, CleanPicture) else clean(upload) for upload in uploads)
+    return list({picture.sha256: picture for picture in pictures}.values())
 
 
 def _same_product(sku: str, pictures: Sequence[CleanPicture]) -> Added | None:
@@ -235,11 +278,17 @@ def _remove(file_names: Iterable[str]) -> None:
         default_storage.delete(ProductImage(file=name).thumbnail_name)
 
 
-def _jpeg(picture: Image.Image, side: int, quality: int) -> bytes:
-    """``picture`` as JPEG with full colour resolution, shrunk to ``side`` pixels where it is larger."""
-    if max(picture.size) > side:
-        picture = picture.copy()
-        picture.thumbnail((side, side), reducing_gap=2.0)
+def _fitted(picture: Image.Image, side: int) -> Image.Image:
+    """``picture``, or a copy shrunk to ``side`` pixels on its longer side where it is larger."""
+    if max(picture.size) <= side:
+        return picture
+    small = picture.copy()
+    small.thumbnail((side, side), reducing_gap=2.0)
+    return small
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    """``picture`` as JPEG with full colour resolution."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

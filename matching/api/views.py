@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
-from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
@@ -17,7 +16,6 @@ from matching import service
 from matching.api import serializers
 from matching.models import Match
 from products.api.views import WAIT, uploads_of, wait_of
-from products.models import Product
 
 
 class MatchProductView(APIView):
@@ -39,7 +37,6 @@ class MatchProductView(APIView):
             self.permission_denied(
                 request, message="Saving matches needs the role of an uploader; ask with save=false."
             )
-        get_object_or_404(Product, pk=pk)
         answer = service.find_matches(pk, **wanted)
         if save:
             answer = service.save_matches(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.conf import settings
@@ -42,6 +43,12 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     def validate_attributes(self, value: Any) -> Any:
         if not isinstance(value, dict):
             raise serializers.ValidationError("Attributes are an object of names and values.")
+        try:
+            text = json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair: JSON can write it, UTF-8 cannot
+            raise serializers.ValidationError("Attributes must be valid Unicode.") from error
+        if b"\\u0000" in text:
+            raise serializers.ValidationError("Null characters are not allowed.", code="null_characters_not_allowed")
         return value
 
 

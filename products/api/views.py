@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import django_filters
 from django.core.files.uploadedfile import UploadedFile
-from django.db import IntegrityError
 from django.db.models import Q, QuerySet
-from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -18,7 +17,7 @@ from rest_framework.views import APIView
 
 from products import embedding, intake
 from products.api import serializers
-from products.intake import SkuExistsError, Upload
+from products.intake import Upload
 from products.models import Product, ProductImage
 
 WAIT = OpenApiParameter("wait", float, description="Seconds to wait for the features (0 to 60, default 5).")
@@ -31,9 +30,9 @@ def wait_of(request: Request) -> float:
     return float(query.validated_data["wait"])
 
 
-def uploads_of(files: list[UploadedFile]) -> list[Upload]:
-    """The bytes and names of uploaded files; a file over the limit is not read into memory."""
-    return [Upload(intake.read_bounded(file), file.name or "") for file in files]
+def uploads_of(files: Iterable[UploadedFile]) -> Iterator[Upload]:
+    """The bytes and names of uploaded files, one at a time; a file over the limit is not read into memory."""
+    return (Upload(intake.read_bounded(file), file.name or "") for file in files)
 
 
 class UploadView(APIView):
@@ -96,15 +95,7 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
     serializer_class = serializers.ProductSerializer
 
     def perform_update(self, serializer: Any) -> None:
-        try:
-            serializer.save()
-        except IntegrityError as error:
-            # Another request took the SKU between the check and the save.
-            sku = serializer.validated_data.get("sku", "")
-            other = Product.objects.filter(sku=sku).exclude(pk=serializer.instance.pk).first()
-            if not sku or other is None:
-                raise
-            raise SkuExistsError(sku, other.pk) from error
+        intake.change_product(serializer.instance, serializer.validated_data)
 
 
 class ViewsView(APIView):
@@ -120,7 +111,7 @@ class ViewsView(APIView):
     def post(self, request: Request, pk: int) -> Response:
         """Add a view to a product; a picture that it already has is answered with 200."""
         wait = wait_of(request)
-        product = get_object_or_404(Product, pk=pk)
+        product = Product.objects.get(pk=pk)
         form = serializers.PicturesSerializer(data=_form_data(request))
         form.is_valid(raise_exception=True)
         added = intake.add_views(product, uploads_of(form.validated_data["image"]))
