@@ -1,6 +1,7 @@
 """Django configuration of the project itself: its roles are kept up to date by every migration."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.contrib.admin import apps as admin_apps
 from django.db.models.signals import post_migrate
 
 
@@ -11,4 +12,10 @@ class ProjectConfig(AppConfig):
     def ready(self) -> None:
         from catalogmatch.roles import create_roles
 
-        post_migrate.connect(create_roles, sender=self)
+        # Django sends the signal for apps with models only, which this one is not.
+        post_migrate.connect(create_roles, sender=apps.get_app_config("auth"))
+
+
+class CatalogAdminConfig(admin_apps.AdminConfig):
+    default = False  # named in the settings
+    default_site = "catalogmatch.admin_site.CatalogSite"

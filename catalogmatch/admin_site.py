@@ -1,0 +1,120 @@
+"""The admin site: the home page, the device page, the ask page, and a sign-in that is limited per address."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.cache import never_cache
+from unfold.sites import UnfoldAdminSite
+
+from catalogmatch.throttling import OutageProofThrottle
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+
+
+PENDING = "?review_status__exact=pending"  # the list of matches opens with what waits
+EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # other entries lie below them
+
+
+class LoginThrottle(OutageProofThrottle):
+    """Attempts to sign in per address, right or wrong, at the rate of the settings."""
+
+    scope = "login"
+
+    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}  # type: ignore[arg-type]
+
+
+class CatalogSite(UnfoldAdminSite):
+    index_template = "catalogmatch/home.html"
+
+    def extra_urls(self) -> list[URLPattern]:
+        from catalogmatch.admin_device import device, requeue
+        from matching.admin_ask import ask
+
+        return [
+            path("device/", self.admin_view(device), name="device"),
+            path("device/requeue/", self.admin_view(requeue), name="device_requeue"),
+            path("ask/", self.admin_view(ask), name="ask"),
+        ]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        from catalogmatch.admin_home import figures
+
+        return super().index(request, {"title": _("Home"), **figures(request.user), **(extra_context or {})})
+
+    @method_decorator(never_cache)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The sign-in page; 429 with the time to wait when this address tried too often."""
+        throttle = LoginThrottle()
+        if request.method != "POST" or throttle.allow_request(request, None):  # type: ignore[arg-type]
+            return super().login(request, extra_context)
+        seconds = max(1, math.ceil(throttle.wait() or 60))
+        sentence = ngettext(
+            "Too many attempts to sign in from your address. Try again in %(seconds)d second.",
+            "Too many attempts to sign in from your address. Try again in %(seconds)d seconds.",
+            seconds,
+        ) % {"seconds": seconds}
+        context = {
+            **self.each_context(request),
+            "title": _("Log in"),
+            "app_path": request.get_full_path(),
+            "form": self.login_form(request),
+            "throttled": sentence,
+        }
+        return TemplateResponse(
+            request, "catalogmatch/login_throttled.html", context, status=429, headers={"Retry-After": str(seconds)}
+        )
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: only what this person may see."""
+
+    def item(title: str, icon: str, name: str, permission: str | None = None, query: str = "") -> dict[str, Any]:
+        allowed = permission is None or request.user.has_perm(permission)
+        link = reverse(f"admin:{name}")
+        return {
+            "title": title,
+            "icon": icon,
+            "link": link + query,
+            "active": request.path == link if name in EXACT else request.path.startswith(link),
+            "permission": lambda _request: allowed,
+        }
+
+    return [
+        {
+            "title": _("Work"),
+            "items": [
+                item(_("Home"), "home", "index"),
+                item(_("Review"), "compare", "matching_match_next", "matching.view_match"),
+                item(_("Ask"), "image_search", "ask", "matching.view_match"),
+                item(_("Upload"), "upload", "products_product_add", "products.add_product"),
+            ],
+        },
+        {
+            "title": _("Catalogue"),
+            "separator": True,
+            "items": [
+                item(_("Products"), "inventory_2", "products_product_changelist", "products.view_product"),
+                item(_("Matches"), "join_inner", "matching_match_changelist", "matching.view_match", PENDING),
+            ],
+        },
+        {
+            "title": _("Engine room"),
+            "separator": True,
+            "items": [
+                item(_("Device and model"), "memory", "device", "gpu.view_embeddingworker"),
+                item(_("Users"), "group", "auth_user_changelist", "auth.view_user"),
+                item(_("Roles"), "badge", "auth_group_changelist", "auth.view_group"),
+            ],
+        },
+    ]

@@ -1,0 +1,196 @@
+"""Matches in the admin: the review list, and what a product's list and page show of its matches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.decorators import display
+
+from matching import admin_review, service
+from matching.admin_filters import AskedCategoryFilter, ScoreBandFilter, WaitingFilter
+from matching.models import Match
+from products.admin import ProductAdmin
+from products.models import Product
+from products.questions import FeaturesPendingError
+
+Status = Match.Status
+
+
+@admin.register(Product)
+class MatchedProductAdmin(ProductAdmin):
+    list_display = ("summary", "category", "part", "pictures_state", "waiting", "created_at")
+    list_filter = (*ProductAdmin.list_filter, WaitingFilter)
+    actions = ("match_now", *ProductAdmin.actions)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        pending = Match.objects.filter(product=OuterRef("pk"), review_status=Status.PENDING).order_by()
+        count = pending.values("product").annotate(n=Count("pk")).values("n")
+        return super().get_queryset(request).annotate(waiting_count=Coalesce(Subquery(count), 0))
+
+    @display(description=_("waiting"))
+    def waiting(self, product: Product) -> str:
+        count = product.waiting_count  # type: ignore[attr-defined]  # annotated above
+        if not count:
+            return "–" if not product.is_historical else ""
+        address = reverse("admin:matching_match_case", args=[product.pk])
+        text = ngettext("%d to review", "%d to review", count) % count
+        return format_html('<a class="cm-pill cm-pill-act" href="{}">{}</a>', address, text)
+
+    @admin.action(description=_("Match now"), permissions=["match"])
+    def match_now(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+        reasons: dict[int, str] = {}
+
+        def note(product_id: int, reason: str | None) -> None:
+            if reason:
+                reasons[product_id] = reason
+
+        count = service.match_products(products.values_list("pk", flat=True), progress=note)
+        if count:
+            text = ngettext("%d product was matched.", "%d products were matched.", count) % count
+            messages.success(request, text)
+        for reason in list(reasons.values())[:5]:
+            messages.warning(request, reason)
+
+    def has_match_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("matching.add_match"))
+
+    def get_urls(self) -> list[URLPattern]:
+        match = self._post(self.post_match, "matching.add_match")
+        return [path("<int:pk>/match/", match, name="products_product_match"), *super().get_urls()]
+
+    def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
+        try:
+            answer = service.save_matches(service.find_matches(product.pk))
+        except FeaturesPendingError as error:
+            messages.warning(request, str(error))
+        else:
+            count = len(answer.candidates)
+            text = ngettext("%d candidate was found.", "%d candidates were found.", count) % count
+            messages.success(request, text)
+        return redirect("admin:products_product_change", product.pk)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = dict(extra_context or {})
+        product = self.get_object(request, object_id)
+        if product is not None and request.user.has_perm("matching.view_match"):
+            matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
+            context["matches"] = matches.order_by("-similarity_score")[:6]
+            found_for = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
+            context["found_for"] = found_for.prefetch_related("product__images")[:6]
+        return super().change_view(request, object_id, form_url, context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
+        """Matches go with their product: whoever may delete the product needs no permission for them."""
+        listed, counts, missing, protected = super().get_deleted_objects(objs, request)
+        return listed, counts, set(missing) - {str(Match._meta.verbose_name)}, protected
+
+
+@admin.register(Match)
+class MatchAdmin(ModelAdmin):
+    list_display = ("asked", "found", "score", "verdict")
+    list_display_links = None
+    list_filter = (
+        ("review_status", ChoicesRadioFilter),
+        ScoreBandFilter,
+        AskedCategoryFilter,
+        ("feature_type", ChoicesRadioFilter),
+    )
+    list_filter_submit = True
+    list_per_page = 25
+    list_disable_select_all = True  # a verdict is given on what is seen
+    show_full_result_count = False
+    search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")
+    search_help_text = _("SKU or name of either product")
+    sortable_by = ("score",)
+    actions = ("confirm", "reject", "take_back")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Match]:
+        queryset: QuerySet[Match] = super().get_queryset(request)
+        related = queryset.select_related("product", "candidate", "reviewer")
+        prefetched = related.prefetch_related("product__images", "candidate__images")
+        # The cells know no request; whether this person sees buttons comes with the rows.
+        return prefetched.annotate(may_review=Value(self.has_change_permission(request)))
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """What waits: best first. Everything else: newest first, which an index serves."""
+        waits = request.GET.get("review_status__exact") == Status.PENDING
+        return ("-similarity_score",) if waits else ("-id",)
+
+    @display(description=_("asked"))
+    def asked(self, match: Match) -> str:
+        context = {"product": match.product, "link": reverse("admin:matching_match_case", args=[match.product_id])}
+        return render_to_string("catalogmatch/match_side.html", context)
+
+    @display(description=_("candidate"))
+    def found(self, match: Match) -> str:
+        context = {"product": match.candidate, "other": match.product}
+        return render_to_string("catalogmatch/match_side.html", context)
+
+    @display(description=_("score"), ordering="similarity_score")
+    def score(self, match: Match) -> str:
+        return render_to_string("catalogmatch/score.html", {"match": match})
+
+    @display(description=_("verdict"))
+    def verdict(self, match: Match) -> str:
+        return render_to_string("catalogmatch/verdict.html", {"match": match, "may_review": match.may_review})  # type: ignore[attr-defined]
+
+    @admin.action(description=_("Confirm"), permissions=["change"])
+    def confirm(self, request: HttpRequest, matches: QuerySet[Match]) -> None:
+        self._review_all(request, matches, Status.CONFIRMED)
+
+    @admin.action(description=_("Reject"), permissions=["change"])
+    def reject(self, request: HttpRequest, matches: QuerySet[Match]) -> None:
+        self._review_all(request, matches, Status.REJECTED)
+
+    @admin.action(description=_("Take the verdict back"), permissions=["change"])
+    def take_back(self, request: HttpRequest, matches: QuerySet[Match]) -> None:
+        self._review_all(request, matches, Status.PENDING)
+
+    def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
+        ids = list(matches.values_list("pk", flat=True))
+        for match_id in ids:
+            service.review(match_id, status, request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
+        text = ngettext("%d verdict was noted.", "%d verdicts were noted.", len(ids)) % len(ids)
+        messages.success(request, text)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """A match is looked at beside the other candidates of its product."""
+        match = get_object_or_404(Match, pk=object_id)
+        return redirect("admin:matching_match_case", match.product_id)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("case/", view(admin_review.next_case), name="matching_match_next"),
+            path("case/<int:product_id>/", view(admin_review.case), name="matching_match_case"),
+            path("case/<int:product_id>/none/", view(admin_review.none_of_these), name="matching_match_none"),
+            path("<int:match_id>/verdict/", view(admin_review.verdict), name="matching_match_verdict"),
+            *super().get_urls(),
+        ]

@@ -1,0 +1,59 @@
+"""Ask in the admin: what does this picture match? Nothing is stored."""
+
+from __future__ import annotations
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from gpu.images import ImageProcessingError
+from matching import service
+from products.admin_filters import categories
+from products.admin_upload import PicturesField
+from products.questions import FeaturesPendingError
+
+
+class AskForm(forms.Form):
+    pictures = PicturesField()
+    threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
+    limit = forms.TypedChoiceField(
+        label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10
+    )
+    category = forms.CharField(max_length=200, required=False)
+
+
+def ask(request: HttpRequest) -> HttpResponse:
+    """The page; for a posted picture with its candidates, for htmx the candidates alone."""
+    if not request.user.has_perm("matching.view_match"):
+        raise PermissionDenied
+    posted = request.method == "POST"
+    form = AskForm(request.POST, request.FILES) if posted else AskForm()
+    context = {"form": form, "answer": _answer(form) if posted and form.is_valid() else None, "posted": posted}
+    status = 422 if form.errors else 200
+    if request.headers.get("HX-Request"):
+        return TemplateResponse(request, "catalogmatch/answer.html", context, status=status)
+    context |= {
+        **admin.site.each_context(request),
+        "title": _("Ask"),
+        "categories": categories(),
+        "may_add": request.user.has_perm("products.add_product"),
+    }
+    return TemplateResponse(request, "catalogmatch/ask.html", context, status=status)
+
+
+def _answer(form: AskForm) -> service.Answer | None:
+    options = dict(form.cleaned_data)
+    upload = options.pop("pictures")[0]
+    options["category"] = options["category"] or None
+    try:
+        return service.match_picture(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
+    except ImageProcessingError as error:
+        form.add_error("pictures", ValidationError(error.message, code=error.code))
+    except FeaturesPendingError as error:
+        form.add_error(None, ValidationError(str(error), code=error.code))
+    return None

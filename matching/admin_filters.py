@@ -1,0 +1,54 @@
+"""How the lists of matches and products are narrowed down for review."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import DropdownFilter
+
+from matching.cases import BANDS
+from matching.models import Match
+from products.admin_filters import CategoryFilter
+from products.models import Product
+
+
+class ScoreBandFilter(DropdownFilter):
+    title = _("score")
+    parameter_name = "score"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, str]]:
+        return [(band.name, band.label) for band in BANDS]
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
+        band = next((band for band in BANDS if band.name == self.value()), None)
+        return queryset.filter(band.condition) if band else queryset
+
+
+class AskedCategoryFilter(CategoryFilter):
+    field = "product__category"
+
+
+class WaitingFilter(DropdownFilter):
+    """Products with matches that wait for a verdict, or new ones for which nothing was found."""
+
+    title = _("matches")
+    parameter_name = "matches"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
+        return [("waiting", _("waiting for a verdict")), ("confirmed", _("confirmed")), ("none", _("nothing found"))]
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        match self.value():
+            case "waiting":
+                pending = Match.objects.filter(review_status=Match.Status.PENDING)
+                return queryset.filter(pk__in=pending.values("product"))
+            case "confirmed":
+                confirmed = Match.objects.filter(review_status=Match.Status.CONFIRMED)
+                return queryset.filter(pk__in=confirmed.values("product"))
+            case "none":
+                return queryset.filter(is_historical=False).exclude(pk__in=Match.objects.values("product"))
+            case _other:
+                return queryset

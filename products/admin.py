@@ -1,0 +1,181 @@
+"""Products in the admin: the list, a product's page with its pictures and features, upload and embedding again.
+
+``matching.admin`` registers products with a subclass of ``ProductAdmin`` that adds their matches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import BooleanRadioFilter
+from unfold.decorators import display
+
+from products import admin_upload, embedding, tasks
+from products.admin_filters import CategoryFilter, PictureStateFilter
+from products.models import Feature, Product, ProductImage
+
+State = ProductImage.State
+
+
+def product_state(product: Product) -> str:
+    """One word for all pictures of a product: the worst of them, or ``none`` without any."""
+    states = {image.state for image in product.images.all()}
+    return next(
+        (state for state in (State.FAILED, State.CLAIMED, State.PENDING, State.READY) if state in states), "none"
+    )
+
+
+class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
+    def clean_sku(self) -> str:
+        sku = str(self.cleaned_data["sku"]).strip()
+        if sku and Product.objects.filter(sku=sku).exclude(pk=self.instance.pk).exists():
+            raise ValidationError(_("Another product has this SKU."), code="sku_exists")
+        return sku
+
+    def clean_attributes(self) -> dict[str, Any]:
+        attributes = self.cleaned_data["attributes"]
+        if not isinstance(attributes, dict):
+            raise ValidationError(_('Attributes are names and values, such as {"colour": "blue"}.'))
+        return attributes
+
+
+class ReadOnlyInline(TabularInline):
+    extra = 0
+    show_change_link = False
+
+    def has_add_permission(self, _request: HttpRequest, _obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, _request: HttpRequest, _obj: Any = None) -> bool:
+        return False
+
+
+class PictureInline(ReadOnlyInline):
+    """A picture comes in through intake only; here it can be looked at and taken away."""
+
+    model = ProductImage
+    verbose_name_plural = _("pictures")
+    fields = readonly_fields = ("thumbnail", "state_shown", "embedded_with", "size", "original_name", "created_at")
+
+    @display(description=_("picture"))
+    def thumbnail(self, image: ProductImage) -> str:
+        return render_to_string("catalogmatch/picture.html", {"image": image})
+
+    @display(description=_("state"))
+    def state_shown(self, image: ProductImage) -> str:
+        return render_to_string("catalogmatch/state.html", {"state": image.state, "image": image})
+
+    @display(description=_("size"))
+    def size(self, image: ProductImage) -> str:
+        return f"{image.width} × {image.height}"
+
+
+class FeatureInline(ReadOnlyInline):
+    model = Feature
+    can_delete = False
+    fields = readonly_fields = ("kind", "model_name", "dim", "image", "created_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Feature]:
+        blobs = ("color_features", "shape_features", "texture_features")
+        queryset: QuerySet[Feature] = super().get_queryset(request)
+        return queryset.select_related("image").defer(*blobs)
+
+
+class ProductAdmin(ModelAdmin):
+    form = ProductForm
+    list_display = ("summary", "category", "part", "pictures_state", "created_at")
+    list_filter = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
+    list_filter_submit = True
+    list_per_page = 50
+    list_disable_select_all = True  # an action works on what is seen
+    show_full_result_count = False
+    search_fields = ("sku", "name", "category")
+    search_help_text = _("SKU, name or category")
+    ordering = ("-id",)
+    sortable_by = ("category", "created_at")
+    fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
+    inlines = (PictureInline, FeatureInline)
+    actions = ("embed_again",)
+    change_form_outer_before_template = "catalogmatch/product_panel.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        queryset: QuerySet[Product] = super().get_queryset(request)
+        return queryset.prefetch_related("images").defer("description", "attributes")
+
+    @display(description=_("product"))
+    def summary(self, product: Product) -> str:
+        return render_to_string("catalogmatch/product_cell.html", {"product": product})
+
+    @display(description=_("part of"), label={"catalogue": "info", "new": "success"})
+    def part(self, product: Product) -> tuple[str, Any]:
+        return ("catalogue", _("catalogue")) if product.is_historical else ("new", _("new arrivals"))
+
+    @display(description=_("pictures"))
+    def pictures_state(self, product: Product) -> str:
+        context = {"state": product_state(product), "count": len(product.images.all())}
+        return render_to_string("catalogmatch/state.html", context)
+
+    @admin.action(description=_("Embed again"), permissions=["change"])
+    def embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+        self._embed_again(request, list(products.values_list("pk", flat=True)))
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """New products come in with their pictures."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return admin_upload.upload(request, self)
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("<int:pk>/views/", self._post(self.post_views), name="products_product_views"),
+            path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
+        ]
+        return own + list(super().get_urls())
+
+    def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
+        return admin_upload.add_views(request, self, product)
+
+    def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
+        self._embed_again(request, [product.pk])
+        return redirect("admin:products_product_change", product.pk)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = {"views_form": admin_upload.ViewsForm(), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
+
+    def _post(self, view: Any, permission: str = "products.change_product") -> Any:
+        """A view of one product that takes POST from those who may change products."""
+
+        def checked(request: HttpRequest, pk: int) -> HttpResponse:
+            if not request.user.has_perm(permission):
+                raise PermissionDenied
+            response: HttpResponse = view(request, get_object_or_404(Product, pk=pk))
+            return response
+
+        return self.admin_site.admin_view(require_POST(checked))
+
+    def _embed_again(self, request: HttpRequest, product_ids: list[int]) -> None:
+        count = embedding.requeue("all", product_ids)
+        tasks.wake(None)
+        text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
+        messages.success(request, text)
