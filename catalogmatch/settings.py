@@ -7,6 +7,7 @@ from pathlib import Path
 import environ
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -55,9 +56,9 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Parts -----------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "catalogmatch.apps.CatalogAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -286,7 +287,16 @@ UNFOLD = {
     "SITE_SYMBOL": "join_inner",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-}
+    "STYLES": [lambda _request: static("catalogmatch/admin.css")],
+    "SCRIPTS": [lambda _request: static("catalogmatch/admin.js")],
+    "COLORS": {
+        "primary": {
+            "50": "#eff6ff", "100": "#dbeafe", "200": "#bfdbfe", "300": "#93c5fd", "400": "#60a5fa", "500": "#60a5fa",
+            "600": "#2563eb", "700": "#1d4ed8", "800": "#1e40af", "900": "#1e3a8a", "950": "#172554",
+        },
+    },
+    "SIDEBAR": {"navigation": "catalogmatch.admin_site.navigation"},
+}  # fmt: skip
 
 # --- Logging ---------------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from catalogmatch import health
 from catalogmatch.media import MediaView
+from catalogmatch.metrics import metrics
 from catalogmatch.problems import not_found
 
 api = [
@@ -16,8 +17,7 @@ api = [
     path("", include("products.api.urls")),
     path("", include("matching.api.urls")),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(), name="docs"),
-    path("docs/redoc", SpectacularRedocView.as_view(), name="redoc"),
+    path("docs", SpectacularSwaggerSplitView.as_view(), name="docs"),
     path("", not_found),
     path("<path:rest>", not_found),
 ]
@@ -30,5 +30,6 @@ urlpatterns = [
     ),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", metrics),
     path("admin/", admin.site.urls),
 ]

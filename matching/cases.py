@@ -91,9 +91,11 @@ def differences(asked: Product, candidate: Product) -> list[Difference]:
         Difference(_("SKU"), asked.sku, candidate.sku),
         Difference(_("Category"), asked.category, candidate.category),
     ]
-    for name in dict.fromkeys([*asked.attributes, *candidate.attributes]):
-        rows.append(Difference(str(name), _text(asked.attributes.get(name)), _text(candidate.attributes.get(name))))
-    return rows
+    names = dict.fromkeys([*asked.attributes, *candidate.attributes])
+    return rows + [
+        Difference(str(name), _text(asked.attributes.get(name)), _text(candidate.attributes.get(name)))
+        for name in names
+    ]
 
 
 def _text(value: object) -> str:

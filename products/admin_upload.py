@@ -27,23 +27,18 @@ if TYPE_CHECKING:
     from products.admin import ProductAdmin
 
 
-class PicturesInput(forms.ClearableFileInput):
+class PicturesInput(forms.FileInput):
     allow_multiple_selected = True
-    template_name = "catalogmatch/pictures_input.html"
 
 
 class PicturesField(forms.FileField):
     """One or more files as intake takes them. What is in them is checked at intake."""
 
-    widget = PicturesInput
+    widget = PicturesInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
     default_error_messages = {"required": gettext_lazy("Choose at least one picture.")}
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            label=gettext_lazy("Pictures"),
-            help_text=lazy(_accepted, str)(),
-            **kwargs,
-        )
+        super().__init__(**{"label": gettext_lazy("Pictures"), "help_text": lazy(_accepted, str)(), **kwargs})
 
     def clean(self, data: Any, initial: Any = None) -> list[Upload]:  # type: ignore[override]  # many, not one
         files = data or []

@@ -1,0 +1,112 @@
+"""Numbers for Prometheus: what the database knows, asked when somebody looks, and the requests of the web processes.
+
+With several web processes PROMETHEUS_MULTIPROC_DIR has to name a folder that they share (see docs/operations.md);
+without it each process tells of its own requests only. What the database knows is the same whoever answers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from gpu.models import EmbeddingWorker
+from gpu.status import images_per_second
+from matching.models import Match
+from matching.service import unmatched
+from products import embedding
+from products.models import ProductImage
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram
+    from prometheus_client.core import Metric
+
+State = ProductImage.State
+# From a cached page to an upload that waits for its features.
+BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """All numbers in Prometheus's text format, for who has the token; without one in the settings there is no page."""
+    token = settings.METRICS_TOKEN
+    if not token:
+        raise Http404
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        return HttpResponse("A bearer token is needed.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    catalogue = CollectorRegistry()
+    catalogue.register(CatalogueCollector())
+    return HttpResponse(generate_latest(registry) + generate_latest(catalogue), content_type=CONTENT_TYPE_LATEST)
+
+
+def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answered request; costs nothing where nobody may look."""
+    if settings.METRICS_TOKEN:
+        requests, durations = _instruments()
+        requests.labels(method, route, str(status)).inc()
+        durations.labels(method, route).observe(seconds)
+
+
+@cache
+def _instruments() -> tuple[Counter, Histogram]:
+    from prometheus_client import Counter, Histogram
+
+    return (
+        Counter("catalogmatch_requests", "Requests answered.", ["method", "route", "status"]),
+        Histogram("catalogmatch_request_seconds", "Time to answer.", ["method", "route"], buckets=BUCKETS),
+    )
+
+
+class CatalogueCollector:
+    """What the database and the disk say at the moment of asking."""
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = ProductImage.objects.filter(state=State.PENDING).order_by("updated_at").values_list("updated_at")
+        oldest = waiting.first()
+        yield _labelled("pictures", "Pictures by state of the queue.", "state", embedding.queue_counts())
+        yield _gauge(
+            "oldest_pending_seconds",
+            "How long the picture that waits longest has waited.",
+            (timezone.now() - oldest[0]).total_seconds() if oldest else 0,
+        )
+        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", embedding.failures_by_code())
+        yield _gauge("live_workers", "Workers that gave a sign of life.", EmbeddingWorker.objects.live().count())
+        yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
+        yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())
+        yield _labelled("matches", "Matches by verdict.", "verdict", _matches_by_verdict())
+        yield _gauge("disk_free_bytes", "Free space in the data folder.", shutil.disk_usage(settings.DATA_DIR).free)
+
+
+def _matches_by_verdict() -> dict[str, int]:
+    return {verdict: Match.objects.filter(review_status=verdict).count() for verdict in Match.Status.values}
+
+
+def _gauge(name: str, text: str, value: float) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(f"catalogmatch_{name}", text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, int]) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"catalogmatch_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
