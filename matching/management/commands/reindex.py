@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from matching import bulk, index
+from matching import bulk
 from products import embedding
 from products.progress import INTERRUPTED, stoppable
 
@@ -27,17 +26,13 @@ class Command(BaseCommand):
             ("failed", "pictures that were given up"),
         ):
             which.add_argument(f"--{name}", dest="which", action="store_const", const=name, help=what)
-        which.add_argument("--index-only", action="store_true", help="leave the features, rebuild only the index")
 
-    def handle(self, *, which: str | None, index_only: bool, **_: Any) -> None:
-        embedded = bulk.Embedded()
+    def handle(self, *, which: str | None, **_: Any) -> None:
         try:
             with stoppable() as check:
-                if not index_only:
-                    embedding.release_stale_claims()
-                    embedding.requeue(which or "missing")
-                    embedded = bulk.embed_waiting(check)
-                self._rebuild_index(check)
+                embedding.release_stale_claims()
+                embedding.requeue(which or "missing")
+                embedded = bulk.embed_waiting(check)
                 matched = bulk.match_unmatched(check)
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
@@ -49,6 +44,3 @@ class Command(BaseCommand):
                 f"{len(embedded.failed)} pictures could not be embedded, see above.",
                 returncode=3 if embedded.ready else 1,
             )
-
-    def _rebuild_index(self, check: Callable[[], None]) -> None:
-        index.rebuild()
