@@ -183,6 +183,12 @@ def queue_counts() -> dict[str, int]:
     return counts
 
 
+def failures_by_code() -> dict[str, int]:
+    """Number of failed pictures by the code of their error."""
+    failed = ProductImage.objects.filter(state=State.FAILED)
+    return dict(failed.values_list("error_code").annotate(n=Count("pk")).order_by("error_code"))
+
+
 def queue_status() -> dict[str, float | None]:
     """Pictures in each state, the measured rate (images/s, None before any) and the seconds that the rest will take."""
     counts = queue_counts()
