@@ -136,11 +136,15 @@ def anything_pending() -> bool:
     return ProductImage.objects.filter(state=State.PENDING).exists()
 
 
-def release_stale_claims() -> int:
-    """Give back the pictures of workers that are gone (claims older than the lease); answers how many."""
+def stale_claims() -> QuerySet[ProductImage]:
+    """Pictures that workers claimed longer ago than the lease: those workers are gone."""
     deadline = timezone.now() - timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
-    stale = ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
-    return _give_back(stale, "worker_lost", "The worker stopped while it worked on this picture.")
+    return ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
+
+
+def release_stale_claims() -> int:
+    """Give back the pictures of workers that are gone; answers how many."""
+    return _give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
 
 
 def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:

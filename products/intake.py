@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -199,6 +199,13 @@ def read_bounded(file: File[bytes]) -> bytes:
 def remove_files(image: ProductImage) -> None:
     """Delete a picture's derivative and thumbnail from the storage; missing ones are fine."""
     _remove([str(image.file.name)])
+
+
+def rebuild_thumbnail(image: ProductImage) -> None:
+    """Write a picture's thumbnail anew from its stored file. Raises ImageProcessingError and FileNotFoundError."""
+    thumbnail = _fitted(decode(Path(image.file.path)), settings.THUMBNAIL_SIDE)
+    default_storage.delete(image.thumbnail_name)
+    default_storage.save(image.thumbnail_name, ContentFile(_jpeg(thumbnail, THUMBNAIL_QUALITY)))
 
 
 def _check_fields(product: Product) -> None:
