@@ -18,7 +18,7 @@ from products import embedding, questions
 logger = logging.getLogger(__name__)
 
 QUESTIONS = "questions"  # somebody waits: workers look here first
-BULK = "bulk"
+BULK = settings.CELERY_TASK_DEFAULT_QUEUE
 
 _held_back = ContextVar("held_back", default=False)
 
@@ -69,7 +69,7 @@ def embed(image_ids: list[int] | None = None) -> None:
         wake()
 
 
-@shared_task(queue=QUESTIONS)  # short, and the bulk behind which it would wait may be long
+@shared_task
 def sweep() -> None:
     """Pick up what lost messages and lost workers left, and queue what the current model has not seen."""
     embedding.release_stale_claims()
@@ -78,7 +78,7 @@ def sweep() -> None:
         wake()
 
 
-@shared_task(queue=QUESTIONS, ignore_result=False, acks_late=False)
+@shared_task(ignore_result=False, acks_late=False)
 def embed_question(jpeg: str) -> list[dict[str, str]]:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
     return questions.pack(questions.extract(questions.from_text(jpeg)))

@@ -1,20 +1,23 @@
-"""What all tests share: a data folder of their own and no setting of the machine they run on."""
+"""What all tests share: a folder for pictures of their own, and counters that start at zero."""
 
-import os
-import tempfile
+from __future__ import annotations
+
 from pathlib import Path
 
-# Before Django reads its settings: the tests depend on nothing in the environment or in .env.
-for name in [n for n in os.environ if n.startswith(("CLIP_", "DJANGO_", "CELERY_", "CATALOGMATCH_"))]:
-    if name not in {"DJANGO_SETTINGS_MODULE"}:
-        del os.environ[name]
-_data_dir = tempfile.TemporaryDirectory(prefix="catalogmatch-tests-")
-os.environ |= {
-    "CATALOGMATCH_ENV_FILE": os.devnull,
-    "CATALOGMATCH_DATA_DIR": _data_dir.name,
-    "DJANGO_DEBUG": "0",
-    "DJANGO_SECRET_KEY": "for the tests only",
-    "CLIP_CACHE_DIR": str(Path(_data_dir.name) / "models"),
-    "HF_HUB_OFFLINE": "1",
-    "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
-}
+import pytest
+from django.core.cache import caches
+from pytest_django import Settings
+
+
+@pytest.fixture(autouse=True)
+def media(settings: Settings, tmp_path: Path) -> Path:
+    """Every test's own folder for pictures; empty, and not there before the first is stored."""
+    settings.MEDIA_ROOT = tmp_path / "media"
+    return tmp_path / "media"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> None:
+    """No test is throttled for the calls of another."""
+    for cache in caches.all(initialized_only=True):
+        cache.clear()

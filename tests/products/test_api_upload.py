@@ -1,0 +1,254 @@
+"""POST /api/products/upload and /api/products/{id}/images: what comes in, what is answered, what stays behind."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from PIL import Image
+from rest_framework.test import APIClient
+
+from gpu.features import LEGACY_MODEL
+from products.models import Feature, Product, ProductImage
+from tests import pictures
+from tests.accounts import client_of
+from tests.files import files_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return client_of("uploader")
+
+
+def upload(api: APIClient, *files: bytes, path: str = "/api/products/upload", **fields: Any) -> Any:
+    images = [SimpleUploadedFile(f"picture {number}.jpg", data) for number, data in enumerate(files)]
+    return api.post(path, {"image": images, **fields}, format="multipart")
+
+
+def refused(answer: Any, status: int, code: str) -> bool:
+    """Whether the answer is a problem document with this status and code."""
+    problem = answer.json()
+    return (
+        answer.status_code == status == problem["status"]
+        and problem["code"] == code
+        and answer["Content-Type"] == "application/problem+json"
+        and bool(problem["title"] and problem["detail"])
+    )
+
+
+def test_an_upload_becomes_a_product_with_its_features(api: APIClient) -> None:
+    fields = {"sku": "M-1", "name": "Tasse ☕", "category": "mugs", "description": "blue", "is_historical": "true"}
+    answer = upload(api, pictures.jpeg(1), **fields)
+    product = Product.objects.get()
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "product_id": product.pk,
+        "status": "success",
+        "features_extracted": True,
+        "feature_type": "legacy",
+        "duplicate_of": None,
+    }
+    assert (product.sku, product.name, product.category) == ("M-1", "Tasse ☕", "mugs")
+    assert (product.description, product.is_historical) == ("blue", True)
+    feature = Feature.objects.get(product=product)
+    assert (feature.kind, feature.model_name, feature.image.state) == ("legacy", LEGACY_MODEL, "ready")
+
+
+def test_everything_but_the_picture_is_optional(api: APIClient) -> None:
+    assert upload(api, pictures.jpeg(1)).status_code == 201
+    assert upload(api, pictures.jpeg(2)).status_code == 201
+    assert set(Product.objects.values_list("sku", "is_historical")) == {("", False)}
+
+
+def test_several_pictures_are_views_of_one_product_in_their_order(api: APIClient) -> None:
+    files = [pictures.jpeg(seed) for seed in range(3)]
+    assert upload(api, *files, sku="M-1").status_code == 201
+    images = ProductImage.objects.order_by("position")
+    assert [image.sha256 for image in images] == [hashlib.sha256(data).hexdigest() for data in files]
+    assert {image.state for image in images} == {"ready"}
+
+
+def test_the_same_picture_twice_in_one_upload_is_one_view(api: APIClient) -> None:
+    assert upload(api, pictures.jpeg(1), pictures.jpeg(1)).status_code == 201
+    assert ProductImage.objects.count() == 1
+
+
+def test_the_same_sku_with_the_same_picture_is_the_same_product(api: APIClient, media: Path) -> None:
+    first = upload(api, pictures.jpeg(1), sku="M-1")
+    stored = files_in(media)
+    second = upload(api, pictures.jpeg(1), sku="M-1")
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json() == first.json()
+    assert files_in(media) == stored
+
+
+def test_the_same_sku_with_another_picture_is_refused(api: APIClient, media: Path) -> None:
+    upload(api, pictures.jpeg(1), sku="M-1")
+    stored = files_in(media)
+    assert refused(upload(api, pictures.jpeg(2), sku="M-1"), 409, "sku_exists")
+    assert files_in(media) == stored
+    assert ProductImage.objects.count() == 1
+
+
+def test_an_upload_names_the_product_that_has_the_identical_picture(api: APIClient) -> None:
+    first = upload(api, pictures.jpeg(1), sku="M-1").json()["product_id"]
+    assert upload(api, pictures.jpeg(1), sku="M-2").json()["duplicate_of"] == first
+    assert upload(api, pictures.jpeg(2), sku="M-3").json()["duplicate_of"] is None
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_every_accepted_format_is_taken(api: APIClient, kind: str) -> None:
+    assert upload(api, pictures.as_file(pictures.drawing(1), kind)).status_code == 201
+
+
+def test_a_picture_is_stored_upright_and_without_its_metadata(api: APIClient, media: Path) -> None:
+    assert upload(api, pictures.turned(pictures.drawing(1, (96, 64)), orientation=6)).status_code == 201
+    image = ProductImage.objects.get()
+    assert (image.width, image.height) == (64, 96)
+    with Image.open(media / str(image.file.name)) as stored:
+        assert (stored.size, stored.format, dict(stored.getexif())) == ((64, 96), "JPEG", {})
+
+
+def test_a_large_picture_is_kept_smaller_with_a_thumbnail(api: APIClient, media: Path) -> None:
+    assert upload(api, pictures.jpeg(1, (2000, 1000))).status_code == 201
+    image = ProductImage.objects.get()
+    assert (image.width, image.height) == (2000, 1000)
+    with Image.open(media / str(image.file.name)) as derivative, Image.open(media / image.thumbnail_name) as thumbnail:
+        assert (derivative.size, thumbnail.size) == ((1600, 800), (320, 160))
+
+
+def test_the_name_of_a_file_never_becomes_a_path(api: APIClient, media: Path) -> None:
+    data = SimpleUploadedFile("x.jpg", pictures.jpeg(1))
+    data.name = "..\\..\\evil name.php"
+    assert api.post("/api/products/upload", {"image": data}, format="multipart").status_code == 201
+    assert ProductImage.objects.get().original_name == "evil name.php"
+    assert all(name.endswith(".jpg") for name in files_in(media))
+    assert {name.split("/")[0] for name in files_in(media)} == {"pictures", "thumbnails"}
+
+
+BAD_FILES = {
+    "nothing": (b"", 415, "not_an_image"),
+    "text": (b"hello, I am a picture", 415, "not_an_image"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "unsupported_format"),
+    "truncated": (pictures.truncated(pictures.jpeg(1)), 422, "image_corrupt"),
+    "truncated_png": (pictures.truncated(pictures.as_file(pictures.noise(1), "PNG")), 422, "image_corrupt"),
+    "bomb": (pictures.bomb(), 413, "image_too_large"),
+    "small": (pictures.jpeg(1, (15, 40)), 422, "image_too_small"),
+    "narrow": (pictures.jpeg(1, (16, 816)), 422, "image_aspect"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_picture_is_refused_and_nothing_stays_behind(api: APIClient, media: Path, kind: str) -> None:
+    data, status, code = BAD_FILES[kind]
+    assert refused(upload(api, data, sku="M-1"), status, code)
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_one_bad_picture_refuses_the_whole_upload(api: APIClient, media: Path) -> None:
+    answer = upload(api, pictures.jpeg(1), pictures.truncated(pictures.jpeg(2)))
+    assert refused(answer, 422, "image_corrupt")
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_a_file_over_20_mib_is_refused_whatever_is_in_it(api: APIClient, media: Path) -> None:
+    fitting = pictures.jpeg(1)
+    assert upload(api, fitting + bytes(20 * 2**20 - len(fitting))).status_code == 201
+    stored = files_in(media)
+    assert refused(upload(api, fitting + bytes(21 * 2**20)), 413, "image_too_large")
+    assert files_in(media) == stored
+
+
+def test_a_request_that_is_too_large_is_refused_as_a_whole(api: APIClient, settings: Any) -> None:
+    settings.MAX_REQUEST_BYTES = 1000
+    assert refused(upload(api, pictures.jpeg(1)), 413, "image_too_large")
+
+
+def test_more_files_than_a_request_may_have_are_refused(api: APIClient, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_NUMBER_FILES = 2
+    assert refused(upload(api, *[pictures.jpeg(seed) for seed in range(3)]), 400, "validation_error")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sku": "nul \0 byte"},
+        {"name": "nul \0 byte"},
+        {"description": "nul \0 byte"},
+        {"sku": "s" * 201},
+        {"name": "n" * 501},
+        {"category": "c" * 201},
+        {"description": "d" * 20_001},
+        {"is_historical": "perhaps"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_bad_field_is_refused_by_name(api: APIClient, media: Path, fields: dict[str, str]) -> None:
+    answer = upload(api, pictures.jpeg(1), **fields)
+    assert refused(answer, 400, "validation_error")
+    assert [error["field"] for error in answer.json()["errors"]] == list(fields)
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_an_upload_without_a_picture_is_refused(api: APIClient) -> None:
+    for answer in (
+        api.post("/api/products/upload", {"sku": "M-1"}, format="multipart"),
+        api.post("/api/products/upload", {"image": "not a file"}, format="multipart"),
+    ):
+        assert refused(answer, 400, "validation_error")
+        assert [error["field"] for error in answer.json()["errors"]] == ["image"]
+
+
+def test_a_broken_form_is_refused(api: APIClient) -> None:
+    answer = api.generic("POST", "/api/products/upload", b"--x\r\nnonsense", content_type="multipart/form-data")
+    assert refused(answer, 400, "validation_error")
+    assert refused(api.post("/api/products/upload", {"sku": "M-1"}, format="json"), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan"])
+def test_wait_is_a_number_of_seconds_up_to_a_minute(api: APIClient, wait: str) -> None:
+    answer = upload(api, pictures.jpeg(1), path=f"/api/products/upload?wait={wait}")
+    assert refused(answer, 400, "validation_error")
+    assert Product.objects.count() == 0
+
+
+def test_a_view_is_added_to_a_product(api: APIClient) -> None:
+    product_id = upload(api, pictures.jpeg(1)).json()["product_id"]
+    answer = upload(api, pictures.jpeg(2), path=f"/api/products/{product_id}/images")
+    assert answer.status_code == 201
+    added = ProductImage.objects.get(position=1)
+    assert answer.json() == {
+        "product_id": product_id,
+        "status": "success",
+        "features_extracted": True,
+        "feature_type": "legacy",
+        "duplicate_of": None,
+        "image_id": added.pk,
+    }
+    assert added.features.count() == 1
+
+
+def test_a_view_that_a_product_has_already_is_not_added_again(api: APIClient, media: Path) -> None:
+    product_id = upload(api, pictures.jpeg(1)).json()["product_id"]
+    stored = files_in(media)
+    answer = upload(api, pictures.jpeg(1), path=f"/api/products/{product_id}/images")
+    assert (answer.status_code, answer.json()["image_id"]) == (200, ProductImage.objects.get().pk)
+    assert files_in(media) == stored
+
+
+def test_a_bad_view_leaves_the_product_as_it_was(api: APIClient, media: Path) -> None:
+    path = f"/api/products/{upload(api, pictures.jpeg(1)).json()['product_id']}/images"
+    stored = files_in(media)
+    assert refused(upload(api, pictures.jpeg(2), pictures.bomb(), path=path), 413, "image_too_large")
+    assert refused(upload(api, path=path), 400, "validation_error")
+    assert (ProductImage.objects.count(), files_in(media)) == (1, stored)
+
+
+def test_no_view_is_added_to_a_product_that_is_not_there(api: APIClient, media: Path) -> None:
+    assert refused(upload(api, pictures.jpeg(1), path="/api/products/1/images"), 404, "not_found")
+    assert files_in(media) == []

@@ -1,0 +1,23 @@
+"""The settings of the tests: the project's own, with nothing taken from the environment or from .env."""
+
+import os
+import tempfile
+from pathlib import Path
+
+for name in [n for n in os.environ if n.startswith(("CLIP_", "DJANGO_", "CELERY_", "CATALOGMATCH_"))]:
+    del os.environ[name]
+_data_dir = tempfile.TemporaryDirectory(prefix="catalogmatch-tests-")
+(Path(_data_dir.name) / "static").mkdir()  # where collectstatic would have put something
+os.environ |= {
+    "CATALOGMATCH_ENV_FILE": os.devnull,
+    "CATALOGMATCH_DATA_DIR": _data_dir.name,
+    "DJANGO_DEBUG": "0",
+    "DJANGO_SECRET_KEY": "for the tests only",
+    "CLIP_CACHE_DIR": str(Path(_data_dir.name) / "models"),
+    "HF_HUB_OFFLINE": "1",
+    "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
+    # Processes that a test starts are of the project itself.
+    "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
+}
+
+from catalogmatch.settings import *  # noqa: E402, F403
