@@ -295,6 +295,9 @@ UNFOLD = {
     "SITE_HEADER": "CatalogMatch",
     "SITE_SUBHEADER": _("Is this product one that we already have?"),
     "SITE_SYMBOL": "join_inner",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("catalogmatch/icon.svg")},
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda _request: static("catalogmatch/admin.css")],
@@ -308,15 +311,8 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "catalogmatch.admin_site.navigation"},
 }  # fmt: skip
 
-# --- Logging ---------------------------------------------------------------------------------
+# --- Logging and numbers ---------------------------------------------------------------------
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {
-        name: {"level": "DEBUG" if CLIP_CONFIG["debug"] else "INFO"} for name in ("gpu", "products", "matching")
-    },
-}
+LOGGING = logs.configuration(as_json=env.bool("CATALOGMATCH_LOG_JSON", default=False), debug=bool(CLIP_CONFIG["debug"]))
+# /metrics answers to whoever has this token; without one it is not there.
+METRICS_TOKEN = env.str("CATALOGMATCH_METRICS_TOKEN", default="")

@@ -30,7 +30,7 @@ Status = Match.Status
 
 @admin.register(Product)
 class MatchedProductAdmin(ProductAdmin):
-    list_display = ("summary", "category", "part", "pictures_state", "waiting", "created_at")
+    list_display = ("summary", "category", "part", "pictures_state", "waiting", "added")
     list_filter = (*ProductAdmin.list_filter, WaitingFilter)
     actions = ("match_now", *ProductAdmin.actions)
 
@@ -116,7 +116,6 @@ class MatchAdmin(ModelAdmin):
     list_filter_submit = True
     list_per_page = 25
     list_disable_select_all = True  # a verdict is given on what is seen
-    show_full_result_count = False
     search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")
     search_help_text = _("SKU or name of either product")
     sortable_by = ("score",)

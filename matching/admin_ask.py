@@ -19,7 +19,7 @@ from products.questions import FeaturesPendingError
 
 
 class AskForm(forms.Form):
-    pictures = PicturesField(label=gettext_lazy("A picture"))
+    pictures = PicturesField(label=gettext_lazy("Picture"), many=False)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
         label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10

@@ -35,7 +35,7 @@ class WaitingFilter(DropdownFilter):
     """Products with matches that wait for a verdict, or new ones for which nothing was found."""
 
     title = _("matches")
-    parameter_name = "matches"
+    parameter_name = "found"  # a form with an input named "matches" would shadow the DOM's own method
 
     def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
         return [("waiting", _("waiting for a verdict")), ("confirmed", _("confirmed")), ("none", _("nothing found"))]

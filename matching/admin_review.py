@@ -55,7 +55,6 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **admin.site.each_context(request),
         **case_of(product),
         "title": _("Review"),
-        "opts": Match._meta,
         "may_review": request.user.has_perm("matching.change_match"),
         "left": sum(cases.waiting().values()),
         "today": cases.verdicts_today(request.user) if request.user.is_authenticated else 0,

@@ -15,6 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
@@ -95,16 +97,15 @@ class FeatureInline(ReadOnlyInline):
 
 class ProductAdmin(ModelAdmin):
     form = ProductForm
-    list_display = ("summary", "category", "part", "pictures_state", "created_at")
+    list_display = ("summary", "category", "part", "pictures_state", "added")
     list_filter = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
     list_filter_submit = True
     list_per_page = 50
     list_disable_select_all = True  # an action works on what is seen
-    show_full_result_count = False
     search_fields = ("sku", "name", "category")
     search_help_text = _("SKU, name or category")
     ordering = ("-id",)
-    sortable_by = ("category", "created_at")
+    sortable_by = ("category", "added")
     fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
     inlines = (PictureInline, FeatureInline)
     actions = ("embed_again",)
@@ -118,9 +119,13 @@ class ProductAdmin(ModelAdmin):
     def summary(self, product: Product) -> str:
         return render_to_string("catalogmatch/product_cell.html", {"product": product})
 
-    @display(description=_("part of"), label={"catalogue": "info", "new": "success"})
-    def part(self, product: Product) -> tuple[str, Any]:
-        return ("catalogue", _("catalogue")) if product.is_historical else ("new", _("new arrivals"))
+    @display(description=_("part of"), ordering="is_historical")
+    def part(self, product: Product) -> str:
+        return render_to_string("catalogmatch/part.html", {"product": product})
+
+    @display(description=_("added"), ordering="created_at")
+    def added(self, product: Product) -> str:
+        return date_format(timezone.localtime(product.created_at), "SHORT_DATE_FORMAT")
 
     @display(description=_("pictures"))
     def pictures_state(self, product: Product) -> str:

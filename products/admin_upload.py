@@ -37,8 +37,11 @@ class PicturesField(forms.FileField):
     widget = PicturesInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
     default_error_messages = {"required": gettext_lazy("Choose at least one picture.")}
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"label": gettext_lazy("Pictures"), "help_text": lazy(_accepted, str)(), **kwargs})
+    def __init__(self, *, many: bool = True, **kwargs: Any) -> None:
+        super().__init__(help_text=lazy(_accepted, str)(), **kwargs)
+        self.many = many
+        if not many:
+            del self.widget.attrs["multiple"]
 
     def clean(self, data: Any, initial: Any = None) -> list[Upload]:  # type: ignore[override]  # many, not one
         files = data or []
@@ -51,14 +54,14 @@ class PicturesField(forms.FileField):
 
 
 def _accepted() -> str:
-    return _("%(kinds)s, up to %(size)d MiB each. Several pictures are several views of the same product.") % {
+    return _("%(kinds)s, up to %(size)d MiB a picture.") % {
         "kinds": ", ".join(ACCEPTED),
         "size": MAX_BYTES // 2**20,
     }
 
 
 class ViewsForm(forms.Form):
-    pictures = PicturesField()
+    pictures = PicturesField(label=gettext_lazy("Pictures"))
 
     def add_picture_errors(self) -> None:
         """Say of each picture that intake refuses why, next to the field."""
@@ -116,7 +119,6 @@ def upload(request: HttpRequest, product_admin: ProductAdmin) -> HttpResponse:
             return redirect("admin:products_product_change", added.product.pk)
     context = {
         **product_admin.admin_site.each_context(request),
-        "opts": Product._meta,
         "title": _("New product"),
         "form": form,
         "categories": categories(),
