@@ -1,0 +1,26 @@
+"""Management commands as a shell sees them: exit code, stdout and stderr."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+def run(*args: object) -> Ran:
+    """Run a command in this process; its refusal is the exit code and the last line of stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command(*map(str, args), stdout=out, stderr=err)
+    except CommandError as error:
+        return Ran(error.returncode, out.getvalue(), f"{err.getvalue()}{error}\n")
+    return Ran(0, out.getvalue(), err.getvalue())

@@ -1,0 +1,186 @@
+"""Folders and ZIPs of pictures become products, and no ZIP can reach outside of itself or exhaust the machine."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from products.models import Product, ProductImage
+from tests import pictures
+from tests.commands import run
+from tests.files import files_in
+from tests.tables import rows_as_csv, write_csv, write_pictures
+
+pytestmark = pytest.mark.django_db
+
+
+def write_zip(path: Path, files: dict[str, bytes | str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def skus() -> set[str]:
+    return set(Product.objects.values_list("sku", flat=True))
+
+
+def test_a_picture_in_a_folder_is_a_product_named_by_its_file_and_its_folder(tmp_path):
+    write_pictures(tmp_path / "in", "Mugs/blue mug.jpg", "lamp.png", "more/Toys/bear.jpg")
+    assert run("import_products", tmp_path / "in", "--historical").code == 0
+    assert set(Product.objects.values_list("sku", "name", "category", "is_historical")) == {
+        ("blue mug", "blue mug", "Mugs", True),
+        ("lamp", "lamp", "", True),
+        ("bear", "bear", "Toys", True),
+    }
+
+
+def test_what_systems_leave_in_folders_is_no_picture_and_everything_else_is_reported(tmp_path):
+    write_pictures(tmp_path / "in", "a.jpg")
+    for name in (".DS_Store", "Thumbs.db", "__MACOSX/._a.jpg", ".git/a.jpg", "notes.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("not a picture")
+    ran = run("import_products", tmp_path / "in")
+    assert ran.code == 3
+    assert [line for line in ran.err.splitlines() if line.startswith("row")] == [
+        line for line in ran.err.splitlines() if "(notes): not_an_image" in line
+    ]
+    assert skus() == {"a"}
+
+
+def test_files_of_the_same_name_are_views_in_one_folder_and_refused_in_another(tmp_path):
+    write_pictures(tmp_path / "in", "Mugs/001.jpg", "Mugs/001.png", "Toys/001.jpg")
+    ran = run("import_products", tmp_path / "in")
+    assert ran.code == 3
+    assert "row 3 (001): sku_exists" in ran.err
+    product = Product.objects.get()
+    assert product.category == "Mugs"
+    assert product.images.count() == 2
+
+
+def test_an_empty_folder_is_nothing_to_do(tmp_path):
+    (tmp_path / "in").mkdir()
+    assert run("import_products", tmp_path / "in").code == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_table_beside_the_pictures_names_them(tmp_path, kind):
+    write_pictures(tmp_path / "in", "goods/pictures/a.jpg", "goods/b.jpg")
+    rows = [
+        {"sku": "A", "name": "Apple", "image": "pictures/a.jpg"},
+        {"sku": "B", "name": "Bear", "image": "./b.jpg"},
+        {"sku": "C", "name": "Cup", "image": "c.jpg"},
+    ]
+    write_csv(tmp_path / "in" / "goods" / "list.csv", rows)
+    path = tmp_path / "in"
+    if kind == "zip":
+        contents = {name: (path / name).read_bytes() for name in files_in(path)}
+        path = write_zip(tmp_path / "in.zip", contents)
+    ran = run("import_products", path)
+    assert ran.code == 3
+    assert "row 4 (C): file_missing" in ran.err
+    assert set(Product.objects.values_list("sku", "name")) == {("A", "Apple"), ("B", "Bear")}
+
+
+def test_a_zip_of_pictures_is_read_like_a_folder(tmp_path):
+    files = {"Mugs/blue.jpg": pictures.jpeg(1), "Toys/bear.jpg": pictures.jpeg(2), "__MACOSX/Toys/._bear.jpg": b"x"}
+    assert run("import_products", write_zip(tmp_path / "in.zip", files)).code == 0
+    assert set(Product.objects.values_list("sku", "category")) == {("blue", "Mugs"), ("bear", "Toys")}
+
+
+def test_several_tables_are_not_guessed_among(tmp_path):
+    path = write_zip(tmp_path / "in.zip", {"a.csv": "image\n", "b.csv": "image\n"})
+    ran = run("import_products", path)
+    assert ran.code == 1
+    assert "several tables (a.csv, b.csv)" in ran.err
+
+
+def test_a_folder_for_pictures_goes_with_a_table_only(tmp_path):
+    write_pictures(tmp_path / "in", "a.jpg")
+    assert run("import_products", tmp_path / "in", "--images", tmp_path).code == 1
+    assert not Product.objects.exists()
+
+
+def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(pictures.jpeg(9))
+    link = zipfile.ZipInfo("link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = tmp_path / "inner" / "in.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("good.jpg", pictures.jpeg(1))
+        archive.writestr("../up.jpg", pictures.jpeg(2))
+        archive.writestr("/root.jpg", pictures.jpeg(3))
+        archive.writestr("c:/drive.jpg", pictures.jpeg(4))
+        archive.writestr(link, "../secret.jpg")
+    before = files_in(tmp_path)
+    ran = run("import_products", path)
+    assert ran.code == 3
+    assert ran.err.count("unsafe_path") == 4
+    assert skus() == {"good"}
+    assert [name for name in files_in(tmp_path) if not name.startswith(media.name)] == before
+
+
+@pytest.mark.parametrize("image", ["../secret.jpg", "a/../../secret.jpg", "{folder}/secret.jpg", "..\\secret.jpg"])
+def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
+    (tmp_path / "secret.jpg").write_bytes(pictures.jpeg(9))
+    rows = [{"sku": "A", "image": image.format(folder=tmp_path)}, {"sku": "B", "image": "good.jpg"}]
+    files = {"list.csv": rows_as_csv(rows), "good.jpg": pictures.jpeg(1)}
+    ran = run("import_products", write_zip(tmp_path / "in.zip", files))
+    assert ran.code == 3
+    assert "row 2 (A): unsafe_path" in ran.err
+    assert skus() == {"B"}
+
+
+def test_an_entry_that_cannot_be_unpacked_is_refused_alone(tmp_path):
+    good, bad = pictures.jpeg(1), pictures.as_file(pictures.noise(2), "BMP")
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bad.bmp", bad)
+        archive.writestr("good.jpg", good)
+    content = path.read_bytes()
+    at = content.index(bad) + len(bad) // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :])
+    ran = run("import_products", path)
+    assert ran.code == 3
+    assert "(bad): file_unreadable" in ran.err
+    assert skus() == {"good"}
+
+
+def test_a_picture_in_a_zip_is_bounded_before_it_is_unpacked(tmp_path):
+    files = {"large.bmp": b"BM" + bytes(21 * 2**20), "good.jpg": pictures.jpeg(1)}
+    ran = run("import_products", write_zip(tmp_path / "in.zip", files))
+    assert ran.code == 3
+    assert "(large): image_too_large" in ran.err
+    assert skus() == {"good"}
+
+
+def test_a_zip_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path):
+    files: dict[str, bytes | str] = {f"{number}.bmp": bytes(16 * 2**20) for number in range(5)}
+    ran = run("import_products", write_zip(tmp_path / "bomb.zip", files))
+    assert ran.code == 1
+    assert "100 times its size" in ran.err
+
+
+def test_a_workbook_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path):
+    path = write_zip(tmp_path / "bomb.xlsx", {"xl/worksheets/sheet1.xml": bytes(80 * 2**20)})
+    ran = run("import_products", path)
+    assert ran.code == 1
+    assert "100 times its size" in ran.err
+
+
+def test_a_zip_of_too_many_entries_is_refused(tmp_path):
+    ran = run("import_products", write_zip(tmp_path / "many.zip", {f"{number}.jpg": "" for number in range(10_001)}))
+    assert ran.code == 1
+    assert "10,001 entries" in ran.err
+
+
+def test_a_damaged_zip_is_refused(tmp_path):
+    path = write_zip(tmp_path / "in.zip", {"a.jpg": pictures.jpeg(1), "b.jpg": pictures.jpeg(2)})
+    path.write_bytes(path.read_bytes()[:-40])
+    assert run("import_products", path).code == 1
+    assert not ProductImage.objects.exists()

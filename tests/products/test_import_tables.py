@@ -1,0 +1,204 @@
+"""CSV and XLSX files become products; rows that cannot are reported and stop nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from products.models import Product, ProductImage
+from tests import pictures
+from tests.commands import run
+from tests.tables import write_csv, write_pictures, write_xlsx
+
+pytestmark = pytest.mark.django_db
+
+MUG = {
+    "SKU": "MUG-1",
+    "Name": "Mug, large – Größe 2",
+    "category": "Mugs",
+    "description": 'Says "hello"\non two lines',
+    "is_historical": "true",
+    "image": "mug.jpg",
+    "Colour": "blue",
+    "weight g": "350",
+}
+
+
+def assert_is_mug(product: Product) -> None:
+    assert (product.sku, product.name, product.category) == ("MUG-1", "Mug, large – Größe 2", "Mugs")
+    assert product.description == 'Says "hello"\non two lines'
+    assert product.is_historical is True
+    assert product.attributes == {"Colour": "blue", "weight g": "350"}
+    assert product.images.get().state == ProductImage.State.READY
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_every_usual_kind_of_csv_is_read(tmp_path, encoding, delimiter):
+    write_pictures(tmp_path, "mug.jpg")
+    table = write_csv(tmp_path / "c.csv", [MUG], delimiter, encoding)
+    assert run("import_products", table).code == 0
+    assert_is_mug(Product.objects.get())
+
+
+def test_a_workbook_is_read_with_numbers_and_truths_as_a_person_would_type_them(tmp_path):
+    write_pictures(tmp_path, "mug.jpg")
+    table = write_xlsx(tmp_path / "c.xlsx", [MUG | {"is_historical": True, "weight g": 350.0}])
+    assert run("import_products", table).code == 0
+    assert_is_mug(Product.objects.get())
+
+
+def test_only_the_picture_is_required(tmp_path):
+    write_pictures(tmp_path, "a.jpg")
+    assert run("import_products", write_csv(tmp_path / "c.csv", [{"image": "a.jpg"}])).code == 0
+    product = Product.objects.get()
+    assert (product.sku, product.name, product.is_historical, product.attributes) == ("", "", False, {})
+
+
+def test_a_further_row_with_a_known_sku_adds_a_view(tmp_path):
+    write_pictures(tmp_path, "front.jpg", "back.jpg", "side.jpg")
+    first = [{"sku": "A", "name": "Lamp", "image": "front.jpg"}, {"sku": "A", "name": "", "image": "back.jpg"}]
+    assert run("import_products", write_csv(tmp_path / "c.csv", first)).code == 0
+    assert run("import_products", write_csv(tmp_path / "views.csv", [{"image": "side.jpg", "sku": "A"}])).code == 0
+    product = Product.objects.get()
+    assert product.name == "Lamp"
+    assert [image.original_name for image in product.images.all()] == ["front.jpg", "back.jpg", "side.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("says", "flag", "expected"),
+    [
+        ("true", [], True),
+        ("Yes", [], True),
+        ("1", [], True),
+        ("false", [], False),
+        ("0", [], False),
+        ("", [], False),
+        ("", ["--historical"], True),
+        ("no", ["--historical"], False),
+    ],
+)
+def test_a_row_says_whether_it_is_historical_and_the_option_where_it_does_not(tmp_path, says, flag, expected):
+    write_pictures(tmp_path, "a.jpg")
+    table = write_csv(tmp_path / "c.csv", [{"sku": "A", "image": "a.jpg", "is_historical": says}])
+    assert run("import_products", table, *flag).code == 0
+    assert Product.objects.get().is_historical is expected
+
+
+def test_pictures_are_relative_to_the_table_or_to_the_folder_named_or_absolute(tmp_path):
+    write_pictures(tmp_path, "tables/in/a.jpg", "elsewhere/b.jpg", "c.jpg")
+    by_table = write_csv(tmp_path / "tables" / "a.csv", [{"sku": "A", "image": "in\\a.jpg"}])
+    absolute = write_csv(tmp_path / "tables" / "c.csv", [{"sku": "C", "image": str(tmp_path / "c.jpg")}])
+    by_folder = write_csv(tmp_path / "tables" / "b.csv", [{"sku": "B", "image": "b.jpg"}])
+    assert run("import_products", by_table).code == 0
+    assert run("import_products", absolute).code == 0
+    assert run("import_products", by_folder, "--images", tmp_path / "elsewhere").code == 0
+    assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B", "C"}
+
+
+def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
+    write_pictures(tmp_path, "good.jpg", "better.jpg")
+    (tmp_path / "broken.jpg").write_bytes(pictures.truncated(pictures.jpeg(7)))
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "tiny.png").write_bytes(pictures.as_file(pictures.noise(size=(8, 8)), "PNG"))
+    table = tmp_path / "c.csv"
+    table.write_text(
+        "sku,name,is_historical,image\n"
+        "A,first,,good.jpg\n"
+        "B,damaged,,broken.jpg\n"
+        "C,no picture,,text.jpg\n"
+        "D,gone,,gone.jpg\n"
+        "E,none named,,\n"
+        "F,perhaps,perhaps,good.jpg\n"
+        "G,one, cell,too,many,good.jpg\n"
+        f"{'H' * 201},long,,good.jpg\n"
+        "I,small,,tiny.png\n"
+        '"J"stray,quote,,good.jpg\n'
+        "\n"
+        "Z,last,,better.jpg\n"
+    )
+    ran = run("import_products", table)
+    assert ran.code == 3
+    reported = dict(
+        line.removeprefix("row ").split(" (", 1) for line in ran.err.splitlines() if line.startswith("row ")
+    )
+    codes = {number: text.split("): ")[1].split(":")[0] for number, text in reported.items()}
+    assert codes == {
+        "3": "image_corrupt",
+        "4": "not_an_image",
+        "5": "file_missing",
+        "6": "validation_error",
+        "7": "validation_error",
+        "8": "validation_error",
+        "9": "validation_error",
+        "10": "image_too_small",
+        "11": "validation_error",
+    }
+    assert "9 rows were refused" in ran.err
+    assert set(Product.objects.values_list("sku", flat=True)) == {"A", "Z"}
+
+
+def test_a_quote_that_never_ends_is_reported_where_it_begins(tmp_path):
+    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    table = tmp_path / "c.csv"
+    table.write_text('sku,name,image\nA,first,a.jpg\nB,"second,b.jpg\nC,third,a.jpg\n')
+    ran = run("import_products", table)
+    assert ran.code == 3
+    assert "row 3" in ran.err
+    assert Product.objects.get().sku == "A"
+
+
+def test_nothing_can_be_done_when_every_row_is_refused(tmp_path):
+    ran = run("import_products", write_csv(tmp_path / "c.csv", [{"sku": "A", "image": "gone.jpg"}]))
+    assert ran.code == 1
+    assert "row 2 (A): file_missing" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no column image"),
+        (b"sku,picture\nA,a.jpg\n", "no column image"),
+        (b"sku,image\n", "no rows"),
+        (b"sku,image,Image\nA,a.jpg,b.jpg\n", "more than one column image"),
+        ("sku,name,image\nA,Größe,a.jpg\n".encode("latin-1"), "UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_as_a_whole(tmp_path, content, reason):
+    write_pictures(tmp_path, "a.jpg")
+    table = tmp_path / "c.csv"
+    table.write_bytes(content)
+    ran = run("import_products", table)
+    assert ran.code == 1
+    assert reason in ran.err
+    assert not Product.objects.exists()
+
+
+def test_a_wrong_encoding_far_down_is_found_before_anything_is_imported(tmp_path):
+    write_pictures(tmp_path, "a.jpg")
+    lines = [f"A{number},a.jpg\n".encode() for number in range(5_000)]
+    (tmp_path / "c.csv").write_bytes(b"".join([b"sku,image\n", *lines, "Ü,a.jpg\n".encode("latin-1")]))
+    assert run("import_products", tmp_path / "c.csv").code == 1
+    assert not Product.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "gone.xlsx", "gone"])
+def test_a_path_that_is_not_there_is_refused(tmp_path, name):
+    ran = run("import_products", tmp_path / name)
+    assert ran.code == 1
+    assert "There is no file or folder" in ran.err
+
+
+def test_a_workbook_that_is_none_is_refused(tmp_path):
+    (tmp_path / "c.xlsx").write_bytes(b"PK\x03\x04 but nothing more")
+    ran = run("import_products", tmp_path / "c.xlsx")
+    assert ran.code == 1
+    assert "not a readable XLSX" in ran.err
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    Path(tmp_path / "c.pdf").write_bytes(b"%PDF-1.7")
+    ran = run("import_products", tmp_path / "c.pdf")
+    assert ran.code == 1
+    assert "neither a CSV, an XLSX, a ZIP nor a folder" in ran.err
