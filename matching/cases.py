@@ -85,16 +85,14 @@ def reject_pending(product: Product, reviewer: AbstractBaseUser) -> int:
 
 
 def differences(asked: Product, candidate: Product) -> list[Difference]:
-    """Name, SKU, category and all attributes of both, in the order in which the product asked about has them."""
-    rows = [
-        Difference(_("Name"), asked.name, candidate.name),
-        Difference(_("SKU"), asked.sku, candidate.sku),
-        Difference(_("Category"), asked.category, candidate.category),
-    ]
+    """Category and all attributes of both, in the order in which the product asked about has them."""
     names = dict.fromkeys([*asked.attributes, *candidate.attributes])
-    return rows + [
-        Difference(str(name), _text(asked.attributes.get(name)), _text(candidate.attributes.get(name)))
-        for name in names
+    return [
+        Difference(_("Category"), asked.category, candidate.category),
+        *(
+            Difference(str(name), _text(asked.attributes.get(name)), _text(candidate.attributes.get(name)))
+            for name in names
+        ),
     ]
 
 
