@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,7 +40,7 @@ class Result:
     reason: str = ""
 
 
-def import_rows(source: Source, *, dry_run: bool = False) -> Iterator[Result]:
+def import_rows(source: Source, *, dry_run: bool = False) -> Generator[Result]:
     """Import row by row, in order; each result is saved when it is answered.
 
     Whoever stops asking stops the import cleanly, and starting it again goes on there: a picture that a row's

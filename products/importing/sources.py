@@ -12,7 +12,7 @@ from products.importing.errors import ImportFileError
 from products.importing.places import Archive, Folder, Place
 from products.importing.tables import Table, is_table, open_table, read_table
 
-TEXT_COLUMNS = ("sku", "name", "category", "description")
+_COLUMNS = {"sku", "name", "category", "description", "is_historical", "image"}
 _TRUE = {"true", "1", "yes", "y", "x"}
 _FALSE = {"false", "0", "no", "n"}
 
@@ -108,8 +108,7 @@ def _picture_rows(names: list[str], historical: bool) -> Iterator[Row]:
 
 
 def _table_rows(table: Table, folder: str, historical: bool) -> Iterator[Row]:
-    known = {*TEXT_COLUMNS, "is_historical", "image"}
-    more = [column for column in table.columns if column and column.lower() not in known]
+    more = [column for column in table.columns if column and column.lower() not in _COLUMNS]
     for row in table.rows:
         cells = {column.lower(): text for column, text in row.cells.items()}
         says = cells.get("is_historical", "").lower()
@@ -124,7 +123,10 @@ def _table_rows(table: Table, folder: str, historical: bool) -> Iterator[Row]:
             row.number,
             picture=cells.get("image", ""),
             folder=folder,
-            **{column: cells.get(column, "") for column in TEXT_COLUMNS},
+            sku=cells.get("sku", ""),
+            name=cells.get("name", ""),
+            category=cells.get("category", ""),
+            description=cells.get("description", ""),
             is_historical=says in _TRUE if says else historical,
             attributes={column: row.cells[column] for column in more if row.cells.get(column)},
             problem=problem,
