@@ -12,6 +12,8 @@ from gpu.features import COLOR_BINS, LEGACY, LEGACY_MODEL, TEXTURE_BINS, ByteVec
 
 Pixels = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
+# For each byte: a bin and the share of the pixel that it gets, twice.
+SoftBins = list[tuple[npt.NDArray[np.intp], Doubles]]
 
 # Every picture is squeezed to this square first: the cost does not depend on its size, nor do the scales of
 # the texture and of the weights. The numbers here were chosen by benchmarks/tune_legacy.py.
@@ -25,8 +27,8 @@ GREY_WEIGHT = 0.1
 
 # The 256 colours: 28 hues x 4 saturations x 2 values, and 32 levels of grey for what is too pale to have a hue.
 HUES, GREYS = 28, 32
-SATURATION_EDGES, VALUE_EDGE = (80, 130, 185), 128
-PALEST_HUE = 20
+SATURATION_CENTRES, VALUE_CENTRES = (50, 105, 157, 220), (64, 192)
+GREY_UP_TO, COLOURED_FROM = 12, 28
 
 # How far the eight neighbours of a local binary pattern are, in pixels of the squeezed picture.
 TEXTURE_RADIUS = 3
@@ -54,15 +56,26 @@ def extract_legacy(image: Image.Image) -> Features:
 def color_histogram(hsv: Pixels) -> Doubles:
     """Weighted histogram (256,) of the colours in HSV pixels (h, w, 3), Pillow's 0-255 scales; it sums to 1.
 
-    A pixel weighs more in the middle of the picture and more the more saturated it is.
+    A pixel weighs more in the middle of the picture and more the more saturated it is. One that lies between
+    bins is shared by them, so that a little more light or another JPEG quality does not move it all at once.
     """
-    hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
-    hue_part, saturation_part, value_part, grey_bin = _color_tables()
-    coloured = hue_part[hue] + saturation_part[saturation] + value_part[value]
-    bins = np.where(saturation < PALEST_HUE, grey_bin[value], coloured)
-    weights = _centre_weights(*bins.shape, COLOR_SPREAD) * (GREY_WEIGHT + (1 - GREY_WEIGHT) / 255 * saturation)
-    histogram = np.bincount(bins.ravel(), weights=weights.ravel(), minlength=COLOR_BINS)
-    return histogram / histogram.sum()
+    hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
+    hues, saturations, values, greys, coloured = _color_tables()
+    centre = _centre_weights(*hsv.shape[:2], COLOR_SPREAD).ravel()
+    weight = centre * (GREY_WEIGHT + (1 - GREY_WEIGHT) / 255 * saturation)
+    weight_of_color = weight * coloured[saturation]
+    weight_of_grey = weight - weight_of_color
+
+    histogram = np.zeros(COLOR_BINS)
+    for hue_bin, hue_share in hues:
+        for saturation_bin, saturation_share in saturations:
+            bins = hue_bin[hue] + saturation_bin[saturation]
+            share = hue_share[hue] * saturation_share[saturation] * weight_of_color
+            for value_bin, value_share in values:
+                histogram += np.bincount(bins + value_bin[value], share * value_share[value], COLOR_BINS)
+    for grey_bin, grey_share in greys:
+        histogram += np.bincount(grey_bin[value], grey_share[value] * weight_of_grey, COLOR_BINS)
+    return np.asarray(histogram / histogram.sum())
 
 
 def texture_histogram(grey: Pixels) -> Doubles:
@@ -70,7 +83,7 @@ def texture_histogram(grey: Pixels) -> Doubles:
     patterns = local_binary_patterns(grey, TEXTURE_RADIUS)
     weights = _centre_weights(*patterns.shape, TEXTURE_SPREAD)
     histogram = np.bincount(patterns.ravel(), weights=weights.ravel(), minlength=TEXTURE_BINS)
-    return histogram / histogram.sum()
+    return np.asarray(histogram / histogram.sum())
 
 
 def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
@@ -133,7 +146,7 @@ def log_scaled(moments: Doubles) -> FloatVector:
 
 def quantise(histogram: Doubles) -> ByteVector:
     """Square root of each bin against the fullest one, as 0 to 255, (256,) uint8. The histogram is not empty."""
-    return np.rint(255 * np.sqrt(histogram / histogram.max())).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.sqrt(histogram / histogram.max())), dtype=np.uint8)
 
 
 @cache
@@ -144,13 +157,30 @@ def _centre_weights(height: int, width: int, spread: float) -> Doubles:
 
 
 @cache
-def _color_tables() -> tuple[npt.NDArray[np.intp], ...]:
-    """What each byte of hue, saturation and value adds to the bin, and the bin of each grey."""
+def _color_tables() -> tuple[SoftBins, SoftBins, SoftBins, SoftBins, Doubles]:
+    """For each byte of hue, saturation, value and grey what it adds to the bin; how coloured each saturation is."""
     level = np.arange(256)
-    saturations, values = len(SATURATION_EDGES) + 1, 2
-    return (
-        level * HUES // 256 * saturations * values,
-        np.digitize(level, SATURATION_EDGES) * values,
-        (level >= VALUE_EDGE).astype(np.intp),
-        HUES * saturations * values + level * GREYS // 256,
-    )
+    of_saturation = np.interp(level, SATURATION_CENTRES, range(len(SATURATION_CENTRES)))
+    of_value = np.interp(level, VALUE_CENTRES, range(len(VALUE_CENTRES)))
+    value_count = len(VALUE_CENTRES)
+    hue_stride = len(SATURATION_CENTRES) * value_count
+    hues = [
+        (bins % HUES * hue_stride, share)  # the hues are a circle: the last is the first one's neighbour
+        for bins, share in _between_bins((level + 0.5) * HUES / 256 - 0.5)
+    ]
+    saturations = [(bins * value_count, share) for bins, share in _between_bins(of_saturation)]
+    of_grey = np.clip((level + 0.5) * GREYS / 256 - 0.5, 0, GREYS - 1)
+    greys = [(HUES * hue_stride + bins, share) for bins, share in _between_bins(of_grey)]
+    coloured = np.clip((level - GREY_UP_TO) / (COLOURED_FROM - GREY_UP_TO), 0, 1)
+    return hues, saturations, _between_bins(of_value), greys, coloured
+
+
+def _between_bins(position: Doubles) -> SoftBins:
+    """The bins below and above each position on the scale of bins, and the share of each.
+
+    Within a quarter of a bin's width from a centre all of it belongs there; from there on the share is linear.
+    """
+    below = np.floor(position).astype(np.intp)
+    share = np.clip(2 * (position - below) - 0.5, 0, 1)
+    above = np.where(share > 0, below + 1, below)
+    return [(below, 1 - share), (above, share)]

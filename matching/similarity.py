@@ -20,7 +20,7 @@ FeatureDict = Mapping[str, npt.NDArray[Any]]
 COLOR_WEIGHT, TEXTURE_WEIGHT, SHAPE_WEIGHT = 0.73, 0.25, 0.02
 # Stored histograms are square roots already. A lower power still lets the small areas of a label count
 # beside the large ones of a background.
-COLOR_POWER, TEXTURE_POWER = 0.6, 1.0
+COLOR_POWER, TEXTURE_POWER = 0.65, 1.0
 
 # Orders of the seven Hu moments: a logarithm divided by its moment's order is on the same scale for all.
 HU_ORDERS = np.array([1, 2, 3, 3, 6, 4, 6])
@@ -45,14 +45,7 @@ def compute_batch_similarities(query_embedding: npt.ArrayLike, catalog_embedding
     catalog = np.asarray(catalog_embeddings, dtype=np.float64)
     if catalog.ndim != 2 or catalog.shape[1:] != query.shape:
         raise ValueError(f"a query of {query.shape} cannot be compared with a catalogue of {catalog.shape}")
-    usable = np.isfinite(catalog).all(axis=1)
-    # Rows are scaled by their largest value first, so that the squares of huge values do not overflow.
-    largest = np.abs(catalog).max(axis=1, initial=0.0)
-    usable &= largest > 0
-    scaled = np.divide(catalog, largest[:, None], out=np.zeros_like(catalog), where=usable[:, None])
-    norms = np.linalg.norm(scaled, axis=1)
-    cosine = np.divide(scaled @ query, norms, out=np.zeros(len(catalog)), where=usable)
-    return np.clip(100 * cosine, 0, 100)
+    return np.clip(100 * (_unit(catalog) @ query), 0, 100)
 
 
 def compute_legacy_similarity(features1: Features | FeatureDict, features2: Features | FeatureDict) -> float:
@@ -88,12 +81,20 @@ def search_vector(features: Features) -> FloatVector:
     return vector.astype(np.float32)
 
 
+def legacy_search_vectors(color: npt.ArrayLike, shape: npt.ArrayLike, texture: npt.ArrayLike) -> FloatVector:
+    """``search_vector`` of many legacy features: (N, 256), (N, 7) and (N, 256) as stored → (N, d) float32."""
+    return _legacy_vectors(np.asarray(color), np.asarray(shape), np.asarray(texture)).astype(np.float32)
+
+
 def _legacy_vector(features: Features | FeatureDict) -> Doubles:
-    color = _histogram_vector(_part(features, "color"), COLOR_POWER)
-    texture = _histogram_vector(_part(features, "texture"), TEXTURE_POWER)
-    shape = _shape_vector(_part(features, "shape"))
-    weighted = zip((COLOR_WEIGHT, TEXTURE_WEIGHT, SHAPE_WEIGHT), (color, texture, shape), strict=True)
-    return _unit(np.concatenate([np.sqrt(weight) * part for weight, part in weighted]))
+    return _legacy_vectors(_part(features, "color"), _part(features, "shape"), _part(features, "texture"))
+
+
+def _legacy_vectors(color: npt.NDArray[Any], shape: npt.NDArray[Any], texture: npt.NDArray[Any]) -> Doubles:
+    """Of one (d,) or many (N, d); so the following work along the last axis."""
+    parts = (_histogram_vector(color, COLOR_POWER), _histogram_vector(texture, TEXTURE_POWER), _shape_vector(shape))
+    weighted = zip((COLOR_WEIGHT, TEXTURE_WEIGHT, SHAPE_WEIGHT), parts, strict=True)
+    return _unit(np.concatenate([np.sqrt(weight) * part for weight, part in weighted], axis=-1))
 
 
 def _histogram_vector(stored: npt.NDArray[Any], power: float) -> Doubles:
@@ -102,7 +103,7 @@ def _histogram_vector(stored: npt.NDArray[Any], power: float) -> Doubles:
     Two pictures that merely have many bins in common would otherwise already score high.
     """
     raised = (np.asarray(stored, dtype=np.float64) / 255) ** power
-    return _unit(raised - raised.mean())
+    return _unit(raised - raised.mean(axis=-1, keepdims=True))
 
 
 def _shape_vector(stored: npt.NDArray[Any]) -> Doubles:
@@ -114,7 +115,7 @@ def _shape_vector(stored: npt.NDArray[Any]) -> Doubles:
     low, high = HU_RANGE
     angle = (np.clip(np.abs(moments) / HU_ORDERS, low, high) - low) / (high - low) * np.pi
     known = moments != 0
-    return _unit(np.concatenate([np.cos(angle) * known, np.sin(angle) * known]))
+    return _unit(np.concatenate([np.cos(angle) * known, np.sin(angle) * known], axis=-1))
 
 
 def _kind(features: Features | FeatureDict) -> Kind:
@@ -126,14 +127,15 @@ def _part(features: Features | FeatureDict, name: str) -> npt.NDArray[Any]:
     return part
 
 
-def _unit(vector: npt.ArrayLike) -> Doubles:
-    """Scaled to length 1; all zero where it is zero or has a value that is not finite."""
-    values = np.asarray(vector, dtype=np.float64)
-    largest = np.abs(values).max(initial=0.0)
-    if largest == 0 or not np.isfinite(largest):
-        return np.zeros_like(values)
-    values = values / largest
-    return np.asarray(values / np.linalg.norm(values))
+def _unit(vectors: npt.ArrayLike) -> Doubles:
+    """Scaled to length 1; all zero where a vector is zero or has a value that is not finite."""
+    values = np.asarray(vectors, dtype=np.float64)
+    # By the largest value first, so that the squares of huge values do not overflow.
+    largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
+    usable = np.isfinite(largest) & (largest > 0)
+    scaled = np.divide(values, largest, out=np.zeros_like(values), where=usable)
+    norms = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    return np.asarray(np.divide(scaled, norms, out=scaled, where=usable))
 
 
 def _score(first: Doubles, second: Doubles) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpu.features import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
 from matching.index.protocol import Ids, Vectors
-from matching.similarity import search_vectors
+from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
 CHUNK = 8192
@@ -95,7 +95,7 @@ def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors
     color = b"".join(blob[0] for blob in blobs)
     if kind == CLIP:
         return np.frombuffer(color, "<f4").reshape(-1, dim)
-    return search_vectors(
+    return legacy_search_vectors(
         np.frombuffer(color, np.uint8).reshape(-1, COLOR_BINS),
         np.frombuffer(b"".join(blob[1] for blob in blobs), "<f4").reshape(-1, SHAPE_DIM),
         np.frombuffer(b"".join(blob[2] for blob in blobs), np.uint8).reshape(-1, TEXTURE_BINS),

@@ -1,0 +1,92 @@
+"""Milliseconds that the legacy features of a decoded picture cost, beside what OpenCV takes for the same.
+
+    python -m benchmarks.legacy [--json PATH] [--rounds N]
+
+Synthetic pictures of several sizes, decoded beforehand, one core. "As it is" is ``extract_legacy`` whole: shrinking,
+three features, storage format. The parts are timed on the squeezed picture. OpenCV and scikit-image are compared
+where they are installed: their histogram, moments and patterns are plain ones, without weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.machine import describe_machine, print_machine
+from gpu import legacy
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    """Soft blobs of colour with grain, RGB: neither flat nor noise, as photographs are."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float64)
+    return Image.fromarray(np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8))
+
+
+def measure(work: Callable[[Any], object], inputs: list[Any], rounds: int) -> tuple[float, float]:
+    """Median and 95th percentile of one call in milliseconds, after one round that does not count."""
+    taken = []
+    for round_number in range(rounds + 1):
+        for each in inputs:
+            start = time.perf_counter()
+            work(each)
+            if round_number:
+                taken.append(1000 * (time.perf_counter() - start))
+    return float(np.median(taken)), float(np.percentile(taken, 95))
+
+
+def installed(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    figures: dict[str, dict[str, float]] = {}
+    print_machine()
+
+    def show(name: str, work: Callable[[Any], object], inputs: list[Any]) -> None:
+        median, p95 = measure(work, inputs, arguments.rounds)
+        figures[name] = {"median_ms": round(median, 3), "p95_ms": round(p95, 3)}
+        print(f"{name:<44} {median:8.2f} ms   p95 {p95:8.2f} ms")
+
+    for width, height in ((256, 256), (640, 640), (1600, 1200), (16, 800)):
+        pictures = [picture(width, height, seed) for seed in range(10)]
+        show(f"extract_legacy, {width}x{height}", legacy.extract_legacy, pictures)
+
+    squares = [picture(legacy.SIDE, legacy.SIDE, seed) for seed in range(10)]
+    in_hsv = [np.asarray(square.convert("HSV")) for square in squares]
+    in_grey = [np.asarray(square.convert("L")) for square in squares]
+    show("  colour histogram", legacy.color_histogram, in_hsv)
+    show("  Hu moments", legacy.hu_moments, in_grey)
+    show("  texture histogram", legacy.texture_histogram, in_grey)
+    cv2 = installed("cv2")
+    if cv2 is not None:
+        ranges = [0, 180, 0, 256, 0, 256]
+        show("OpenCV: calcHist of HSV", lambda hsv: cv2.calcHist([hsv], [0, 1, 2], None, [28, 4, 2], ranges), in_hsv)
+        show("OpenCV: HuMoments(moments(grey))", lambda grey: cv2.HuMoments(cv2.moments(grey)), in_grey)
+    feature = installed("skimage.feature")
+    if feature is not None:
+        show("scikit-image: local_binary_pattern", lambda grey: feature.local_binary_pattern(grey, 8, 3), in_grey)
+    if arguments.json:
+        document = {"machine": describe_machine(), "milliseconds": figures}
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
