@@ -29,10 +29,11 @@ class Matched:
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def embed_waiting(check: Callable[[], None]) -> Embedded:
+def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedded:
     """Embed all pending pictures here, beside any workers; matches are left to ``match``.
 
-    ``check`` is called between batches and may raise to stop there.
+    ``afresh`` computes also the features that a picture has already. ``check`` is called between batches and
+    may raise to stop there.
     """
     done = Embedded()
     pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
@@ -43,11 +44,11 @@ def embed_waiting(check: Callable[[], None]) -> Embedded:
         def progress(outcome: Outcome) -> None:
             done.ready += len(outcome.ready)
             for image in ProductImage.objects.filter(pk__in=outcome.failed):
-                done.failed[image.pk] = f"{image.original_name}: {image.error_code}: {image.error_message}"
+                done.failed[image.pk] = f"({image.original_name}): {image.error_code}: {image.error_message}"
             bar.update(outcome.finished)
             check()
 
-        embedding.embed_pending(announce=False, progress=progress)
+        embedding.embed_pending(announce=False, afresh=afresh, progress=progress)
     return done
 
 

@@ -81,14 +81,15 @@ def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
             return Claim(token, list(ProductImage.objects.filter(pk__in=ids, claim_token=token).order_by("id")))
 
 
-def embed(batch: Claim, *, announce: bool = True) -> Outcome:
+def embed(batch: Claim, *, announce: bool = True, afresh: bool = False) -> Outcome:
     """Compute and store the features of a claimed batch. No transaction is open while a model runs.
 
+    Legacy features that are there already are computed again only with ``afresh``.
     Whatever interrupts it (also Ctrl-C or SystemExit), the claim does not stay: an interruption from
     outside gives the attempt back, a failure of the model counts it.
     """
     try:
-        outcome = _store(batch, _extract(batch.images))
+        outcome = _store(batch, _extract(batch.images, afresh))
     except BaseException as interruption:
         claimed = ProductImage.objects.filter(claim_token=batch.token)
         if isinstance(interruption, Exception):
@@ -108,23 +109,26 @@ def embed_pending(
     max_batches: int | None = None,
     batch_size: int | None = None,
     announce: bool = True,
+    afresh: bool = False,
     progress: Callable[[Outcome], None] | None = None,
 ) -> int:
     """Claim and embed in this process until nothing is pending; answers how many pictures were finished.
 
     A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
     ``announce`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
-    What ``progress`` raises stops the work after a whole batch.
+    ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch.
     """
     finished = batches = 0
     limit = batch_size or pipeline.preferred_batch_size()
     while (max_batches is None or batches < max_batches) and (batch := claim(limit, image_ids)) is not None:
         batches += 1
         try:
-            outcome = embed(batch, announce=announce)
+            outcome = embed(batch, announce=announce, afresh=afresh)
         except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
-            logger.exception("Embedding failed for pictures %s", [image.pk for image in batch.images])
-            continue
+            ids = {image.pk for image in batch.images}
+            logger.exception("Embedding failed for pictures %s", sorted(ids))
+            failed = set(ProductImage.objects.filter(pk__in=ids, state=State.FAILED).values_list("pk", flat=True))
+            outcome = Outcome(ready=[], failed=sorted(failed), retried=sorted(ids - failed))
         finished += outcome.finished
         if progress is not None:
             progress(outcome)
@@ -254,11 +258,10 @@ def best_features(product_id: int) -> list[Features]:
 Result = pipeline.PictureFeatures | ImageProcessingError
 
 
-def _extract(images: Sequence[ProductImage]) -> list[Result]:
+def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
     """Features of each picture, in order. Falls back to legacy features alone when CLIP cannot be loaded."""
-    has_legacy = set(
-        Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL).values_list("image_id", flat=True)
-    )
+    present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
+    has_legacy = set() if afresh else set(present.values_list("image_id", flat=True))
 
     def jobs(clip: bool) -> list[pipeline.PictureJob]:
         return [

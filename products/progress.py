@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from tqdm import tqdm
 
 INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
 
 
-def progress_bar(total: int | None, what: str, unit: str) -> tqdm[object]:
-    """A bar on stderr; where that is a file or a log it is drawn seldom."""
+@contextmanager
+def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoReturn]]:
+    """A bar on stderr; where that is a file or a log it is drawn seldom. The log keeps to warnings meanwhile."""
     interval = 0.2 if sys.stderr.isatty() else 10
-    return tqdm(total=total, desc=what, unit=f" {unit}", mininterval=interval, dynamic_ncols=True, smoothing=0.1)
+    loggers = [logging.getLogger(name) for name in ("gpu", "products", "matching")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        with tqdm(
+            total=total, desc=what, unit=f" {unit}", mininterval=interval, dynamic_ncols=True, smoothing=0.1
+        ) as bar:
+            yield bar
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Command(BaseCommand):
         matched = bulk.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():
-            self.stderr.write(f"picture {image_id} ({reason})")
+            self.stderr.write(f"picture {image_id} {reason}")
         return f"{len(embedded.failed)} pictures could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:

@@ -32,13 +32,13 @@ class Command(BaseCommand):
             with stoppable() as check:
                 embedding.release_stale_claims()
                 embedding.requeue(which or "missing")
-                embedded = bulk.embed_waiting(check)
+                embedded = bulk.embed_waiting(check, afresh=which == "all")
                 matched = bulk.match_unmatched(check)
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():
-            self.stderr.write(f"picture {image_id} ({reason})")
+            self.stderr.write(f"picture {image_id} {reason}")
         if embedded.failed:
             raise CommandError(
                 f"{len(embedded.failed)} pictures could not be embedded, see above.",
