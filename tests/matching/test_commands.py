@@ -1,0 +1,169 @@
+"""match_products and evaluate_matching, as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+
+from matching import service
+from matching.models import Match
+from products.models import Product
+from tests import pictures
+from tests.commands import run
+from tests.tables import write_csv, write_pictures
+
+pytestmark = pytest.mark.django_db
+REPO = Path(__file__).resolve().parents[2]
+GROCERY = REPO.parent / "shared" / "data" / "grocery"
+
+
+@pytest.fixture
+def catalogue(tmp_path) -> None:
+    """Six historical products H0 to H5, drawn from the seeds 1 to 6, and two new ones that look like H0 and H1."""
+    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(6)))
+    rows = [{"sku": f"H{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(6)]
+    for number in range(2):
+        (tmp_path / f"new{number}.jpg").write_bytes(pictures.jpeg(number + 1, angle=4))
+        rows.append({"sku": f"N{number}", "is_historical": "no", "image": f"new{number}.jpg"})
+    assert run("import_products", write_csv(tmp_path / "c.csv", rows)).code == 0
+
+
+def best(sku: str) -> str:
+    return Match.objects.get(product__sku=sku, rank=1).candidate.sku
+
+
+def unmatch(*skus: str) -> None:
+    """As if the matches of these products had never been looked up."""
+    products = Product.objects.filter(sku__in=skus)
+    Match.objects.filter(product__in=products).delete()
+    for product in products:
+        product.unmatched_since = product.created_at
+        product.save(update_fields=["unmatched_since"])
+
+
+@pytest.mark.usefixtures("catalogue")
+class TestMatchProducts:
+    def test_by_default_those_whose_matches_were_not_looked_up_yet(self):
+        unmatch("N0")
+        ran = run("match_products")
+        assert (ran.code, ran.out) == (0, "Matched 1 products.\n")
+        assert best("N0") == "H0"
+        assert run("match_products").out == "Matched 0 products.\n"
+
+    def test_all_new_ones_and_no_historical_one(self):
+        assert run("match_products", "--all").out == "Matched 2 products.\n"
+        assert not Match.objects.filter(product__is_historical=True).exists()
+
+    def test_threshold_and_limit(self):
+        assert run("match_products", "--all", "--threshold", 0, "--limit", 3).code == 0
+        assert Match.objects.filter(product__sku="N0").count() == 3
+        assert run("match_products", "--all", "--threshold", 100).code == 0
+        assert not Match.objects.exists()
+
+    def test_named_ones_and_those_that_are_not_there_are_reported(self):
+        new = Product.objects.get(sku="N1")
+        unmatch("N0", "N1")
+        ran = run("match_products", "--ids", new.pk, 987654)
+        assert ran.code == 3
+        assert "product 987654: " in ran.err
+        assert best("N1") == "H1"
+        assert not Match.objects.filter(product__sku="N0").exists()
+
+    def test_nothing_could_be_matched(self):
+        assert run("match_products", "--ids", 987654).code == 1
+
+    def test_a_verdict_stays(self):
+        match = Match.objects.get(product__sku="N0", rank=1)
+        service.review(match.pk, "rejected", User.objects.create_user("ada"), "another lid")
+        assert run("match_products", "--all").code == 0
+        match.refresh_from_db()
+        assert (match.review_status, match.note) == ("rejected", "another lid")
+
+    @pytest.mark.parametrize("wrong", [["--threshold", "101"], ["--threshold", "high"], ["--limit", "0"]])
+    def test_options_out_of_bounds_are_refused(self, wrong):
+        assert run("match_products", *wrong).code == 1
+
+
+@pytest.mark.usefixtures("catalogue")
+class TestEvaluateMatching:
+    def test_figures_by_product(self, tmp_path):
+        queries = []
+        for number in range(3):
+            (tmp_path / f"q{number}.jpg").write_bytes(pictures.jpeg(number + 1, angle=-3))
+            queries.append({"image": f"q{number}.jpg", "sku": f"H{number}"})
+        # The right answer to the fourth is another product than the one that it shows.
+        queries.append({"image": str(tmp_path / "q0.jpg"), "sku": "H5"})
+        report = tmp_path / "report.json"
+        ran = run("evaluate_matching", write_csv(tmp_path / "q.csv", queries), "--json", report)
+        figures = json.loads(report.read_text())
+        assert ran.code == 0
+        assert figures["queries"] == 4
+        assert figures["recall@1"] == 0.75
+        assert figures["recall@10"] == 1.0  # there are six products
+        assert 0.75 < figures["mrr"] < 1.0
+        assert figures["seconds_per_query"] > 0
+        assert figures["compared_by"] == ["legacy (legacy-1)"]
+        assert "recall@1           0.7500" in ran.out
+
+    def test_the_best_view_of_a_product_counts(self, tmp_path):
+        (tmp_path / "back.jpg").write_bytes(pictures.jpeg(77))
+        (tmp_path / "q.jpg").write_bytes(pictures.jpeg(77, angle=3))
+        run("import_products", write_csv(tmp_path / "views.csv", [{"sku": "H4", "image": "back.jpg"}]))
+        report = tmp_path / "report.json"
+        queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H4"}])
+        assert run("evaluate_matching", queries, "--json", report).code == 0
+        assert json.loads(report.read_text())["recall@1"] == 1.0
+
+    def test_what_cannot_be_asked_counts_as_missed_and_is_reported(self, tmp_path):
+        (tmp_path / "q.jpg").write_bytes(pictures.jpeg(1))
+        (tmp_path / "bad.jpg").write_bytes(pictures.truncated(pictures.jpeg(2)))
+        queries = [
+            {"image": "q.jpg", "sku": "H0"},
+            {"image": "bad.jpg", "sku": "H1"},
+            {"image": "gone.jpg", "sku": "H1"},
+            {"image": "q.jpg", "sku": "nobody's"},
+            {"image": "q.jpg", "sku": "N0"},  # a new product is no answer
+        ]
+        report = tmp_path / "report.json"
+        ran = run("evaluate_matching", write_csv(tmp_path / "q.csv", queries), "--json", report)
+        figures = json.loads(report.read_text())
+        assert ran.code == 3
+        assert (figures["queries"], figures["recall@1"], figures["mrr"]) == (5, 0.2, 0.2)
+        refused = {query["row"]: query["code"] for query in figures["refused"]}
+        assert refused == {3: "image_corrupt", 4: "file_missing", 5: "not_found", 6: "not_found"}
+        assert "row 3 (bad.jpg): image_corrupt" in ran.err
+
+    def test_clip_that_is_not_there_is_said_to_be_not_there(self, tmp_path):
+        (tmp_path / "q.jpg").write_bytes(pictures.jpeg(1))
+        queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H0"}])
+        ran = run("evaluate_matching", queries, "--feature-type", "clip")
+        assert ran.code == 1
+        assert "download_model" in ran.err
+
+    @pytest.mark.parametrize("content", ["", "image\nq.jpg\n", "image,sku\n"])
+    def test_a_file_without_queries_is_refused(self, tmp_path, content):
+        (tmp_path / "q.csv").write_text(content)
+        assert run("evaluate_matching", tmp_path / "q.csv").code == 1
+
+    def test_nothing_is_stored(self, tmp_path, media):
+        stored = set(media.rglob("*")), Product.objects.count(), Match.objects.count()
+        (tmp_path / "q.jpg").write_bytes(pictures.jpeg(1))
+        assert run("evaluate_matching", write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H0"}])).code == 0
+        assert (set(media.rglob("*")), Product.objects.count(), Match.objects.count()) == stored
+
+
+@pytest.mark.shared_data
+def test_real_photographs_are_matched_well_enough_by_legacy_features(tmp_path):
+    if not GROCERY.exists():
+        pytest.skip(f"{GROCERY} is not there")
+    for table in ("catalogue.csv", "views.csv"):
+        assert run("import_products", GROCERY / table).code == 0
+    report = tmp_path / "report.json"
+    assert run("evaluate_matching", GROCERY / "queries.csv", "--json", report, "--feature-type", "legacy").code == 0
+    figures = json.loads(report.read_text())
+    assert figures["queries"] == 296
+    assert figures["recall@1"] >= 0.36
+    assert figures["recall@5"] >= 0.70

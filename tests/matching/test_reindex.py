@@ -1,0 +1,88 @@
+"""reindex: what waits, what failed, what the current model has not seen, or everything."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from matching.models import Match
+from products.models import Feature, Product, ProductImage
+from tests.commands import run
+from tests.tables import write_pictures
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def catalogue(tmp_path) -> None:
+    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(4)))
+    assert run("import_products", tmp_path / "in", "--historical").code == 0
+
+
+def states() -> list[str]:
+    return sorted(ProductImage.objects.values_list("state", flat=True))
+
+
+@pytest.mark.usefixtures("catalogue")
+class TestReindex:
+    def test_nothing_is_done_where_nothing_is_missing(self):
+        before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
+        ran = run("reindex")
+        assert (ran.code, ran.out.splitlines()[0]) == (0, "Embedded 0 pictures, matched 0 new products.")
+        assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
+
+    def test_pictures_that_wait_are_embedded(self):
+        Feature.objects.all().delete()
+        ProductImage.objects.update(state="pending")
+        assert run("reindex", "--missing").code == 0
+        assert states() == ["ready"] * 4
+        assert Feature.objects.count() == 4
+
+    def test_features_that_are_missing_are_computed(self):
+        Feature.objects.filter(product__sku="2").delete()
+        assert "Embedded 1 pictures" in run("reindex").out
+        assert Feature.objects.filter(product__sku="2").count() == 1
+
+    def test_all_pictures_are_embedded_anew(self):
+        blank = bytes(256)
+        Feature.objects.update(color_features=blank)
+        assert "Embedded 4 pictures" in run("reindex", "--all").out
+        assert Feature.objects.count() == 4
+        assert not Feature.objects.filter(color_features=blank).exists()
+
+    def test_only_the_failed_ones_are_tried_again(self):
+        image = ProductImage.objects.get(product__sku="3")
+        Feature.objects.all().delete()
+        ProductImage.objects.filter(pk=image.pk).update(state="failed", attempts=3, error_code="embedding_failed")
+        assert "Embedded 1 pictures" in run("reindex", "--failed").out
+        assert list(Feature.objects.values_list("image_id", flat=True)) == [image.pk]
+
+    def test_pictures_of_workers_that_are_gone_are_taken_over(self):
+        Feature.objects.all().delete()
+        long_ago = timezone.now() - timedelta(days=1)
+        ProductImage.objects.update(state="claimed", claim_token=uuid.uuid4(), claimed_at=long_ago, attempts=1)
+        assert run("reindex").code == 0
+        assert states() == ["ready"] * 4
+
+    def test_a_picture_that_cannot_be_read_is_reported_and_stops_nothing(self, media):
+        lost = ProductImage.objects.get(product__sku="1")
+        (media / lost.file.name).write_bytes(b"rotten")
+        Feature.objects.all().delete()
+        ran = run("reindex")
+        assert ran.code == 3
+        assert f"picture {lost.pk} (1.jpg): not_an_image" in ran.err
+        assert states() == ["failed", "ready", "ready", "ready"]
+
+    def test_new_products_are_matched_by_their_new_features(self, tmp_path):
+        write_pictures(tmp_path / "new", "0.jpg")
+        (tmp_path / "new" / "0.jpg").rename(tmp_path / "new" / "newcomer.jpg")
+        assert run("import_products", tmp_path / "new").code == 0
+        Match.objects.all().delete()
+        assert "matched 1 new products" in run("reindex", "--all").out
+        assert Match.objects.get(rank=1).candidate == Product.objects.get(sku="0")
+
+    def test_options_that_contradict_each_other_are_refused(self):
+        assert run("reindex", "--all", "--failed").code == 1

@@ -1,0 +1,87 @@
+"""create_token: a token that works, for a user in a role."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+
+from catalogmatch.roles import give_role
+from tests.commands import run
+
+pytestmark = pytest.mark.django_db
+
+
+def status(token: str, method: str = "get", path: str = "/api/products") -> int:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {token.strip()}")
+    return int(getattr(client, method)(path).status_code)
+
+
+def roles(username: str) -> list[str]:
+    return [group.name for group in User.objects.get(username=username).groups.all()]
+
+
+def test_a_new_user_gets_a_token_as_a_viewer_and_no_password():
+    ran = run("create_token", "ada")
+    assert ran.code == 0
+    assert ran.out.count("\n") == 1
+    assert status(ran.out) == 200
+    assert status(ran.out, "post", "/api/products/upload") == 403
+    assert roles("ada") == ["viewer"]
+    assert not User.objects.get(username="ada").has_usable_password()
+
+
+@pytest.mark.parametrize("role", ["viewer", "uploader", "reviewer", "manager"])
+def test_the_role_asked_for_is_given(role):
+    ran = run("create_token", "ada", "--role", role)
+    assert roles("ada") == [role]
+    assert status(ran.out, "post", "/api/products/upload") == (400 if role in ("uploader", "manager") else 403)
+
+
+def test_an_existing_user_keeps_password_and_role_unless_another_is_asked_for():
+    user = User.objects.create_user("ada", password="secret enough")
+    give_role(user, "reviewer")
+    assert run("create_token", "ada").code == 0
+    user.refresh_from_db()
+    assert user.check_password("secret enough")
+    assert roles("ada") == ["reviewer"]
+    assert run("create_token", "ada", "--role", "manager").code == 0
+    assert roles("ada") == ["manager"]
+
+
+def test_a_token_is_stored_only_as_a_hash_and_each_is_its_own():
+    first, second = run("create_token", "ada").out.strip(), run("create_token", "ada").out.strip()
+    assert first != second
+    assert status(first) == status(second) == 200
+    assert first not in {str(value) for token in AuthToken.objects.values_list() for value in token}
+
+
+def test_a_token_expires_when_asked_to():
+    token = run("create_token", "ada", "--days", 7).out
+    stored = AuthToken.objects.get()
+    assert timedelta(days=6.9) < stored.expiry - timezone.now() <= timedelta(days=7)
+    AuthToken.objects.update(expiry=timezone.now() - timedelta(seconds=1))
+    assert status(token) == 401
+
+
+@pytest.mark.parametrize(
+    "wrong", [["ada", "--role", "king"], ["ada", "--days", "0"], ["no such name!"], [""], ["x" * 151]]
+)
+def test_what_cannot_be_is_refused_and_leaves_no_user(wrong):
+    ran = run("create_token", *wrong)
+    assert ran.code == 1
+    assert ran.out == ""
+    assert not User.objects.exists()
+
+
+def test_a_deactivated_user_gets_none():
+    User.objects.create_user("ada", is_active=False)
+    ran = run("create_token", "ada")
+    assert ran.code == 1
+    assert "deactivated" in ran.err
+    assert not AuthToken.objects.exists()
