@@ -5,28 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
+from django.db.models import Max
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
-from catalogmatch.health import stalled_queue
+from catalogmatch.health import NO_DISK_BYTES, missing_migrations, stalled_queue
+from catalogmatch.verify import file_damage
 from gpu.clip import clip_status, is_clip_available, model_id
 from gpu.device import get_device_info
 from gpu.models import EmbeddingWorker
-from products.embedding import queue_counts, without_features_of
+from matching.index.unusable import unusable
+from products.embedding import queue_counts, stale_claims, without_features_of
 from products.models import Feature, ProductImage
 
 LOW_DISK_BYTES = 5 * 2**30
-NO_DISK_BYTES = 500 * 2**20
 SAMPLE = 5_000  # features and pictures that are looked at one by one: the newest
 
 
@@ -102,26 +100,19 @@ def broker() -> Finding:
 
 def database() -> Finding:
     connection.ensure_connection()
-    executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     name = connection.vendor
-    if missing:
+    if missing := missing_migrations():
         return Finding(Level.FAIL, f"{name}: {len(missing)} migrations are missing", "Run `manage.py migrate`.")
-    if name == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA quick_check(1)")
-            [verdict] = cursor.fetchone()
-        if verdict != "ok":
-            return Finding(Level.FAIL, f"sqlite: the file is damaged: {verdict}", "Restore a backup.")
+    if damage := file_damage():
+        return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", "Restore a backup.")
     return Finding(Level.OK, f"{name}, all migrations applied")
 
 
 def features() -> Finding:
-    newest = Feature.objects.filter(kind="clip").order_by("-pk").values_list("pk", "color_features", "dim")[:SAMPLE]
-    broken = [pk for pk, blob, dim in newest.iterator() if not _is_unit(bytes(blob), dim)]
-    if broken:
-        text = f"{len(broken)} of the newest embeddings are no vectors of length 1 (feature {broken[0]} for one)"
-        return Finding(Level.FAIL, text, "Run `manage.py reindex --all`.")
+    last = Feature.objects.aggregate(last=Max("pk"))["last"] or 0
+    if broken := unusable(Feature.objects.filter(pk__gt=last - SAMPLE)):
+        text = f"{len(broken)} of the newest features are no usable vectors (feature {broken[0]} for one)"
+        return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")
     number = Feature.objects.count()
     ready = ProductImage.objects.filter(state=ProductImage.State.READY)
     lagging = ready.filter(without_features_of(model_id())).count() if is_clip_available() else 0
@@ -129,13 +120,6 @@ def features() -> Finding:
         text = f"{lagging:,} of {ready.count():,} pictures are not embedded with {model_id()}"
         return Finding(Level.WARN, text, "Run `manage.py reindex`, or let the workers catch up.")
     return Finding(Level.OK, f"{number:,} of {ready.count():,} pictures")
-
-
-def _is_unit(blob: bytes, dim: int) -> bool:
-    if len(blob) != 4 * dim:
-        return False
-    norm = float(np.linalg.norm(np.frombuffer(blob, "<f4")))
-    return abs(norm - 1) < 1e-3  # False for NaN too
 
 
 def media() -> Finding:
@@ -162,9 +146,7 @@ def queue() -> Finding:
     text = ", ".join(f"{number:,} {state}" for state, number in counts.items())
     if reason := stalled_queue():
         return Finding(Level.FAIL, f"{text}; {reason}", "Start workers, or run `manage.py reindex`.")
-    deadline = timezone.now() - timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
-    stale = ProductImage.objects.filter(state=ProductImage.State.CLAIMED, claimed_at__lt=deadline).count()
-    if stale:
+    if stale := stale_claims().count():
         remedy = "The sweep gives them back; without workers, run `manage.py reindex`."
         return Finding(Level.WARN, f"{text}; {stale} claims belong to workers that are gone", remedy)
     if counts["pending"] and not settings.HAS_BROKER:

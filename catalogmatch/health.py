@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from products.models import ProductImage
+
+logger = logging.getLogger(__name__)
+
+# With less free space than this, uploads and the database itself are about to fail.
+NO_DISK_BYTES = 500 * 2**20
+
+_migrated = False
 
 
 @require_safe
@@ -21,15 +31,40 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and the queue moves; 503 with the reason otherwise."""
+    """200 when requests can be served and the queue moves; 503 with the reason otherwise."""
     try:
-        ProductImage.objects.exists()  # also tells of a database that was never migrated
-        reason = stalled_queue()
-    except DatabaseError as error:
-        reason = f"the database does not answer: {error}"
+        reason = unmigrated() or full_disk() or stalled_queue()
+    except DatabaseError:
+        logger.exception("The database does not answer")  # its words may name hosts and users: not for everybody
+        reason = "the database does not answer"
     if reason:
         return JsonResponse({"status": "not ready", "reason": reason}, status=503)
     return JsonResponse({"status": "ready"})
+
+
+def missing_migrations() -> list[str]:
+    """Names of the migrations that this program has and the database has not. Raises DatabaseError."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+
+
+def unmigrated() -> str | None:
+    """Why the database does not fit the program; looked at until it does, since that costs more than a query."""
+    global _migrated
+    if not _migrated:
+        if missing := missing_migrations():
+            return f"{len(missing)} migrations are missing; run `manage.py migrate`"
+        _migrated = True
+    ProductImage.objects.exists()
+    return None
+
+
+def full_disk() -> str | None:
+    """Why nothing more can be stored; None while there is room."""
+    if shutil.disk_usage(settings.DATA_DIR).free < NO_DISK_BYTES:
+        return f"less than {NO_DISK_BYTES >> 20} MiB are free for the data"
+    return None
 
 
 def stalled_queue() -> str | None:

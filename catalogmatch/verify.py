@@ -1,0 +1,140 @@
+"""Does everything that is stored hold together? What does not is named, and mended where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.models import OuterRef, Subquery
+from tqdm import tqdm
+
+from catalogmatch.health import missing_migrations
+from gpu.images import ImageProcessingError
+from matching.index import changes
+from matching.index.unusable import unusable
+from products import embedding, intake, repair
+from products.models import Feature, ProductImage
+from products.tasks import wake
+
+CHUNK = 500
+
+Bar = Callable[[int | None, str, str], "tqdm[object]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not hold. ``remedy`` is empty where it was mended."""
+
+    part: str
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How to go about it: ``fix`` mends what can be mended, ``bar`` draws progress."""
+
+    fix: bool
+    bar: Bar
+
+    def mended(self, part: str, text: str, mend: Callable[[], object]) -> Problem:
+        """A problem that ``mend`` solves, which is called with ``fix`` only."""
+        if not self.fix:
+            return Problem(part, text, "`verify --fix` mends it.")
+        mend()
+        return Problem(part, f"{text}: mended")
+
+
+def verify(job: Job) -> Iterator[Problem]:
+    """Look at everything, whole table by whole table. Raises DatabaseError where the database does not answer."""
+    if plan := missing_migrations():
+        yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
+        return
+    for look in (database, triggers, claims, features, pictures, files):
+        yield from look(job)
+    if job.fix:
+        wake()
+
+
+def database(_job: Job) -> Iterator[Problem]:
+    """The database's own opinion of itself."""
+    remedy = "Stop everything and restore the newest backup."
+    for text in file_damage():
+        yield Problem("database", text, remedy)
+
+
+def file_damage() -> list[str]:
+    """What SQLite finds wrong with its file; nothing for other databases, which look after that themselves."""
+    if connection.vendor != "sqlite":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA quick_check(20)")
+        found = [str(row[0]) for row in cursor.fetchall() if row[0] != "ok"]
+        cursor.execute("PRAGMA foreign_key_check")
+        return found + [f"row {row[1]} of {row[0]} names a row of {row[2]} that is gone" for row in cursor.fetchall()]
+
+
+def triggers(job: Job) -> Iterator[Problem]:
+    if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
+        text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
+        yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
+
+
+def claims(job: Job) -> Iterator[Problem]:
+    if count := embedding.stale_claims().count():
+        text = f"{count:,} pictures are claimed by workers that are gone"
+        yield job.mended("queue", text, embedding.release_stale_claims)
+
+
+def features(job: Job) -> Iterator[Problem]:
+    """Every vector can be searched, belongs to its picture's product, and no ready picture lacks its own."""
+    everything = Feature.objects.all()
+    with job.bar(everything.count(), "Features", "features") as bar:
+        useless = unusable(everything, bar.update)
+    if useless:
+        text = f"{len(useless):,} features are no usable vectors (feature {useless[0]} for one)"
+        yield job.mended("features", text, partial(repair.replace_features, useless))
+    misplaced = repair.misplaced_features()
+    if count := misplaced.count():
+        right = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
+        text = f"{count:,} features name another product than their picture"
+        yield job.mended("features", text, partial(misplaced.update, product_id=right))
+    lacking = list(repair.without_their_features().values_list("pk", flat=True))
+    if lacking:
+        text = f"{len(lacking):,} pictures count as embedded and have no such features (picture {lacking[0]} for one)"
+        yield job.mended("features", text, partial(repair.embed_again, lacking))
+
+
+def pictures(job: Job) -> Iterator[Problem]:
+    """Every row has its file, unchanged, and a thumbnail."""
+    rows = ProductImage.objects.order_by("pk")
+    with job.bar(rows.count(), "Pictures", "pictures") as bar:
+        for image in rows.iterator(CHUNK):
+            bar.update()
+            if reason := repair.damage(image):
+                # Deleted while we looked? Then its file is gone by right.
+                if ProductImage.objects.filter(pk=image.pk).exists():
+                    remedy = "Take it from a backup, or delete the picture and upload it again."
+                    yield Problem("files", f"picture {image.pk} of product {image.product_id}: {reason}", remedy)
+            elif not repair.has_thumbnail(image):
+                yield _thumbnail(job, image)
+
+
+def _thumbnail(job: Job, image: ProductImage) -> Problem:
+    text = f"picture {image.pk} of product {image.product_id} has no thumbnail"
+    try:
+        return job.mended("files", text, partial(intake.rebuild_thumbnail, image))
+    except (OSError, ImageProcessingError) as error:
+        return Problem("files", f"{text} and none can be made: {error}", "Make room on the disk, or see its file.")
+
+
+def files(job: Job) -> Iterator[Problem]:
+    """Every stored file is named by a row."""
+    with job.bar(None, "Files", "folders") as bar:
+        for path in repair.orphans(bar.update):
+            try:
+                yield job.mended("files", f"{path} belongs to no picture", partial(path.unlink, missing_ok=True))
+            except OSError as error:
+                yield Problem("files", f"{path} belongs to no picture and stays: {error}", "Delete it by hand.")

@@ -1,0 +1,93 @@
+"""What can be wrong with stored pictures and features, each kind of fault found and mended by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+
+from gpu.features import LEGACY_MODEL
+from gpu.images import ImageProcessingError, decode
+from products.embedding import NOT_CLAIMED
+from products.models import Feature, ProductImage
+
+State = ProductImage.State
+
+FOLDERS = ("pictures", "thumbnails")
+# A file without a row may be an upload that is just being saved, so only an old one counts as forgotten.
+ORPHAN_SECONDS = 3600
+
+
+def damage(image: ProductImage) -> str | None:
+    """What is wrong with a picture's stored file; None when it is what was written. Reads all of it."""
+    path = Path(image.file.path)
+    try:
+        data = path.read_bytes()
+        if image.file_sha256:
+            same = hashlib.sha256(data).hexdigest() == image.file_sha256
+            return None if same else "its file is not what was stored"
+        decode(data)
+    except FileNotFoundError:
+        return "its file is missing"
+    except OSError as error:
+        return f"its file cannot be read: {error}"
+    except ImageProcessingError as error:
+        return f"its file is damaged: {error.message}"
+    return None
+
+
+def has_thumbnail(image: ProductImage) -> bool:
+    """Whether the thumbnail lies where pages look for it, and is not empty."""
+    path = Path(settings.MEDIA_ROOT) / image.thumbnail_name
+    return path.is_file() and path.stat().st_size > 0
+
+
+def orphans(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
+    """Stored files that no row names, older than an hour; one subfolder at a time, so that memory stays bounded."""
+    oldest = time.time() - ORPHAN_SECONDS
+    for folder in FOLDERS:
+        for shard in sorted((Path(settings.MEDIA_ROOT) / folder).glob("*")):
+            progress()
+            if not shard.is_dir():
+                yield from [shard] if shard.stat().st_mtime < oldest else []
+                continue
+            # The files first and the rows after: what is stored in between has a row and is not asked about.
+            files = [path for path in sorted(shard.iterdir()) if path.stat().st_mtime < oldest]
+            rows = ProductImage.objects.filter(file__startswith=f"pictures/{shard.name}/").values_list(
+                "file", flat=True
+            )
+            named = {Path(name).name for name in rows}
+            yield from (path for path in files if path.name not in named)
+
+
+def without_their_features() -> QuerySet[ProductImage]:
+    """Pictures that count as embedded and lack the features that say so."""
+    of_it = Feature.objects.filter(image=OuterRef("pk"))
+    complete = Exists(of_it.filter(model_name=LEGACY_MODEL)) & Exists(
+        of_it.filter(model_name=OuterRef("embedded_with"))
+    )
+    return ProductImage.objects.filter(~complete, state=State.READY)
+
+
+def misplaced_features() -> QuerySet[Feature]:
+    """Features that name another product than their picture does."""
+    return Feature.objects.exclude(product_id=F("image__product_id"))
+
+
+def replace_features(feature_ids: Iterable[int]) -> list[int]:
+    """Delete features that are no use and queue their pictures; answers the pictures' ids."""
+    rows = Feature.objects.filter(pk__in=list(feature_ids))
+    image_ids = sorted(set(rows.values_list("image_id", flat=True)))
+    rows.delete()
+    embed_again(image_ids)
+    return image_ids
+
+
+def embed_again(image_ids: Sequence[int]) -> None:
+    """Queue pictures as if they were new; one that a worker holds at the moment is left to it."""
+    waiting = ProductImage.objects.filter(~Q(state=State.CLAIMED), pk__in=image_ids)
+    waiting.update(state=State.PENDING, embedded_with="", attempts=0, error_code="", error_message="", **NOT_CLAIMED)
