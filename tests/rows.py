@@ -1,0 +1,52 @@
+"""Rows as the services would have written them, where a test is about showing and judging them."""
+
+from __future__ import annotations
+
+import uuid
+from hashlib import sha256
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from matching.models import Match
+from products.models import Product, ProductImage
+from tests.accounts import user_in
+
+
+def make_product(*states: str, is_historical: bool = False, **fields: Any) -> Product:
+    """A product with one picture per state (one that is ready, if none is named); its files are not there."""
+    product = Product.objects.create(is_historical=is_historical, **fields)
+    for position, state in enumerate(states or ("ready",)):
+        name = uuid.uuid4().hex
+        claim = {"claim_token": uuid.uuid4(), "claimed_at": timezone.now()} if state == "claimed" else {}
+        ProductImage.objects.create(
+            product=product, file=f"pictures/{name[:2]}/{name}.jpg", sha256=sha256(name.encode()).hexdigest(),
+            width=100, height=80, position=position, state=state,
+            error_code="image_corrupt" if state == "failed" else "",
+            error_message="The file is damaged." if state == "failed" else "", **claim,
+        )  # fmt: skip
+    return product
+
+
+def make_match(product: Product, candidate: Product, score: float = 80.0, **fields: Any) -> Match:
+    """A match that waits for a verdict."""
+    kind = {"feature_type": "legacy", "model_name": "legacy-1", "rank": 1}
+    return Match.objects.create(product=product, candidate=candidate, similarity_score=score, **kind, **fields)
+
+
+def make_case(*scores: float, **fields: Any) -> tuple[Product, list[Match]]:
+    """A new product with a match of each score, each with a catalogue product of its own."""
+    product = make_product(name="arrival", **fields)
+    matches = [
+        make_match(product, make_product(is_historical=True, name=f"candidate {score:g}"), score) for score in scores
+    ]
+    return product, matches
+
+
+def browser_of(who: str | User) -> Client:
+    """A client that is signed in to the admin as this user, or as a user in this role."""
+    client = Client()
+    client.force_login(user_in(who) if isinstance(who, str) else who)
+    return client
