@@ -1,0 +1,72 @@
+"""The ask page: candidates for a picture that nobody stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from products.intake import Upload, add_product
+from products.models import Product
+from tests import pictures
+from tests.files import files_in
+from tests.rows import browser_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def _catalogue() -> None:
+    for seed, category in ((1, "mugs"), (2, "lamps")):
+        add_product([Upload(pictures.jpeg(seed))], name=f"product {seed}", category=category, is_historical=True)
+
+
+def ask(data: bytes, **options: Any) -> Any:
+    headers = options.pop("headers", {})
+    body = {"pictures": SimpleUploadedFile("query.jpg", data), "threshold": 0, "limit": 10, "category": "", **options}
+    return browser_of("viewer").post("/admin/ask/", body, headers=headers)
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_candidates_come_best_first_and_nothing_is_stored(media: Path) -> None:
+    before = files_in(media)
+    answer = ask(pictures.jpeg(2, angle=3)).context["answer"]
+    assert [found.product.name for found in answer.candidates] == ["product 2", "product 1"]
+    assert Product.objects.count() == 2
+    assert files_in(media) == before
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_threshold_and_category_narrow_the_candidates() -> None:
+    names = [found.product.name for found in ask(pictures.jpeg(2), category="mugs").context["answer"].candidates]
+    assert names == ["product 1"]
+    assert "Nothing in the catalogue scores that high." in ask(pictures.jpeg(3), threshold=100).content.decode()
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_page_asks_for_the_candidates_alone() -> None:
+    page = ask(pictures.jpeg(1), headers={"HX-Request": "true"}).content.decode()
+    assert "product 1" in page
+    assert "<html" not in page
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "reason"),
+    [
+        (b"text", {}, "The file is not a picture."),
+        (b"", {}, "The file is not a picture."),
+        (pictures.jpeg(1), {"threshold": 200}, "less than or equal to 100"),
+    ],
+)
+def test_refusal_is_said_on_the_page(data: bytes, options: dict[str, Any], reason: str) -> None:
+    answer = ask(data, **options)
+    assert answer.status_code == 422
+    assert reason in answer.content.decode()
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_only_those_who_may_add_are_offered_to_save_it() -> None:
+    assert b"Save as a new product" not in browser_of("viewer").get("/admin/ask/").content
+    assert b"Save as a new product" in browser_of("uploader").get("/admin/ask/").content

@@ -1,0 +1,174 @@
+"""Review in the admin: the list side by side, the case page, verdicts by button and in bulk, and who may give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from matching import cases, service
+from matching.models import Match
+from tests.accounts import user_in
+from tests.rows import browser_of, make_case, make_match, make_product
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/matching/match/"
+
+
+def verdict_of(match: Match) -> tuple[str, str | None]:
+    match.refresh_from_db()
+    return match.review_status, match.reviewer.username if match.reviewer else None
+
+
+def give(role: str, match: Match, status: str, **headers: str) -> Any:
+    return browser_of(role).post(f"{LIST}{match.pk}/verdict/", {"status": status}, headers=headers)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_list_asks_the_database_as_often_for_many_matches_as_for_few(
+    count: int, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(count):
+        make_case(60, category="mugs")
+    browser = browser_of("reviewer")
+    with django_assert_max_num_queries(12):
+        page = browser.get(LIST)
+    assert len(page.context["cl"].result_list) == count
+
+
+def test_list_puts_both_products_side_by_side() -> None:
+    product, _ = make_case(87.25, sku="NEW-1", category="mugs", attributes={"colour": "blue"})
+    page = browser_of("viewer").get(LIST).content.decode()
+    for shown in ("NEW-1", "candidate 87.25", "87.2", "colour: blue", product.images.get().thumbnail_url):
+        assert shown in page
+
+
+@pytest.mark.parametrize(
+    ("query", "scores"),
+    [
+        ("score=90", {90.0, 100.0}),
+        ("score=70", {79.9}),
+        ("review_status__exact=rejected", {100.0}),
+        ("category=mugs", {79.9}),
+        ("feature_type__exact=clip", {90.0}),
+        ("q=candidate 79", {79.9}),
+    ],
+)
+def test_list_is_narrowed_by_filters_and_search(query: str, scores: set[float]) -> None:
+    _, matches = make_case(90, 100)
+    make_case(79.9, category="mugs")
+    Match.objects.filter(pk=matches[0].pk).update(feature_type="clip")
+    service.review(matches[1].pk, "rejected", user_in("reviewer"))
+    page = browser_of("viewer").get(f"{LIST}?{query}")
+    assert {match.similarity_score for match in page.context["cl"].result_list} == scores
+
+
+def test_waiting_matches_are_listed_best_first() -> None:
+    make_case(60, 95, 80)
+    page = browser_of("viewer").get(f"{LIST}?review_status__exact=pending")
+    assert [match.similarity_score for match in page.context["cl"].result_list] == [95, 80, 60]
+
+
+def test_verdict_by_button_comes_back_as_the_new_buttons() -> None:
+    _, [match] = make_case(80)
+    answer = give("reviewer", match, "confirmed", **{"HX-Request": "true"})
+    assert verdict_of(match) == ("confirmed", "reviewer")
+    assert "Undo" in answer.content.decode()
+    assert "<html" not in answer.content.decode()
+    give("reviewer", match, "pending", **{"HX-Request": "true"})
+    assert verdict_of(match) == ("pending", None)
+
+
+def test_verdict_without_script_goes_back_to_the_page_it_came_from() -> None:
+    _, [match] = make_case(80)
+    page = f"http://testserver{LIST}?score=80"
+    assert give("reviewer", match, "rejected", Referer=page).url == page
+    assert give("reviewer", match, "rejected", Referer="https://elsewhere.example/").url == LIST
+    assert verdict_of(match) == ("rejected", "reviewer")
+
+
+def test_verdict_on_a_match_that_is_gone_and_an_unknown_verdict_are_refused() -> None:
+    _, [match] = make_case(80)
+    assert give("reviewer", match, "maybe").status_code == 400
+    Match.objects.all().delete()
+    assert give("reviewer", match, "confirmed").status_code == 404
+
+
+def test_verdict_needs_the_token_against_forged_requests() -> None:
+    _, [match] = make_case(80)
+    browser = browser_of("reviewer")
+    browser.handler.enforce_csrf_checks = True
+    assert browser.post(f"{LIST}{match.pk}/verdict/", {"status": "confirmed"}).status_code == 403
+    assert verdict_of(match) == ("pending", None)
+
+
+@pytest.mark.parametrize("role", ["viewer", "uploader"])
+def test_those_who_do_not_review_see_no_buttons_and_give_no_verdict(role: str) -> None:
+    product, [match] = make_case(80)
+    browser = browser_of(role)
+    for path in (LIST, f"{LIST}case/{product.pk}/"):
+        page = browser.get(path)
+        assert page.status_code == 200
+        assert b"Confirm" not in page.content
+    browser.post(LIST, {"action": "confirm", "_selected_action": [match.pk]})
+    assert give(role, match, "confirmed").status_code == 403
+    assert browser.post(f"{LIST}case/{product.pk}/none/").status_code == 403
+    assert verdict_of(match) == ("pending", None)
+
+
+@pytest.mark.parametrize(
+    ("action", "status"), [("confirm", "confirmed"), ("reject", "rejected"), ("take_back", "pending")]
+)
+def test_chosen_matches_are_judged_at_once(action: str, status: str) -> None:
+    _, [first, second, other] = make_case(80, 70, 60)
+    for match in (first, second, other):
+        service.review(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("manager"))
+    untouched = verdict_of(other)
+    browser_of("reviewer").post(LIST, {"action": action, "_selected_action": [first.pk, second.pk]})
+    assert verdict_of(first)[0] == verdict_of(second)[0] == status
+    assert verdict_of(other) == untouched
+
+
+def test_case_shows_candidates_best_first_with_what_differs() -> None:
+    product, _ = make_case(60, 90, category="mugs", attributes={"colour": "blue", "size": "L"})
+    same = make_product(is_historical=True, name="same", category="Mugs", attributes={"colour": "red", "size": "L"})
+    make_match(product, same, 75)
+    page = browser_of("viewer").get(f"{LIST}case/{product.pk}/")
+    shown = [item["match"].candidate.name for item in page.context["candidates"]]
+    assert shown == ["candidate 90", "same", "candidate 60"]
+    differing = {row.name for row in cases.differences(product, same) if row.differs}
+    assert differing == {"colour"}
+    assert "(differs)" in page.content.decode()
+
+
+def test_match_opens_as_its_case() -> None:
+    product, [match] = make_case(80)
+    assert browser_of("viewer").get(f"{LIST}{match.pk}/change/").url == f"{LIST}case/{product.pk}/"
+
+
+def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
+    products = [make_case(80)[0] for _ in range(3)]
+    browser, seen = browser_of("reviewer"), []
+    path = f"{LIST}case/"
+    for _ in range(4):
+        seen.append(browser.get(path).url)
+        path = f"{LIST}case/?after={seen[-1].rstrip('/').rsplit('/')[-1]}"
+    newest_first = [f"{LIST}case/{product.pk}/" for product in reversed(products)]
+    assert seen == [*newest_first, newest_first[0]]
+
+
+def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
+    product, [confirmed, waiting] = make_case(90, 80)
+    service.review(confirmed.pk, "confirmed", user_in("manager"))
+    answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
+    assert verdict_of(confirmed) == ("confirmed", "manager")
+    assert verdict_of(waiting) == ("rejected", "reviewer")
+    assert answer.redirect_chain[-1][0] == LIST
+    assert "No match waits for a verdict any more." in answer.content.decode()
+
+
+def test_waiting_matches_are_counted_by_band() -> None:
+    make_case(100, 90, 89.99, 12)
+    counts = {band.label: count for band, count in cases.waiting().items()}
+    assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}

@@ -1,0 +1,180 @@
+"""The admin as a whole: sign-in and its limit, home, device page, users and roles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.utils import timezone
+
+from gpu.models import EmbeddingWorker
+from products.models import ProductImage
+from tests.accounts import user_in
+from tests.rows import browser_of, make_case, make_product
+
+pytestmark = pytest.mark.django_db
+
+LOGIN = "/admin/login/"
+LIMIT = 5  # attempts a minute from one address
+
+
+def sign_in(client: Client, password: str, **extra: Any) -> Any:
+    return client.post(LOGIN, {"username": "viewer", "password": password}, **extra)
+
+
+@pytest.fixture
+def viewer() -> User:
+    user = user_in("viewer")
+    user.set_password("right")
+    user.save()
+    return user
+
+
+@pytest.mark.usefixtures("viewer")
+def test_too_many_attempts_are_refused_with_the_time_to_wait_even_with_the_right_password() -> None:
+    for _ in range(LIMIT):
+        assert sign_in(Client(), "wrong").status_code == 200
+    answer = sign_in(Client(), "right")
+    assert answer.status_code == 429
+    assert "Too many attempts to sign in from your address." in answer.content.decode()
+    assert 1 <= int(answer["Retry-After"]) <= 60
+    assert "_auth_user_id" not in answer.wsgi_request.session
+
+
+@pytest.mark.usefixtures("viewer")
+def test_a_right_password_counts_too() -> None:
+    for _ in range(LIMIT):
+        assert sign_in(Client(), "right").status_code == 302
+    assert sign_in(Client(), "right").status_code == 429
+
+
+@pytest.mark.usefixtures("viewer")
+def test_another_address_is_not_held_up_and_a_made_up_one_does_not_help() -> None:
+    for _ in range(LIMIT):
+        sign_in(Client(), "wrong")
+    assert sign_in(Client(), "right", headers={"X-Forwarded-For": "10.1.1.1"}).status_code == 429
+    assert sign_in(Client(), "right", REMOTE_ADDR="10.0.0.2").status_code == 302
+
+
+@pytest.mark.usefixtures("viewer")
+def test_looking_at_the_page_is_no_attempt() -> None:
+    for _ in range(LIMIT + 1):
+        assert Client().get(LOGIN).status_code == 200
+    assert sign_in(Client(), "right").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("role", "entries", "hidden"),
+    [
+        ("viewer", {"Review", "Products", "Device and model"}, {"Upload", "Users", "Roles"}),
+        ("uploader", {"Upload", "Products"}, {"Users"}),
+        ("reviewer", {"Review"}, {"Upload", "Users"}),
+        ("manager", {"Upload", "Review", "Users", "Roles"}, set()),
+    ],
+)
+def test_sidebar_shows_what_the_role_may_see(role: str, entries: set[str], hidden: set[str]) -> None:
+    groups = browser_of(role).get("/admin/").context["sidebar_navigation"]
+    shown = {str(item["title"]) for group in groups for item in group["items"] if item["has_permission"]}
+    assert entries <= shown
+    assert not hidden & shown
+
+
+def test_home_counts_what_there_is_to_do() -> None:
+    make_case(95, 85, 60)
+    make_product("failed", "pending", "claimed", is_historical=True)
+    page = browser_of("reviewer").get("/admin/")
+    assert page.context["waiting_count"] == 3
+    assert {item["band"].label: item["count"] for item in page.context["bands"]}["90–100"] == 1
+    assert page.context["catalogue_count"] == 4
+    assert page.context["queue"]["failed"] == page.context["queue"]["pending"] == page.context["queue"]["claimed"] == 1
+    [arrival] = page.context["arrivals"]
+    assert arrival.best[0].candidate.name == "candidate 95"
+    assert "/admin/matching/match/?review_status__exact=pending&amp;score=90" in page.content.decode()
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_home_asks_the_database_as_often_for_many_products_as_for_few(
+    count: int, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(count):
+        make_case(95, 60)
+    browser = browser_of("manager")
+    with django_assert_max_num_queries(20):
+        assert browser.get("/admin/").status_code == 200
+
+
+def test_device_page_tells_device_model_workers_and_last_errors() -> None:
+    now = timezone.now()
+    EmbeddingWorker.objects.create(
+        name="host:1", started_at=now, heartbeat_at=now, device="cuda", gpu_name="A fine GPU", vram_gb=24.0,
+        device_reason="the GPU was asked for", clip_available=True, model_name="clip-ViT-B-32", rates=[100.0, 200.0],
+    )  # fmt: skip
+    make_product("failed", name="broken mug")
+    page = browser_of("viewer").get("/admin/device/").content.decode()
+    for shown in (
+        "A fine GPU", "the GPU was asked for", "24.0 GB", "100-200 pictures/s", "host:1", "clip-ViT-B-32",
+        "broken mug", "The file is damaged. (image_corrupt)", "manage.py download_model",
+    ):  # fmt: skip
+        assert shown in page
+
+
+def test_device_page_without_workers_tells_of_this_process() -> None:
+    page = browser_of("viewer").get("/admin/device/").content.decode()
+    assert "No worker has reported." in page
+    assert "Embed all again" not in page
+
+
+def test_live_part_comes_alone() -> None:
+    page = browser_of("viewer").get("/admin/device/", headers={"HX-Request": "true"}).content.decode()
+    assert "Queue" in page
+    assert "<html" not in page
+
+
+@pytest.mark.parametrize(("which", "queued"), [("failed", 1), ("all", 2), ("nonsense", 0)])
+def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("products.tasks.wake", lambda *_: True)  # so that what is queued can be counted
+    make_product("failed", "ready")
+    assert browser_of("reviewer").post("/admin/device/requeue/", {"which": which}).status_code == 403
+    answer = browser_of("uploader").post("/admin/device/requeue/", {"which": which})
+    assert answer.status_code == (302 if queued else 400)
+    assert ProductImage.objects.filter(state="pending").count() == queued
+
+
+def test_everything_needs_a_signed_in_user() -> None:
+    product, [match] = make_case(80)
+    for path in (
+        "", "device/", "ask/", "products/product/", "products/product/add/", f"products/product/{product.pk}/change/",
+        "matching/match/", "matching/match/case/", f"matching/match/case/{product.pk}/", "auth/user/",
+    ):  # fmt: skip
+        answer = Client().get(f"/admin/{path}")
+        assert answer.status_code == 302, path
+        assert answer.url.startswith(LOGIN)
+    for path in (f"matching/match/{match.pk}/verdict/", f"products/product/{product.pk}/match/", "device/requeue/"):
+        assert Client().post(f"/admin/{path}").url.startswith(LOGIN)
+
+
+def test_manager_adds_a_user_and_gives_a_role() -> None:
+    role = Group.objects.get(name="reviewer")
+    form = {"username": "new", "usable_password": "true", "password1": "long-and-odd-1", "password2": "long-and-odd-1"}
+    browser_of("manager").post("/admin/auth/user/add/", form | {"groups": [role.pk]})
+    user = User.objects.get(username="new")
+    assert user.is_staff
+    assert not user.is_superuser
+    assert list(user.groups.all()) == [role]
+    assert Client().post(LOGIN, {"username": "new", "password": "long-and-odd-1"}).status_code == 302
+
+
+def test_manager_does_not_become_a_superuser_nor_takes_one_over() -> None:
+    boss = User.objects.create_superuser("boss", password="first")
+    browser, me = browser_of("manager"), user_in("manager")
+    form = {"username": me.username, "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    assert browser.post(f"/admin/auth/user/{me.pk}/change/", form).status_code == 302
+    me.refresh_from_db()
+    assert not me.is_superuser
+    assert browser.post(f"/admin/auth/user/{boss.pk}/change/", form | {"username": "boss"}).status_code == 403
+    passwords = {"usable_password": "true", "password1": "long-and-odd-1", "password2": "long-and-odd-1"}
+    assert browser.post(f"/admin/auth/user/{boss.pk}/password/", passwords).status_code == 403
+    boss.refresh_from_db()
+    assert boss.check_password("first")
