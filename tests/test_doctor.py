@@ -1,0 +1,134 @@
+"""doctor: one line per part, with what to do, and an exit code that scripts can use."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from products import intake
+from products.embedding import embed_pending
+from products.intake import Upload
+from products.models import Feature, ProductImage
+from tests import pictures
+from tests.commands import run
+
+PARTS = ["device", "model", "broker", "database", "features", "media", "disk", "queue", "web"]
+
+
+@pytest.fixture(autouse=True)
+def static_files(settings, tmp_path) -> None:
+    """The static files are collected, as ``make demo`` and the documented deployment do."""
+    settings.STATIC_ROOT = tmp_path / "static"
+    settings.STATIC_ROOT.mkdir()
+    (settings.STATIC_ROOT / "staticfiles.json").write_text("{}")
+
+
+@pytest.fixture
+def picture(db) -> ProductImage:
+    """An embedded picture."""
+    intake.add_product([Upload(pictures.jpeg(1), "a.jpg")], sku="A")
+    embed_pending()
+    return ProductImage.objects.get()
+
+
+def diagnosis() -> tuple[int, dict[str, str]]:
+    """The exit code, and each part's line from its level on."""
+    ran = run("doctor")
+    lines = {line.split()[1]: line for line in ran.out.splitlines()}
+    return ran.code, lines
+
+
+def test_a_healthy_installation_has_a_line_for_each_part_and_exit_code_0(picture):
+    code, lines = diagnosis()
+    assert code == 0
+    assert list(lines) == PARTS
+    assert lines.pop("model").startswith("WARN")  # the tests have no weights
+    assert {line.split()[0] for line in lines.values()} == {"OK"}
+
+
+def test_without_weights_it_says_how_to_get_them(db):
+    _, lines = diagnosis()
+    assert "download_model" in lines["model"]
+    assert "legacy features" in lines["model"]
+
+
+def test_an_embedding_that_is_no_vector_fails(picture):
+    vector = np.full(512, np.nan, "<f4")
+    Feature.objects.create(
+        image=picture, product=picture.product, kind="clip", model_name="m", dim=512, color_features=vector.tobytes()
+    )
+    code, lines = diagnosis()
+    assert code == 1
+    assert lines["features"].startswith("FAIL")
+
+
+def test_a_lost_file_fails(picture, media):
+    (media / picture.file.name).unlink()
+    code, lines = diagnosis()
+    assert code == 1
+    assert lines["media"].startswith("FAIL")
+    assert picture.file.name in lines["media"]
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"state": "pending"}, "reindex"),
+        ({"state": "failed"}, "reindex --failed"),
+        (
+            {"state": "claimed", "claim_token": uuid.uuid4(), "claimed_at": timezone.now() - timedelta(days=1)},
+            "workers that are gone",
+        ),
+    ],
+)
+def test_a_queue_that_needs_a_hand_is_warned_of(picture, change, hint):
+    ProductImage.objects.update(**change)
+    code, lines = diagnosis()
+    assert code == 0
+    assert lines["queue"].startswith("WARN")
+    assert hint in lines["queue"]
+
+
+def test_a_broker_that_does_not_answer_fails(db, settings, monkeypatch):
+    from catalogmatch.celery import app
+
+    settings.HAS_BROKER = True
+    monkeypatch.setattr(app.conf, "broker_url", "redis://:secret@127.0.0.1:1/0")
+    monkeypatch.setattr(app.conf, "broker_write_url", "redis://:secret@127.0.0.1:1/0")
+    code, lines = diagnosis()
+    assert code == 1
+    assert lines["broker"].startswith("FAIL")
+    assert "secret" not in lines["broker"]
+
+
+def test_a_full_disk_fails(db, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 100 * 2**20})())
+    code, lines = diagnosis()
+    assert code == 1
+    assert lines["disk"].startswith("FAIL")
+
+
+def test_debug_is_warned_of_and_missing_static_files_fail(db, settings):
+    (settings.STATIC_ROOT / "staticfiles.json").unlink()
+    code, lines = diagnosis()
+    assert (code, lines["web"].split()[0]) == (1, "FAIL")
+    settings.DEBUG = True
+    code, lines = diagnosis()
+    assert (code, lines["web"].split()[0]) == (0, "WARN")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_missing_migrations_fail(settings):
+    call_command("migrate", "knox", "zero", verbosity=0)
+    try:
+        code, lines = diagnosis()
+    finally:
+        call_command("migrate", "knox", verbosity=0)
+    assert code == 1
+    assert lines["database"].startswith("FAIL")
+    assert "manage.py migrate" in lines["database"]

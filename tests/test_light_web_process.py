@@ -1,0 +1,63 @@
+"""The web process stays light: it starts and takes uploads without loading a model's libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from django.conf import settings
+
+from tests import pictures
+
+HEAVY = ["torch", "faiss", "sentence_transformers", "transformers", "onnxruntime"]
+
+SCRIPT = """
+import json, sys
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+loaded = lambda: sorted(set(sys.modules) & set(HEAVY))
+started = loaded()
+
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+from catalogmatch.roles import give_role
+
+call_command("migrate", verbosity=0)
+user = User.objects.create_user("program")
+give_role(user, "manager")
+client = APIClient()
+client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
+
+def upload(sku, historical):
+    picture = SimpleUploadedFile("picture.jpg", open(PICTURE, "rb").read(), "image/jpeg")
+    form = {"image": picture, "sku": sku, "is_historical": historical}
+    return client.post("/api/products/upload", form, format="multipart").json()
+
+old, new = upload("OLD", "true"), upload("NEW", "false")
+matches = client.post(f"/api/products/{new['product_id']}/match").json()["matches"]
+pages = [client.get(path).status_code for path in ("/api/gpu/status", "/api/clip/info", "/api/queue", "/readyz")]
+print(json.dumps({"started": started, "uploaded": [old, new], "matches": matches, "pages": pages, "after": loaded()}))
+"""
+
+
+def test_neither_starting_nor_an_upload_nor_its_matches_load_a_model_s_libraries(tmp_path):
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(pictures.jpeg(1))
+    env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}
+    script = f"HEAVY, PICTURE = {HEAVY!r}, {str(picture)!r}\n{SCRIPT}"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert said["started"] == []
+    assert [upload["feature_type"] for upload in said["uploaded"]] == ["legacy", "legacy"]
+    assert said["matches"][0]["sku"] == "OLD"
+    assert said["pages"] == [200, 200, 200, 200]
+    assert said["after"] == []
