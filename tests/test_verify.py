@@ -1,0 +1,140 @@
+"""verify: each fault is named, and mended where it can be."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+
+from matching.index import changes
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from products.models import Feature, ProductImage
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def image() -> ProductImage:
+    """A picture that was uploaded and embedded."""
+    added = add_product([Upload(jpeg(1))], sku="A-1", is_historical=True)
+    embed_pending()
+    return ProductImage.objects.get(pk=added.images[0].pk)
+
+
+def verify(*options: str) -> tuple[int, str]:
+    """Exit code and output of the command."""
+    out = StringIO()
+    try:
+        call_command("verify", *options, stdout=out)
+    except CommandError as error:
+        return error.returncode, out.getvalue()
+    return 0, out.getvalue()
+
+
+def assert_mended(fault: str) -> None:
+    """``verify`` names the fault, ``verify --fix`` mends it, and then everything holds."""
+    assert verify()[0] == 3
+    assert fault in verify()[1]
+    code, out = verify("--fix")
+    assert (code, fault in out) == (0, True)
+    embed_pending()
+    assert verify() == (0, "Everything holds.\n")
+
+
+def age(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_a_sound_installation_holds(image: ProductImage) -> None:
+    assert verify() == (0, "Everything holds.\n")
+
+
+def test_a_changed_file_is_found_although_it_still_decodes(image: ProductImage) -> None:
+    Path(image.file.path).write_bytes(jpeg(2))
+    code, out = verify("--fix")
+    assert code == 3
+    assert f"picture {image.pk} of product {image.product_id}: its file is not what was stored" in out
+
+
+def test_a_missing_file_is_named_and_stays_a_problem(image: ProductImage) -> None:
+    Path(image.file.path).unlink()
+    code, out = verify("--fix")
+    assert code == 3
+    assert "its file is missing" in out
+
+
+def test_a_picture_without_a_hash_is_decoded(image: ProductImage) -> None:
+    ProductImage.objects.update(file_sha256="")
+    assert verify()[0] == 0
+    path = Path(image.file.path)
+    path.write_bytes(path.read_bytes()[:400])
+    assert "its file is damaged" in verify()[1]
+
+
+def test_a_missing_thumbnail_is_made_anew(image: ProductImage, media: Path) -> None:
+    thumbnail = media / image.thumbnail_name
+    before = thumbnail.read_bytes()
+    thumbnail.unlink()
+    assert_mended("has no thumbnail")
+    assert thumbnail.stat().st_size == pytest.approx(len(before), rel=0.2)
+
+
+def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) -> None:
+    forgotten = media / "pictures" / "ab" / ("ab" + 30 * "0" + ".jpg")
+    forgotten.parent.mkdir(exist_ok=True)
+    forgotten.write_bytes(b"left behind")
+    age(forgotten, 60)
+    assert verify()[0] == 0, "it may belong to an upload that is just being saved"
+    age(forgotten, 7200)
+    assert_mended("belongs to no picture")
+    assert not forgotten.exists()
+    assert Path(image.file.path).exists()
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, value: float) -> None:
+    feature = Feature.objects.create(
+        image=image, product=image.product, kind="clip", model_name="some-model", dim=8,
+        color_features=np.full(8, value, "<f4").tobytes(),
+    )  # fmt: skip
+    assert_mended("1 features are no usable vectors")
+    assert not Feature.objects.filter(pk=feature.pk).exists()
+
+
+def test_a_ready_picture_without_features_is_embedded_again(image: ProductImage) -> None:
+    Feature.objects.all().delete()
+    assert_mended("have no such features")
+    assert Feature.objects.filter(image=image, kind="legacy").exists()
+
+
+def test_features_belong_to_their_pictures_product(image: ProductImage) -> None:
+    other = add_product([Upload(jpeg(3))], sku="B-1").product
+    embed_pending()
+    Feature.objects.filter(image=image).update(product=other)
+    assert_mended("1 features name another product")
+    assert Feature.objects.get(image=image).product_id == image.product_id
+
+
+def test_claims_of_dead_workers_are_released(image: ProductImage) -> None:
+    long_ago = timezone.now() - timedelta(hours=1)
+    ProductImage.objects.update(state="claimed", claim_token=uuid.uuid4(), claimed_at=long_ago)
+    assert_mended("claimed by workers that are gone")
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite loses triggers when a table is altered")
+def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER index_feature_deleted")
+    assert_mended("index_feature_deleted")
+    assert not changes.missing_triggers()
