@@ -22,6 +22,7 @@ DATA_DIR = Path(env.str("CATALOGMATCH_DATA_DIR", default=str(BASE_DIR / "var")))
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "/media/"
+ORIGINALS_ROOT = DATA_DIR / "originals"
 INDEX_DIR = DATA_DIR / "index"
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
@@ -150,8 +151,6 @@ HAS_BROKER = bool(CELERY_BROKER_URL)
 CELERY_TASK_ALWAYS_EAGER = not HAS_BROKER
 CELERY_TASK_EAGER_PROPAGATES = False
 CELERY_BROKER_URL = CELERY_BROKER_URL or "memory://"
-CELERY_RESULT_BACKEND = CELERY_BROKER_URL if HAS_BROKER else "cache+memory://"
-CELERY_RESULT_EXPIRES = 300
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -171,14 +170,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
+    # A publisher that finds Redis away gives up at once; kombu would try for six seconds.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
     "queue_order_strategy": "priority",  # whoever waits goes first: workers are started with -Q questions,bulk
 }
-CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
-    "visibility_timeout": CELERY_VISIBILITY_TIMEOUT,
-    "retry_policy": {"max_retries": 0},
-}
-CELERY_REDIS_SOCKET_TIMEOUT = 5.0
-CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 SWEEP_SECONDS = env.int("CATALOGMATCH_SWEEP_SECONDS", default=30)
 CELERY_BEAT_SCHEDULE = {
     "sweep": {

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import time
+import uuid
 from typing import Any
 
 from celery import current_app
-from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.conf import settings
+from django.core.cache import cache
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from gpu import pipeline
 from gpu.features import Features
 from products.intake import Upload, clean
+
+POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
+ANSWER_SECONDS = 60  # how long an answer is kept for whoever asked
 
 
 class FeaturesPendingError(Exception):
@@ -35,33 +40,49 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
     jpeg = clean(upload).jpeg
     if not settings.HAS_BROKER:
         return extract(jpeg)
+    question = uuid.uuid4().hex
     try:
-        result = current_app.send_task(
-            "products.tasks.embed_question", [base64.b64encode(jpeg).decode()], queue="questions", expires=wait + 1
+        current_app.send_task(
+            "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
         )
-        try:
-            packed = result.get(timeout=wait)
-        finally:
-            result.forget()
-    except (CeleryTimeoutError, OperationalError) as error:
+        packed = _wait_for_answer(question, wait)
+    except (OperationalError, RedisError) as error:
+        raise FeaturesPendingError("No worker can be reached at the moment. Try again.", waited=True) from error
+    if packed is None:
         raise FeaturesPendingError(
             f"No worker answered within {wait:g} seconds. Try again, or check that workers are running.", waited=True
-        ) from error
+        )
     return unpack(packed)
+
+
+def answer(question: str, jpeg: str) -> None:
+    """The worker's part: leave the features of a base64 picture for whoever asked.
+
+    Raises ImageProcessingError, ValueError for what is no base64, and RedisError.
+    """
+    cache.set(_place(question), pack(extract(base64.b64decode(jpeg, validate=True))), ANSWER_SECONDS)
+
+
+def _wait_for_answer(question: str, seconds: float) -> list[dict[str, str]] | None:
+    """What the worker left, None when there is nothing after ``seconds``.
+
+    Looks at the shared cache instead of waiting on Celery's result backend, whose one subscription is not
+    meant for many threads and does not outlive a restart of Redis.
+    """
+    deadline = time.monotonic() + seconds
+    while (packed := cache.get(_place(question))) is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return packed
+
+
+def _place(question: str) -> str:
+    return f"answer-{question}"
 
 
 def extract(jpeg: bytes) -> list[Features]:
     """Compute the features in this process. Raises ImageProcessingError."""
     found = pipeline.extract_question(jpeg)
     return [features for features in (found.clip, found.legacy) if features is not None]
-
-
-def from_text(jpeg: str) -> bytes:
-    """The bytes of a base64 picture. Raises ValueError for anything else."""
-    try:
-        return base64.b64decode(jpeg, validate=True)
-    except binascii.Error as error:
-        raise ValueError("the picture of a question must be base64") from error
 
 
 def pack(features: list[Features]) -> list[dict[str, str]]:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from celery import shared_task
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
-from gpu import clip
+from gpu import clip, worker
 from products import embedding, questions
 
 logger = logging.getLogger(__name__)
@@ -78,14 +78,21 @@ def sweep() -> None:
         wake()
 
 
-@shared_task(ignore_result=False, acks_late=False)
-def embed_question(jpeg: str) -> list[dict[str, str]]:
+@shared_task(acks_late=False)  # who asked does not wait for a second try
+def embed_question(question: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
-    return questions.pack(questions.extract(questions.from_text(jpeg)))
+    questions.answer(question, jpeg)
 
 
 @worker_ready.connect
 def start_working(**_: object) -> None:
-    """A worker that starts gets its weights and looks at the queue, instead of waiting for a message."""
+    """A worker that starts gets its weights, announces itself and looks at the queue before any message comes."""
     clip.ensure_weights()
+    worker.start()
     sweep.delay()
+
+
+@worker_shutdown.connect
+def stop_working(**_: object) -> None:
+    """A worker that is asked to stop says that it is gone."""
+    worker.stop()

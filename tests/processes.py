@@ -1,0 +1,212 @@
+"""A whole installation as an operator runs it: Redis, a web server and workers, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+
+from tests.redis_server import RedisServer, free_port
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the web server answered."""
+
+    status: int
+    body: Any
+
+
+class Stack:
+    """An installation in ``folder``: its own database, media, Redis and ports. ``close`` ends all that it started."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.redis = RedisServer(folder)
+        self.token = ""
+        self._web_port = free_port()
+        self._web: subprocess.Popen[bytes] | None = None
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._env = os.environ | {
+            "CATALOGMATCH_DATA_DIR": str(folder / "var"),
+            "CELERY_BROKER_URL": self.redis.url,
+            "CATALOGMATCH_CLAIM_LEASE_SECONDS": "2",
+            "CATALOGMATCH_SWEEP_SECONDS": "1",
+            "CLIP_BATCH_SIZE": "32",
+            "PYTHONPATH": f"{REPO / 'tests' / 'faults'}:{REPO}",
+            "PYTHONUNBUFFERED": "1",
+            **settings,
+        }
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start Redis and the web server on an empty, migrated database, with a manager's token."""
+        self.redis.start()
+        self.manage("migrate", "--verbosity", "0")
+        script = (
+            "from django.contrib.auth.models import User; from knox.models import AuthToken;"
+            "from catalogmatch.roles import give_role;"
+            "user = User.objects.create_user('manager'); give_role(user, 'manager');"
+            "print(AuthToken.objects.create(user)[1])"
+        )
+        self.token = self.manage("shell", "--no-imports", "--command", script).strip()
+        bind = f"127.0.0.1:{self._web_port}"
+        self._web = self._run("web", "gunicorn", "--threads", "8", "--bind", bind, "catalogmatch.wsgi")
+        wait_until(lambda: self._is_alive(), 20, "the web server answers")
+
+    def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker with the beat in it, and wait until it takes tasks."""
+        before = self.log("worker").count(" ready.")
+        worker = self._run(
+            "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", "-B", "--without-mingle",
+            "--loglevel", "info", **env,
+        )  # fmt: skip
+        self._workers.append(worker)
+        wait_until(lambda: self.log("worker").count(" ready.") > before, 30, "the worker is ready")
+        return worker
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command to its end; answers its stdout. Raises CalledProcessError."""
+        command = [sys.executable, str(REPO / "manage.py"), *arguments]
+        return subprocess.run(command, env=self._env, cwd=REPO, check=True, capture_output=True, text=True).stdout
+
+    def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
+        """Send ``how`` to a process and wait for its end; nobody that it started outlives it."""
+        process.send_signal(how)
+        try:
+            process.wait(30)
+        finally:
+            self._end(process)
+
+    def stop_workers(self) -> None:
+        """End every worker that still runs, at once."""
+        for worker in self._workers:
+            self._end(worker)
+        self._workers.clear()
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop_workers()
+        if self._web is not None:
+            self._end(self._web)
+        self.redis.stop()
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def _run(self, name: str, module: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=self._env | env, cwd=REPO, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        return process
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _is_alive(self) -> bool:
+        try:
+            return self.call("GET", "/healthz").status == 200
+        except urllib.error.URLError:
+            return False
+
+    @property
+    def media(self) -> Path:
+        return self.folder / "var" / "media"
+
+    # --- what users see --------------------------------------------------------------------------
+
+    def call(self, method: str, path: str, form: dict[str, Any] | None = None) -> Answer:
+        """One request with the manager's token; ``form`` goes as multipart."""
+        data = encode_multipart(BOUNDARY, form) if form is not None else None
+        headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
+        url = f"http://127.0.0.1:{self._web_port}{path}"
+        request = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                status, body = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, body = error.code, error.read()
+        return Answer(status, json.loads(body) if body else None)
+
+    def upload(self, pictures: Iterable[bytes], wait: float = 0, **fields: Any) -> Answer:
+        """Add a product with these pictures."""
+        files = [SimpleUploadedFile(f"{number}.jpg", data) for number, data in enumerate(pictures)]
+        return self.call("POST", f"/api/products/upload?wait={wait}", {"image": files, **fields})
+
+    def ask(self, picture: bytes, wait: float) -> Answer:
+        """Match a picture that is not stored."""
+        return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("question.jpg", picture)})
+
+    # --- what is in the database -----------------------------------------------------------------
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows of the installation's database, read from outside."""
+        connection = sqlite3.connect(f"file:{self.folder / 'var' / 'catalogmatch.sqlite3'}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Change the database behind everybody's back, as lost messages and crashed machines do."""
+        connection = sqlite3.connect(self.folder / "var" / "catalogmatch.sqlite3", timeout=20)
+        try:
+            connection.execute(sql, parameters)
+            connection.commit()
+        finally:
+            connection.close()
+
+    def states(self, product_id: int) -> Counter[str]:
+        """How many of a product's pictures are in each state."""
+        return Counter(
+            state for (state,) in self.rows("SELECT state FROM product_images WHERE product_id = ?", product_id)
+        )
+
+    def claimed(self) -> int:
+        """How many pictures some worker holds."""
+        return int(self.rows("SELECT count(*) FROM product_images WHERE state = 'claimed'")[0][0])
+
+    def features(self, product_id: int) -> int:
+        """How many features the product has."""
+        return int(self.rows("SELECT count(*) FROM features WHERE product_id = ?", product_id)[0][0])
+
+    def wait_for_states(self, product_id: int, seconds: float = 30, **expected: int) -> None:
+        """Wait until the product's pictures are in exactly these states, such as ``ready=31, failed=1``."""
+        wait_until(
+            lambda: self.states(product_id) == Counter(expected),
+            seconds,
+            lambda: f"pictures are {expected}, they are {self.states(product_id)}\n{self.log('worker')[-3000:]}",
+        )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
+    """Wait for ``condition``. Raises AssertionError with ``what`` was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds} s still not: {what if isinstance(what, str) else what()}")
+        time.sleep(0.05)

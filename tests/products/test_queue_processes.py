@@ -1,0 +1,185 @@
+"""The queue with a real Redis and real worker processes: what dies, stops or is lost loses nothing and doubles nothing."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import pictures
+from tests.processes import Stack, wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+SLOW = {"FAULT_SECONDS_A_PICTURE": "0.2"}
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("installation"))
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def stack(installation: Stack) -> Iterator[Stack]:
+    """The installation without workers; those that the test starts end with it."""
+    yield installation
+    installation.stop_workers()
+    installation.execute("DELETE FROM gpu_workers")
+
+
+def batch(first: int, count: int = 32) -> list[bytes]:
+    return [pictures.jpeg(seed) for seed in range(first, first + count)]
+
+
+def test_pictures_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
+    uploaded = stack.upload(batch(0, 3), sku="waits").body
+    assert (uploaded["status"], uploaded["features_extracted"]) == ("pending", False)
+    assert stack.states(uploaded["product_id"]) == {"pending": 3}
+    stack.start_worker()
+    stack.wait_for_states(uploaded["product_id"], ready=3)
+
+
+def test_an_upload_that_waits_is_answered_with_its_features(stack: Stack) -> None:
+    stack.start_worker()
+    answer = stack.upload(batch(10, 1), wait=20)
+    assert (answer.status, answer.body["status"], answer.body["feature_type"]) == (201, "success", "legacy")
+
+
+def test_an_upload_is_taken_before_the_bulk_when_somebody_waits(stack: Stack) -> None:
+    bulk = [stack.upload(batch(100 + 32 * number)).body["product_id"] for number in range(3)]
+    stack.start_worker(**SLOW)
+    assert stack.upload(batch(20, 1), wait=20).body["status"] == "success"
+    assert any("pending" in stack.states(product_id) for product_id in bulk)
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing_and_doubles_nothing(stack: Stack) -> None:
+    product_id = stack.upload(batch(200)).body["product_id"]
+    worker = stack.start_worker(**SLOW)
+    stack.wait_for_states(product_id, claimed=32)
+    stack.stop(worker, signal.SIGKILL)
+    assert stack.states(product_id) == {"claimed": 32}
+    stack.start_worker()
+    stack.wait_for_states(product_id, ready=32)
+    assert stack.features(product_id) == 32
+    assert set(stack.rows("SELECT attempts, error_code FROM product_images WHERE product_id = ?", product_id)) == {
+        (0, "")
+    }
+
+
+def test_a_worker_asked_to_stop_finishes_its_batch_and_claims_no_other(stack: Stack) -> None:
+    products = [stack.upload(batch(300 + 16 * number, 16)).body["product_id"] for number in range(3)]
+    worker = stack.start_worker(**SLOW)
+    wait_until(lambda: stack.claimed() > 0, 20, "a batch is claimed")
+    stack.stop(worker, signal.SIGTERM)
+    states = sum((stack.states(product_id) for product_id in products), start=type(stack.states(0))())
+    assert states == {"ready": 32, "pending": 16}
+    attempts = stack.rows("SELECT DISTINCT attempts FROM product_images")
+    assert attempts == [(0,)]
+
+
+def test_a_damaged_picture_in_a_batch_fails_alone(stack: Stack) -> None:
+    product_id = stack.upload(batch(400)).body["product_id"]
+    [(image_id, name)] = stack.rows(
+        "SELECT id, file FROM product_images WHERE product_id = ? AND position = 17", product_id
+    )
+    (stack.media / name).write_bytes(b"\xff\xd8\xff garbage")
+    stack.start_worker()
+    stack.wait_for_states(product_id, ready=31, failed=1)
+    assert stack.rows("SELECT id, error_code, attempts FROM product_images WHERE state = 'failed'") == [
+        (image_id, "image_corrupt", 3)
+    ]
+    assert stack.features(product_id) == 31
+
+
+def test_a_picture_that_kills_its_worker_fails_alone(stack: Stack) -> None:
+    files = batch(500)
+    files[9] = pictures.jpeg(1, (96, 77))
+    product_id = stack.upload(files).body["product_id"]
+    deadline = time.monotonic() + 60
+    # Whoever runs the worker (systemd, a container) starts it again each time that it dies.
+    while stack.states(product_id) != {"ready": 31, "failed": 1} and time.monotonic() < deadline:
+        worker = stack.start_worker(FAULT_DEADLY_SIDE="77")
+        wait_until(
+            lambda: worker.poll() is not None or stack.states(product_id) == {"ready": 31, "failed": 1},  # noqa: B023
+            deadline - time.monotonic(),
+            lambda: f"the worker dies or is done: {stack.states(product_id)}",
+        )
+    failed = stack.rows(
+        "SELECT position, error_code, attempts FROM product_images WHERE state = 'failed' AND product_id = ?",
+        product_id,
+    )
+    assert failed == [(9, "worker_lost", 3)]
+    assert stack.features(product_id) == 31
+
+
+def test_uploads_are_accepted_while_redis_is_away_and_embedded_once_it_is_back(stack: Stack) -> None:
+    stack.start_worker()
+    stack.redis.stop()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda seed: stack.upload(batch(seed, 1), wait=5), range(600, 612)))
+    finally:
+        stack.redis.start()
+    assert {(answer.status, answer.body["status"]) for answer in answers} == {(201, "pending")}
+    for answer in answers:
+        stack.wait_for_states(answer.body["product_id"], ready=1)
+
+
+def test_pictures_whose_messages_are_lost_are_found(stack: Stack) -> None:
+    stack.start_worker()
+    product_id = stack.upload(batch(700, 2), wait=20).body["product_id"]
+    stack.redis.command("FLUSHALL")
+    stack.execute("UPDATE product_images SET state = 'pending' WHERE product_id = ?", product_id)
+    stack.wait_for_states(product_id, ready=2)
+
+
+def test_a_picture_is_matched_by_the_worker(stack: Stack) -> None:
+    stack.start_worker()
+    known = stack.upload(batch(800, 1), wait=20, is_historical="true").body["product_id"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: stack.ask(pictures.jpeg(800), wait=20), range(16)))
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.body["matches"][0]["product_id"] for answer in answers} == {known}
+
+
+def test_a_new_product_is_matched_by_itself(stack: Stack) -> None:
+    stack.start_worker()
+    known = stack.upload(batch(900, 1), wait=20, is_historical="true").body["product_id"]
+    new = stack.upload([pictures.jpeg(900, angle=4)], wait=20).body["product_id"]
+    matches = "SELECT candidate_id FROM matches WHERE product_id = ? AND rank = 1"
+    wait_until(lambda: stack.rows(matches, new) == [(known,)], 20, "the new product has its match")
+
+
+@pytest.mark.parametrize("wait", [0, 0.5])
+def test_a_question_without_a_worker_is_answered_in_time(stack: Stack, wait: float) -> None:
+    answer = stack.ask(pictures.jpeg(1), wait=wait)
+    assert (answer.status, answer.body["code"]) == (503, "features_pending")
+
+
+def test_a_question_without_redis_is_answered_in_time(stack: Stack) -> None:
+    stack.redis.stop()
+    try:
+        answer = stack.ask(pictures.jpeg(1), wait=2)
+    finally:
+        stack.redis.start()
+    assert (answer.status, answer.body["code"]) == (503, "features_pending")
+
+
+def test_readiness_looks_at_progress(stack: Stack) -> None:
+    product_id = stack.upload(batch(1000, 1)).body["product_id"]
+    assert stack.call("GET", "/readyz").status == 200
+    stack.execute("UPDATE product_images SET updated_at = '2020-01-01' WHERE product_id = ?", product_id)
+    stack.execute("UPDATE product_images SET updated_at = '2020-01-01' WHERE state IN ('ready', 'failed')")
+    answer = stack.call("GET", "/readyz")
+    assert (answer.status, answer.body["status"]) == (503, "not ready")
+    stack.start_worker()
+    stack.wait_for_states(product_id, ready=1)
+    assert stack.call("GET", "/readyz").status == 200
