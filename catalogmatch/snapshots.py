@@ -1,0 +1,122 @@
+"""One moment of the whole database: a file of it, and what it says, while work goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+
+from products.models import ProductImage
+
+FILE_NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
+COUNTED = ("products", "product_images", "features", "matches", "auth_user")
+
+
+class SnapshotError(Exception):
+    """The database cannot be copied or put back; the text says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the copied database holds. ``files``: the names in the storage that its pictures have."""
+
+    files: set[str]
+    counts: dict[str, int]
+    migrations: list[str]
+    index: dict[str, Any]
+
+
+def take(folder: Path) -> Snapshot:
+    """Copy the database into ``folder`` under its name in FILE_NAMES, as it is at one moment. Raises SnapshotError.
+
+    Readers and writers go on meanwhile: SQLite copies within one read transaction of its write-ahead log,
+    PostgreSQL dumps within an exported repeatable-read snapshot.
+    """
+    path = folder / FILE_NAMES[connection.vendor]
+    return _take_sqlite(path) if connection.vendor == "sqlite" else _take_postgres(path)
+
+
+def put_back(path: Path) -> None:
+    """Make ``path`` (which ``take`` wrote) the database, which must be empty. Raises SnapshotError."""
+    if connection.vendor == "sqlite":
+        place = Path(connection.settings_dict["NAME"])
+        connection.close()
+        beside = place.with_name(f"{place.name}.restoring")
+        shutil.copyfile(path, beside)
+        for leftover in (place.with_name(f"{place.name}-wal"), place.with_name(f"{place.name}-shm")):
+            leftover.unlink(missing_ok=True)
+        beside.replace(place)
+    else:
+        options = ["--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
+        _run("pg_restore", *options, "--dbname", str(connection.settings_dict["NAME"]), str(path))
+
+
+def read(cursor: Any) -> Snapshot:
+    """What the database behind a DB-API ``cursor`` holds."""
+
+    def rows(sql: str) -> list[tuple[Any, ...]]:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+    files = set()
+    for (name,) in rows("SELECT file FROM product_images"):
+        files |= {name, ProductImage(file=name).thumbnail_name}
+    head = rows("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
+    vectors = rows("SELECT kind, model_name, COUNT(*) FROM features GROUP BY kind, model_name ORDER BY 1, 2")
+    return Snapshot(
+        files=files,
+        counts={table: rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in COUNTED},  # noqa: S608
+        migrations=[f"{app}.{name}" for app, name in rows("SELECT app, name FROM django_migrations ORDER BY id")],
+        index={
+            "revision": list(head[0]) if head else None,
+            "vectors": [{"kind": kind, "model": model, "count": count} for kind, model, count in vectors],
+        },
+    )
+
+
+def _take_sqlite(path: Path) -> Snapshot:
+    connection.ensure_connection()
+    path.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            # All pages in one step: in several, every write of somebody else would start the copy again.
+            connection.connection.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+            return read(copy.cursor())
+    except sqlite3.Error as error:
+        raise SnapshotError(f"The database cannot be copied to {path}: {error}.") from error
+
+
+def _take_postgres(path: Path) -> Snapshot:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute("SELECT pg_export_snapshot()")
+        [name] = cursor.fetchone()
+        target = str(connection.settings_dict["NAME"])
+        _run("pg_dump", "--format=custom", f"--snapshot={name}", f"--file={path}", "--dbname", target)
+        return read(cursor)
+
+
+def _run(program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's own programs; the password goes through the environment, where no list shows it."""
+    if shutil.which(program) is None:
+        raise SnapshotError(f"{program} is not installed; it comes with PostgreSQL's client programs.")
+    try:
+        subprocess.run(
+            [program, *arguments], env=os.environ | _address(connection.settings_dict), check=True, capture_output=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise SnapshotError(f"{program} failed: {error.stderr.decode(errors='replace').strip()}") from error
+
+
+def _address(database: Mapping[str, Any]) -> dict[str, str]:
+    names = {"PGHOST": "HOST", "PGPORT": "PORT", "PGUSER": "USER", "PGPASSWORD": "PASSWORD"}
+    return {variable: str(database[key]) for variable, key in names.items() if database.get(key)}
