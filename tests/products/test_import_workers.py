@@ -1,0 +1,30 @@
+"""With a broker an import leaves the embedding to the workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.processes import Stack, wait_until
+from tests.tables import write_csv, write_pictures
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+
+def test_the_workers_embed_and_match_what_an_import_brought(tmp_path):
+    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(40)))
+    rows = [{"sku": f"S{n}", "is_historical": str(n > 0).lower(), "image": f"{n}.jpg"} for n in range(40)]
+    table = write_csv(tmp_path / "c.csv", rows)
+    stack = Stack(tmp_path)
+    try:
+        stack.start()
+        said = stack.manage("import_products", str(table))
+        assert "40 products added" in said
+        assert "The workers embed and match what was imported." in said
+        assert stack.rows("SELECT DISTINCT state FROM product_images") == [("pending",)]
+        stack.start_worker()
+        ready = "SELECT count(*) FROM product_images WHERE state = 'ready'"
+        wait_until(lambda: stack.rows(ready) == [(40,)], 60, "all pictures are ready")
+        matched = "SELECT count(*) FROM products WHERE unmatched_since IS NOT NULL"
+        wait_until(lambda: stack.rows(matched) == [(0,)], 30, "the new product is matched")
+    finally:
+        stack.close()
