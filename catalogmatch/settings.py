@@ -232,6 +232,10 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]
 DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
+# Processes that decode uploads for each process that takes them.
+DECODERS = env.int("CATALOGMATCH_DECODERS", default=min(4, os.cpu_count() or 1))
+# Whether uploads are kept as they came, in ORIGINALS_ROOT, besides their derivatives.
+KEEP_ORIGINALS = env.bool("CATALOGMATCH_KEEP_ORIGINALS", default=False)
 # The stored derivative is at most this long on its longer side; every model looks at far less.
 DERIVATIVE_MAX_SIDE = 1600
 THUMBNAIL_SIDE = 320

@@ -7,14 +7,24 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
+
+from gpu.rgb import to_rgb
 
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
+# What is more of these kinds is not taken: their decoders keep several copies of the whole picture.
+MAX_PIXELS_OF_KIND = {
+    "progressive JPEG": 25_000_000,
+    "AVIF": 25_000_000,
+    "HEIC": 25_000_000,
+    "TIFF": 25_000_000,
+    "WebP": 12_500_000,
+}
 MIN_SIDE = 16
 MAX_ASPECT = 50
 
@@ -73,7 +83,6 @@ _DECODER_ERRORS = (
     AttributeError,
     ArithmeticError,
     EOFError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -92,6 +101,7 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {5, 6, 7, 8}
 
 
 class ImageProcessingError(Exception):
@@ -113,31 +123,75 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
     (longer than 50:1), or, for a path, file_missing or file_unreadable.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source))
+    with _opened(data) as (picture, kind):
+        if draft_side is not None and kind == "JPEG":
+            picture.draft(None, (draft_side, draft_side))
+        picture.load()
+        if draft_side is None:
+            # A frame can turn out larger or smaller than the file's header says.
+            _check_size(*picture.size)
+        return _turned(to_rgb(picture), _orientation(picture))
+
+
+def decode_smaller(data: bytes, side: int) -> tuple[Image.Image, int, int]:
+    """Decode like ``decode``, but a large picture only as large as its reduction to ``side`` pixels needs.
+
+    Answers the picture, whose longer side is at least 1.5 × ``side`` where the original's is, and the upright
+    original's width and height. The memory that it takes is that of the decoder and of one full picture.
+    """
+    with _opened(data) as (picture, kind):
+        width, height = picture.size
+        factor = _factor(picture.size, side)
+        if kind == "JPEG" and factor > 1:
+            picture.draft(None, (width // factor, height // factor))
+        drafted = picture.size != (width, height)
+        picture.load()
+        if not drafted:
+            width, height = picture.size
+            _check_size(width, height)
+        orientation = _orientation(picture)
+        if orientation in _SIDEWAYS:
+            width, height = height, width
+        smaller = to_rgb(picture, _factor(picture.size, side))
+        return _turned(smaller, orientation), width, height
+
+
+def _factor(size: tuple[int, int], side: int) -> int:
+    """By which whole factor a picture can be reduced before the fine scaling to ``side`` without looking worse."""
+    return max(1, 2 * max(size) // (3 * side))
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
+    """The picture with its header read and found within the bounds, and its kind.
+
+    Whatever a decoder raises in the block becomes an ImageProcessingError.
+    """
     if len(data) > MAX_BYTES:
-        raise _too_many_bytes(len(data))
+        raise too_many_bytes(len(data))
     kind = _sniff(data)
-    _register_heif()
+    register_decoders()
+    if kind == "WebP":
+        # Its decoder takes memory for two whole frames before it tells their size.
+        _check_kind(kind, *_webp_size(data))
     try:
         # Not Image.open's `with`: the file is in memory, and the converted copy may be the picture itself.
         picture = Image.open(io.BytesIO(data), formats=_DECODERS[kind])
         _check_size(*picture.size)
-        if draft_side is not None and kind == "JPEG":
-            picture.draft(None, (draft_side, draft_side))
-        picture.load()
-        upright = _upright(picture)
-        rgb = _to_rgb(upright)
+        _check_kind("progressive JPEG" if kind == "JPEG" and "progressive" in picture.info else kind, *picture.size)
+        yield picture, kind
     except Image.DecompressionBombError as error:
         raise ImageProcessingError(
             "image_too_large", f"The picture has more than {MAX_PIXELS:,} pixels; that is the limit."
         ) from error
+    except MemoryError as error:
+        raise too_much_memory() from error
     except _DECODER_ERRORS as error:
+        if "memory" in str(error).lower():  # the decoders of AVIF and HEIC say it in words
+            raise too_much_memory() from error
         raise ImageProcessingError(
             "image_corrupt", f"The file looks like {kind}, but it is damaged and cannot be read in full."
         ) from error
-    if draft_side is None:
-        # A frame can turn out larger or smaller than the file's header says.
-        _check_size(*rgb.size)
-    return rgb
 
 
 def read_file(path: Path) -> bytes:
@@ -145,7 +199,7 @@ def read_file(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise _too_many_bytes(size)
+            raise too_many_bytes(size)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageProcessingError("file_missing", f"The picture's file {path.name} is not there.") from error
@@ -155,9 +209,17 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
-def _too_many_bytes(size: int) -> ImageProcessingError:
+def too_many_bytes(size: int) -> ImageProcessingError:
+    """What to raise for a file of ``size`` bytes, which is over the limit."""
     return ImageProcessingError(
         "image_too_large", f"The file has {size / 2**20:.1f} MiB; the limit is {MAX_BYTES // 2**20} MiB."
+    )
+
+
+def too_much_memory() -> ImageProcessingError:
+    """What to raise where decoding a picture ran out of memory."""
+    return ImageProcessingError(
+        "image_too_large", "Decoding the picture takes more memory than is allowed. Save it smaller, or as JPEG."
     )
 
 
@@ -187,10 +249,16 @@ def _sniff(data: bytes) -> str:
 
 
 @functools.cache
-def _register_heif() -> None:
+def register_decoders() -> None:
+    """Load every decoder that is used and everything that they would load later, and none else."""
     import pillow_heif
+    from PIL import AvifImagePlugin, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
+    Image.preinit()
     pillow_heif.register_heif_opener(thumbnails=False)
+    # Pictures are decoded side by side already; and a thread's stack and heap count as memory of the picture.
+    pillow_heif.options.DECODE_THREADS = 1
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def _check_size(width: int, height: int) -> None:
@@ -208,53 +276,39 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turn and mirror a loaded picture as its EXIF or XMP orientation asks (a TIFF was turned by its loading)."""
+def _check_kind(kind: str, width: int, height: int) -> None:
+    limit = MAX_PIXELS_OF_KIND.get(kind, MAX_PIXELS)
+    if width * height > limit:
+        raise ImageProcessingError(
+            "image_too_large",
+            f"The picture has {width}×{height} pixels; the limit of {kind} is {limit:,}. Save it smaller, or as JPEG.",
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP's canvas, or (0, 0) where its first chunk has none (RFC 9649, section 2)."""
+    head = data[:30].ljust(30, b"\0")
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 0, 0
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How a loaded picture must be turned, 1 to 8 (a TIFF and a HEIC were turned by their loading)."""
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
     except _DECODER_ERRORS:
         # A picture whose pixels are whole is not refused for its metadata: it stays as it is stored.
-        orientation = None
-    operation = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _turned(picture: Image.Image, orientation: int) -> Image.Image:
+    operation = _TRANSPOSE.get(orientation)
     return picture if operation is None else picture.transpose(operation)
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """A loaded picture of any mode as a new RGB picture without metadata."""
-    mode = picture.mode
-    if mode.startswith(("I", "F")):
-        rgb = Image.fromarray(_to_8_bits(picture)).convert("RGB")
-    elif mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
-        if converted is None:  # only with inPlace, which the type cannot say
-            raise ValueError("the LAB picture was not converted")
-        rgb = converted
-    elif mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in picture.info:
-        # RGBa and La have no direct way to RGB; RGBA is the common ground of all modes with transparency.
-        rgba = picture.convert("RGBA")
-        rgb = Image.new("RGB", picture.size, "white")
-        rgb.paste(rgba, mask=rgba.getchannel("A"))
-    else:
-        rgb = picture.convert("RGB")
-    rgb.info = {}
-    rgb.getexif().clear()
-    return rgb
-
-
-def _to_8_bits(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Grey levels of more than 8 bits as (h, w) uint8.
-
-    Full scale is what the file declares (12 or 16 bits); for whole numbers of 32 bits and for floats, which
-    declare none, it is the first of 1 (floats only), 255 and 65535 that holds the brightest pixel, or that
-    pixel itself. What is below 0 or no number is black.
-    """
-    levels = np.nan_to_num(np.asarray(picture, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    brightest = float(levels.max())
-    if picture.mode.startswith("I;"):
-        bits = getattr(picture, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
-        scales = [float((1 << (bits[0] if isinstance(bits, tuple) else bits)) - 1)]
-    else:
-        scales = [1.0, 255.0, 65535.0] if picture.mode == "F" else [255.0, 65535.0]
-    full = next((scale for scale in scales if brightest <= scale), brightest)
-    return np.clip(np.rint(levels * (255.0 / full)), 0, 255).astype(np.uint8)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from gpu.images import MAX_BYTES, ImageProcessingError, decode
+from gpu import box_pool
+from gpu.images import MAX_BYTES, ImageProcessingError
+from products import originals
 from products.models import Product, ProductImage, picture_path
 from products.tracing import request_id
 
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.core.files import File
-    from PIL import Image
-
-JPEG_QUALITY = 92
-THUMBNAIL_QUALITY = 85
 
 
 class SkuExistsError(Exception):
@@ -56,7 +53,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class CleanPicture:
-    """A picture that passed every check, re-encoded: upright, RGB, without metadata."""
+    """A picture that passed every check, re-encoded: upright, RGB, without metadata.
+
+    ``original``: the uploaded bytes, where they are to be kept.
+    """
 
     sha256: str
     width: int
@@ -64,6 +64,7 @@ class CleanPicture:
     jpeg: bytes
     thumbnail: bytes
     original_name: str
+    original: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,15 @@ def clean(upload: Upload) -> CleanPicture:
     ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
     at most ``settings.DERIVATIVE_MAX_SIDE``.
     """
-    picture = decode(upload.data)
-    derivative = _fitted(picture, settings.DERIVATIVE_MAX_SIDE)
+    derived = box_pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     return CleanPicture(
         sha256=hashlib.sha256(upload.data).hexdigest(),
-        width=picture.width,
-        height=picture.height,
-        jpeg=_jpeg(derivative, JPEG_QUALITY),
-        thumbnail=_jpeg(_fitted(derivative, settings.THUMBNAIL_SIDE), THUMBNAIL_QUALITY),
+        width=derived.width,
+        height=derived.height,
+        jpeg=derived.jpeg,
+        thumbnail=derived.thumbnail,
         original_name=PurePath(upload.name.replace("\\", "/")).name.replace("\x00", "")[:255],
+        original=upload.data if settings.KEEP_ORIGINALS else None,
     )
 
 
@@ -197,15 +198,16 @@ def read_bounded(file: File[bytes]) -> bytes:
 
 
 def remove_files(image: ProductImage) -> None:
-    """Delete a picture's derivative and thumbnail from the storage; missing ones are fine."""
+    """Delete a picture's derivative, thumbnail and original; missing ones are fine."""
     _remove([str(image.file.name)])
 
 
 def rebuild_thumbnail(image: ProductImage) -> None:
     """Write a picture's thumbnail anew from its stored file. Raises ImageProcessingError and FileNotFoundError."""
-    thumbnail = _fitted(decode(Path(image.file.path)), settings.THUMBNAIL_SIDE)
+    data = Path(image.file.path).read_bytes()
+    derived = box_pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     default_storage.delete(image.thumbnail_name)
-    default_storage.save(image.thumbnail_name, ContentFile(_jpeg(thumbnail, THUMBNAIL_QUALITY)))
+    default_storage.save(image.thumbnail_name, ContentFile(derived.thumbnail))
 
 
 def _check_fields(product: Product) -> None:
@@ -268,14 +270,16 @@ def _stored(pictures: Sequence[CleanPicture]) -> Iterator[dict[str, str]]:
     try:
         for picture in pictures:
             image = ProductImage(file=picture_path(ProductImage(), ""))
-            for name, data in ((str(image.file.name), picture.jpeg), (image.thumbnail_name, picture.thumbnail)):
-                written.append(name)
-                default_storage.save(name, ContentFile(data))
-            names[picture.sha256] = str(image.file.name)
+            name = str(image.file.name)
+            written.append(name)
+            default_storage.save(name, ContentFile(picture.jpeg))
+            default_storage.save(image.thumbnail_name, ContentFile(picture.thumbnail))
+            if picture.original is not None:
+                originals.keep(name, picture.original)
+            names[picture.sha256] = name
         yield names
     except BaseException:
-        for name in written:
-            default_storage.delete(name)
+        _remove(written)
         raise
 
 
@@ -283,19 +287,4 @@ def _remove(file_names: Iterable[str]) -> None:
     for name in file_names:
         default_storage.delete(name)
         default_storage.delete(ProductImage(file=name).thumbnail_name)
-
-
-def _fitted(picture: Image.Image, side: int) -> Image.Image:
-    """``picture``, or a copy shrunk to ``side`` pixels on its longer side where it is larger."""
-    if max(picture.size) <= side:
-        return picture
-    small = picture.copy()
-    small.thumbnail((side, side), reducing_gap=2.0)
-    return small
-
-
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    """``picture`` as JPEG with full colour resolution."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
+        originals.remove(name)
