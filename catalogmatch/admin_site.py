@@ -50,14 +50,17 @@ class CatalogSite(UnfoldAdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         from catalogmatch.admin_home import figures
 
-        return super().index(request, {"title": _("Home"), **figures(request.user), **(extra_context or {})})
+        context = {"title": _("Home"), **figures(request.user), **(extra_context or {})}
+        response: HttpResponse = super().index(request, context)
+        return response
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The sign-in page; 429 with the time to wait when this address tried too often."""
         throttle = LoginThrottle()
         if request.method != "POST" or throttle.allow_request(request, None):  # type: ignore[arg-type]
-            return super().login(request, extra_context)
+            response: HttpResponse = super().login(request, extra_context)
+            return response
         seconds = max(1, math.ceil(throttle.wait() or 60))
         sentence = ngettext(
             "Too many attempts to sign in from your address. Try again in %(seconds)d second.",

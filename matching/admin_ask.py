@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.conf import settings
 from django.contrib import admin
@@ -33,7 +35,11 @@ def ask(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     posted = request.method == "POST"
     form = AskForm(request.POST, request.FILES) if posted else AskForm()
-    context = {"form": form, "answer": _answer(form) if posted and form.is_valid() else None, "posted": posted}
+    context: dict[str, Any] = {
+        "form": form,
+        "answer": _answer(form) if posted and form.is_valid() else None,
+        "posted": posted,
+    }
     status = 422 if form.errors else 200
     if request.headers.get("HX-Request"):
         return TemplateResponse(request, "catalogmatch/answer.html", context, status=status)

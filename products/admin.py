@@ -97,8 +97,8 @@ class FeatureInline(ReadOnlyInline):
 
 class ProductAdmin(ModelAdmin):
     form = ProductForm
-    list_display = ("summary", "category", "part", "pictures_state", "added")
-    list_filter = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
+    list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
+    list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
     list_filter_submit = True
     list_per_page = 50
     list_disable_select_all = True  # an action works on what is seen
@@ -108,7 +108,7 @@ class ProductAdmin(ModelAdmin):
     sortable_by = ("category", "added")
     fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
     inlines = (PictureInline, FeatureInline)
-    actions = ("embed_again",)
+    actions: tuple[str, ...] = ("embed_again",)
     change_form_outer_before_template = "catalogmatch/product_panel.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
@@ -166,7 +166,8 @@ class ProductAdmin(ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         context = {"views_form": admin_upload.ViewsForm(), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+        response: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return response
 
     def _post(self, view: Any, permission: str = "products.change_product") -> Any:
         """A view of one product that takes POST from those who may change products."""

@@ -43,7 +43,7 @@ class PicturesField(forms.FileField):
         if not many:
             del self.widget.attrs["multiple"]
 
-    def clean(self, data: Any, initial: Any = None) -> list[Upload]:  # type: ignore[override]  # many, not one
+    def clean(self, data: Any, initial: Any = None) -> list[Upload]:
         files = data or []
         if self.required and not files:
             raise ValidationError(self.error_messages["required"], code="required")

@@ -2,6 +2,7 @@
 for (const zone of document.querySelectorAll("[data-dropzone]")) {
     const input = zone.querySelector("input[type=file]");
     const list = zone.querySelector("ul");
+    input.hasChangeListener = true; // the admin's own script would write the file's name into the next text field
 
     input.addEventListener("change", () => {
         for (const picture of list.querySelectorAll("img")) URL.revokeObjectURL(picture.src);

@@ -1,0 +1,91 @@
+"""A real browser on a live server: signed-in people, a small catalogue, and an eye on what pages load and complain of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+from products.intake import Upload, add_product, add_views
+from products.models import Product
+from tests import pictures
+from tests.rows import browser_of
+
+CHROMIUM = Path("/usr/bin/chromium")
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "var" / "screenshots"
+
+SignIn = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, Any]:
+    if not CHROMIUM.exists():
+        message = f"{CHROMIUM} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return {"executable_path": str(CHROMIUM), "args": ["--no-sandbox"]}
+
+
+@pytest.fixture
+def sign_in(browser: Browser, live_server: Any) -> Iterator[SignIn]:
+    """``sign_in(role, **options of the browser's context)``: a page of somebody in that role.
+
+    At the end no page may have raised an error, logged one, or asked another host for anything.
+    """
+    complaints: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error" and "status of 4" not in message.text:
+            complaints.append(message.text)
+
+    def on_request(request: Request) -> None:
+        if not request.url.startswith((live_server.url, "data:", "blob:")):
+            complaints.append(f"asked another host: {request.url}")
+
+    def sign_in(role: str, **options: Any) -> Page:
+        session = browser_of(role).cookies[settings.SESSION_COOKIE_NAME].value
+        context = browser.new_context(base_url=live_server.url, **options)
+        contexts.append(context)
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", on_console)
+        page.on("request", on_request)
+        return page
+
+    yield sign_in
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def catalogue(live_server: Any) -> list[Product]:
+    """Four catalogue products, the first with two views and the last much like it, and a new one that is the first."""
+    products = [
+        add_product(
+            [Upload(photograph(seed, angle))], sku=f"OLD-{seed}{angle}", name=f"product {seed}{'b' if angle else ''}",
+            category="mugs", is_historical=True, attributes={"colour": "blue"},
+        ).product
+        for seed, angle in ((1, 0), (2, 0), (3, 0), (1, 90))
+    ]  # fmt: skip
+    add_views(products[0], [Upload(photograph(1, angle=20))])
+    add_product([Upload(photograph(1, angle=6))], sku="NEW-1", name="arrival", attributes={"colour": "red"})
+    return products
+
+
+def photograph(seed: int, angle: float = 0.0) -> bytes:
+    return pictures.jpeg(seed, (320, 320), angle=angle)
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep what the page looks like, for people to look at."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")

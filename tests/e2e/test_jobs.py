@@ -1,0 +1,165 @@
+"""The jobs of a day in a real browser: upload, see what matches, judge by button and by key, ask."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from django.contrib.sessions.models import Session
+from playwright.sync_api import FilePayload, Page, expect
+
+from matching.models import Match
+from products.models import Product
+from tests.e2e.conftest import SignIn, keep, photograph
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
+
+# What a page gets when somebody drops or pastes a picture on it.
+HAND_OVER = """
+([kind, data]) => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], "from elsewhere.jpg", {type: "image/jpeg"}));
+    if (kind === "paste") {
+        document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+    } else {
+        const input = document.querySelector("input[type=file]");
+        input.files = transfer.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+    }
+}
+"""
+
+
+def jpeg_file(name: str, data: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "image/jpeg", "buffer": data}
+
+
+def hand_over(page: Page, kind: str, data: bytes) -> None:
+    page.evaluate(HAND_OVER, [kind, base64.b64encode(data).decode()])
+
+
+def test_upload_a_picture_see_its_matches_and_confirm_one(sign_in: SignIn) -> None:
+    page = sign_in("manager")
+    page.goto("/admin/")
+    page.get_by_role("link", name="Upload a product").click()
+    page.get_by_label("Pictures").set_input_files(jpeg_file("mug.jpg", photograph(2, angle=5)))
+    expect(page.locator(".cm-drop-list img")).to_have_count(1)
+    expect(page.get_by_label("Name")).to_have_value("")
+    page.get_by_label("Name").fill("something new")
+    page.get_by_role("button", name="Add the product").click()
+    expect(page.get_by_text("The product was added.")).to_be_visible()
+    expect(page.locator(".cm-strip .cm-name").first).to_have_text("product 2")
+    keep(page, "product")
+
+    page.get_by_role("link", name="Review side by side").click()
+    best = page.locator(".cm-candidate").first
+    best.get_by_role("button", name="Confirm product 2").click()
+    expect(best.get_by_role("status")).to_have_text("confirmed")
+    keep(page, "case")
+    match = Match.objects.get(product__name="something new", candidate__name="product 2")
+    assert match.review_status == "confirmed"
+    assert match.reviewer is not None
+    assert match.reviewer.username == "manager"
+
+
+def test_refused_upload_says_why_where_the_person_is(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    page.goto("/admin/products/product/add/")
+    page.get_by_label("Pictures").set_input_files(jpeg_file("notes.jpg", b"text"))
+    page.get_by_label("Name").fill("kept")
+    page.get_by_role("button", name="Add the product").click()
+    expect(page.get_by_role("alert")).to_contain_text("notes.jpg: The file is not a picture.")
+    expect(page.get_by_label("Name")).to_have_value("kept")
+
+
+def test_a_view_is_added_on_the_products_page(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    product = Product.objects.get(name="arrival")
+    page.goto(f"/admin/products/product/{product.pk}/change/")
+    page.get_by_text("Add a view").click()
+    page.get_by_role("button", name="Pictures").set_input_files(jpeg_file("side.jpg", photograph(1, angle=40)))
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("The view was added.")).to_be_visible()
+    expect(page.locator(".cm-shot")).to_have_count(2)
+
+
+def test_list_is_judged_row_by_row_without_leaving_the_page(sign_in: SignIn) -> None:
+    page = sign_in("reviewer")
+    page.goto("/admin/matching/match/?review_status__exact=pending")
+    page.evaluate("window.sameplace = true")
+    row = page.locator("#result_list tbody").first
+    row.get_by_role("button", name="Reject").click()
+    expect(row.get_by_role("status")).to_have_text("rejected")
+    row.get_by_role("button", name="Take back").click()
+    expect(row.get_by_role("status")).to_have_text("pending")
+    row.get_by_role("button", name="Confirm").click()
+    expect(row.get_by_role("status")).to_have_text("confirmed")
+    keep(page, "matches")
+    assert page.evaluate("window.sameplace")
+    assert Match.objects.get(review_status="confirmed").candidate.name == "product 1"
+
+
+def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
+    page = sign_in("reviewer")
+    page.goto("/admin/matching/match/")
+    boxes = page.locator("input.action-select")
+    expect(boxes).to_have_count(2)
+    for number in range(2):
+        boxes.nth(number).check()
+    page.locator("select[name=action]").select_option("reject")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("2 verdicts were noted.")).to_be_visible()
+    assert not Match.objects.exclude(review_status="rejected").exists()
+
+
+def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
+    page = sign_in("reviewer")
+    page.goto("/admin/matching/match/case/")
+    statuses = page.locator(".cm-candidate").get_by_role("status")
+    page.keyboard.press("c")
+    expect(statuses.nth(0)).to_have_text("confirmed")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("r")
+    expect(statuses.nth(1)).to_have_text("rejected")
+    page.keyboard.press("u")
+    expect(statuses.nth(1)).to_have_text("pending")
+    page.keyboard.press("x")
+    page.wait_for_url("**/admin/matching/match/")
+    assert list(Match.objects.filter(review_status="confirmed").values_list("candidate__name", flat=True)) == [
+        "product 1"
+    ]
+    assert not Match.objects.filter(review_status="pending").exists()
+
+
+def test_session_that_ended_leads_to_the_sign_in_and_stores_nothing(sign_in: SignIn) -> None:
+    page = sign_in("reviewer")
+    page.goto("/admin/matching/match/case/")
+    Session.objects.all().delete()
+    page.keyboard.press("c")
+    page.wait_for_url("**/admin/login/?next=%2Fadmin%2Fmatching%2Fmatch%2Fcase%2F*")
+    assert not Match.objects.exclude(review_status="pending").exists()
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_ask_with_a_picture_then_make_it_a_product(sign_in: SignIn, kind: str) -> None:
+    page = sign_in("manager")
+    before = Product.objects.count()
+    page.goto("/admin/ask/")
+    hand_over(page, kind, photograph(3, angle=4))
+    expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
+    keep(page, "ask")
+    assert Product.objects.count() == before
+
+    page.get_by_label("Lowest score").fill("100")
+    expect(page.get_by_text("Nothing in the catalogue scores that high.")).to_be_visible()
+    page.get_by_role("button", name="Save as a new product").click()
+    expect(page.get_by_text("The product was added.")).to_be_visible()
+    assert Product.objects.count() == before + 1
+
+
+def test_ask_says_why_a_file_is_refused(sign_in: SignIn) -> None:
+    page = sign_in("viewer")
+    page.goto("/admin/ask/")
+    hand_over(page, "drop", b"text")
+    expect(page.locator("#answer").get_by_role("alert")).to_contain_text("The file is not a picture.")
