@@ -1,4 +1,4 @@
-"""A real browser on a live server: signed-in people, a small catalogue, and an eye on what pages load and complain of."""
+"""A real browser on a live server: signed-in people, a small catalogue, and an eye on what pages load and report."""
 
 from __future__ import annotations
 
