@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import posixpath
 import stat
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -20,6 +25,14 @@ MAX_TABLE_BYTES = 256 * 2**20
 # A ZIP that is small enough to hold in memory may be packed as tightly as it likes.
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 64 * 2**20
+
+# What zipfile lets through from damaged, encrypted and exotic archives.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, NotImplementedError,
+    RuntimeError, ValueError,
+)  # fmt: skip
+
+_LOCAL_HEADER = 30  # bytes before an entry's name and content, by the ZIP specification
 
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -97,8 +110,19 @@ class Archive:
         try:
             # zipfile never unpacks more than the size that was just looked at.
             return self.archive.read(entry)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except ZIP_ERRORS as error:
             raise RowError("file_unreadable", f"{name} cannot be unpacked: {error}.") from error
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """The ZIP at ``path``. Raises ImportFileError when it is none, or one made to do harm."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except ZIP_ERRORS as error:
+        raise ImportFileError(f"{path.name} is not a readable ZIP: {error}.") from error
+    with archive:
+        yield Archive(archive)
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
@@ -117,6 +141,11 @@ def check_archive(archive: zipfile.ZipFile) -> None:
         )
     if unpacked > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
         raise ImportFileError(f"The ZIP unpacks to more than {MAX_RATIO} times its size, as pictures never do.")
+    # Entries that share their bytes unpack to any size at no cost; newer Pythons refuse them, 3.11 does not.
+    ordered = sorted(entries, key=lambda entry: entry.header_offset)
+    for entry, following in pairwise(ordered):
+        if entry.header_offset + _LOCAL_HEADER + entry.compress_size > following.header_offset:
+            raise ImportFileError(f"The ZIP's entries {entry.filename} and {following.filename} overlap.")
 
 
 def _is_hidden(name: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from products.importing.errors import ImportFileError
-from products.importing.places import Archive, Folder, Place
+from products.importing.places import Folder, Place, open_archive
 from products.importing.tables import Table, is_table, open_table, read_table
 
 _COLUMNS = {"sku", "name", "category", "description", "is_historical", "image"}
@@ -74,7 +74,7 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         if path.is_dir():
             place = Folder(path)
         elif zipfile.is_zipfile(path):
-            place = Archive(stack.enter_context(zipfile.ZipFile(path)))
+            place = stack.enter_context(open_archive(path))
         else:
             raise ImportFileError(f"{path.name} is neither a CSV, an XLSX, a ZIP nor a folder of pictures.")
         names = place.names()

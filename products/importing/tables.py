@@ -7,7 +7,6 @@ import csv
 import datetime
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import IO, Any
 from xml.etree.ElementTree import ParseError
 
 from products.importing.errors import ImportFileError
-from products.importing.places import check_archive
+from products.importing.places import ZIP_ERRORS, check_archive
 
 DELIMITERS = (",", ";", "\t")
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
@@ -26,7 +25,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What openpyxl lets through from damaged workbooks.
-_XLSX_ERRORS = (zipfile.BadZipFile, zlib.error, ParseError, KeyError, ValueError, TypeError, IndexError, OSError)
+_XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)

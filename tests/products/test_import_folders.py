@@ -180,6 +180,26 @@ def test_a_zip_of_too_many_entries_is_refused(tmp_path):
     assert "10,001 entries" in ran.err
 
 
+def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path):
+    path = tmp_path / "in.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", pictures.jpeg(1))
+        archive.writestr("b.jpg", pictures.jpeg(2))
+        archive.getinfo("b.jpg").header_offset = archive.getinfo("a.jpg").header_offset
+    ran = run("import_products", path)
+    assert ran.code == 1
+    assert "overlap" in ran.err
+    assert not Product.objects.exists()
+
+
+def test_a_zip_in_a_zip_is_no_picture(tmp_path):
+    inner = write_zip(tmp_path / "inner.zip", {"a.jpg": pictures.jpeg(1)}).read_bytes()
+    ran = run("import_products", write_zip(tmp_path / "in.zip", {"inner.zip": inner, "good.jpg": pictures.jpeg(2)}))
+    assert ran.code == 3
+    assert "(inner): not_an_image" in ran.err
+    assert skus() == {"good"}
+
+
 def test_a_damaged_zip_is_refused(tmp_path):
     path = write_zip(tmp_path / "in.zip", {"a.jpg": pictures.jpeg(1), "b.jpg": pictures.jpeg(2)})
     path.write_bytes(path.read_bytes()[:-40])

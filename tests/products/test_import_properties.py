@@ -1,0 +1,75 @@
+"""Whatever a table or an archive holds: its text comes through as it is, and nonsense is refused, never a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from products.importing import ImportFileError, import_rows, open_source, open_table
+from tests.tables import rows_as_csv, write_xlsx
+
+# No surrogates and no controls: neither UTF-8 nor XML can hold them. A number is a number in a workbook.
+cell = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30).map(str.strip)
+rows = st.lists(st.fixed_dictionaries({"sku": cell, "Größe; cm": cell, "image": cell}), max_size=8).map(
+    lambda rows: [row for row in rows if any(row.values())]
+)
+quickly = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open_table(path, ["image"]) as table:
+        return [row.cells for row in table.rows]
+
+
+@quickly
+@given(rows=rows, delimiter=st.sampled_from(",;\t"), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+def test_every_text_comes_through_a_csv(tmp_path, rows, delimiter, encoding):
+    header = rows or [{"sku": "", "Größe; cm": "", "image": ""}]
+    path = tmp_path / "c.csv"
+    path.write_bytes(rows_as_csv(header, delimiter).encode(encoding))
+    assert read(path) == rows
+
+
+@quickly
+@given(rows=rows.filter(bool))
+def test_every_text_comes_through_a_workbook(tmp_path, rows):
+    # A leading "=" would be a formula, whose result only a spreadsheet program computes.
+    plain = [{column: text.lstrip("=").strip() for column, text in row.items()} for row in rows]
+    expected = [row for row in plain if any(row.values())]
+    assert read(write_xlsx(tmp_path / "c.xlsx", plain)) == expected
+
+
+def a_zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("list.csv", "sku,image\nA,a.jpg\n")
+        archive.writestr("a.jpg", bytes(2000))
+    return buffer.getvalue()
+
+
+def a_workbook() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_xlsx(Path(folder) / "c.xlsx", [{"sku": "A", "image": "a.jpg"}]).read_bytes()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "good"), [("c.csv", b"sku,image\nA,a.jpg\n"), ("c.xlsx", a_workbook()), ("c.zip", a_zip())]
+)
+@quickly
+@given(data=st.data())
+def test_a_damaged_file_is_refused_whole_or_row_by_row(tmp_path, name, good, data):
+    start = data.draw(st.integers(0, len(good)))
+    end = data.draw(st.integers(start, min(len(good), start + 40)))
+    path = tmp_path / name
+    path.write_bytes(good[:start] + data.draw(st.binary(max_size=40)) + good[end:])
+    with contextlib.suppress(ImportFileError), open_source(path) as source:
+        for result in import_rows(source):
+            assert result.code
