@@ -6,8 +6,8 @@ import gc
 import importlib.util
 import logging
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from django.conf import settings
 
-from gpu import downloads, weights
-from gpu.device import get_device_info
+from gpu import downloads, onnx, weights
+from gpu.device import empty_cache, likely_device
 from gpu.downloads import ensure_weights
-from gpu.encoders import Encoder, TorchEncoder
+from gpu.encoders import Encoder, LoadError, TorchEncoder, load_torch, used_now
 from gpu.features import FloatVector
 from gpu.images import ImageProcessingError
 from gpu.weights import Weights, WeightsError, model_id
@@ -67,11 +67,12 @@ class ClipStatus:
     backend: str
 
 
+BACKENDS = ("auto", "torch", "onnx", "onnx-int8")
+
 _lock = threading.RLock()
 _model: tuple[tuple[object, ...], SentenceTransformer] | None = None
 _encoder: tuple[tuple[object, ...], Encoder] | None = None
 _failure: tuple[tuple[object, ...], str] | None = None
-_last_used = 0.0
 
 
 def clip_status() -> ClipStatus:
@@ -82,11 +83,16 @@ def clip_status() -> ClipStatus:
     except WeightsError as error:
         tried = downloads.last_failure(name)
         reason = f"{error} The last try: {tried}" if tried else str(error)
-        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, backend)
-    problem = _missing_package()
-    if problem is None and _failure is not None and _failure[0] == _key(found):
+        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _backend(None)[0])
+    used, _ = _backend(found)
+    problem = None
+    if backend not in BACKENDS:
+        problem = f"CLIP_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}."
+    elif (missing := _missing_package(used)) is not None:
+        problem = f"The Python package {missing} is not installed."
+    elif _failure is not None and _failure[0] == _key(found):
         problem = _failure[1]
-    return ClipStatus(problem is None, problem, name, found.embedding_dim, True, found.size_mb, backend)
+    return ClipStatus(problem is None, problem, name, found.embedding_dim, True, found.size_mb, used)
 
 
 def is_clip_available() -> bool:
@@ -100,39 +106,37 @@ def get_clip_model() -> SentenceTransformer:
     with _lock:
         found = _usable()
         if _model is None or _model[0] != _key(found):
-            _model = (_key(found), _load(found))
+            with _remembering_failure(found):
+                _model = (_key(found), load_torch(found))
         return _model[1]
 
 
 def get_encoder() -> Encoder:
     """The image encoder in use, loaded and warmed up once per process. Raises ClipUnavailableError."""
-    global _encoder, _last_used
+    global _encoder
     with _lock:
         found = _usable()
         if _encoder is None or _encoder[0] != _key(found):
             unload()
-            encoder = TorchEncoder(get_clip_model(), found.preprocess)
+            encoder = _load_encoder(found)
             blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
             encoder.start([blank])()  # the first batch pays for allocations and kernels; nobody should measure that
             _encoder = (_key(found), encoder)
-        _last_used = time.monotonic()
         return _encoder[1]
 
 
 def idle_seconds() -> float | None:
-    """Seconds since the loaded model was last used; None when none is loaded."""
-    return time.monotonic() - _last_used if _encoder is not None else None
+    """Seconds since the loaded encoder was last used; None when none is loaded."""
+    return used_now() - _encoder[1].used_at if _encoder is not None else None
 
 
 def unload() -> None:
-    """Forget the loaded model and give its memory back; the next use loads it again."""
+    """Forget the loaded model and give its memory back once nobody computes with it; the next use loads it again."""
     global _model, _encoder
     with _lock:
-        encoder, _encoder, _model = _encoder, None, None
-        if encoder is not None:
-            encoder[1].close()
-            del encoder
-            gc.collect()
+        _model = _encoder = None
+        gc.collect()
+        empty_cache()
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:
@@ -173,43 +177,54 @@ def _usable() -> Weights:
     return weights.find()
 
 
-def _missing_package() -> str | None:
-    for package in ("torch", "transformers", "sentence_transformers"):
-        if importlib.util.find_spec(package) is None:
-            return f"The Python package {package} is not installed."
-    return None
+def _missing_package(backend: str) -> str | None:
+    packages = ("torch", "transformers", "sentence_transformers") if backend == "torch" else ("onnxruntime",)
+    return next((package for package in packages if importlib.util.find_spec(package) is None), None)
+
+
+def _backend(found: Weights | None) -> tuple[str, Path | None]:
+    """The backend in use, torch or an ONNX one with its file.
+
+    ``auto`` takes ONNX float32 on a CPU where it is exported; an ONNX backend that was asked for and is not
+    exported is torch, whose vectors mean the same.
+    """
+    wanted = settings.CLIP_CONFIG["backend"]
+    if found is not None and (wanted == "onnx" or (wanted == "auto" and likely_device()[0] == "cpu")):
+        path = onnx.exported(found, "float32")
+        return ("onnx", path) if path is not None else ("torch", None)
+    if found is not None and wanted == "onnx-int8":
+        path = onnx.exported(found, "int8")
+        return ("onnx-int8", path) if path is not None else ("torch", None)
+    return "torch", None
 
 
 def _key(found: Weights) -> tuple[object, ...]:
     """What must stay the same for a loaded model to stay in use."""
-    return (found.signature, settings.CLIP_CONFIG["force_cpu"], settings.CLIP_CONFIG["backend"])
+    backend, path = _backend(found)
+    made = path.stat().st_mtime_ns if path is not None else 0
+    return (found.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
 
 
-def _load(found: Weights) -> SentenceTransformer:
+def _load_encoder(found: Weights) -> Encoder:
+    backend, path = _backend(found)
+    if path is None:
+        wanted = settings.CLIP_CONFIG["backend"]
+        if wanted.startswith("onnx"):
+            logger.warning("CLIP_BACKEND is %s, but it is not exported ('manage.py export_onnx'): using torch.", wanted)
+        return TorchEncoder(get_clip_model(), found.preprocess)
+    with _remembering_failure(found):
+        encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", found)
+    logger.info("Loaded %s in ONNX Runtime (%s).", found.model_id, backend)
+    return encoder
+
+
+@contextmanager
+def _remembering_failure(found: Weights) -> Iterator[None]:
+    """A model that cannot be loaded is not tried again before its files change."""
     global _failure
     try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        info = get_device_info()
-        on_cuda = info["device"] in {"cuda", "rocm"}
-        started = time.monotonic()
-        model = SentenceTransformer(
-            str(found.folder),
-            device="cuda" if on_cuda else info["device"],
-            local_files_only=True,
-            # Half precision where it is twice as fast; a CPU would be slower, and Apple's is not measured.
-            model_kwargs={"dtype": torch.float16 if on_cuda else torch.float32},
-        )
-    except (ImportError, OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-        # What the libraries raise on model folders that are whole but wrong; torch's own errors are RuntimeErrors.
-        reason = f"The model in {found.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
-        _failure = (_key(found), reason)
+        yield
+    except LoadError as error:
+        _failure = (_key(found), str(error))
         logger.exception("Loading CLIP failed")
-        raise ClipUnavailableError(reason) from error
-    logger.info(
-        "Loaded %s on %s in %.1f s: %s", found.model_id, info["device"], time.monotonic() - started, info["reason"]
-    )
-    return model
+        raise ClipUnavailableError(str(error)) from error

@@ -22,7 +22,12 @@ class DeviceInfo(TypedDict):
     reason: str
 
 
-FORCED = "CLIP_FORCE_CPU is set."
+def _why_cpu_is_wanted() -> str | None:
+    if settings.CLIP_CONFIG["force_cpu"]:
+        return "CLIP_FORCE_CPU is set."
+    if settings.CLIP_CONFIG["backend"] in {"onnx", "onnx-int8"}:
+        return "ONNX Runtime, which CLIP_BACKEND asks for, works on the CPU."
+    return None
 
 
 def get_device_info() -> DeviceInfo:
@@ -34,8 +39,8 @@ def get_device_info() -> DeviceInfo:
         version = str(torch.__version__)
         return {"device": device, "gpu_name": name, "vram_gb": vram, "torch_version": version, "reason": reason}
 
-    if settings.CLIP_CONFIG["force_cpu"]:
-        return info("cpu", FORCED)
+    if (wanted_cpu := _why_cpu_is_wanted()) is not None:
+        return info("cpu", wanted_cpu)
     missing = []
     for wanted in settings.CLIP_CONFIG["device_priority"]:
         if wanted in {"cuda", "rocm"}:
@@ -56,8 +61,8 @@ def get_device_info() -> DeviceInfo:
 
 def likely_device() -> tuple[Device, str]:
     """The device that a worker would most likely use, with the reason, judged without torch (for the web process)."""
-    if settings.CLIP_CONFIG["force_cpu"]:
-        return "cpu", FORCED
+    if (wanted_cpu := _why_cpu_is_wanted()) is not None:
+        return "cpu", wanted_cpu
     hardware = _hardware()
     for wanted in settings.CLIP_CONFIG["device_priority"]:
         if wanted == "mps" and hardware == "mps":
@@ -87,13 +92,25 @@ def memory_gb() -> tuple[float | None, float | None]:
         return None, None
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         used, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
     elif torch.backends.mps.is_available():
         used, reserved = torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory()
     else:
         return None, None
     return round(used / 2**30, 2), round(reserved / 2**30, 2)
+
+
+def empty_cache() -> None:
+    """Give GPU memory that torch only keeps for speed back to the device, where this process uses one."""
+    if "torch" not in sys.modules:
+        return
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."

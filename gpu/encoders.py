@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,10 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gpu.device import empty_cache, get_device_info
 from gpu.preprocess import Pixels, Preprocess
+from gpu.weights import Weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 Embeddings = npt.NDArray[np.float32]
 Pending = Callable[[], Embeddings]
@@ -23,6 +29,10 @@ class DeviceMemoryError(Exception):
     """The device has not enough memory for this batch; a smaller one may fit."""
 
 
+class LoadError(Exception):
+    """A model whose files are whole cannot be loaded all the same; the message says why in one line."""
+
+
 class Encoder(Protocol):
     """A loaded image encoder. ``lanes`` batches may usefully be in flight at once."""
 
@@ -30,6 +40,7 @@ class Encoder(Protocol):
     device: str
     dim: int
     lanes: int
+    used_at: float
     preprocess: Preprocess
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
@@ -41,13 +52,42 @@ class Encoder(Protocol):
     def release_memory(self) -> None:
         """Give memory that is only kept for speed back to the device."""
 
-    def close(self) -> None:
-        """Let go of threads and memory; the encoder cannot be used afterwards."""
+
+def used_now() -> float:
+    """The clock of ``used_at``, in seconds."""
+    return time.monotonic()
 
 
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer:
+    """Load the model with SentenceTransformer on ``device`` (default: the best one). Raises LoadError."""
+    try:
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        info = get_device_info()
+        place = device or ("cuda" if info["device"] == "rocm" else info["device"])
+        started = time.monotonic()
+        model = SentenceTransformer(
+            str(found.folder),
+            device=place,
+            local_files_only=True,
+            # Half precision where it is twice as fast; a CPU would be slower, and Apple's is not measured.
+            model_kwargs={"dtype": torch.float16 if place == "cuda" else torch.float32},
+        )
+    except (ImportError, OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
+        # What the libraries raise on model folders that are whole but wrong; torch's own errors are RuntimeErrors.
+        reason = f"The model in {found.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        raise LoadError(reason) from error
+    seconds = time.monotonic() - started
+    logger.info("Loaded %s on %s in %.1f s. %s", found.model_id, place, seconds, info["reason"])
+    return model
 
 
 def image_tower(clip: Any, preprocess: Preprocess) -> Any:
@@ -63,6 +103,8 @@ def image_tower(clip: Any, preprocess: Preprocess) -> Any:
             self.vision = clip.vision_model
             self.projection = clip.visual_projection
             scale, shift = preprocess.scale_and_shift()
+            self.scale: torch.Tensor
+            self.shift: torch.Tensor
             self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1), persistent=False)
             self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1), persistent=False)
 
@@ -86,7 +128,7 @@ class TorchEncoder:
     def __init__(self, model: SentenceTransformer, preprocess: Preprocess) -> None:
         import torch
 
-        clip = model[0].auto_model
+        clip: Any = model[0].auto_model
         self.preprocess = preprocess
         self.device = str(model.device.type)
         self.dim = int(clip.config.projection_dim)
@@ -94,11 +136,13 @@ class TorchEncoder:
         self._device = torch.device(model.device)
         self._pool: ThreadPoolExecutor | None = None
         self.lanes = 2
+        self.used_at = used_now()
         if self.device == "cpu":
             self.lanes = cores()
             self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
+        self.used_at = used_now()
         if self._pool is not None:
             future = self._pool.submit(self._encode, batch)
             return lambda: np.asarray(future.result())
@@ -121,15 +165,4 @@ class TorchEncoder:
             raise DeviceMemoryError(str(error)) from None
 
     def release_memory(self) -> None:
-        import torch
-
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
-        elif self.device == "mps":
-            torch.mps.empty_cache()
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-        del self._tower
-        self.release_memory()
+        empty_cache()

@@ -1,0 +1,231 @@
+"""Exporting CLIP to ONNX: both towers, float32 and INT8, measured against torch on real pictures before use."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu import onnx, weights
+from gpu.agreement import Agreement, agreement
+from gpu.encoders import Embeddings, Pending, TorchEncoder, image_tower, load_torch
+from gpu.images import ImageProcessingError, decode
+from gpu.onnx import OnnxEncoder, Precision
+from gpu.preprocess import Pixels
+from gpu.weights import Weights
+
+# What a precision must reach to be used: cosine to torch's vector of the same picture (at worst, on average), and
+# the share of each picture's ten nearest that stay the same.
+MIN_COSINE = {"float32": 0.9999, "int8": -1.0}
+MEAN_COSINE = {"float32": 0.9999, "int8": 0.99}
+TOP10 = {"float32": 0.90, "int8": 0.90}
+
+# Fewer pictures say nothing about the ten nearest; more than this say nothing new.
+MIN_PICTURES, MAX_PICTURES = 20, 200
+
+_OPSET = 17
+_CHUNK = 16
+_SENTENCES = ("a red mug", "a bottle of apple juice", "running shoes in a box", "a lamp standing on a wooden table")
+
+
+class ExportError(Exception):
+    """The export did not come about, or is not good enough to be used; the message says why in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One precision that was installed. ``agreement`` is None where there were too few pictures to measure."""
+
+    precision: Precision
+    path: Path
+    size_mb: float
+    agreement: Agreement | None
+
+
+def export(pictures: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[Exported]:
+    """Export the configured model in float32, and in INT8 if wanted, and install what is near enough to torch.
+
+    Near enough: cosine ≥ 0.9999 for float32; for INT8 mean cosine ≥ 0.99 and ≥ 90 % of the ten nearest the same,
+    measured on at least 20 readable ones of ``pictures``. ``force`` installs INT8 below that bar, or unmeasured.
+    Nothing is visible before it is complete. Raises ExportError and gpu.weights.WeightsError.
+    """
+    found = weights.find()
+    place = onnx.folder(found)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as temporary:
+            return _export(found, Path(temporary), pictures, int8, force)
+    except OSError as error:
+        raise ExportError(f"The export cannot be written to {place}: {error.strerror or error}.") from error
+
+
+def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, force: bool) -> list[Exported]:
+    model = load_torch(found, "cpu")
+    reference = TorchEncoder(model, found.preprocess)
+    prepared = _prepared(pictures, found)
+    wanted = _encode(reference, prepared)
+    _write_float32(model, found, work)
+    installed = [_install(found, work, "float32", prepared, wanted, force=False)]
+    if int8:
+        if len(prepared) < MIN_PICTURES and not force:
+            raise ExportError(
+                f"INT8 is installed only after it was measured on at least {MIN_PICTURES} pictures "
+                f"({len(prepared)} could be read): name a folder with --verify, or use --force."
+            )
+        _write_int8(onnx.folder(found), work)
+        installed.append(_install(found, work, "int8", prepared, wanted, force))
+    return installed
+
+
+def _prepared(pictures: Sequence[Path], found: Weights) -> list[Pixels]:
+    """Pixels of up to 200 pictures spread over all; those that cannot be read are left out."""
+    step = max(1, len(pictures) // MAX_PICTURES)
+    prepared = []
+    for path in pictures[::step][:MAX_PICTURES]:
+        try:
+            prepared.append(found.preprocess(decode(path)))
+        except ImageProcessingError:
+            continue  # a folder of pictures may hold other files; the report says how many were read
+    return prepared
+
+
+def _encode(encoder: TorchEncoder | OnnxEncoder, prepared: Sequence[Pixels]) -> Embeddings:
+    begun: list[Pending] = [encoder.start(prepared[i : i + _CHUNK]) for i in range(0, len(prepared), _CHUNK)]
+    return np.concatenate([np.empty((0, encoder.dim), np.float32), *(pending() for pending in begun)])
+
+
+def _write_float32(model: Any, found: Weights, work: Path) -> None:
+    import torch
+
+    clip = model[0].auto_model
+    crop = found.preprocess.crop
+    pixels = torch.zeros((2, crop, crop, 3), dtype=torch.uint8)
+    words = model.preprocess(list(_SENTENCES))
+    text = (words["input_ids"], words["attention_mask"])
+    batch, tokens = {0: "n"}, {0: "n", 1: "tokens"}
+    _write(image_tower(clip, found.preprocess), (pixels,), {"pixels": batch}, work / onnx.file_name("image", "float32"))
+    inputs = {"input_ids": tokens, "attention_mask": tokens}
+    tower = _text_tower(clip)
+    _write(tower, text, inputs, work / onnx.file_name("text", "float32"))
+    with torch.inference_mode():
+        wanted = tower(*text).numpy()
+    got = _run_text(work / onnx.file_name("text", "float32"), text)
+    if (worst := float(np.einsum("ij,ij->i", wanted, got).min())) < MIN_COSINE["float32"]:
+        raise ExportError(f"The exported text tower differs from torch's: cosine {worst:.5f}.")
+
+
+def _text_tower(clip: Any) -> Any:
+    """A torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
+    import torch
+
+    class TextTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = clip.text_model
+            self.projection = clip.text_projection
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
+
+    return TextTower().eval()
+
+
+def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, str]], path: Path) -> None:
+    import torch
+
+    content = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        # The tracer warns of branches that depend on shapes; what it wrote is compared with torch afterwards.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            example,
+            content,  # type: ignore[arg-type]  # a file object is taken, the annotation does not say so
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=list(inputs),
+            output_names=["embedding"],
+            dynamic_axes={**inputs, "embedding": {0: "n"}},
+        )
+    path.write_bytes(content.getbuffer())
+
+
+def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
+    ids, mask = (part.numpy() for part in text)
+    return np.asarray(onnx.session(path).run(None, {"input_ids": ids, "attention_mask": mask})[0])
+
+
+def _write_int8(source: Path, work: Path) -> None:
+    """Quantise both towers: weights per output channel, activations dynamically by their own range."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the quantiser advises a preparation that changes nothing here
+    try:
+        for tower in ("image", "text"):
+            quantize_dynamic(
+                source / onnx.file_name(tower, "float32"),
+                work / onnx.file_name(tower, "int8"),
+                per_channel=True,
+                # Without VNNI, products of 8 × 8 bits overflow the 16-bit sums; 7 bits do not.
+                reduce_range=not _has_vnni(),
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["MatMul"],
+            )
+    finally:
+        root.setLevel(level)
+
+
+def _has_vnni() -> bool:
+    """Whether the processor multiplies bytes into 32-bit sums; only Linux on x86 says so, others are not affected."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return True
+    return "vnni" in flags or "sse2" not in flags
+
+
+def _good_enough(measured: Agreement, precision: Precision) -> bool:
+    return (
+        measured.min_cosine >= MIN_COSINE[precision]
+        and measured.mean_cosine >= MEAN_COSINE[precision]
+        and measured.top10 >= TOP10[precision]
+    )
+
+
+def _install(
+    found: Weights, work: Path, precision: Precision, prepared: Sequence[Pixels], wanted: Embeddings, force: bool
+) -> Exported:
+    """Measure the exported files in ``work`` and move them into place, the stamp last."""
+    measured = None
+    if len(prepared) >= MIN_PICTURES:
+        got = _encode(OnnxEncoder(work / onnx.file_name("image", precision), precision, found), prepared)
+        measured = agreement(wanted, got)
+        if not _good_enough(measured, precision) and not force:
+            raise ExportError(f"{precision} is not installed, it is too far from torch: {measured}.")
+    names = [onnx.file_name(tower, precision) for tower in ("image", "text")]
+    sizes = {name: (work / name).stat().st_size for name in names}
+    stamp = {
+        "model_id": found.model_id,
+        "fingerprint": found.fingerprint,
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": sizes,
+        "agreement": asdict(measured) if measured else None,
+    }
+    (work / onnx.stamp_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    place = onnx.folder(found)
+    for name in [*names, onnx.stamp_name(precision)]:
+        (work / name).replace(place / name)
+    image = place / names[0]
+    return Exported(precision, image, round(sum(sizes.values()) / 2**20, 1), measured)
