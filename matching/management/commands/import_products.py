@@ -1,4 +1,4 @@
-"""import_products: a catalogue from a CSV, an XLSX, a folder or a ZIP, embedded and matched."""
+"""import_products: a catalogue from a CSV, an XLSX, a folder or a ZIP; it stands here since it ends with matching."""
 
 from __future__ import annotations
 
