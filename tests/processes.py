@@ -76,8 +76,8 @@ class Stack:
         """Start a worker with the beat in it, and wait until it takes tasks."""
         before = self.log("worker").count(" ready.")
         worker = self._run(
-            "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", "-B", "--without-mingle",
-            "--loglevel", "info", **env,
+            "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", "-B",
+            "--without-mingle", "--loglevel", "info", **env,
         )  # fmt: skip
         self._workers.append(worker)
         wait_until(lambda: self.log("worker").count(" ready.") > before, 30, "the worker is ready")
@@ -115,11 +115,10 @@ class Stack:
 
     def _run(self, name: str, module: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 env=self._env | env, cwd=REPO, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        return process
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from matching.models import Match
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
+from products.models import Feature
 
 MAX_LIMIT = 100
 
@@ -40,7 +41,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
 
 class AnswerSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField(allow_null=True)
-    feature_type = serializers.ChoiceField(choices=["clip", "legacy"])
+    feature_type = serializers.ChoiceField(choices=Feature.Kind.choices)
     model_name = serializers.CharField()
     matches = CandidateSerializer(many=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from products.models import Product, ProductImage
+from products.models import Feature, Product, ProductImage
 
 
 class PictureSerializer(serializers.ModelSerializer[ProductImage]):
@@ -82,7 +82,7 @@ class UploadedSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField()
     status = serializers.ChoiceField(choices=["success", "pending"])
     features_extracted = serializers.BooleanField()
-    feature_type = serializers.ChoiceField(choices=["clip", "legacy"], allow_null=True)
+    feature_type = serializers.ChoiceField(choices=Feature.Kind.choices, allow_null=True)
     duplicate_of = serializers.IntegerField(allow_null=True)
 
 

@@ -1,4 +1,4 @@
-"""The queue with a real Redis and real worker processes: what dies, stops or is lost loses nothing and doubles nothing."""
+"""The queue with a real Redis and real workers: whatever dies, stops or is lost, no picture is lost or doubled."""
 
 from __future__ import annotations
 

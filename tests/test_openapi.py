@@ -1,0 +1,53 @@
+"""The API describes itself, and its page loads nothing from other hosts."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+
+from tests.accounts import client_of, user_in
+
+
+def test_the_document_is_valid_and_names_every_call() -> None:
+    out = StringIO()
+    call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
+    paths = yaml.safe_load(out.getvalue())["paths"]
+    calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert calls == {
+        ("GET", "/api/gpu/status"),
+        ("GET", "/api/clip/info"),
+        ("POST", "/api/products/upload"),
+        ("GET", "/api/products"),
+        ("GET", "/api/products/{id}"),
+        ("PATCH", "/api/products/{id}"),
+        ("DELETE", "/api/products/{id}"),
+        ("POST", "/api/products/{id}/images"),
+        ("POST", "/api/products/{id}/match"),
+        ("POST", "/api/match"),
+        ("GET", "/api/matches"),
+        ("GET", "/api/matches/{id}"),
+        ("PATCH", "/api/matches/{id}"),
+        ("GET", "/api/queue"),
+    }
+
+
+@pytest.mark.django_db
+def test_the_document_is_served_to_programs() -> None:
+    answer = client_of("viewer").get("/api/schema", HTTP_ACCEPT="application/vnd.oai.openapi+json")
+    assert (answer.status_code, answer.json()["info"]["title"]) == (200, "CatalogMatch")
+
+
+@pytest.mark.django_db
+def test_the_page_loads_nothing_from_other_hosts(client: Client) -> None:
+    client.force_login(user_in("viewer"))
+    answer = client.get("/api/docs")
+    assert answer.status_code == 200
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", answer.content.decode())
+    assert links
+    assert all(link.startswith("/") and not link.startswith("//") for link in links), links
+    assert "https://" not in answer.content.decode()
