@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Count, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -116,7 +116,7 @@ class MatchAdmin(ModelAdmin):
     list_filter_submit = True
     list_per_page = 25
     list_disable_select_all = True  # a verdict is given on what is seen
-    search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")
+    search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")  # see get_search_results
     search_help_text = _("SKU or name of either product")
     sortable_by = ("score",)
     actions = ("confirm", "reject", "take_back")
@@ -132,6 +132,15 @@ class MatchAdmin(ModelAdmin):
         """What waits: best first. Everything else: newest first, which an index serves."""
         waits = request.GET.get("review_status__exact") == Status.PENDING
         return ("-similarity_score",) if waits else ("-id",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
+    ) -> tuple[QuerySet[Match], bool]:
+        """Matches of products that have each word in SKU or name; from the products, since matches are many more."""
+        for word in search_term.split():
+            products = Product.objects.filter(Q(sku__icontains=word) | Q(name__icontains=word)).values("pk")
+            queryset = queryset.filter(Q(product__in=products) | Q(candidate__in=products))
+        return queryset, False
 
     @display(description=_("asked"))
     def asked(self, match: Match) -> str:

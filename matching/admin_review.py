@@ -56,7 +56,7 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **case_of(product),
         "title": _("Review"),
         "may_review": request.user.has_perm("matching.change_match"),
-        "left": sum(cases.waiting().values()),
+        "left": cases.waiting_count(),
         "today": cases.verdicts_today(request.user) if request.user.is_authenticated else 0,
     }
     return TemplateResponse(request, "catalogmatch/case.html", context)

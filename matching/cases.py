@@ -59,6 +59,11 @@ def waiting() -> dict[Band, int]:
     return {band: counts[f"from_{band.name}"] for band in BANDS}
 
 
+def waiting_count() -> int:
+    """How many matches wait for a verdict in all."""
+    return Match.objects.filter(review_status=Match.Status.PENDING).count()
+
+
 def verdicts_today(reviewer: AbstractBaseUser) -> int:
     """How many verdicts this person gave since midnight of the server's time zone."""
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)

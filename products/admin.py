@@ -23,6 +23,7 @@ from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from products import admin_upload, embedding, tasks
 from products.admin_filters import CategoryFilter, PictureStateFilter
@@ -40,6 +41,9 @@ def product_state(product: Product) -> str:
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
+    class Meta:
+        widgets = {name: UnfoldAdminTextareaWidget(attrs={"rows": 3}) for name in ("description", "attributes")}
+
     def clean_sku(self) -> str:
         sku = str(self.cleaned_data["sku"]).strip()
         if sku and Product.objects.filter(sku=sku).exclude(pk=self.instance.pk).exists():
@@ -55,6 +59,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
 
 class ReadOnlyInline(TabularInline):
     extra = 0
+    hide_title = True
     show_change_link = False
 
     def has_add_permission(self, _request: HttpRequest, _obj: Any = None) -> bool:

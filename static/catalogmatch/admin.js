@@ -25,3 +25,16 @@ document.addEventListener("submit", (event) => {
     const question = event.submitter?.dataset.confirm;
     if (question && !confirm(question)) event.preventDefault();
 });
+
+// Some of the admin's own controls are links without an address or plain text: let the keyboard reach them too.
+document.addEventListener("DOMContentLoaded", () => {
+    for (const control of document.querySelectorAll("a:not([href])[x-on\\:click], span[x-on\\:click], div.cursor-pointer[x-on\\:click]")) {
+        control.tabIndex = 0;
+        control.setAttribute("role", "button");
+        control.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" && event.key !== " ") return;
+            event.preventDefault();
+            control.click();
+        });
+    }
+});
