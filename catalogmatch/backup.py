@@ -115,10 +115,8 @@ def restore(source: Path, bar: Bar) -> dict[str, Any]:
     Nothing is written before every file of the backup is what it was; the database comes last, so that an
     installation that was restored in part is not mistaken for a whole one.
     """
-    manifest = read_manifest(source)
-    _check_fits(manifest)
     _check_empty()
-    names = _check_sums(source, manifest, bar)
+    manifest, names = check(source, bar)
     media = Path(settings.MEDIA_ROOT)
     beside = media.with_name(f"{media.name}.restoring")
     try:
@@ -141,8 +139,17 @@ def restore(source: Path, bar: Bar) -> dict[str, Any]:
     return manifest
 
 
-def read_manifest(source: Path) -> dict[str, Any]:
-    """The manifest of a backup. Raises BackupError ``backup_unreadable``."""
+def check(source: Path, bar: Bar) -> tuple[dict[str, Any], list[str]]:
+    """A backup's manifest and the names of its pictures' files, after all of it was read and found whole.
+
+    Raises BackupError: ``backup_unreadable``, ``backup_foreign``, ``backup_newer`` or ``backup_damaged``.
+    """
+    manifest = _read_manifest(source)
+    _check_fits(manifest)
+    return manifest, _check_sums(source, manifest, bar)
+
+
+def _read_manifest(source: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text("utf-8"))
         if manifest["format"] != FORMAT:

@@ -78,6 +78,8 @@ def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
             "celery": {"level": "INFO"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
+            # Without a broker there is no host to name.
+            "kombu.connection": {"level": "ERROR"},
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.request": {"level": "ERROR"},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.backup import BackupError, restore
+from catalogmatch.backup import check as check_backup
 from products.progress import progress_bar
 
 
@@ -20,9 +21,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("path", type=Path)
+        parser.add_argument("--check", action="store_true", help="only check that the backup is whole and fits")
 
-    def handle(self, *, path: Path, **_: Any) -> None:
+    def handle(self, *, path: Path, check: bool, **_: Any) -> None:
         try:
+            if check:
+                manifest, _names = check_backup(path.absolute(), progress_bar)
+                self.stdout.write(f"{path} is whole: {manifest['counts']['products']:,} products.")
+                return
             manifest = restore(path.absolute(), progress_bar)
         except BackupError as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,26 @@
+"""Installations beside the one under test: a data folder each, driven by manage.py as an operator would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def manage(data: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a management command on the installation in ``data`` (which need not exist) and wait for its end."""
+    command = [sys.executable, str(REPO / "manage.py"), *arguments]
+    return subprocess.run(command, env=environment(data, **env), cwd=REPO, capture_output=True, text=True, timeout=120)
+
+
+def start(data: Path, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+    """Start a management command that goes on until it is killed."""
+    command = [sys.executable, str(REPO / "manage.py"), *arguments]
+    return subprocess.Popen(command, env=environment(data, **env), cwd=REPO, start_new_session=True)
+
+
+def environment(data: Path, **env: str) -> dict[str, str]:
+    return os.environ | {"CATALOGMATCH_DATA_DIR": str(data)} | env

@@ -1,0 +1,169 @@
+"""Backups: whole or not there, true to one moment, and checked before they are restored."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from tqdm import tqdm
+
+from catalogmatch import backup
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from products.models import Product, ProductImage
+from tests.files import files_in
+from tests.installations import manage
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def bar(on_update: Callable[[], object] = lambda: None) -> backup.Bar:
+    """A progress bar that draws nothing and calls ``on_update`` at each step."""
+
+    class Silent(tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> bool | None:
+            on_update()
+            return None
+
+    return lambda total, what, unit: Silent(total=total, disable=True)
+
+
+def upload(seed: int) -> ProductImage:
+    return add_product([Upload(jpeg(seed))], sku=f"S-{seed}").images[0]
+
+
+def names_in(folder: Path) -> set[str]:
+    with closing(sqlite3.connect(folder / "database.sqlite3")) as copy:
+        return {name for (name,) in copy.execute("SELECT file FROM product_images")}
+
+
+def sums_of(folder: Path) -> str:
+    return (folder / "SHA256SUMS").read_text()
+
+
+def test_holds_the_database_each_picture_and_the_sums_of_all(tmp_path: Path, media: Path) -> None:
+    image = upload(1)
+    embed_pending()
+    manifest = backup.take(tmp_path / "b", bar())
+    assert manifest["counts"]["products"] == 1
+    assert manifest["index"]["vectors"] == [{"kind": "legacy", "model": "legacy-1", "count": 1}]
+    assert files_in(tmp_path / "b" / "media") == files_in(media)
+    assert (tmp_path / "b" / "media" / image.file.name).read_bytes() == Path(image.file.path).read_bytes()
+    check = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=tmp_path / "b").returncode == 0
+
+
+def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    images = [upload(seed) for seed in range(4)]
+    doomed = max(images, key=lambda image: image.file.name)  # files are copied by name: this one is last
+
+    def delete() -> None:
+        Product.objects.filter(pk=doomed.product_id).delete()
+
+    manifest = backup.take(tmp_path / "b", bar(delete))
+    assert manifest["absent"] == []
+    assert names_in(tmp_path / "b") == {image.file.name for image in images if image != doomed}
+    assert doomed.file.name not in sums_of(tmp_path / "b")
+
+
+def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
+    images = sorted((upload(seed) for seed in range(3)), key=lambda image: image.file.name)
+    steps = iter(range(100))
+
+    def delete() -> None:
+        if next(steps) == 2:  # the first is copied by now, the last is not
+            Product.objects.filter(pk__in=[images[0].product_id, images[-1].product_id]).delete()
+
+    backup.take(tmp_path / "b", bar(delete))
+    assert names_in(tmp_path / "b") == {images[1].file.name}
+    assert [name for name in files_in(tmp_path / "b" / "media") if name.startswith("pictures")] == [images[1].file.name]
+
+
+def test_a_picture_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> None:
+    upload(0)
+    seeds = iter(range(1, 100))
+    backup.take(tmp_path / "b", bar(lambda: upload(next(seeds))))
+    for name in names_in(tmp_path / "b"):
+        assert f"  media/{name}\n" in sums_of(tmp_path / "b")
+
+
+def test_a_file_that_was_missing_before_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = upload(1)
+    Path(image.file.path).unlink()
+    with pytest.raises(CommandError) as caught:
+        call_command("backup", str(tmp_path / "b"))
+    assert caught.value.returncode == 3
+    assert f"missing: {image.file.name}" in capsys.readouterr().err
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["absent"] == [image.file.name]
+
+
+def test_refuses_a_path_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(CommandError, match="exists already") as caught:
+        call_command("backup", str(tmp_path / "b"))
+    assert caught.value.returncode == 1
+
+
+def test_a_failed_backup_leaves_nothing_behind(tmp_path: Path) -> None:
+    upload(1)
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(backup.BackupError, match="No space left") as caught:
+        backup.take(tmp_path / "new" / "b", bar(fail))
+    assert caught.value.code == "backup_not_written"
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
+    upload(1)
+    backup.take(tmp_path / "b", bar())
+    with pytest.raises(CommandError, match="not empty"):
+        call_command("restore", str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda b: (b / "manifest.json").unlink(), "not a backup"),
+        (lambda b: (b / "manifest.json").write_text("[]"), "not a backup"),
+        (lambda b: change(b, format=99), "format 99"),
+        (lambda b: change(b, migrations=["products.0999_future"]), "newer version"),
+        (lambda b: change(b, database="oracle"), "oracle"),
+        (lambda b: (b / "SHA256SUMS").write_text(""), "not what was written"),
+        (lambda b: next(b.glob("media/pictures/*/*")).write_bytes(b"x"), "not what was written"),
+        (lambda b: next(b.glob("media/thumbnails/*/*")).unlink(), "cannot be read"),
+        (lambda b: (b / "database.sqlite3").write_bytes(b"x"), "not what was written"),
+    ],
+)
+def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
+    upload(1)
+    backup.take(tmp_path / "b", bar())
+    call_command("restore", str(tmp_path / "b"), "--check")
+    spoil(tmp_path / "b")
+    with pytest.raises(CommandError, match=reason) as caught:
+        call_command("restore", str(tmp_path / "b"), "--check")
+    assert caught.value.returncode == 1
+
+
+def test_restores_nothing_of_a_backup_that_is_not_whole(tmp_path: Path) -> None:
+    upload(1)
+    backup.take(tmp_path / "b", bar())
+    next((tmp_path / "b").glob("media/pictures/*/*")).write_bytes(b"x")
+    restored = manage(tmp_path / "empty", "restore", str(tmp_path / "b"))
+    assert restored.returncode == 1
+    assert "not what was written" in restored.stderr
+    assert files_in(tmp_path / "empty" / "media") == []
+
+
+def change(folder: Path, **fields: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | fields))
