@@ -27,6 +27,8 @@ from products.questions import FeaturesPendingError
 
 Status = Match.Status
 
+FEW = 1000  # products whose ids a query names one by one
+
 
 @admin.register(Product)
 class MatchedProductAdmin(ProductAdmin):
@@ -136,11 +138,17 @@ class MatchAdmin(ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
-        """Matches of products that have each word in SKU or name; from the products, since matches are many more."""
+        """Matches of products that have all words in SKU or name; from the products, since matches are many more."""
+        if not search_term.strip():
+            return queryset, False
+        products = Product.objects.order_by()
         for word in search_term.split():
-            products = Product.objects.filter(Q(sku__icontains=word) | Q(name__icontains=word)).values("pk")
-            queryset = queryset.filter(Q(product__in=products) | Q(candidate__in=products))
-        return queryset, False
+            products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))
+        found: Any = products.values_list("pk", flat=True)
+        # Looked up once for few products; the page asks for its matches and for their number.
+        few = list(found[: FEW + 1])
+        found = few if len(few) <= FEW else found
+        return queryset.filter(Q(product__in=found) | Q(candidate__in=found)), False
 
     @display(description=_("asked"))
     def asked(self, match: Match) -> str:
