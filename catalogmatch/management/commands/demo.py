@@ -1,0 +1,56 @@
+"""demo: a small catalogue to try CatalogMatch with, served on this computer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from catalogmatch import demo
+from products.progress import INTERRUPTED, stoppable
+
+
+class Command(BaseCommand):
+    help = "Prepare the demo catalogue where there is none and serve it on 127.0.0.1:$PORT. Safe to run again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--no-serve", action="store_true", help="prepare only")
+
+    def handle(self, *, no_serve: bool, **_: Any) -> None:
+        port = os.environ.get("PORT", "8000")
+        if not port.isdecimal():
+            raise CommandError(f"PORT must be a number, not {port!r}.")
+        try:
+            with stoppable() as check:
+                ready = demo.prepare(check)
+        except demo.NotADemoError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            raise CommandError("Stopped. Run it again to go on.", returncode=INTERRUPTED) from interrupt
+        url = f"http://127.0.0.1:{port}"
+        password = ready.password or "(the password that you gave it)"
+        self.stdout.write(f"""
+  CatalogMatch is ready.
+
+  Open       {url}/admin/
+  Sign in    {demo.ADMIN} / {password}
+  API        {url}/api/docs
+  Token      {ready.token}
+  Try        curl -H 'Authorization: Token {ready.token}' -F image=@PICTURE.jpg {url}/api/match
+""")
+        if ready.without_clip:
+            self.stdout.write(f"  Compared by colour, shape and texture, without CLIP: {ready.without_clip}\n")
+        if not no_serve:
+            _serve(port)
+
+
+def _serve(port: str) -> None:
+    """Become the web server: Ctrl-C then ends that and nothing stays behind."""
+    connections.close_all()
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "gunicorn", "--chdir", str(settings.BASE_DIR), "--bind", f"127.0.0.1:{port}"]
+    os.execvp(command[0], [*command, "--threads", "8", "catalogmatch.wsgi"])  # noqa: S606  # a fixed command
