@@ -27,7 +27,7 @@ from products.questions import FeaturesPendingError
 
 Status = Match.Status
 
-FEW = 1000  # products whose ids a query names one by one
+FEW = 1000  # products that are worth naming one by one in a query
 
 
 @admin.register(Product)
@@ -139,15 +139,13 @@ class MatchAdmin(ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
         """Matches of products that have all words in SKU or name; from the products, since matches are many more."""
-        if not search_term.strip():
-            return queryset, False
         products = Product.objects.order_by()
         for word in search_term.split():
             products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))
-        found: Any = products.values_list("pk", flat=True)
-        # Looked up once for few products; the page asks for its matches and for their number.
-        few = list(found[: FEW + 1])
-        found = few if len(few) <= FEW else found
+        found = list(products.values_list("pk", flat=True)[: FEW + 1]) if search_term.strip() else []
+        if not found or len(found) > FEW:
+            # Also two words of which each product of a match has one.
+            return super().get_search_results(request, queryset, search_term)  # type: ignore[no-any-return]
         return queryset.filter(Q(product__in=found) | Q(candidate__in=found)), False
 
     @display(description=_("asked"))
