@@ -62,7 +62,7 @@ def readable_on(color: Color) -> Color:
 
 
 def printed(size: tuple[int, int], palette: Palette, pattern: str, seed: int) -> Image.Image:
-    """A sheet (width, height) of ``palette.base`` with one of PATTERNS in the second colour and touches of the third."""
+    """A sheet (width, height) of ``palette.base`` with one of PATTERNS in the other two colours."""
     sheet = Image.new("RGB", size, palette.base)
     PATTERNS[pattern](ImageDraw.Draw(sheet), size, palette, np.random.default_rng(seed))
     return sheet
@@ -123,7 +123,9 @@ def emblem(sheet: Image.Image, shape: str, centre: Point, radius: float, ink: Co
             ground,
         )
     elif shape == "star":
-        draw.polygon(_around(x, y, inner * 1.1, lambda a: 1.0 if round(a / (math.pi / 5)) % 2 else 0.45, steps=10), ink)
+        reach = [inner * (1.1 if tip % 2 else 0.5) for tip in range(10)]
+        turns = [math.pi * (tip + 1) / 5 for tip in range(10)]
+        draw.polygon([(x + r * math.sin(a), y - r * math.cos(a)) for r, a in zip(reach, turns, strict=True)], ink)
     elif shape == "flower":
         for petal in range(6):
             a = petal * math.pi / 3
@@ -134,11 +136,6 @@ def emblem(sheet: Image.Image, shape: str, centre: Point, radius: float, ink: Co
 
 
 EMBLEMS = ("sun", "leaf", "peak", "star", "flower", "diamond")
-
-
-def _around(x: float, y: float, radius: float, reach: Callable[[float], float], steps: int = 60) -> list[Point]:
-    angles = [2 * math.pi * step / steps for step in range(steps)]
-    return [(x + radius * reach(a) * math.sin(a), y - radius * reach(a) * math.cos(a)) for a in angles]
 
 
 Pattern = Callable[[ImageDraw.ImageDraw, tuple[int, int], Palette, np.random.Generator], None]

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from products.demo.artwork import Color, mixed
-from products.demo.shading import View
+from products.demo.shading import Floats, View
 
 SIDE = 640
 Ground = Literal["paper", "wood", "stone", "linen"]
 
 PAPERS: tuple[Color, ...] = (
-    (236, 234, 229), (226, 232, 236), (240, 229, 220), (224, 234, 224), (233, 226, 238), (245, 238, 218), (214, 220, 226),
+    (236, 234, 229), (226, 232, 236), (240, 229, 220), (224, 234, 224),
+    (233, 226, 238), (245, 238, 218), (214, 220, 226),
 )  # fmt: skip
 WALLS: tuple[Color, ...] = (
     (201, 190, 176),
@@ -32,7 +32,10 @@ WOODS: tuple[Color, ...] = ((166, 118, 74), (112, 78, 52), (205, 170, 128))
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photograph. ``warmth`` -1 blue to 1 yellow; ``zoom``: the product's longer side as a share of the picture's."""
+    """One photograph. ``zoom`` and ``shift`` are shares of the picture's side, ``roll`` is in degrees.
+
+    ``warmth``: the light from blue (-1) to yellow (1). ``blur`` in pixels, ``noise`` in levels of 255.
+    """
 
     view: View
     ground: Ground
@@ -75,7 +78,7 @@ def snapshot(random: np.random.Generator) -> Photo:
         shift=(random.uniform(-0.06, 0.06), random.uniform(-0.03, 0.05)),
         roll=random.uniform(-7, 7),
         warmth=random.uniform(-0.6, 0.9),
-        exposure=random.uniform(0.8, 1.14),
+        exposure=random.uniform(0.9, 1.2),
         blur=random.uniform(0.3, 1.1),
         noise=random.uniform(4, 9),
     )
@@ -164,7 +167,7 @@ def _ground(photo: Photo, random: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _wood(photo: Photo, random: np.random.Generator) -> npt.NDArray[np.float32]:
+def _wood(photo: Photo, random: np.random.Generator) -> Floats:
     wood = WOODS[photo.tone % len(WOODS)]
     planks = int(random.integers(3, 6))
     streaks = _stretched(random, (6, 110)) * 0.6 + _stretched(random, (14, 320)) * 0.4
@@ -176,35 +179,36 @@ def _wood(photo: Photo, random: np.random.Generator) -> npt.NDArray[np.float32]:
     return np.array(wood, np.float32) * shade[..., None]
 
 
-def _stone(photo: Photo, random: np.random.Generator) -> npt.NDArray[np.float32]:
+def _stone(photo: Photo, random: np.random.Generator) -> Floats:
     pale = np.array(mixed(WALLS[(photo.tone + 2) % len(WALLS)], (232, 230, 226), 0.6), np.float32)
     veins = 1 - 0.14 * np.exp(-((np.abs(_clouds(random, 7) - 0.5) / 0.03) ** 2))
     specks = 1 + 0.025 * random.standard_normal((SIDE, SIDE), np.float32)
-    return pale * (veins * specks * (0.9 + 0.15 * _clouds(random, 4)))[..., None]
+    return np.asarray(pale * (veins * specks * (0.9 + 0.15 * _clouds(random, 4)))[..., None])
 
 
-def _linen(photo: Photo, random: np.random.Generator) -> npt.NDArray[np.float32]:
+def _linen(photo: Photo, random: np.random.Generator) -> Floats:
     cloth = np.array(mixed(PAPERS[photo.tone % len(PAPERS)], WALLS[photo.tone % len(WALLS)], 0.35), np.float32)
     warp = random.normal(1, 0.05, SIDE).astype(np.float32)
     weft = random.normal(1, 0.05, SIDE).astype(np.float32)
     thread = np.arange(SIDE) % 4 < 2
     woven = np.where(thread[:, None] ^ thread, warp[None, :], weft[:, None])
-    return cloth * (woven * (0.84 + 0.22 * _clouds(random, 6)))[..., None]
+    return np.asarray(cloth * (woven * (0.84 + 0.22 * _clouds(random, 6)))[..., None])
 
 
 SURFACES = {"wood": _wood, "stone": _stone, "linen": _linen}
 
 
-def _clouds(random: np.random.Generator, cells: int) -> npt.NDArray[np.float32]:
+def _clouds(random: np.random.Generator, cells: int) -> Floats:
     """Smooth noise of 0 to 1 with about ``cells`` blobs a side."""
     return _stretched(random, (cells, cells))
 
 
-def _stretched(random: np.random.Generator, cells: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _stretched(random: np.random.Generator, cells: tuple[int, int]) -> Floats:
     """Noise of (columns, rows) cells stretched over the picture."""
     noise = Image.fromarray(random.integers(0, 256, (cells[1], cells[0]), dtype=np.uint8))
-    return np.asarray(noise.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32) / 255
+    stretched = np.asarray(noise.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
+    return np.asarray(stretched / 255)
 
 
-def _as_image(pixels: npt.NDArray[np.float32]) -> Image.Image:
+def _as_image(pixels: Floats) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

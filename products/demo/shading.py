@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageFilter
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Point = tuple[float, float]
 
 
@@ -35,7 +36,7 @@ class Turned:
     """A body of revolution: radii over its height, what is wrapped around it (the middle in front), how it is closed.
 
     ``heights`` rise from 0; ``radii`` are in the same unit. ``top`` is the colour of the lid, or of the inside
-    of an open vessel. ``gloss``: 0 matt to 1 polished. ``softness``: how wide corners are rounded, a share of the height.
+    of an open vessel. ``gloss``: 0 matt to 1 polished. ``softness``: how far corners are rounded.
     """
 
     heights: Sequence[float]
@@ -205,7 +206,7 @@ def padded(mask: Image.Image, surface: Image.Image, view: View, roundness: float
 
 
 def drop_shadow(onto: Image.Image, mask: Image.Image, blur: float, offset: tuple[int, int]) -> Image.Image:
-    """``onto`` (RGBA) with the soft shadow of a part of outline ``mask`` that will lie on it, within its own outline."""
+    """``onto`` (RGBA) with the soft shadow, within its own outline, of a part ``mask`` that will lie on it."""
     fallen = ImageChops.offset(mask, *offset).filter(ImageFilter.BoxBlur(blur)).point(lambda level: level * 0.45)
     dark = Image.new("RGBA", onto.size, (10, 8, 12, 0))
     dark.putalpha(ImageChops.multiply(fallen, onto.getchannel("A")))
