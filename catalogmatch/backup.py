@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,9 +23,12 @@ from tqdm import tqdm
 
 from catalogmatch import snapshots
 from catalogmatch.snapshots import Snapshot, SnapshotError
+from products import originals
+from products.models import ProductImage
 
 FORMAT = 1
-MANIFEST, SUMS, MEDIA = "manifest.json", "SHA256SUMS", "media"
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+MEDIA, ORIGINALS = "media/", "originals/"  # the folders of a backup that hold pictures
 
 Bar = Callable[[int | None, str, str], "tqdm[object]"]
 
@@ -73,24 +76,42 @@ def _write(folder: Path, bar: Bar) -> dict[str, Any]:
     gone: set[str] = set()
     while True:
         snapshot = snapshots.take(folder)
-        wanted = snapshot.files - sums.keys() - gone
+        files = _files_of(snapshot.pictures)
+        wanted = files - sums.keys() - gone
         with bar(len(wanted), "Pictures", "files") as progress:
             for name in sorted(wanted):
                 progress.update()
-                digest = _copy(Path(settings.MEDIA_ROOT) / name, folder / MEDIA / name)
-                sums |= {name: digest} if digest else {}
+                if digest := _copy(_live(name), folder / name):
+                    sums[name] = digest
         missed = wanted - sums.keys()
-        if not missed:
+        if not any(name.startswith(MEDIA) for name in missed):
             break
         gone |= missed
-    for name in sums.keys() - snapshot.files:
-        (folder / MEDIA / name).unlink()
-    return _seal(folder, snapshot, sums, sorted(snapshot.files & gone))
+    for name in sums.keys() - files:
+        (folder / name).unlink()
+    kept = {name: sums[name] for name in sorted(files & sums.keys())}
+    return _seal(folder, snapshot, kept, sorted(name for name in files - kept.keys() if name.startswith(MEDIA)))
 
 
-def _seal(folder: Path, snapshot: Snapshot, sums: dict[str, str], absent: list[str]) -> dict[str, Any]:
+def _files_of(pictures: Iterable[str]) -> set[str]:
+    """The paths in a backup of all that belongs to these pictures: file, thumbnail and, if it was kept, original."""
+    files: set[str] = set()
+    with_originals = Path(settings.ORIGINALS_ROOT).is_dir()
+    for name in pictures:
+        files |= {MEDIA + name, MEDIA + ProductImage(file=name).thumbnail_name}
+        if with_originals:
+            files.add(ORIGINALS + originals.path_of(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
+    return files
+
+
+def _live(name: str) -> Path:
+    """Where a file of a backup lies in the installation."""
+    root = settings.MEDIA_ROOT if name.startswith(MEDIA) else settings.ORIGINALS_ROOT
+    return Path(root) / PurePosixPath(name).relative_to(PurePosixPath(name).parts[0])
+
+
+def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[str]) -> dict[str, Any]:
     database = snapshots.FILE_NAMES[connection.vendor]
-    kept = {f"{MEDIA}/{name}": sums[name] for name in sorted(snapshot.files) if name in sums}
     lines = kept | {database: _digest(folder / database)}
     text = "".join(f"{digest}  {name}\n" for name, digest in lines.items())
     (folder / SUMS).write_text(text, "utf-8")
@@ -117,18 +138,11 @@ def restore(source: Path, bar: Bar) -> dict[str, Any]:
     """
     _check_empty()
     manifest, names = check(source, bar)
-    media = Path(settings.MEDIA_ROOT)
-    beside = media.with_name(f"{media.name}.restoring")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
         with bar(len(names), "Pictures", "files") as progress:
             for name in names:
                 progress.update()
-                _copy(source / MEDIA / name, beside / name)
-        if media.exists():
-            media.rmdir()
-        beside.rename(media)
+                _copy(source / name, _live(name))
         snapshots.put_back(source / snapshots.FILE_NAMES[connection.vendor])
         os.sync()
     except (OSError, SnapshotError) as error:
@@ -172,7 +186,7 @@ def _check_fits(manifest: dict[str, Any]) -> None:
 def _check_empty() -> None:
     if connection.introspection.table_names():
         raise BackupError("place_not_empty", "The database is not empty. Restore into an empty one.")
-    for folder in (Path(settings.MEDIA_ROOT), Path(settings.INDEX_DIR)):
+    for folder in (Path(settings.MEDIA_ROOT), Path(settings.ORIGINALS_ROOT), Path(settings.INDEX_DIR)):
         if any(path.is_file() for path in folder.rglob("*")):
             raise BackupError("place_not_empty", f"{folder} is not empty. Restore into an empty data folder.")
 
@@ -187,11 +201,12 @@ def _check_sums(source: Path, manifest: dict[str, Any], bar: Bar) -> list[str]:
         with bar(len(lines), "Checking", "files") as progress:
             for digest, name in lines:
                 progress.update()
-                if _digest(source / name) != digest:
+                # Whoever made the sums fit could name a file elsewhere, which restoring would then write.
+                if ".." in PurePosixPath(name).parts or _digest(source / name) != digest:
                     raise BackupError("backup_damaged", f"{source / name} is not what was written.")
     except (OSError, UnicodeDecodeError) as error:
         raise BackupError("backup_damaged", f"The backup cannot be read: {error}") from error
-    return [str(PurePosixPath(name).relative_to(MEDIA)) for _, name in lines if name.startswith(f"{MEDIA}/")]
+    return [name for _, name in lines if name.startswith((MEDIA, ORIGINALS))]
 
 
 def _copy(source: Path, target: Path) -> str | None:

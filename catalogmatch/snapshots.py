@@ -14,8 +14,6 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from products.models import ProductImage
-
 FILE_NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
 COUNTED = ("products", "product_images", "features", "matches", "auth_user")
 
@@ -26,9 +24,9 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the copied database holds. ``files``: the names in the storage that its pictures have."""
+    """What the copied database holds. ``pictures``: the names of their files in the storage."""
 
-    files: set[str]
+    pictures: set[str]
     counts: dict[str, int]
     migrations: list[str]
     index: dict[str, Any]
@@ -66,13 +64,10 @@ def read(cursor: Any) -> Snapshot:
         cursor.execute(sql)
         return list(cursor.fetchall())
 
-    files = set()
-    for (name,) in rows("SELECT file FROM product_images"):
-        files |= {name, ProductImage(file=name).thumbnail_name}
     head = rows("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
     vectors = rows("SELECT kind, model_name, COUNT(*) FROM features GROUP BY kind, model_name ORDER BY 1, 2")
     return Snapshot(
-        files=files,
+        pictures={name for (name,) in rows("SELECT file FROM product_images")},
         counts={table: rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in COUNTED},  # noqa: S608
         migrations=[f"{app}.{name}" for app, name in rows("SELECT app, name FROM django_migrations ORDER BY id")],
         index={

@@ -17,7 +17,6 @@ from products.models import Feature, ProductImage
 
 State = ProductImage.State
 
-FOLDERS = ("pictures", "thumbnails")
 # A file without a row may be an upload that is just being saved, so only an old one counts as forgotten.
 ORPHAN_SECONDS = 3600
 
@@ -49,8 +48,9 @@ def has_thumbnail(image: ProductImage) -> bool:
 def orphans(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Stored files that no row names, older than an hour; one subfolder at a time, so that memory stays bounded."""
     oldest = time.time() - ORPHAN_SECONDS
-    for folder in FOLDERS:
-        for shard in sorted((Path(settings.MEDIA_ROOT) / folder).glob("*")):
+    media = Path(settings.MEDIA_ROOT)
+    for folder in (media / "pictures", media / "thumbnails", Path(settings.ORIGINALS_ROOT)):
+        for shard in sorted(folder.glob("*")):
             progress()
             if not shard.is_dir():
                 yield from [shard] if shard.stat().st_mtime < oldest else []

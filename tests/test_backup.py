@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 from tqdm import tqdm
 
 from catalogmatch import backup
@@ -60,6 +61,16 @@ def test_holds_the_database_each_picture_and_the_sums_of_all(tmp_path: Path, med
     assert subprocess.run(check, cwd=tmp_path / "b").returncode == 0
 
 
+def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Settings) -> None:
+    settings.ORIGINALS_ROOT = tmp_path / "originals"
+    upload(1)
+    settings.KEEP_ORIGINALS = True
+    upload(2)
+    assert backup.take(tmp_path / "b", bar())["absent"] == []
+    [kept] = (tmp_path / "b" / "originals").glob("*/*")
+    assert kept.read_bytes() == jpeg(2)
+
+
 def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
     doomed = max(images, key=lambda image: image.file.name)  # files are copied by name: this one is last
@@ -100,8 +111,8 @@ def test_a_file_that_was_missing_before_is_named(tmp_path: Path, capsys: pytest.
     with pytest.raises(CommandError) as caught:
         call_command("backup", str(tmp_path / "b"))
     assert caught.value.returncode == 3
-    assert f"missing: {image.file.name}" in capsys.readouterr().err
-    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["absent"] == [image.file.name]
+    assert f"missing: media/{image.file.name}" in capsys.readouterr().err
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["absent"] == [f"media/{image.file.name}"]
 
 
 def test_refuses_a_path_that_exists(tmp_path: Path) -> None:
