@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,17 +12,19 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from gpu.clip import ClipUnavailableError, clip_status, model_id
 
+from gpu.clip import ClipUnavailableError, clip_status, model_id
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
-from matching.index import Filters, Hit
+from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
 from matching.similarity import search_vector
 from products.embedding import without_features_of
 from products.intake import Upload
 from products.models import Feature, Product, ProductImage
 from products.questions import FeaturesPendingError, features_of
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_THRESHOLD = 50.0
 DEFAULT_LIMIT = 10
@@ -162,7 +165,7 @@ def match_products(
 ) -> int:
     """Match many products and keep the answers; answers how many were matched.
 
-    A product that is gone or has no features is reported to ``progress(product_id, reason)`` and stops nothing.
+    A product that is gone or has no usable features is reported to ``progress(product_id, reason)`` and stops nothing.
     """
     matched = 0
     for product_id in product_ids:
@@ -172,8 +175,10 @@ def match_products(
             matched += 1
         except Product.DoesNotExist:
             reason = "the product was deleted"
-        except FeaturesPendingError as error:
+        except (FeaturesPendingError, SearchVectorError) as error:
             reason = str(error)
+        if reason is not None:
+            logger.warning("Product %s was not matched: %s", product_id, reason)
         if progress is not None:
             progress(product_id, reason)
     return matched
@@ -243,6 +248,8 @@ def _search(
     if feature_type == CLIP and not by_clip:
         raise ClipUnavailableError(clip_status().reason or "The picture was not embedded with CLIP.")
     used = by_clip if feature_type == CLIP else [part for part in features if part.model_name == LEGACY_MODEL]
+    if not used:
+        raise FeaturesPendingError("Legacy features are missing; `manage.py reindex --missing` computes them.")
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(part) for part in used])
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)

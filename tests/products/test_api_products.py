@@ -131,7 +131,7 @@ def test_a_taken_sku_is_refused(api: APIClient) -> None:
         {"attributes": {"half": "\ud83d"}},
         {"is_historical": "perhaps"},
     ],
-    ids=str,
+    ids=["long", "null", "half a pair", "list", "null in attributes", "half a pair in attributes", "no truth"],
 )
 def test_a_bad_change_is_refused_and_changes_nothing(api: APIClient, change: dict[str, Any]) -> None:
     kept = product(sku="M-1", name="Mug")

@@ -1,0 +1,212 @@
+"""Matching over HTTP: questions about products and pictures, the list of matches, verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from rest_framework.test import APIClient
+
+from gpu.features import LEGACY_MODEL
+from matching.models import Match
+from products import embedding
+from products.intake import Upload, add_product
+from products.models import Product
+from tests import pictures
+from tests.accounts import client_of
+from tests.files import files_in
+from tests.rows import make_case
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return client_of("uploader")
+
+
+@pytest.fixture
+def mug() -> Product:
+    """A historical mug, embedded, with a lamp beside it."""
+    lamp, mug = pictures.jpeg(2), pictures.jpeg(1)
+    add_product([Upload(lamp)], sku="L-1", category="lamps", is_historical=True)
+    product = add_product([Upload(mug)], sku="M-1", name="Mug", category="mugs", is_historical=True).product
+    embedding.embed_pending()
+    return product
+
+
+@pytest.fixture
+def arrival(mug: Product) -> Product:
+    """Another photograph of the mug, embedded and not yet matched."""
+    product = add_product([Upload(pictures.jpeg(1, angle=3))], sku="N-1").product
+    embedding.embed_pending(announce=False)
+    return product
+
+
+def ask(api: APIClient, data: bytes, path: str = "/api/match", **options: Any) -> Any:
+    return api.post(path, {"image": SimpleUploadedFile("question.jpg", data), **options}, format="multipart")
+
+
+def test_a_product_is_matched_and_its_matches_are_kept(api: APIClient, arrival: Product, mug: Product) -> None:
+    answer = api.post(f"/api/products/{arrival.pk}/match")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["product_id"], body["feature_type"], body["model_name"]) == (arrival.pk, "legacy", LEGACY_MODEL)
+    kept = Match.objects.get(product=arrival, rank=1)
+    best = body["matches"][0]
+    assert best == {
+        "match_id": kept.pk,
+        "product_id": mug.pk,
+        "sku": "M-1",
+        "name": "Mug",
+        "category": "mugs",
+        "similarity_score": best["similarity_score"],
+        "rank": 1,
+        "image_url": mug.images.get().file.url,
+        "review_status": "pending",
+    }
+    scores = [found["similarity_score"] for found in body["matches"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(50 <= score <= 100 for score in scores)
+
+
+def test_nothing_is_kept_when_it_is_not_wanted(api: APIClient, arrival: Product) -> None:
+    answer = api.post(f"/api/products/{arrival.pk}/match", {"save": False})
+    assert answer.json()["matches"][0]["match_id"] is None
+    assert Match.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "skus"),
+    [
+        ({"threshold": 0}, ["M-1", "L-1"]),
+        ({"threshold": 0, "limit": 1}, ["M-1"]),
+        ({"threshold": 0, "category": "lamps"}, ["L-1"]),
+        ({"threshold": 0, "category": None}, ["M-1", "L-1"]),
+        ({"threshold": 100}, []),
+    ],
+    ids=str,
+)
+def test_options_narrow_the_answer(api: APIClient, arrival: Product, options: dict[str, Any], skus: list[str]) -> None:
+    answer = api.post(f"/api/products/{arrival.pk}/match", options)
+    assert [found["sku"] for found in answer.json()["matches"]] == skus
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": 101}, {"threshold": -1}, {"limit": 0}, {"limit": 101}, {"limit": "many"}, {"save": "perhaps"}],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(api: APIClient, arrival: Product, options: dict[str, Any]) -> None:
+    answer = api.post(f"/api/products/{arrival.pk}/match", options)
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    assert [error["field"] for error in answer.json()["errors"]] == list(options)
+
+
+def test_a_product_that_is_not_embedded_yet_is_answered_later(api: APIClient) -> None:
+    waiting = add_product([Upload(pictures.jpeg(1))]).product
+    answer = api.post(f"/api/products/{waiting.pk}/match")
+    assert (answer.status_code, answer.json()["code"]) == (409, "features_pending")
+
+
+def test_a_product_that_is_not_there_is_not_matched(api: APIClient) -> None:
+    answer = api.post("/api/products/1/match")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_a_picture_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
+    stored = files_in(media)
+    answer = ask(client_of("viewer"), pictures.jpeg(1, angle=3), threshold=0, limit=1)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["product_id"], body["feature_type"]) == (None, "legacy")
+    assert [(found["product_id"], found["match_id"]) for found in body["matches"]] == [(mug.pk, None)]
+    assert (Product.objects.count(), Match.objects.count(), files_in(media)) == (2, 0, stored)
+
+
+def test_a_picture_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
+    answer = ask(api, pictures.jpeg(1), threshold=0, category="lamps")
+    assert [found["sku"] for found in answer.json()["matches"]] == ["L-1"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"", 415, "not_an_image"),
+        (pictures.truncated(pictures.jpeg(1)), 422, "image_corrupt"),
+        (pictures.jpeg(1) + bytes(21 * 2**20), 413, "image_too_large"),
+    ],
+    ids=["nothing", "truncated", "21 MiB"],
+)
+def test_a_bad_picture_is_no_question(api: APIClient, data: bytes, status: int, code: str) -> None:
+    answer = ask(api, data)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_question_needs_a_picture_and_options_that_make_sense(api: APIClient) -> None:
+    assert api.post("/api/match", {}, format="multipart").json()["code"] == "validation_error"
+    assert ask(api, pictures.jpeg(1), limit="many").json()["code"] == "validation_error"
+    assert ask(api, pictures.jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
+
+
+def test_matches_are_listed_and_filtered(api: APIClient) -> None:
+    first, [high, low] = make_case(95, 55, category="mugs")
+    _, [other] = make_case(70, category="lamps")
+    Match.objects.filter(pk=low.pk).update(review_status="rejected", reviewed_at="2026-01-01T00:00Z")
+    answers = {
+        "": [other.pk, low.pk, high.pk],
+        "review_status=pending": [other.pk, high.pk],
+        "review_status=rejected": [low.pk],
+        f"product={first.pk}": [low.pk, high.pk],
+        f"candidate={high.candidate_id}": [high.pk],
+        "min_score=60&max_score=80": [other.pk],
+        "category=mugs": [low.pk, high.pk],
+        "feature_type=clip": [],
+    }
+    for query, expected in answers.items():
+        body = api.get(f"/api/matches?{query}").json()
+        assert [row["id"] for row in body["results"]] == expected, query
+        assert body["count"] == len(expected)
+    assert api.get("/api/matches?review_status=maybe").json()["code"] == "validation_error"
+
+
+def test_a_list_of_matches_costs_the_same_queries_whatever_its_length(
+    api: APIClient, django_assert_max_num_queries: Any
+) -> None:
+    for length in (2, 12):
+        make_case(*[60.0] * (length - Match.objects.count()))
+        with django_assert_max_num_queries(6):
+            assert len(api.get("/api/matches").json()["results"]) == length
+
+
+def test_a_verdict_is_given_and_taken_back() -> None:
+    _, [match] = make_case(80)
+    reviewer = client_of("reviewer")
+    body = reviewer.patch(f"/api/matches/{match.pk}", {"review_status": "confirmed", "note": "the same ☕"}).json()
+    assert (body["review_status"], body["note"], body["reviewer"]) == ("confirmed", "the same ☕", "reviewer")
+    assert body["reviewed_at"]
+    body = reviewer.patch(f"/api/matches/{match.pk}", {"note": ""}).json()
+    assert (body["review_status"], body["note"]) == ("confirmed", "")
+    body = reviewer.patch(f"/api/matches/{match.pk}", {"review_status": "pending"}).json()
+    assert (body["review_status"], body["reviewer"], body["reviewed_at"]) == ("pending", None, None)
+    assert reviewer.get(f"/api/matches/{match.pk}").json() == body
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"review_status": "maybe"}, {"note": "n" * 10_001}, {"note": "nul \0"}],
+    ids=["verdict", "long note", "null in a note"],
+)
+def test_a_verdict_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    _, [match] = make_case(80)
+    answer = client_of("reviewer").patch(f"/api/matches/{match.pk}", change)
+    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    match.refresh_from_db()
+    assert (match.review_status, match.note) == ("pending", "")
+
+
+def test_a_match_that_is_not_there_gets_no_verdict() -> None:
+    answer = client_of("reviewer").patch("/api/matches/1", {"review_status": "confirmed"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

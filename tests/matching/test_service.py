@@ -1,0 +1,271 @@
+"""Finding, saving and judging matches: who is found, with what score, and what a person decided stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from django.utils import timezone
+
+from gpu.clip import model_id
+from gpu.features import LEGACY_MODEL, Features
+from matching import index, service
+from matching.index import Hit
+from matching.models import Match
+from matching.tasks import match_unmatched
+from products import embedding, intake
+from products.intake import Upload
+from products.models import Feature, Product, ProductImage
+from products.questions import FeaturesPendingError
+from tests import pictures
+from tests.accounts import user_in
+from tests.matching.vectors import add_feature, add_picture, add_product, legacy_features
+
+pytestmark = pytest.mark.django_db
+
+
+def clip(*degrees: float) -> list[Features]:
+    """Embeddings in a plane: the score of two of them is 100 times the cosine of the angle between them."""
+    radians = np.radians(degrees)
+    return [Features.from_embedding(np.array([np.cos(a), np.sin(a)]), model_id()) for a in radians]
+
+
+def ids(answer: service.Answer) -> list[int]:
+    return [found.product.pk for found in answer.candidates]
+
+
+def scores(answer: service.Answer) -> list[float]:
+    return [round(found.score, 2) for found in answer.candidates]
+
+
+@pytest.fixture
+def new() -> Product:
+    """A new product at 0 degrees."""
+    return add_product(*clip(0), historical=False)
+
+
+def test_the_best_come_first_with_their_scores(new: Product) -> None:
+    far, near, middle = (add_product(*clip(angle)) for angle in (50, 10, 30))
+    answer = service.find_matches(new.pk)
+    assert ids(answer) == [near.pk, middle.pk, far.pk]
+    assert scores(answer) == pytest.approx([98.48, 86.60, 64.28])
+    assert [found.rank for found in answer.candidates] == [1, 2, 3]
+    assert (answer.feature_type, answer.model_name) == ("clip", model_id())
+    assert Match.objects.count() == 0
+
+
+def test_of_several_views_on_both_sides_the_best_pair_counts() -> None:
+    asked = add_product(*clip(0, 90), historical=False)
+    known = add_product(*clip(40, 95))
+    answer = service.find_matches(asked.pk)
+    assert (ids(answer), scores(answer)) == ([known.pk], [99.62])
+    assert answer.candidates[0].image == known.images.get(features__color_features=clip(95)[0].to_blobs()[0])
+
+
+def test_what_is_below_the_threshold_is_no_match(new: Product) -> None:
+    at, _below = add_product(*clip(60)), add_product(*clip(61))
+    assert ids(service.find_matches(new.pk, threshold=49.9999)) == [at.pk]
+    assert ids(service.find_matches(new.pk, threshold=50.1)) == []
+
+
+def test_no_more_than_the_limit_are_found(new: Product) -> None:
+    found = [add_product(*clip(angle)).pk for angle in range(5)]
+    assert ids(service.find_matches(new.pk, limit=2)) == found[:2]
+
+
+def test_equal_scores_are_ranked_the_same_way_each_time(new: Product) -> None:
+    twins = [add_product(*clip(20)).pk for _ in range(5)]
+    assert [ids(service.find_matches(new.pk, limit=3)) for _ in range(3)] == [twins[:3]] * 3
+
+
+def test_only_other_historical_products_are_found(new: Product) -> None:
+    add_product(*clip(0), historical=False)
+    known = add_product(*clip(5))
+    assert ids(service.find_matches(new.pk)) == [known.pk]
+    assert ids(service.find_matches(known.pk)) == []
+
+
+def test_a_category_narrows_the_search(new: Product) -> None:
+    add_product(*clip(1), category="lamps")
+    mug = add_product(*clip(30), category="mugs")
+    assert ids(service.find_matches(new.pk, category="mugs", limit=1)) == [mug.pk]
+    assert ids(service.find_matches(new.pk, category="chairs")) == []
+
+
+def test_rows_that_went_since_the_index_looked_are_replaced(new: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [add_product(*clip(angle)) for angle in range(1, 6)]
+    search = index.search
+
+    def late(*args: Any, **options: Any) -> list[Hit]:
+        hits = search(*args, **options)
+        Product.objects.filter(pk__in=[known[0].pk, known[2].pk]).delete()
+        Product.objects.filter(pk=known[1].pk).update(is_historical=False)
+        return hits
+
+    monkeypatch.setattr(index, "search", late)
+    answer = service.find_matches(new.pk, limit=2)
+    assert ids(answer) == [known[3].pk, known[4].pk]
+    assert [found.rank for found in answer.candidates] == [1, 2]
+
+
+def test_clip_answers_only_once_it_covers_the_catalogue() -> None:
+    legacy = legacy_features(3)
+    asked = add_product(*clip(0), historical=False)
+    add_feature(asked.images.get(), legacy[0])
+    covered, lagging = add_product(*clip(10)), add_product()
+    add_feature(covered.images.get(), legacy[1])
+    picture = add_picture(lagging)
+    add_feature(picture, legacy[2])
+    ProductImage.objects.filter(product=covered).update(embedded_with=model_id())
+    ProductImage.objects.filter(product=lagging).update(embedded_with=LEGACY_MODEL)
+
+    answer = service.find_matches(asked.pk, threshold=0)
+    assert (answer.feature_type, set(ids(answer))) == ("legacy", {covered.pk, lagging.pk})
+    add_feature(picture, clip(20)[0])
+    ProductImage.objects.filter(product=lagging).update(embedded_with=model_id())
+    answer = service.find_matches(asked.pk, threshold=0)
+    assert (answer.feature_type, ids(answer)) == ("clip", [covered.pk, lagging.pk])
+
+
+def test_a_picture_that_was_given_up_on_does_not_keep_clip_from_answering(new: Product) -> None:
+    known = add_product(*clip(10))
+    given_up = add_picture(add_product())
+    ProductImage.objects.filter(pk=given_up.pk).update(state="failed", embedded_with=LEGACY_MODEL)
+    assert ids(service.find_matches(new.pk)) == [known.pk]
+
+
+def test_a_product_without_features_says_why() -> None:
+    without = Product.objects.create()
+    with pytest.raises(FeaturesPendingError, match="no picture"):
+        service.find_matches(without.pk)
+    picture = add_picture(without)
+    ProductImage.objects.update(state="pending")
+    with pytest.raises(FeaturesPendingError, match="waiting to be embedded"):
+        service.find_matches(without.pk)
+    ProductImage.objects.update(state="failed")
+    with pytest.raises(FeaturesPendingError, match="could be embedded"):
+        service.find_matches(without.pk)
+    add_feature(picture, clip(0)[0])
+    add_feature(add_picture(add_product()), legacy_features(1)[0])
+    ProductImage.objects.exclude(pk=picture.pk).update(embedded_with=LEGACY_MODEL)
+    with pytest.raises(FeaturesPendingError, match="Legacy features are missing"):
+        service.find_matches(without.pk)
+    with pytest.raises(Product.DoesNotExist):
+        service.find_matches(without.pk + 999)
+
+
+def test_saving_twice_updates_scores_and_ranks_and_doubles_nothing(new: Product) -> None:
+    first, second = add_product(*clip(10)), add_product(*clip(20))
+    service.match_product(new.pk)
+    kept = dict(Match.objects.values_list("candidate", "pk"))
+    Feature.objects.filter(product=second).update(color_features=clip(1)[0].to_blobs()[0])
+    found = service.match_product(new.pk)
+    assert [(row["product_id"], row["rank"], row["match_id"]) for row in found] == [
+        (second.pk, 1, kept[second.pk]),
+        (first.pk, 2, kept[first.pk]),
+    ]
+    assert Match.objects.get(candidate=second).similarity_score == pytest.approx(99.98, abs=0.01)
+    assert Match.objects.count() == 2
+
+
+def test_a_verdict_and_a_note_outlive_every_rerun(new: Product) -> None:
+    confirmed, rejected, noted = (add_product(*clip(angle)) for angle in (10, 20, 30))
+    reviewer = user_in("reviewer")
+    by_candidate = {row["product_id"]: row["match_id"] for row in service.match_product(new.pk)}
+    service.review(by_candidate[confirmed.pk], "confirmed", reviewer, "the same mug")
+    service.review(by_candidate[rejected.pk], "rejected", reviewer)
+    service.review(by_candidate[noted.pk], "pending", reviewer, "ask the supplier")
+
+    for threshold in (50, 100, 50):  # in between none of them is in the answer
+        service.match_product(new.pk, threshold=threshold)
+        assert {
+            match.candidate_id: (match.review_status, match.note, match.reviewer) for match in Match.objects.all()
+        } == {
+            confirmed.pk: ("confirmed", "the same mug", reviewer),
+            rejected.pk: ("rejected", "", reviewer),
+            noted.pk: ("pending", "ask the supplier", None),
+        }
+    assert {row["product_id"]: row["review_status"] for row in service.match_product(new.pk)} == {
+        confirmed.pk: "confirmed",
+        rejected.pk: "rejected",
+        noted.pk: "pending",
+    }
+
+
+def test_a_match_that_nobody_looked_at_goes_when_it_is_none_any_more(new: Product) -> None:
+    add_product(*clip(10))
+    service.match_product(new.pk)
+    Product.objects.filter(is_historical=True).update(is_historical=False)
+    assert service.match_product(new.pk) == []
+    assert Match.objects.count() == 0
+
+
+def test_a_candidate_that_was_deleted_before_the_saving_is_left_out(new: Product) -> None:
+    gone, kept = add_product(*clip(10)), add_product(*clip(20))
+    answer = service.find_matches(new.pk)
+    gone.delete()
+    saved = service.save_matches(answer)
+    assert ids(saved) == [kept.pk]
+    new.delete()
+    with pytest.raises(Product.DoesNotExist):
+        service.save_matches(answer)
+    assert Match.objects.count() == 0
+
+
+def test_a_verdict_names_who_and_when_and_can_be_taken_back(new: Product) -> None:
+    add_product(*clip(10))
+    [row] = service.match_product(new.pk)
+    reviewer = user_in("reviewer")
+    match = service.review(row["match_id"], "rejected", reviewer)
+    assert (match.review_status, match.reviewer) == ("rejected", reviewer)
+    assert match.reviewed_at is not None
+    again = service.review(row["match_id"], "rejected", user_in("manager"))
+    assert (again.reviewer, again.reviewed_at) == (reviewer, match.reviewed_at)
+    back = service.review(row["match_id"], "pending", reviewer)
+    assert (back.review_status, back.reviewer, back.reviewed_at) == ("pending", None, None)
+    with pytest.raises(ValueError, match="verdict"):
+        service.review(row["match_id"], "maybe", reviewer)
+    with pytest.raises(Match.DoesNotExist):
+        service.review(row["match_id"] + 1, "rejected", reviewer)
+
+
+def test_new_products_are_matched_by_the_sweep_and_one_that_cannot_be_stops_no_other(new: Product) -> None:
+    known = add_product(*clip(10))
+    odd = add_product(Features.from_embedding(np.ones(7), model_id()), historical=False)
+    bare = Product.objects.create()
+    Product.objects.filter(is_historical=False).update(unmatched_since=timezone.now())
+    match_unmatched()
+    assert list(Match.objects.values_list("product", "candidate")) == [(new.pk, known.pk)]
+    assert set(service.unmatched()) == {odd, bare}
+    match_unmatched([new.pk])
+    assert Match.objects.count() == 1
+
+
+def test_features_that_changed_during_the_search_are_matched_again(new: Product) -> None:
+    Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
+    answer = service.find_matches(new.pk)
+    Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
+    service.save_matches(answer)
+    assert list(service.unmatched()) == [new]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None:
+    mug = intake.add_product([Upload(pictures.jpeg(1))], is_historical=True).product
+    intake.add_product([Upload(pictures.jpeg(2))], is_historical=True)
+    arrived = intake.add_product([Upload(pictures.jpeg(1, angle=3, light=0.95))]).product
+    assert arrived.matches.get(rank=1).candidate == mug
+    arrived.refresh_from_db()
+    assert arrived.unmatched_since is None
+    assert not Match.objects.filter(product=mug).exists()
+
+
+def test_a_picture_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
+    known = intake.add_product([Upload(pictures.jpeg(1))], is_historical=True).product
+    embedding.embed_pending()
+    answer = service.match_picture(Upload(pictures.jpeg(1)))
+    assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
+    assert (Product.objects.count(), Match.objects.count()) == (1, 0)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        service.save_matches(answer)
