@@ -1,0 +1,115 @@
+"""Who may call what: every address of the program, by each method and identity, against ``access_table.txt``.
+
+An address without a line fails the test, and so does an answer that differs. Whoever means the difference changes
+the line, which is where a reviewer sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from pytest_django import Settings
+
+from catalogmatch.roles import ROLES
+from matching.models import Match
+from products.models import Product, ProductImage
+from tests.accounts import user_in
+from tests.pictures import jpeg
+
+TABLE = Path(__file__).with_name("access_table.txt")
+IDENTITIES = ("anonymous", *ROLES, "superuser")
+API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PAGE_METHODS = ("GET", "POST")
+PICTURE = "pictures/00/" + 32 * "0" + ".jpg"
+
+
+def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, route)
+        else:
+            yield route
+
+
+def calls() -> list[tuple[str, str]]:
+    """(method, route) of everything that can be asked for, in the order of the addresses."""
+    return [
+        (method, route)
+        for route in routes(get_resolver().url_patterns)
+        for method in (PAGE_METHODS if route.startswith("admin") else API_METHODS)
+    ]
+
+
+def table() -> dict[tuple[str, str], dict[str, int]]:
+    """The checked-in table: (method, route) → identity → status."""
+    header, *lines = [line.split() for line in TABLE.read_text().splitlines() if line and not line.startswith("#")]
+    assert header == ["method", "route", *IDENTITIES]
+    return {
+        (method, "" if route == "/" else route): dict(zip(IDENTITIES, map(int, statuses), strict=True))
+        for method, route, *statuses in lines
+    }
+
+
+@pytest.fixture
+def ids(db: None) -> dict[str, object]:
+    """Something of everything, by the beginning of the routes that ask for it."""
+    asked, found = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
+    ProductImage.objects.create(product=asked, file=PICTURE, sha256=64 * "0", width=96, height=96)
+    default_storage.save(PICTURE, ContentFile(jpeg(1)))
+    match = Match.objects.create(product=asked, candidate=found, similarity_score=90, rank=1)
+    other = User.objects.create_user("somebody")
+    return {
+        "api/matches": match.pk,
+        "admin/matching/match/case": asked.pk,
+        "admin/matching": match.pk,
+        "admin/auth/user": other.pk,
+        "admin/auth/group": Group.objects.get(name="viewer").pk,
+        "admin/r": 1,
+        "api/<path:rest>": "nothing",
+        "": asked.pk,
+    }
+
+
+def address(route: str, ids: dict[str, object]) -> str:
+    """A route with its placeholders filled."""
+    if route.startswith("^media"):
+        return f"/media/{PICTURE}"
+    value = next(value for prefix, value in ids.items() if route.startswith(prefix))
+    route = route.replace("^(?P<app_label>auth|products|matching)/$", "products/").replace("(?P<url>.*)$", "nothing")
+    return "/" + re.sub(r"<[^>]+>", str(value), route)
+
+
+def client_as(identity: str) -> Client:
+    client = Client(raise_request_exception=False)
+    if identity == "superuser":
+        client.force_login(User.objects.create_superuser("superuser"))
+    elif identity != "anonymous":
+        client.force_login(user_in(identity))
+    return client
+
+
+def test_every_address_has_a_line_and_every_line_an_address() -> None:
+    assert sorted(table()) == sorted(calls())
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_answers_are_those_of_the_table(identity: str, ids: dict[str, object], settings: Settings) -> None:
+    settings.METRICS_TOKEN = "the scraper's"
+    answers = {}
+    for method, route in calls():
+        # Whatever a call changed is undone before the next, also who is signed in.
+        with transaction.atomic():
+            answers[method, route] = client_as(identity).generic(method, address(route, ids)).status_code
+            transaction.set_rollback(True)
+    assert answers == {call: statuses[identity] for call, statuses in table().items()}
+    assert not [call for call, status in answers.items() if status >= 500]
