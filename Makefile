@@ -15,7 +15,7 @@ test: .venv/.installed-dev  ## Run the whole test suite
 lint: .venv/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy gpu products matching catalogmatch tests benchmarks
+	DJANGO_DEBUG=1 $(BIN)/mypy gpu products matching catalogmatch tests benchmarks
 
 format: .venv/.installed-dev  ## Put the code into its style
 	$(BIN)/ruff check --fix .

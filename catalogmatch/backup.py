@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,18 +19,16 @@ from django.conf import settings
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
-from tqdm import tqdm
 
 from catalogmatch import snapshots
 from catalogmatch.snapshots import Snapshot, SnapshotError
 from products import originals
 from products.models import ProductImage
+from products.progress import Bar
 
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 MEDIA, ORIGINALS = "media/", "originals/"  # the folders of a backup that hold pictures
-
-Bar = Callable[[int | None, str, str], "tqdm[object]"]
 
 
 class BackupError(Exception):

@@ -8,7 +8,6 @@ from functools import partial
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
-from tqdm import tqdm
 
 from catalogmatch.health import missing_migrations
 from gpu.images import ImageProcessingError
@@ -16,11 +15,10 @@ from matching.index import changes
 from matching.index.unusable import unusable
 from products import embedding, intake, repair
 from products.models import Feature, ProductImage
+from products.progress import Bar
 from products.tasks import wake
 
 CHUNK = 500
-
-Bar = Callable[[int | None, str, str], "tqdm[object]"]
 
 
 @dataclass(frozen=True, slots=True)

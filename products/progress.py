@@ -6,11 +6,14 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from tqdm import tqdm
+
+# What ``progress_bar`` is: services that draw progress are given it, and know nothing of terminals.
+Bar = Callable[[int | None, str, str], AbstractContextManager["tqdm[NoReturn]"]]
 
 INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
 

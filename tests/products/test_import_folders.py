@@ -130,7 +130,7 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
 def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
     (tmp_path / "secret.jpg").write_bytes(pictures.jpeg(9))
     rows = [{"sku": "A", "image": image.format(folder=tmp_path)}, {"sku": "B", "image": "good.jpg"}]
-    files = {"list.csv": rows_as_csv(rows), "good.jpg": pictures.jpeg(1)}
+    files: dict[str, bytes | str] = {"list.csv": rows_as_csv(rows), "good.jpg": pictures.jpeg(1)}
     ran = run("import_products", write_zip(tmp_path / "in.zip", files))
     assert ran.code == 3
     assert "row 2 (A): unsafe_path" in ran.err
