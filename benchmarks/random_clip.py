@@ -67,7 +67,8 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CLIPModel(config).eval()
+        model: Any = CLIPModel(config)
+        model.eval()
         _spread(model)
     model.save_pretrained(module)
     _write_json(module / "preprocessor_config.json", _PREPROCESSOR)
@@ -81,6 +82,8 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
     clip = "sentence_transformers.models.CLIPModel"
     _write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": clip}])
     _write_json(folder / "config_sentence_transformers.json", {"__version__": {"sentence_transformers": "2.0.0"}})
+    about = f"CLIP with the architecture of {size} and random weights (seed {seed}); its vectors mean nothing.\n"
+    (folder / "README.md").write_text(about, encoding="utf-8")
     return folder
 
 

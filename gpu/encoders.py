@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gpu.device import empty_cache, get_device_info
 from gpu.preprocess import Pixels, Preprocess
+from gpu.stages import stage
 from gpu.weights import Weights
 
 if TYPE_CHECKING:
@@ -154,11 +155,13 @@ class TorchEncoder:
         import torch
 
         pinned = self.device == "cuda"
-        pixels = torch.empty((len(batch), *batch[0].shape), dtype=torch.uint8, pin_memory=pinned)
-        np.stack(batch, out=pixels.numpy())
         try:
+            with stage("copy"):
+                pixels = torch.empty((len(batch), *batch[0].shape), dtype=torch.uint8, pin_memory=pinned)
+                np.stack(batch, out=pixels.numpy())
+                on_device = pixels.to(self._device, non_blocking=pinned)
             with torch.inference_mode():
-                return self._tower(pixels.to(self._device, non_blocking=pinned))
+                return self._tower(on_device)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; Apple's is a plain one
             if "memory" not in str(error).lower():
                 raise

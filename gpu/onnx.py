@@ -13,6 +13,7 @@ import numpy as np
 
 from gpu.encoders import DeviceMemoryError, Embeddings, LoadError, Pending, cores, used_now
 from gpu.preprocess import Pixels
+from gpu.stages import stage
 from gpu.weights import Weights, cache_dir
 
 Precision = Literal["float32", "int8"]
@@ -82,8 +83,10 @@ class OnnxEncoder:
     def _encode(self, batch: Sequence[Pixels]) -> Embeddings:
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+        with stage("copy"):
+            pixels = np.stack(batch)
         try:
-            return np.asarray(self._session.run(None, {"pixels": np.stack(batch)})[0], np.float32)
+            return np.asarray(self._session.run(None, {"pixels": pixels})[0], np.float32)
         except (state.Fail, state.RuntimeException) as error:
             if "alloc" not in str(error).lower():
                 raise
