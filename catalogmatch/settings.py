@@ -46,7 +46,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3600  # a working day
 X_FRAME_OPTIONS = "DENY"
@@ -317,3 +317,21 @@ UNFOLD = {
 LOGGING = logs.configuration(as_json=env.bool("CATALOGMATCH_LOG_JSON", default=False), debug=bool(CLIP_CONFIG["debug"]))
 # /metrics answers to whoever has this token; without one it is not there.
 METRICS_TOKEN = env.str("CATALOGMATCH_METRICS_TOKEN", default="")
+
+# --- Production ------------------------------------------------------------------------------
+
+# Who says that this is production is told at the start what would not do there.
+if env.bool("CATALOGMATCH_PRODUCTION", default=False):
+    unfit = [
+        reason
+        for wrong, reason in (
+            (DEBUG, "DJANGO_DEBUG is on, which shows settings and code to whoever meets an error."),
+            (len(SECRET_KEY) < 50, "DJANGO_SECRET_KEY is shorter than 50 characters."),
+            (not HAS_BROKER, "CELERY_BROKER_URL is not set, so that requests would wait while pictures are embedded."),
+            ("*" in ALLOWED_HOSTS, "DJANGO_ALLOWED_HOSTS allows every name."),
+            (not HTTPS, "DJANGO_HTTPS is off, so that passwords and tokens travel in the clear."),
+        )
+        if wrong
+    ]
+    if unfit:
+        raise ImproperlyConfigured(f"CATALOGMATCH_PRODUCTION=1, but: {' '.join(unfit)} See docs/operations.md.")

@@ -40,3 +40,10 @@ def create_token(username: str, role: str | None = None, days: int | None = None
             give_role(user, role)
         _, token = AuthToken.objects.create(user, expiry=timedelta(days=days) if days is not None else None)
     return str(token)
+
+
+def revoke_tokens(username: str) -> int:
+    """Delete all API tokens of a user, who keeps the password; answers how many. Raises User.DoesNotExist."""
+    user = User.objects.get(username=username)
+    count, _ = AuthToken.objects.filter(user=user).delete()
+    return count

@@ -1,0 +1,127 @@
+"""Log lines: one JSON object each, with the request that they belong to, and nothing secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from catalogmatch.logs import JsonFormatter, PlainFormatter, TracedFilter
+from products import embedding
+from products.intake import Upload, add_product
+from products.models import ProductImage
+from products.tasks import embed, held_back
+from products.tracing import request_id
+from tests.accounts import client_of
+from tests.pictures import jpeg
+
+
+class Lines:
+    """What is logged while the test runs, as an operator reads it."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def parsed(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def of(self, logger: str) -> list[dict[str, Any]]:
+        return [line for line in self.parsed if line["logger"] == logger]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    lines = Lines()
+    handler = logging.StreamHandler(lines.stream)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(TracedFilter())
+    logging.getLogger().addHandler(handler)
+    yield lines
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.django_db
+def test_a_request_is_one_line_with_its_id(lines: Lines) -> None:
+    answer = client_of("viewer").get("/api/products?search=secret", HTTP_X_REQUEST_ID="from-the-proxy-1")
+    assert answer["X-Request-ID"] == "from-the-proxy-1"
+    [line] = lines.of("catalogmatch.middleware")
+    assert line["request_id"] == "from-the-proxy-1"
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/api/products", 200)
+    assert line["user"] is not None
+    assert "secret" not in lines.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("given", ["", "short", "x" * 65, "has space in it", 'quote"injected', "line\nbreak-in-it"])
+def test_an_id_that_is_not_sane_is_replaced(given: str) -> None:
+    answer = Client().get("/healthz", HTTP_X_REQUEST_ID=given)
+    assert re.fullmatch("[0-9a-f]{32}", answer["X-Request-ID"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_id_follows_a_picture_through_the_queue(lines: Lines) -> None:
+    with held_back():  # nobody embeds it within the request
+        client_of("uploader").post(
+            "/api/products/upload?wait=0", {"image": io.BytesIO(jpeg(1))}, "multipart", HTTP_X_REQUEST_ID="upload-00001"
+        )
+    image = ProductImage.objects.get()
+    assert image.request_id == "upload-00001"
+    assert request_id.get() == "", "the worker knows of no request"
+    embed()
+    [line] = lines.of("products.embedding")
+    assert line["request_ids"] == ["upload-00001"]
+
+
+@pytest.mark.django_db
+def test_the_line_of_a_picture_that_failed_names_the_request_that_brought_it(lines: Lines) -> None:
+    token = request_id.set("upload-00002")
+    image = add_product([Upload(jpeg(1))]).images[0]
+    request_id.reset(token)
+    Path(image.file.path).write_bytes(b"no picture")
+    embedding.embed_pending()
+    failures = [line for line in lines.of("products.embedding") if line["level"] == "WARNING"]
+    assert {line["request_id"] for line in failures} == {"upload-00002"}
+
+
+@pytest.mark.django_db
+def test_no_line_holds_a_token_a_password_or_a_picture(lines: Lines) -> None:
+    client = client_of("uploader")
+    token = str(client._credentials["HTTP_AUTHORIZATION"]).split()[1]
+    picture = jpeg(1)
+    client.post("/api/products/upload", {"image": io.BytesIO(picture), "sku": "A"}, "multipart")
+    client.post("/api/products/upload", {"image": io.BytesIO(b"not a picture")}, "multipart")
+    Client().post("/admin/login/", {"username": "someone", "password": "hunter2-hunter2"})
+    assert len(lines.of("catalogmatch.middleware")) == 3
+    assert token not in lines.text
+    assert "hunter2" not in lines.text
+    assert repr(picture[:20])[2:-1] not in lines.text
+
+
+def test_a_traceback_stays_within_its_line(lines: Lines) -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        logging.getLogger("products").exception("went wrong")
+    [line] = lines.of("products")
+    assert "ValueError: first\nsecond" in line["traceback"]
+    assert len(lines.text.splitlines()) == 1
+
+
+def test_plain_lines_name_the_request_in_brackets() -> None:
+    record = logging.LogRecord("products", logging.INFO, __file__, 1, "Embedded pictures %s", ([1],), None)
+    token = request_id.set("r-1")
+    TracedFilter().filter(record)
+    request_id.reset(token)
+    assert PlainFormatter().format(record).endswith("INFO products Embedded pictures [1] [r-1]")

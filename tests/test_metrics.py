@@ -1,0 +1,102 @@
+"""/metrics: for who has the token; true numbers of the queue, the matches and the requests of every process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import Settings
+
+from matching.models import Match
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from products.models import ProductImage
+from tests.installations import REPO, environment, manage
+from tests.pictures import jpeg
+
+TOKEN = "the scraper's"
+
+
+@pytest.fixture
+def token(settings: Settings) -> str:
+    settings.METRICS_TOKEN = TOKEN
+    return TOKEN
+
+
+def numbers() -> dict[tuple[str, str], float]:
+    """What is scraped: (name, the values of the labels) → value."""
+    answer = Client().get("/metrics", HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
+    assert answer.status_code == 200
+    return parsed(answer.content.decode())
+
+
+def parsed(text: str) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name.removeprefix("catalogmatch_"), " ".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.django_db
+def test_is_not_there_without_a_token_in_the_settings() -> None:
+    assert Client().get("/metrics", HTTP_AUTHORIZATION="Bearer ").status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("given", ["", "Bearer wrong", TOKEN, "Bearer é"])
+def test_is_for_who_has_the_token(token: str, given: str) -> None:
+    answer = Client().get("/metrics", HTTP_AUTHORIZATION=given)
+    assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.django_db
+def test_counts_pictures_failures_and_matches(token: str) -> None:
+    known = add_product([Upload(jpeg(1))], is_historical=True).product
+    asked = add_product([Upload(jpeg(2))]).product
+    embed_pending(announce=False)  # so that nobody looks up its matches
+    broken = add_product([Upload(jpeg(3))]).images[0]
+    ProductImage.objects.filter(pk=broken.pk).update(state="failed", error_code="image_corrupt")
+    add_product([Upload(jpeg(4))])
+    Match.objects.create(product=asked, candidate=known, similarity_score=80, rank=1)
+    found = numbers()
+    assert {state: found["pictures", state] for state in ("pending", "claimed", "ready", "failed")} == {
+        "pending": 1, "claimed": 0, "ready": 2, "failed": 1,
+    }  # fmt: skip
+    assert found["failed_pictures", "image_corrupt"] == 1
+    assert found["matches", "pending"] == 1
+    assert found["unmatched_products", ""] == 1
+    assert found["oldest_pending_seconds", ""] >= 0
+    assert found["disk_free_bytes", ""] > 0
+
+
+@pytest.mark.django_db
+def test_counts_requests_by_route_and_not_by_address(token: str) -> None:
+    before = numbers().get(("requests_total", "GET healthz 200"), 0)
+    for path in ("/healthz", "/healthz", "/api/products/1", "/api/products/2"):
+        Client().get(path)
+    after = numbers()
+    assert after["requests_total", "GET healthz 200"] == before + 2
+    assert after["request_seconds_count", "GET api/products/<int:pk>"] >= 2
+    assert not [labels for _, labels in after if "products/1" in labels]
+
+
+def test_adds_up_the_requests_of_several_processes(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    env = {"CATALOGMATCH_METRICS_TOKEN": TOKEN, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    assert manage(tmp_path, "migrate", "--verbosity", "0").returncode == 0
+    ask = (
+        "from django.test import Client; client = Client(SERVER_NAME='localhost'); client.get('/healthz');"
+        f"print(client.get('/metrics', HTTP_AUTHORIZATION='Bearer ' + {TOKEN!r}).content.decode())"
+    )
+    command = [sys.executable, str(REPO / "manage.py"), "shell", "--no-imports", "--command", ask]
+    answers = [
+        subprocess.run(command, env=environment(tmp_path, **env), cwd=REPO, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [parsed(a.stdout)["requests_total", "GET healthz 200"] for a in answers] == [1, 2]

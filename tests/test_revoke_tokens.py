@@ -1,0 +1,28 @@
+"""revoke_tokens: what was handed out opens nothing any more, other people's tokens stay."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import CommandError, call_command
+from rest_framework.test import APIClient
+
+from tests.accounts import client_of
+
+pytestmark = pytest.mark.django_db
+
+
+def status(client: APIClient) -> int:
+    return int(client.get("/api/queue").status_code)
+
+
+def test_revokes_every_token_of_the_user_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, other = client_of("viewer"), client_of("viewer"), client_of("manager")
+    assert [status(client) for client in (first, second, other)] == [200, 200, 200]
+    call_command("revoke_tokens", "viewer")
+    assert capsys.readouterr().out == "Revoked 2 tokens of viewer.\n"
+    assert [status(client) for client in (first, second, other)] == [401, 401, 200]
+
+
+def test_says_that_there_is_no_such_user() -> None:
+    with pytest.raises(CommandError, match="There is no user nobody"):
+        call_command("revoke_tokens", "nobody")
