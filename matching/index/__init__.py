@@ -1,16 +1,22 @@
 """The search index: ``search`` answers with the most similar products, whichever engine holds the vectors.
 
-SQLite catalogues are searched inside the process, PostgreSQL ones by the database.
+SQLite catalogues are searched inside the process, PostgreSQL ones by the database (the app ``matching.pgvector``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
+from django.db import connection
+
 from matching.index.protocol import Filters, Hit, SearchVectorError, Vectors, checked
 
-__all__ = ["Filters", "Hit", "SearchVectorError", "search"]
-
+__all__ = ["Filters", "Hit", "SearchVectorError", "describe", "rebuild", "search", "upkeep"]
 
 EVERYTHING = Filters()
+
+Progress = Callable[[str, int, int], None]
 
 
 def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = EVERYTHING) -> list[Hit]:
@@ -19,7 +25,41 @@ def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters 
     The rows are unit float32; ``kind`` and ``model`` say which stored vectors they are compared with. There are k
     hits whenever k products qualify. Scores come from the stored float32 vectors. Raises SearchVectorError.
     """
+    queries = checked(vectors)
+    hits: list[Hit] = _engine().search(queries, k, kind, model, filters) if k > 0 else []
+    return hits
+
+
+def rebuild(progress: Progress | None = None) -> list[str]:
+    """Build the index anew where a catalogue is large enough for one; answers a sentence for each that was built.
+
+    ``progress(what, done, total)`` is called along the way. Raises IndexProblem with a ``code``.
+    """
+    built: list[str] = _engine().rebuild(progress or _quietly)
+    return built
+
+
+def upkeep() -> list[str]:
+    """Build what is due, unless somebody is building, and prune. Cheap when nothing is due; may run any time."""
+    built: list[str] = _engine().upkeep()
+    return built
+
+
+def describe() -> list[str]:
+    """A sentence for each kind and model: how it is searched, what changed since, and what is wrong with it."""
+    described: list[str] = _engine().describe()
+    return described
+
+
+def _engine() -> ModuleType:
+    if connection.vendor == "postgresql":
+        from matching.pgvector import engine
+
+        return engine
     from matching.index import inprocess
 
-    queries = checked(vectors)
-    return inprocess.search(queries, k, kind, model, filters) if k > 0 else []
+    return inprocess
+
+
+def _quietly(_what: str, _done: int, _total: int) -> None:
+    pass

@@ -17,6 +17,7 @@ from matching.similarity import (
     compute_legacy_similarity,
     compute_similarity_mixed,
     legacy_search_vectors,
+    score_of,
     search_vector,
 )
 from tests.pictures import drawing
@@ -126,9 +127,14 @@ def test_every_score_is_one_scaled_dot_product_of_search_vectors(kind):
 
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(6))
-    dots = np.clip(100 * vectors @ vectors.T, 0, 100)
+    scores = [[score_of(dot, kind) for dot in row] for row in vectors @ vectors.T]
     expected = [[compute_similarity_mixed(a, b) for b in features] for a in features]
-    assert dots == pytest.approx(np.array(expected), abs=1e-3)
+    assert np.array(scores) == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_a_legacy_score_counts_from_what_unrelated_pictures_reach_too():
+    assert [score_of(dot, "legacy") for dot in (-1, 0.5, 0.75, 1)] == pytest.approx([0, 0, 50, 100])
+    assert [score_of(dot, "clip") for dot in (-1, 0, 0.75, 1)] == pytest.approx([0, 0, 75, 100])
 
 
 def test_many_legacy_features_at_once_have_the_vectors_that_each_has():
