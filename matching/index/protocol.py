@@ -24,7 +24,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A product that was found, by its most similar picture. ``score``: 0 to 100 (from an engine, 100 times the dot)."""
+    """A product that was found, by its most similar picture. ``score``: 0 to 100, from an engine 100·dot."""
 
     image_id: int
     product_id: int
