@@ -14,7 +14,7 @@ from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -43,7 +43,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
         if db_field.name == "groups":
             field.label = _("Roles")
             field.help_text = ""
-            field.widget = UnfoldAdminCheckboxSelectMultiple(choices=field.choices)
+            field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)
         return field
 
     @display(description=_("name"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import admin, messages
@@ -56,8 +57,7 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **case_of(product),
         "title": _("Review"),
         "may_review": request.user.has_perm("matching.change_match"),
-        "left": cases.waiting_count(),
-        "today": cases.verdicts_today(request.user) if request.user.is_authenticated else 0,
+        **_counts(request),
     }
     return TemplateResponse(request, "catalogmatch/case.html", context)
 
@@ -74,7 +74,9 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
         return HttpResponseBadRequest(str(error))
     if request.headers.get("HX-Request"):
         match = Match.objects.select_related("reviewer").get(pk=match_id)
-        return TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
+        response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
+        response["HX-Trigger"] = json.dumps({"verdict": _counts(request)})
+        return response
     return _back(request)
 
 
@@ -91,6 +93,11 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 def _may_review(request: HttpRequest) -> None:
     if not request.user.has_perm("matching.change_match"):
         raise PermissionDenied
+
+
+def _counts(request: HttpRequest) -> dict[str, int]:
+    """Matches left to judge, and this person's verdicts of today."""
+    return {"left": cases.waiting_count(), "today": cases.verdicts_today(request.user)}  # type: ignore[arg-type]
 
 
 def _back(request: HttpRequest) -> HttpResponse:

@@ -130,7 +130,7 @@ class ProductAdmin(ModelAdmin):
 
     @display(description=_("added"), ordering="created_at")
     def added(self, product: Product) -> str:
-        return date_format(timezone.localtime(product.created_at), "SHORT_DATE_FORMAT")
+        return date_format(timezone.localtime(product.created_at), "j M Y")
 
     @display(description=_("pictures"))
     def pictures_state(self, product: Product) -> str:

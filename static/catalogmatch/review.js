@@ -21,6 +21,11 @@ document.addEventListener("keydown", (event) => {
     }
 });
 
+// Each verdict brings the new counts along.
+document.addEventListener("verdict", (event) => {
+    for (const count of document.querySelectorAll("[data-count]")) count.textContent = event.detail[count.dataset.count];
+});
+
 // The buttons that were pressed are replaced by the answer: keep the place.
 document.addEventListener("htmx:afterSwap", (event) => {
     if (!current()) event.detail.elt.closest?.(".cm-candidate")?.focus({ preventScroll: true });

@@ -119,6 +119,7 @@ def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
     statuses = page.locator(".cm-candidate").get_by_role("status")
     page.keyboard.press("c")
     expect(statuses.nth(0)).to_have_text("confirmed")
+    expect(page.locator("[data-count=today]")).to_have_text("1")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("r")
     expect(statuses.nth(1)).to_have_text("rejected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ def test_verdict_by_button_comes_back_as_the_new_buttons() -> None:
     assert verdict_of(match) == ("confirmed", "reviewer")
     assert "Undo" in answer.content.decode()
     assert "<html" not in answer.content.decode()
+    assert json.loads(answer["HX-Trigger"]) == {"verdict": {"left": 0, "today": 1}}
     give("reviewer", match, "pending", **{"HX-Request": "true"})
     assert verdict_of(match) == ("pending", None)
 

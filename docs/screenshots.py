@@ -1,0 +1,65 @@
+"""Take the pictures of the documentation: ``make demo`` in one shell, then ``python docs/screenshots.py`` in another.
+
+They show the demo catalogue as it is served on $PORT (8000 unless set), with one match confirmed on the way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+URL = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
+TARGET = Path(__file__).resolve().parent / "img"
+
+
+def keep(page: Page, name: str) -> None:
+    """Save the visible part of the page."""
+    page.wait_for_load_state("networkidle")
+    Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(TARGET / f"{name}.png", optimize=True)
+
+
+def main() -> None:
+    TARGET.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(base_url=URL, viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page.goto("/admin/login/?next=/admin/products/product/")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill("demo")
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/admin/products/product/")
+        keep(page, "products")
+
+        page.goto("/admin/matching/match/?review_status__exact=pending")
+        keep(page, "matches")
+        page.locator("#result_list tbody .cm-name").first.click()
+        page.locator(".cm-candidate").first.get_by_role("button", name="Confirm").click()
+        page.locator('[data-verdict="confirmed"]').first.wait_for()
+        keep(page, "review")
+        address = page.locator(".cm-asked .cm-big a").first.get_attribute("href")
+        asked = page.request.get(address or "").body()
+
+        page.goto("/admin/ask/")
+        page.get_by_label("Picture").set_input_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": asked})
+        page.locator(".cm-answer").first.wait_for()
+        keep(page, "ask")
+
+        for name, path in (
+            ("device", "/admin/device/"),
+            ("upload", "/admin/products/product/add/"),
+            ("home", "/admin/"),
+        ):
+            page.goto(path)
+            keep(page, name)
+        page.emulate_media(color_scheme="dark")
+        page.goto("/admin/matching/match/case/")
+        keep(page, "review-dark")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
