@@ -21,18 +21,16 @@ PAGES = (
     "/admin/products/product/?q=mug&is_historical__exact=1",
     "/admin/products/product/{product}/delete/",
     "/admin/products/product/{product}/history/",
-    "/admin/nothing-here/",
 )
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_work_under_the_policy(sign_in: SignIn, path: str) -> None:
+def test_pages_work_under_the_policy(sign_in: SignIn) -> None:
     user = User.objects.create_user("somebody")
     page = sign_in("manager")
-    page.goto(path.format(user=user.pk, product=Product.objects.latest("pk").pk))
-    page.wait_for_load_state("networkidle")
-    if "nothing" not in path:
-        assert page.evaluate("typeof Alpine") == "object"
+    for path in PAGES:
+        page.goto(path.format(user=user.pk, product=Product.objects.latest("pk").pk))
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("typeof Alpine") == "object", path
 
 
 def test_the_sign_in_page_works_under_the_policy(sign_in: SignIn) -> None:
