@@ -40,7 +40,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        if db_field.name == "groups":
+        if field is not None and db_field.name == "groups":
             field.label = _("Roles")
             field.help_text = ""
             field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)

@@ -49,7 +49,8 @@ class Difference:
 
     @property
     def differs(self) -> bool:
-        return self.asked.casefold() != self.candidate.casefold()
+        """Whether both have it and it is not the same."""
+        return bool(self.asked and self.candidate) and self.asked.casefold() != self.candidate.casefold()
 
 
 def waiting() -> dict[Band, int]:
