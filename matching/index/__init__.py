@@ -11,10 +11,21 @@ from types import ModuleType
 
 from django.db import connection
 
-from matching.index.protocol import Filters, Hit, SearchVectorError, Vectors, checked
+from matching.index.basefile import BaseFileError
+from matching.index.protocol import Described, Filters, Hit, SearchVectorError, Vectors, checked
 from matching.similarity import score_of
 
-__all__ = ["Filters", "Hit", "SearchVectorError", "describe", "rebuild", "search", "upkeep"]
+__all__ = [
+    "BaseFileError",
+    "Described",
+    "Filters",
+    "Hit",
+    "SearchVectorError",
+    "describe",
+    "rebuild",
+    "search",
+    "upkeep",
+]
 
 EVERYTHING = Filters()
 
@@ -36,21 +47,24 @@ def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters 
 def rebuild(progress: Progress | None = None) -> list[str]:
     """Build the index anew where a catalogue is large enough for one; answers a sentence for each that was built.
 
-    ``progress(what, done, total)`` is called along the way. Raises IndexProblem with a ``code``.
+    ``progress(what, done, total)`` is called along the way. Raises BaseFileError.
     """
     built: list[str] = _engine().rebuild(progress or _quietly)
     return built
 
 
 def upkeep() -> list[str]:
-    """Build what is due, unless somebody is building, and prune. Cheap when nothing is due; may run any time."""
+    """Build what is due, unless somebody is building, and prune. Cheap when nothing is due; may run any time.
+
+    Raises BaseFileError.
+    """
     built: list[str] = _engine().upkeep()
     return built
 
 
-def describe() -> list[str]:
-    """A sentence for each kind and model: how it is searched, what changed since, and what is wrong with it."""
-    described: list[str] = _engine().describe()
+def describe() -> list[Described]:
+    """For each kind and model: how it is searched, what changed since, and what to do if anything."""
+    described: list[Described] = _engine().describe()
     return described
 
 

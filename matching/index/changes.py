@@ -95,6 +95,11 @@ def between(since: Revision, until: Revision, kind: str, model: str) -> Changed:
     return Changed(np.array(sorted(features), np.int64), np.array(sorted(products), np.int64))
 
 
+def count(since: Revision, kind: str, model: str) -> int:
+    """How many features of one kind and model changed after ``since``; one that changed twice may count twice."""
+    return IndexChange.objects.filter(id__gt=since.id, kind=kind, model_name=model).count()
+
+
 def prune(before: int) -> int:
     """Delete the rows below id ``before``; the newest row always stays. Answers how many went."""
     return IndexChange.objects.filter(id__lt=min(before, head().id)).delete()[0]

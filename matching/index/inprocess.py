@@ -6,18 +6,26 @@ what is committed is found by the very next search of every process, and what is
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from matching.index import changes, loading
+from matching.index import basefile, changes, loading, maintenance
+from matching.index.basefile import BaseFileError, Stamp
+from matching.index.building import Progress
 from matching.index.changes import Changed, Revision
+from matching.index.ivf import BasePart
+from matching.index.maintenance import State
 from matching.index.memory import MemoryPart
-from matching.index.protocol import Filters, Hit, Ids, SearchVectorError, Vectors, best
+from matching.index.protocol import Described, Filters, Hit, Ids, SearchVectorError, Vectors, best
 from matching.index.rows import Categories
 from products.models import Product
+
+logger = logging.getLogger(__name__)
 
 _IDS_A_QUERY = 500
 
@@ -27,9 +35,10 @@ class Snapshot:
     """One consistent state of a catalogue; threads keep searching theirs while the next is made."""
 
     revision: Revision
+    stamp: tuple[int, int] | None  # the fingerprint of the base file's stamp when it was looked at
+    base: BasePart | None
     memory: MemoryPart | None  # None while the catalogue is empty
     dim: int  # length of the stored colour vectors
-    refused: frozenset[int]  # ids of features that are no usable vectors
 
 
 class Catalogue:
@@ -43,63 +52,101 @@ class Catalogue:
 
     def search(self, queries: Vectors, k: int, filters: Filters) -> list[Hit]:
         """At most one hit a product, best first; k hits whenever k qualifying products exist."""
-        memory = self.fresh().memory
-        if memory is None:
-            return []
-        if queries.shape[1] != memory.buffer.shape[1]:
-            raise SearchVectorError(
-                f"The query has {queries.shape[1]} dimensions, the catalogue's vectors of {self.model} have "
-                f"{memory.buffer.shape[1]}."
-            )
+        snapshot = self.fresh()
+        parts = [part for part in (snapshot.base, snapshot.memory) if part is not None]
         without = () if filters.exclude_product is None else (filters.exclude_product,)
-        want = 4 * k + 32  # several pictures of one product are one hit
-        while True:
-            found, complete = memory.find(queries, want, filters, self._categories)
-            rows = memory.rows
-            hits = best(queries, memory.buffer[found], rows.image[found], rows.product[found], without)
-            if len(hits) >= k or complete:
+        want = 2 * k + 20  # several pictures of one product are one hit
+        while parts:
+            if queries.shape[1] != parts[0].dim:
+                raise SearchVectorError(
+                    f"The query has {queries.shape[1]} dimensions, the stored vectors of {self.model} have "
+                    f"{parts[0].dim}."
+                )
+            found = [part.find(queries, want, filters, self._categories) for part in parts]
+            vectors, images, products = (
+                np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "image", "product")
+            )
+            hits = best(queries, vectors, images, products, without)
+            if len(hits) >= k or all(part.complete for part in found):
                 return hits[:k]
             want *= 4
+        return []
+
+    def due(self) -> bool:
+        """Whether searching has become slow for want of a base file, or of a newer one."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.memory is None:
+            return False
+        if snapshot.base is None:
+            return len(snapshot.memory.rows) >= maintenance.CROSSOVER
+        return maintenance.outgrown(len(snapshot.memory.rows), snapshot.base.stamp)
 
     def fresh(self) -> Snapshot:
         """The catalogue at the newest change that is committed."""
-        head = changes.head()
+        head, stamp = changes.head(), basefile.fingerprint(self.kind, self.model)
         snapshot = self._snapshot
-        if snapshot is not None and snapshot.revision == head:
+        if snapshot is not None and (snapshot.revision, snapshot.stamp) == (head, stamp):
             return snapshot
         with self._lock:
-            self._snapshot = self._brought_up_to(head)
+            self._snapshot = self._brought_up_to(head, stamp)
             return self._snapshot
 
-    def _brought_up_to(self, head: Revision) -> Snapshot:
+    def _brought_up_to(self, head: Revision, stamp: tuple[int, int] | None) -> Snapshot:
         snapshot = self._snapshot
         if snapshot is None or not changes.holds(snapshot.revision):
-            return self._loaded(head)
+            return self._loaded(head, stamp)
+        if snapshot.stamp != stamp:
+            base = self._opened()
+            if base is not None or snapshot.base is None:
+                return self._loaded(head, stamp, base)
+            # What is mapped still serves when its file is gone or its successor is damaged.
+            snapshot = Snapshot(snapshot.revision, stamp, snapshot.base, snapshot.memory, snapshot.dim)
         if snapshot.revision.id >= head.id:
             return snapshot  # another thread was here first
         changed = changes.between(snapshot.revision, head, self.kind, self.model)
-        if snapshot.memory is None:
-            return self._loaded(head) if len(changed.features) else Snapshot(head, None, 0, frozenset())
-        return self._changed(snapshot, snapshot.memory, changed, head)
+        return self._changed(snapshot, changed, head)
 
-    def _loaded(self, head: Revision) -> Snapshot:
-        memory, dim, refused = None, 0, list[int]()
+    def _opened(self) -> BasePart | None:
+        """The base file, if there is one that belongs to this catalogue."""
+        try:
+            stamp = basefile.read_stamp(self.kind, self.model)
+            if not changes.holds(stamp.revision):
+                raise BaseFileError("base_foreign", "The base file is older than the change log, or of other data.")
+            return BasePart.open(stamp)
+        except BaseFileError as error:
+            if error.code != "base_missing":
+                logger.warning("Searching %s %s exactly. %s", self.kind, self.model, error)
+            return None
+
+    def _loaded(self, head: Revision, stamp: tuple[int, int] | None, base: BasePart | None = None) -> Snapshot:
+        base = base or self._opened()
+        if base is not None:
+            self._categories = Categories(base.stamp.categories)
+            snapshot = Snapshot(base.stamp.revision, stamp, base, MemoryPart.empty(base.dim), base.stamp.dim)
+            changed = changes.between(base.stamp.revision, head, self.kind, self.model)
+            return self._changed(snapshot, changed, head)
+        memory, dim = None, 0
         for block in loading.stream(self.kind, self.model):
             memory = memory or MemoryPart.empty(block.vectors.shape[1])
             memory, dim = memory.plus(block, self._categories), block.dim
-            refused += block.refused
-        return Snapshot(head, memory, dim, frozenset(refused))
+        return Snapshot(head, stamp, None, memory, dim)
 
-    def _changed(self, snapshot: Snapshot, memory: MemoryPart, changed: Changed, head: Revision) -> Snapshot:
-        refused = snapshot.refused - set(changed.features.tolist())
-        rows = memory.rows.without(changed.features)
+    def _changed(self, snapshot: Snapshot, changed: Changed, head: Revision) -> Snapshot:
+        base, memory = snapshot.base, snapshot.memory
+        if memory is None:
+            if len(changed.features):
+                return self._loaded(head, snapshot.stamp)
+            return Snapshot(head, snapshot.stamp, None, None, 0)
         if len(changed.products):
-            rows = rows.revised(*_filtered_columns(changed.products, self._categories))
-        memory = memory.with_rows(rows)
-        for block in loading.fetch(self.kind, self.model, snapshot.dim, changed.features):
-            memory = memory.plus(block, self._categories)
-            refused |= set(block.refused)
-        return Snapshot(head, memory.compacted(), snapshot.dim, refused)
+            columns = _filtered_columns(changed.products, self._categories)
+            memory = memory.with_rows(memory.rows.revised(*columns))
+            base = base and base.with_rows(base.rows.revised(*columns))
+        if len(changed.features):
+            memory = memory.with_rows(memory.rows.without(changed.features))
+            base = base and base.with_rows(base.rows.without(changed.features))
+            for block in loading.fetch(self.kind, self.model, snapshot.dim, changed.features):
+                memory = memory.plus(block, self._categories)
+        return Snapshot(head, snapshot.stamp, base, memory.compacted(), snapshot.dim)
 
 
 def _filtered_columns(
@@ -125,4 +172,37 @@ def search(queries: Vectors, k: int, kind: str, model: str, filters: Filters) ->
     """See ``matching.index.search``."""
     with _catalogues_lock:
         catalogue = _catalogues.setdefault((kind, model), Catalogue(kind, model))
-    return catalogue.search(queries, k, filters)
+    hits = catalogue.search(queries, k, filters)
+    if catalogue.due():
+        maintenance.wake()
+    return hits
+
+
+def rebuild(progress: Progress) -> list[str]:
+    """See ``matching.index.rebuild``."""
+    return [_built(stamp) for stamp in maintenance.rebuild(progress)]
+
+
+def upkeep() -> list[str]:
+    """See ``matching.index.upkeep``."""
+    return [_built(stamp) for stamp in maintenance.upkeep()]
+
+
+def describe() -> list[Described]:
+    """See ``matching.index.describe``."""
+    return [_described(state) for state in maintenance.states()]
+
+
+def _built(stamp: Stamp) -> str:
+    return f"{stamp.kind} {stamp.model}: {stamp.count:,} vectors, {basefile.megabytes(stamp):,.0f} MB"
+
+
+def _described(state: State) -> Described:
+    what = f"{state.kind} {state.model}: {state.features:,} vectors"
+    remedy = "Run `manage.py reindex --index-only`, or let the workers do it." if state.due else ""
+    if state.stamp is None:
+        why = "" if state.problem is None or state.problem.code == "base_missing" else f" ({state.problem})"
+        return Described(f"{what}, compared one by one{why}", remedy)
+    age = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state.stamp.built_at))
+    size = basefile.megabytes(state.stamp)
+    return Described(f"{what}, base file of {age}, {size:,.0f} MB, {state.changed:,} changes since", remedy)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from matching.index.loading import Block
 from matching.index.protocol import Filters, Ids, Vectors
-from matching.index.rows import Categories, Rows
+from matching.index.rows import Categories, Found, Mask, Rows
 
 # Below this share of rows, copying the qualifying ones out costs less than multiplying all of them.
 _NARROW = 0.25
@@ -27,6 +27,11 @@ class MemoryPart:
         ids, codes, flags = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_)
         return cls(Rows(ids, ids, ids, flags, codes, flags), np.empty((0, dim), np.float32))
 
+    @property
+    def dim(self) -> int:
+        """Length of the search vectors."""
+        return int(self.buffer.shape[1])
+
     def with_rows(self, rows: Rows) -> MemoryPart:
         return replace(self, rows=rows)
 
@@ -38,7 +43,7 @@ class MemoryPart:
             buffer = np.empty((max(end, 2 * start), buffer.shape[1]), np.float32)
             buffer[:start] = self.buffer[:start]
         buffer[start:end] = block.vectors
-        return MemoryPart(self.rows.plus(Rows.of(block, categories)), buffer)
+        return MemoryPart(Rows.joined([self.rows, Rows.of(block, categories)]), buffer)
 
     def compacted(self) -> MemoryPart:
         """Without the dead rows, once they are most of it."""
@@ -47,23 +52,21 @@ class MemoryPart:
             return self
         return MemoryPart(self.rows.taken(alive), self.buffer[alive])
 
-    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> tuple[Ids, bool]:
-        """Indices of the ``want`` best qualifying rows (ties at the end all in), and whether these are all."""
-        mask = self.rows.mask(filters, categories)
+    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
+        """The ``want`` best qualifying rows, with all that tie with the last of them."""
+        indices, complete = self._best(queries, want, self.rows.mask(filters, categories))
+        return Found(self.rows.image[indices], self.rows.product[indices], self.buffer[indices], complete)
+
+    def _best(self, queries: Vectors, want: int, mask: Mask) -> tuple[Ids, bool]:
         qualifying = np.flatnonzero(mask)
         if len(qualifying) <= want:
             return qualifying, True
         vectors = self.buffer[: len(self.rows)]
         if len(qualifying) < _NARROW * len(mask):
-            scores = _best_of(queries, vectors[qualifying])
-            return qualifying[_top(scores, want)], False
+            return qualifying[_top(_best_of(queries, vectors[qualifying]), want)], False
         scores = _best_of(queries, vectors)
         scores[~mask] = -np.inf
         return _top(scores, want), False
-
-    def vectors_of(self, indices: Ids) -> tuple[Ids, Vectors]:
-        """The indices that are there, all of them, with their vectors."""
-        return indices, self.buffer[indices]
 
 
 def _best_of(queries: Vectors, vectors: Vectors) -> npt.NDArray[np.float32]:

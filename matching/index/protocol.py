@@ -31,6 +31,14 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """How one kind and model is searched, for people; ``remedy``: what to do, empty where all is well."""
+
+    text: str
+    remedy: str = ""
+
+
 class SearchVectorError(ValueError):
     """The query cannot be searched with; ``code`` is stable, the text is for people."""
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from matching.index.loading import Block
-from matching.index.protocol import Filters, Ids
+from matching.index.protocol import Filters, Ids, Vectors
 
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Candidates: picture and product ids (m,) and stored unit vectors (m, d); ``complete``: no others qualify."""
+
+    image: Ids
+    product: Ids
+    vectors: Vectors
+    complete: bool
+
+    @classmethod
+    def nothing(cls, dim: int) -> Found:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32), complete=True)
 
 
 class Categories:
@@ -57,8 +72,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.feature)
 
-    def plus(self, other: Rows) -> Rows:
-        return Rows(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__slots__))
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
     def taken(self, indices: Ids) -> Rows:
         return Rows(*(getattr(self, name)[indices] for name in self.__slots__))

@@ -1,0 +1,285 @@
+"""The base file of a large catalogue: built, mapped, kept fresh, replaced, and never trusted when it is not whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
+from matching import index
+from matching.index import Filters, basefile, changes, ivf, maintenance
+from matching.index.inprocess import Catalogue
+from matching.index.models import IndexChange
+from matching.similarity import search_vector
+from products.models import Feature, Product
+from tests.matching.vectors import (
+    MODEL,
+    add_product,
+    add_products,
+    embeddings,
+    exact_scores,
+    legacy_features,
+    random_vectors,
+)
+
+pytestmark = pytest.mark.django_db
+
+N = 3000
+
+
+@pytest.fixture(autouse=True)
+def _small_crossover(monkeypatch, settings, tmp_path):
+    settings.INDEX_DIR = tmp_path / "index"
+    monkeypatch.setattr(maintenance, "CROSSOVER", 1000)
+    monkeypatch.setattr(ivf, "NARROW", 50)
+    monkeypatch.setattr(maintenance, "CHANGED", 100)
+
+
+@pytest.fixture
+def woken(monkeypatch) -> list[bool]:
+    calls: list[bool] = []
+    monkeypatch.setattr(maintenance, "wake", lambda: calls.append(True))
+    return calls
+
+
+@pytest.fixture
+def vectors() -> np.ndarray:
+    return random_vectors(N, dim=64)
+
+
+@pytest.fixture
+def products(vectors) -> list[Product]:
+    return add_products(embeddings(vectors))
+
+
+@pytest.fixture
+def built(products) -> list[Product]:
+    index.rebuild()
+    return products
+
+
+def a_process() -> Catalogue:
+    """A process that has just started: it knows nothing but what is on disk and in the database."""
+    return Catalogue(CLIP, MODEL)
+
+
+def found(process: Catalogue, query: np.ndarray, k: int = 10, **filters) -> list[int]:
+    return [hit.product_id for hit in process.search(np.atleast_2d(query), k, Filters(**filters))]
+
+
+def stamp_path() -> Path:
+    return basefile.folder(CLIP, MODEL) / "stamp.json"
+
+
+def base_of(process: Catalogue):
+    return process.fresh().base
+
+
+def test_the_base_file_finds_what_exact_search_finds_with_the_same_scores(vectors, built):
+    process = a_process()
+    hit = 0
+    for query in random_vectors(30, seed=8, dim=64):
+        scores = exact_scores(query, vectors)
+        truth = {built[i].pk for i in np.argsort(-scores)[:10]}
+        hits = process.search(query[None], 10, Filters())
+        hit += len(truth & {one.product_id for one in hits})
+        by_product = dict(zip((product.pk for product in built), scores, strict=True))
+        assert [one.score for one in hits] == pytest.approx([by_product[one.product_id] for one in hits], abs=1e-4)
+    assert base_of(process) is not None
+    assert hit >= 0.97 * 300
+
+
+def test_legacy_features_get_a_base_file_too():
+    features = legacy_features(1200)
+    products = add_products(features)
+    index.rebuild()
+    hits = Catalogue(LEGACY, LEGACY_MODEL).search(search_vector(features[5])[None], 3, Filters())
+    assert hits[0].product_id == products[5].pk
+    assert basefile.read_stamp(LEGACY, LEGACY_MODEL).count == 1200
+
+
+def test_wide_vectors_are_found_by_their_principal_directions():
+    vectors = random_vectors(1500, dim=400)
+    products = add_products(embeddings(vectors))
+    index.rebuild()
+    assert found(a_process(), vectors[3], 1) == [products[3].pk]
+
+
+def test_filters_hold_within_the_base_file_and_k_stays_k(vectors, built):
+    Product.objects.filter(pk__in=[product.pk for product in built[:300]]).update(category="mugs")
+    Product.objects.filter(pk__in=[product.pk for product in built[300:330]]).update(category="lamps")
+    Product.objects.filter(pk=built[0].pk).update(is_historical=False)
+    index.rebuild()
+    process = a_process()
+    mugs, lamps = {product.pk for product in built[1:300]}, {product.pk for product in built[300:330]}
+
+    some_mugs = found(process, vectors[0], 200, category="mugs", historical=True)
+    assert len(some_mugs) == 200
+    assert set(some_mugs) <= mugs
+    assert set(found(process, vectors[0], 299, category="mugs", historical=True)) == mugs
+    assert found(process, vectors[0], 299, category="mugs", exclude_product=built[1].pk)[0] == built[0].pk
+    assert set(found(process, vectors[0], 40, category="lamps")) == lamps
+    assert set(found(process, vectors[0], 40, product_ids=frozenset(lamps))) == lamps
+    assert len(found(process, vectors[0], N)) == N
+
+
+def test_what_changes_after_the_build_is_found_at_once(vectors, built):
+    process = a_process()
+    new, moved = random_vectors(2, seed=77, dim=64)
+    assert found(process, vectors[5], 1) == [built[5].pk]
+
+    added = add_product(*embeddings([new]), category="new")
+    built[5].features.update(**Feature.columns(Features.from_embedding(moved, MODEL)))
+    Product.objects.filter(pk=built[6].pk).update(category="moved")
+    deleted = built[7].pk
+    built[7].delete()
+
+    for reader in (process, a_process()):
+        assert found(reader, new, 1) == [added.pk]
+        assert found(reader, new, 5, category="new") == [added.pk]
+        assert found(reader, moved, 1) == [built[5].pk]
+        assert found(reader, vectors[5], 1) != [built[5].pk]
+        assert found(reader, vectors[6], 5, category="moved") == [built[6].pk]
+        assert deleted not in found(reader, vectors[7], 50)
+        assert base_of(reader) is not None
+
+
+def test_a_running_process_takes_up_the_next_base_file(vectors, built):
+    process = a_process()
+    before = base_of(process).stamp
+    add_products(embeddings(random_vectors(20, seed=3, dim=64)))
+    index.rebuild()
+
+    found(process, vectors[0])
+
+    assert base_of(process).stamp.count == before.count + 20
+    assert len(process.fresh().memory.rows) == 0
+    assert {path.suffix for path in stamp_path().parent.iterdir()} == {".json", ".faiss", ".rows"}
+    assert len(list(stamp_path().parent.iterdir())) == 3
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _garble(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[100:200] = b"x" * 100
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("harm", [_truncate, _garble, Path.unlink])
+@pytest.mark.parametrize("suffix", [".json", ".faiss", ".rows"])
+def test_a_damaged_base_file_leads_to_exact_search_and_a_rebuild(vectors, built, woken, monkeypatch, harm, suffix):
+    [path] = stamp_path().parent.glob(f"*{suffix}")
+    harm(path)
+    monkeypatch.setattr("matching.index.inprocess._catalogues", {})
+
+    hits = index.search(vectors[:1], 10, kind=CLIP, model=MODEL)
+
+    order = np.argsort(-exact_scores(vectors[0], vectors))[:10]
+    assert [hit.product_id for hit in hits] == [built[i].pk for i in order]
+    assert woken
+    if suffix == ".json":
+        assert index.upkeep()
+    else:
+        assert index.rebuild()
+    assert base_of(a_process()) is not None
+
+
+def test_a_base_file_of_another_model_or_other_data_is_not_used(vectors, built):
+    path = stamp_path()
+    content = json.loads(path.read_text())
+
+    path.write_text(json.dumps(content | {"model": "another"}))
+    assert base_of(a_process()) is None
+
+    path.write_text(json.dumps(content | {"format": 0}))
+    assert base_of(a_process()) is None
+
+    content["revision"]["token"] += 1
+    path.write_text(json.dumps(content))
+    process = a_process()
+    assert base_of(process) is None
+    assert found(process, vectors[0], 1) == [built[0].pk]
+
+
+def test_a_mapped_base_file_serves_on_while_its_successor_is_damaged(vectors, built):
+    process = a_process()
+    found(process, vectors[0])
+    stamp_path().write_text("{")
+    assert found(process, vectors[0], 1) == [built[0].pk]
+    assert base_of(process) is not None
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, built, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matching.index.basefile._sync", full)
+    before = basefile.read_stamp(CLIP, MODEL)
+
+    with pytest.raises(index.BaseFileError, match="No space left") as error:
+        index.rebuild()
+
+    assert error.value.code == "base_not_written"
+    assert basefile.read_stamp(CLIP, MODEL) == before
+    assert len(list(stamp_path().parent.iterdir())) == 3
+    assert base_of(a_process()) is not None
+
+
+def test_upkeep_builds_what_is_due_and_nothing_else(products):
+    assert len(index.upkeep()) == 1
+    assert index.upkeep() == []
+    add_products(embeddings(random_vectors(90, seed=3, dim=64)))
+    assert index.upkeep() == []
+    add_products(embeddings(random_vectors(200, seed=4, dim=64)))
+    assert len(index.upkeep()) == 1
+
+
+def test_two_processes_never_build_at_once(built):
+    with maintenance._one_builder(wait=True):
+        IndexChange.objects.all().delete()
+        assert index.upkeep() == []
+    assert len(index.upkeep()) == 1
+
+
+def test_a_base_file_goes_when_its_catalogue_does(built):
+    Feature.objects.all().delete()
+    index.upkeep()
+    assert not stamp_path().exists()
+
+
+def test_the_log_is_pruned_behind_everybody_and_who_lags_starts_anew(vectors, built, monkeypatch):
+    monkeypatch.setattr(maintenance, "LOG_KEPT", 5)
+    process = a_process()
+    found(process, vectors[0])
+    changed = add_product(*embeddings([-vectors[0]]))
+    index.rebuild()
+    assert IndexChange.objects.count() <= 6
+    assert found(process, -vectors[0], 1) == [changed.pk]
+
+
+def test_the_index_is_described_with_what_to_do(products):
+    [before] = index.describe()
+    assert "compared one by one" in before.text
+    assert "reindex --index-only" in before.remedy
+    index.rebuild()
+    [after] = index.describe()
+    assert "base file" in after.text
+    assert after.remedy == ""
+
+
+def test_progress_is_told(products):
+    told: list[tuple[str, int, int]] = []
+    index.rebuild(lambda *step: told.append(step))
+    assert {what for what, *_ in told} == {"sample", "train", "add"}
+    assert told[-1] == ("add", N, N)
+
+
+def test_altering_a_table_leaves_the_triggers_in_place(django_db_blocker):
+    assert changes.missing_triggers() == set()
