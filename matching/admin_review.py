@@ -35,15 +35,22 @@ def case_of(product: Product) -> dict[str, Any]:
 
 @require_safe
 def next_case(request: HttpRequest) -> HttpResponse:
-    """Go to the case after ``?after=``; to the list when none is left."""
+    """Go to the case after ``?after=``, which is then this reviewer's own; to the list when there is none."""
     if not request.user.has_perm("matching.view_match"):
         raise PermissionDenied
-    after = request.GET.get("after", "")
-    product_id = cases.next_case(int(after) if after.isdecimal() else None)
-    if product_id is None:
-        messages.success(request, _("No match waits for a verdict any more."))
-        return redirect("admin:matching_match_changelist")
-    return redirect("admin:matching_match_case", product_id)
+    text = request.GET.get("after", "")
+    after = int(text) if text.isdecimal() else None
+    if request.user.has_perm("matching.change_match"):
+        product_id = cases.take_case(request.user, after)  # type: ignore[arg-type]
+    else:
+        product_id = cases.next_case(after)
+    if product_id is not None:
+        return redirect("admin:matching_match_case", product_id)
+    messages.success(request, _("No other case waits for a verdict."))
+    address = reverse("admin:matching_match_changelist")
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": address})
+    return redirect(address)
 
 
 @require_safe
@@ -86,7 +93,8 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     _may_review(request)
     product = get_object_or_404(Product, pk=product_id)
     count = cases.reject_pending(product, request.user)  # type: ignore[arg-type]
-    messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
+    if not request.headers.get("HX-Request"):
+        messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
     return redirect(f"{reverse('admin:matching_match_next')}?after={product.pk}")
 
 

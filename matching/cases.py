@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -11,8 +12,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from matching import service
-from matching.models import Match
+from matching.models import Match, ReviewTurn
 from products.models import Product
+
+TURN = timedelta(minutes=10)  # after that whoever had the case has left it
+NOBODY, EVERYBODY = Q(pk__in=[]), Q()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +75,33 @@ def verdicts_today(reviewer: AbstractBaseUser) -> int:
     return Match.objects.filter(reviewer_id=reviewer.pk, reviewed_at__gte=midnight).count()
 
 
-def next_case(after: int | None = None) -> int | None:
-    """The id of the product whose matches are to be judged next: newest first, then round again; None for none."""
+def next_case(after: int | None = None, *, beside: Q = NOBODY) -> int | None:
+    """The id of the product whose matches are to be judged next: newest first, then round again; None for none.
+
+    ``beside``: the turns of those whose cases are left to them.
+    """
     pending = Match.objects.filter(review_status=Match.Status.PENDING).order_by("-product_id")
-    ids = pending.values_list("product_id", flat=True)
-    if after is not None and (older := ids.filter(product_id__lt=after).first()) is not None:
-        return older
-    first = ids.first()
-    return None if first == after else first
+    free = pending.exclude(product__in=ReviewTurn.objects.filter(beside).values("product"))
+    ids = free.values_list("product_id", flat=True)
+    older = ids.filter(product_id__lt=after).first() if after is not None else None
+    found = older if older is not None else ids.first()
+    return None if found == after else found
+
+
+def take_case(reviewer: AbstractBaseUser, after: int | None = None) -> int | None:
+    """The next case for this reviewer alone: for the length of a ``TURN`` nobody else gets it. None for none."""
+    while True:
+        over = Q(reviewer_id=reviewer.pk) | Q(taken_at__lte=timezone.now() - TURN)
+        ReviewTurn.objects.filter(over).delete()
+        product_id = next_case(after, beside=EVERYBODY)
+        if product_id is None:
+            return None
+        turn, _created = ReviewTurn.objects.get_or_create(
+            product_id=product_id, defaults={"reviewer_id": reviewer.pk, "taken_at": timezone.now()}
+        )
+        if turn.reviewer_id == reviewer.pk:
+            return product_id
+        # Somebody took it between the look and the taking: there is another.
 
 
 def reject_pending(product: Product, reviewer: AbstractBaseUser) -> int:

@@ -65,3 +65,23 @@ class Match(models.Model):
 
     def __str__(self) -> str:
         return f"{self.product} → {self.candidate}: {self.similarity_score:.1f}"
+
+
+class ReviewTurn(models.Model):
+    """Who has a product's matches in front of them, so that two reviewers do not get the same case."""
+
+    product = models.OneToOneField(
+        Product, on_delete=models.CASCADE, primary_key=True, related_name="review_turn", verbose_name=_("product")
+    )
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("reviewer")
+    )
+    taken_at = models.DateTimeField(_("taken"))
+
+    class Meta:
+        db_table = "review_turns"
+        verbose_name = _("review turn")
+        verbose_name_plural = _("review turns")
+
+    def __str__(self) -> str:
+        return f"{self.reviewer}: {self.product}"

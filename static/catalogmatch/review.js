@@ -31,4 +31,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
     if (!current()) event.detail.elt.closest?.(".cm-candidate")?.focus({ preventScroll: true });
 });
 
-candidates().find((one) => one.querySelector('[data-verdict="pending"]'))?.focus({ preventScroll: true });
+// A case begins at its first candidate that waits.
+function begin() {
+    candidates().find((one) => one.querySelector('[data-verdict="pending"]'))?.focus({ preventScroll: true });
+}
+document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.elt.id === "case") begin();
+});
+begin();

@@ -11,6 +11,7 @@ from playwright.sync_api import FilePayload, Page, expect
 from matching.models import Match
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep, photograph
+from tests.rows import make_match, make_product
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -131,6 +132,25 @@ def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
         "product 1"
     ]
     assert not Match.objects.filter(review_status="pending").exists()
+
+
+def test_going_from_case_to_case_loads_no_page(sign_in: SignIn, catalogue: list[Product]) -> None:
+    for number in range(3):
+        make_match(make_product(name=f"arrival {number}"), catalogue[number], 70)
+    page = sign_in("reviewer")
+    page.goto("/admin/matching/match/case/")
+    page.evaluate("window.sameplace = true")
+    asked = page.locator(".cm-asked h2")
+    expect(asked).to_have_text("arrival 2")
+    page.keyboard.press("c")
+    expect(page.locator(".cm-candidate").get_by_role("status")).to_have_text("confirmed")
+    page.keyboard.press("n")
+    expect(asked).to_have_text("arrival 1")
+    page.keyboard.press("x")
+    expect(asked).to_have_text("arrival 0")
+    expect(page.locator("[data-count=today]")).to_have_text("2")
+    assert page.evaluate("window.sameplace")
+    assert page.url.endswith(f"/admin/matching/match/case/{Product.objects.get(name='arrival 0').pk}/")
 
 
 def test_session_that_ended_leads_to_the_sign_in_and_stores_nothing(sign_in: SignIn) -> None:

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from matching import cases, service
-from matching.models import Match
+from matching.models import Match, ReviewTurn
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case, make_match, make_product
 
@@ -160,6 +161,29 @@ def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
     assert seen == [*newest_first, newest_first[0]]
 
 
+def test_two_reviewers_never_have_the_same_case_in_front_of_them() -> None:
+    products = [make_case(80)[0].pk for _ in range(3)]
+    first, second = user_in("reviewer"), user_in("manager")
+    assert cases.take_case(first) == products[2]
+    assert cases.take_case(second) == products[1]
+    assert cases.take_case(second, after=products[1]) == products[0]
+    assert cases.take_case(first, after=products[2]) == products[1]
+
+
+def test_a_case_left_lying_goes_to_somebody_else() -> None:
+    product, _ = make_case(80)
+    cases.take_case(user_in("reviewer"))
+    assert cases.take_case(user_in("manager")) is None
+    ReviewTurn.objects.update(taken_at=timezone.now() - cases.TURN)
+    assert cases.take_case(user_in("manager")) == product.pk
+
+
+def test_looking_on_takes_no_case_away() -> None:
+    product, _ = make_case(80)
+    assert browser_of("viewer").get(f"{LIST}case/")["Location"] == f"{LIST}case/{product.pk}/"
+    assert cases.take_case(user_in("reviewer")) == product.pk
+
+
 def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
     product, [confirmed, waiting] = make_case(90, 80)
     service.review(confirmed.pk, "confirmed", user_in("manager"))
@@ -167,7 +191,7 @@ def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() 
     assert verdict_of(confirmed) == ("confirmed", "manager")
     assert verdict_of(waiting) == ("rejected", "reviewer")
     assert answer.redirect_chain[-1][0] == LIST
-    assert "No match waits for a verdict any more." in answer.content.decode()
+    assert "No other case waits for a verdict." in answer.content.decode()
 
 
 def test_waiting_matches_are_counted_by_band() -> None:
