@@ -45,15 +45,16 @@ def synthetic(width: int, height: int, seed: int) -> bytes:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, str]]:
-    """A running installation in ``folder``; answers its address and a token."""
+def server(folder: Path, workers: int = 1) -> Iterator[tuple[str, str]]:
+    """A running installation in ``folder``, with so many web processes; answers its address and a token."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     env = environment(folder)
     manage(env, "migrate", "--verbosity", "0")
     token = manage(env, "create_token", "benchmark", "--role", "uploader").strip()
-    command = [sys.executable, "-m", "gunicorn", "--bind", address, "--threads", "8", "catalogmatch.wsgi"]
+    options = ["--config", "catalogmatch/gunicorn.py", "--bind", address, "--workers", str(workers)]
+    command = [sys.executable, "-m", "gunicorn", *options]
     process = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS

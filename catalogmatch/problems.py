@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.http import JsonResponse, UnreadablePostError
 from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -25,6 +26,8 @@ from products.intake import SkuExistsError
 from products.models import Product
 from products.questions import FeaturesPendingError
 
+CONTENT_TYPE = "application/problem+json"
+
 # The statuses of codes that are not DRF's own.
 STATUS_OF_CODE = {
     "not_an_image": 415,
@@ -36,6 +39,7 @@ STATUS_OF_CODE = {
     "sku_exists": 409,
     "features_pending": 409,
     "clip_unavailable": 503,
+    "request_incomplete": 408,
 }
 
 # DRF tells apart what the API's users need not.
@@ -62,11 +66,28 @@ class ProblemHandler(ExceptionHandler):
             return ValidationError(as_serializer_error(exc))
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
             return NotFound(str(exc))
+        if isinstance(exc, UnreadablePostError):  # the client left, or was too slow to wait for
+            return Problem("request_incomplete", "The request ended before its announced length had come.")
         if isinstance(exc, RequestDataTooBig):
             return Problem("image_too_large", str(exc))
         if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have
             return ValidationError(str(exc))
         return super().convert_known_exceptions(exc)
+
+
+def _document(status: int, code: str, detail: str) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+
+
+def problem_response(status: int, code: str, detail: str) -> JsonResponse:
+    """A problem document from where no view of the API is reached yet."""
+    return JsonResponse(_document(status, code, detail), status=status, content_type=CONTENT_TYPE)
 
 
 class ProblemFormatter(ExceptionFormatter):
@@ -75,13 +96,8 @@ class ProblemFormatter(ExceptionFormatter):
         status = self.exc.status_code
         invalid = error_response.type == "validation_error"
         code = "validation_error" if invalid else errors[0].code
-        problem: dict[str, Any] = {
-            "type": "about:blank",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "code": PUBLISHED_CODE.get(code, code),
-            "detail": "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors),
-        }
+        detail = "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors)
+        problem = _document(status, PUBLISHED_CODE.get(code, code), detail)
         if invalid:
             problem["errors"] = [{"field": e.attr, "code": e.code, "detail": e.detail} for e in errors]
         return problem
@@ -91,7 +107,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     """DRF's hook: answer ``exc`` as a problem document; an unexpected one is logged and is a 500 without details."""
     response = standard_handler(exc, context)
     if response is not None:
-        response.content_type = "application/problem+json"
+        response.content_type = CONTENT_TYPE
     return response
 
 

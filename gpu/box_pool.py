@@ -30,7 +30,7 @@ START_SECONDS = 30
 # A child is replaced after so many pictures, so that what a decoder leaks stays small.
 PICTURES_PER_CHILD = 500
 # The same for every child, whatever the parent's holds: no secrets, one heap and no idle threads.
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "1048576", "OPENBLAS_NUM_THREADS": "1"}
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "OPENBLAS_NUM_THREADS": "1"}
 _ROOT = Path(__file__).resolve().parent.parent
 
 

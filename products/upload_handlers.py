@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadhandler import FileUploadHandler
 
 from gpu.images import MAX_BYTES
@@ -13,12 +11,6 @@ from gpu.images import MAX_BYTES
 
 class BoundedUpload(FileUploadHandler):
     """Keeps no more of a file than shows that it is over the limit; intake then refuses it with its code."""
-
-    def handle_raw_input(self, input_data: Any, META: Any, content_length: int, *_: Any, **__: Any) -> None:  # noqa: N803
-        """Refuse the whole request before its body is read. Raises RequestDataTooBig."""
-        if content_length > settings.MAX_REQUEST_BYTES:
-            megabytes = settings.MAX_REQUEST_BYTES // 2**20
-            raise RequestDataTooBig(f"The request is larger than {megabytes} MiB. Send fewer pictures at once.")
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)

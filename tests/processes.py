@@ -69,7 +69,9 @@ class Stack:
         )
         self.token = self.manage("shell", "--no-imports", "--command", script).strip()
         bind = f"127.0.0.1:{self._web_port}"
-        self._web = self._run("web", "gunicorn", "--threads", "8", "--bind", bind, "catalogmatch.wsgi")
+        self._web = self._run(
+            "web", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1", "--bind", bind
+        )
         wait_until(lambda: self._is_alive(), 20, "the web server answers")
 
     def start_worker(self, **env: str) -> subprocess.Popen[bytes]:

@@ -52,5 +52,6 @@ def _serve(port: str) -> None:
     """Become the web server: Ctrl-C then ends that and nothing stays behind."""
     connections.close_all()
     sys.stdout.flush()
-    command = [sys.executable, "-m", "gunicorn", "--chdir", str(settings.BASE_DIR), "--bind", f"127.0.0.1:{port}"]
-    os.execvp(command[0], [*command, "--threads", "8", "catalogmatch.wsgi"])  # noqa: S606  # a fixed command
+    os.chdir(settings.BASE_DIR)
+    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1"]
+    os.execvp(command[0], [*command, "--bind", f"127.0.0.1:{port}"])  # noqa: S606  # a fixed command

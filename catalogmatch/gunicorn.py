@@ -1,0 +1,17 @@
+"""How the web server runs: ``gunicorn --config catalogmatch/gunicorn.py``. Options on the command line win."""
+
+import os
+
+wsgi_app = "catalogmatch.wsgi"
+bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = "catalogmatch.web_worker.PacedWorker"
+# A thread that waits for a slow client costs little; there are more of them than slow clients that one address
+# should have. What threads do at once is bounded elsewhere: decoding by CATALOGMATCH_DECODERS.
+threads = 64
+keepalive = 5
+# Seconds until a process whose main loop hangs is replaced; requests themselves may take longer.
+timeout = 60
+graceful_timeout = 30
+# A heartbeat file on a disk can stall for as long as the disk does.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
