@@ -20,6 +20,7 @@ from catalogmatch.verify import file_damage
 from gpu.clip import clip_status, is_clip_available, model_id
 from gpu.device import get_device_info
 from gpu.models import EmbeddingWorker
+from matching import index
 from matching.index.unusable import unusable
 from products.embedding import queue_counts, stale_claims, without_features_of
 from products.models import Feature, ProductImage
@@ -122,6 +123,13 @@ def features() -> Finding:
     return Finding(Level.OK, f"{number:,} of {ready.count():,} pictures")
 
 
+def search_index() -> Finding:
+    parts = index.describe()
+    text = "; ".join(part.text.removesuffix(".") for part in parts) or "nothing to search yet"
+    remedies = " ".join(dict.fromkeys(part.remedy for part in parts if part.remedy))
+    return Finding(Level.WARN if remedies else Level.OK, text, remedies)
+
+
 def media() -> Finding:
     names = list(ProductImage.objects.order_by("-pk").values_list("file", flat=True)[:SAMPLE])
     lost = [name for name in names if not default_storage.exists(name)]
@@ -171,6 +179,7 @@ PARTS: dict[str, Callable[[], Finding]] = {
     "broker": broker,
     "database": database,
     "features": features,
+    "index": search_index,
     "media": media,
     "disk": disk,
     "queue": queue,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from matching import service
+from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products import embedding
 from products.embedding import Outcome
@@ -50,6 +50,22 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
 
         embedding.embed_pending(announce=False, afresh=afresh, progress=progress)
     return done
+
+
+def rebuild_index(check: Callable[[], None]) -> list[str]:
+    """Build the search index anew; a sentence for each part that was built. Raises matching.index.BaseFileError.
+
+    ``check`` is called along the way and may raise to stop; then the index stays as it was.
+    """
+    with progress_bar(None, "Indexing", "vectors") as bar:
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.set_description(f"Indexing ({what})", refresh=False)
+            bar.total = total
+            bar.update(done - bar.n)
+            check()
+
+        return index.rebuild(progress)
 
 
 def match(

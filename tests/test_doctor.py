@@ -17,7 +17,7 @@ from products.models import Feature, ProductImage
 from tests import pictures
 from tests.commands import run
 
-PARTS = ["device", "model", "broker", "database", "features", "media", "disk", "queue", "web"]
+PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "queue", "web"]
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ class TestReindex:
     def test_nothing_is_done_where_nothing_is_missing(self):
         before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
         ran = run("reindex")
-        assert (ran.code, ran.out.splitlines()[0]) == (0, "Embedded 0 pictures, matched 0 new products.")
+        assert (ran.code, ran.out.splitlines()[-1]) == (0, "Embedded 0 pictures, matched 0 new products.")
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
     def test_pictures_that_wait_are_embedded(self):
@@ -83,6 +83,13 @@ class TestReindex:
         Match.objects.all().delete()
         assert "matched 1 new products" in run("reindex", "--all").out
         assert Match.objects.get(rank=1).candidate == Product.objects.get(sku="0")
+
+    def test_the_index_alone_is_built_without_touching_features(self):
+        before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
+        ProductImage.objects.filter(product__sku="2").update(state="pending")
+        assert run("reindex", "--index-only").code == 0
+        assert states() == ["pending", "ready", "ready", "ready"]
+        assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
     def test_options_that_contradict_each_other_are_refused(self):
         assert run("reindex", "--all", "--failed").code == 1

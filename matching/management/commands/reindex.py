@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from matching import bulk
+from matching.index import BaseFileError
 from products import embedding
 from products.progress import INTERRUPTED, stoppable
 
@@ -27,15 +29,26 @@ class Command(BaseCommand):
         ):
             which.add_argument(f"--{name}", dest="which", action="store_const", const=name, help=what)
 
-    def handle(self, *, which: str | None, **_: Any) -> None:
+        which.add_argument("--index-only", action="store_true", help="none: only the search index is built anew")
+
+    def handle(self, *, which: str | None, index_only: bool, **_: Any) -> None:
         try:
             with stoppable() as check:
-                embedding.release_stale_claims()
-                embedding.requeue(which or "missing")
-                embedded = bulk.embed_waiting(check, afresh=which == "all")
-                matched = bulk.match_unmatched(check)
+                if index_only:
+                    self._rebuild_index(check)
+                else:
+                    self._reindex(which or "missing", check)
+        except BaseFileError as error:
+            raise CommandError(f"The search index was not built: {error}") from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
+
+    def _reindex(self, which: str, check: Callable[[], None]) -> None:
+        embedding.release_stale_claims()
+        embedding.requeue(which)
+        embedded = bulk.embed_waiting(check, afresh=which == "all")
+        self._rebuild_index(check)
+        matched = bulk.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():
             self.stderr.write(f"picture {image_id} {reason}")
@@ -44,3 +57,8 @@ class Command(BaseCommand):
                 f"{len(embedded.failed)} pictures could not be embedded, see above.",
                 returncode=3 if embedded.ready else 1,
             )
+
+    def _rebuild_index(self, check: Callable[[], None]) -> None:
+        built = bulk.rebuild_index(check)
+        for sentence in built or ["The catalogue is small enough to be searched without an index file."]:
+            self.stdout.write(sentence)
