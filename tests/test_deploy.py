@@ -1,0 +1,58 @@
+"""The production settings of docs/operations.md: nothing to complain of, and each that is missing is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.installations import REPO
+
+KEY = "kH3-only-for-this-test-0123456789-abcdefghijklmnopqrstuvwxyz"
+
+
+def documented() -> dict[str, str]:
+    """The environment file of the operators' guide, with its placeholders filled."""
+    text = (REPO / "docs" / "operations.md").read_text()
+    [block] = re.findall(r"```ini\n# /etc/catalogmatch\.env.*?\n(.*?)```", text, re.DOTALL)
+    settings = dict(line.split("=", 1) for line in block.splitlines())
+    return settings | {"DJANGO_SECRET_KEY": KEY, "CATALOGMATCH_METRICS_TOKEN": "a token"}
+
+
+def check(data: Path, changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """``manage.py check --deploy`` as production, with these settings changed."""
+    env = os.environ | documented() | {"CATALOGMATCH_DATA_DIR": str(data)} | changes
+    env.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # the browser tests need it, and the check rightly complains
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
+
+
+def test_the_documented_settings_pass_the_check_of_django(tmp_path: Path) -> None:
+    done = check(tmp_path, {})
+    assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"DJANGO_DEBUG": "1"}, "DJANGO_DEBUG is on"),
+        ({"DJANGO_SECRET_KEY": ""}, "DJANGO_SECRET_KEY is not set"),
+        ({"DJANGO_SECRET_KEY": "short"}, "DJANGO_SECRET_KEY is shorter"),
+        ({"CELERY_BROKER_URL": ""}, "CELERY_BROKER_URL is not set"),
+        ({"DJANGO_HTTPS": "0"}, "DJANGO_HTTPS is off"),
+        ({"DJANGO_ALLOWED_HOSTS": "*"}, "DJANGO_ALLOWED_HOSTS allows"),
+    ],
+)
+def test_production_refuses_to_start_with(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+    done = check(tmp_path, changes)
+    assert done.returncode != 0
+    assert "ImproperlyConfigured" in done.stderr
+    assert reason in done.stderr
+
+
+def test_a_trial_without_a_broker_still_starts(tmp_path: Path) -> None:
+    assert check(tmp_path, {"CATALOGMATCH_PRODUCTION": "0", "CELERY_BROKER_URL": ""}).returncode == 0
