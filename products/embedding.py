@@ -20,7 +20,7 @@ from django.utils import timezone
 from gpu import pipeline
 from gpu.clip import ClipUnavailableError, is_clip_available, model_id
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
-from gpu.images import ImageProcessingError
+from gpu.images import ImageProcessingError, read_file
 from gpu.status import images_per_second
 from products.models import Feature, Product, ProductImage
 
@@ -238,8 +238,10 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
     stored = best_features(product.pk)
     if not stored:
         path = Path(image_path)
-        added = add_views(product, [Upload(path.read_bytes(), path.name)])
-        embed_pending([image.pk for image in added.images])
+        added = add_views(product, [Upload(read_file(path), path.name)])
+        ids = [image.pk for image in added.images]
+        embed_pending(ids)
+        wait_for_features(ids, settings.UPLOAD_WAIT_MAX_SECONDS)  # where a worker was quicker to claim it
         stored = best_features(product.pk)
         if not stored:
             added.images[0].refresh_from_db()

@@ -21,6 +21,11 @@ os.environ |= {
 }
 
 from catalogmatch.settings import *  # noqa: E402, F403
+from catalogmatch.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A file, as in production: SQLite's databases in memory lock whole tables and know no WAL.
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(_data_dir.name) / "tests.sqlite3")}
 
 # Nothing is collected for the tests: pages name the files as they lie in the source.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405

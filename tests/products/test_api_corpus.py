@@ -1,0 +1,60 @@
+"""Real files that decoders stumble over: refused with a published code, or taken; nothing is left half done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from products.models import Product, ProductImage
+from tests.accounts import client_of
+from tests.files import files_in
+
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
+
+pytestmark = [
+    pytest.mark.shared_data,
+    pytest.mark.django_db,
+    pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the repository"),
+]
+
+STATUS = {
+    "not_an_image": 415,
+    "unsupported_format": 415,
+    "image_corrupt": 422,
+    "image_too_large": 413,
+    "image_too_small": 422,
+    "image_aspect": 422,
+}
+
+
+def upload(kind: str, every: int = 1) -> dict[str, tuple[int, str]]:
+    """Upload each ``every``-th file of a folder; status and code (empty where there is none) by file name."""
+    api = client_of("uploader")
+    answers = {}
+    for path in sorted((CORPUS / kind).iterdir())[::every]:
+        file = SimpleUploadedFile(path.name, path.read_bytes())
+        answer = api.post("/api/products/upload?wait=0", {"image": file}, format="multipart")
+        answers[path.name] = (answer.status_code, answer.json().get("code", ""))
+    return answers
+
+
+def test_every_bad_file_is_refused_and_leaves_nothing_behind(media: Path) -> None:
+    answers = upload("bad")
+    wrong = {name: answer for name, answer in answers.items() if STATUS.get(answer[1]) != answer[0]}
+    assert wrong == {}
+    assert len(answers) == 203
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_an_odd_file_is_taken_or_refused_by_a_published_rule(media: Path) -> None:
+    answers = upload("odd", every=4)
+    rules = {(413, "image_too_large"), (422, "image_too_small"), (422, "image_aspect")}
+    wrong = {name: answer for name, answer in answers.items() if answer not in {(201, ""), *rules}}
+    assert wrong == {}
+    taken = Counter(answers.values())[(201, "")]
+    assert taken > len(answers) / 2
+    assert ProductImage.objects.count() == taken
+    assert len(files_in(media)) == 2 * taken

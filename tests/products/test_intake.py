@@ -1,0 +1,123 @@
+"""What stays true of intake when things go wrong in the middle, or happen twice at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.files.storage import default_storage
+from django.db import DatabaseError, connection
+
+from gpu.images import ImageProcessingError
+from products import intake
+from products.intake import Added, SkuExistsError, Upload
+from products.models import Product, ProductImage
+from tests import pictures
+from tests.files import files_in
+
+pytestmark = pytest.mark.django_db
+
+
+def uploads(*seeds: int) -> list[Upload]:
+    return [Upload(pictures.jpeg(seed), f"{seed}.jpg") for seed in seeds]
+
+
+def test_a_database_that_fails_leaves_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DatabaseError("database or disk is full")
+
+    monkeypatch.setattr(ProductImage, "save", full)
+    with pytest.raises(DatabaseError):
+        intake.add_product(uploads(1, 2))
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_a_disk_that_is_full_leaves_no_row_and_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = default_storage.save
+
+    def full(name: str, content: object, **_: object) -> str:
+        if len(files_in(media)) == 3:
+            raise OSError("no space left on device")
+        return save(name, content)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(default_storage, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        intake.add_product(uploads(1, 2))
+    assert (Product.objects.count(), files_in(media)) == (0, [])
+
+
+def test_a_picture_that_is_deleted_takes_its_files_along(
+    media: Path, django_capture_on_commit_callbacks: object
+) -> None:
+    images = intake.add_product(uploads(1, 2)).images
+    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        images[0].delete()
+    assert files_in(media) == sorted([str(images[1].file.name), images[1].thumbnail_name])
+
+
+def test_a_product_may_have_no_picture_yet() -> None:
+    product = intake.add_product([], name="announced").product
+    assert product.images.count() == 0
+    with pytest.raises(SkuExistsError):
+        intake.add_product([], sku=intake.add_product([], sku="M-1").product.sku)
+
+
+def test_spaces_around_a_sku_make_no_other_sku() -> None:
+    first = intake.add_product(uploads(1), sku="M-1")
+    assert intake.add_product(uploads(1), sku="  M-1 ").product == first.product
+
+
+@pytest.mark.parametrize("field", ["sku", "name", "category", "description"])
+def test_what_no_database_takes_is_refused(field: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        intake.add_product(uploads(1), **{field: "null \0"})  # type: ignore[arg-type]
+    assert list(error.value.message_dict) == [field]
+
+
+def test_a_view_may_be_among_those_that_are_there() -> None:
+    product = intake.add_product(uploads(1)).product
+    added = intake.add_views(product, uploads(2, 1, 3))
+    assert (added.created, [image.position for image in added.images]) == (True, [1, 0, 2])
+
+
+def test_no_view_is_added_to_a_product_that_is_gone(media: Path) -> None:
+    product = Product.objects.create()
+    Product.objects.all().delete()
+    with pytest.raises(Product.DoesNotExist):
+        intake.add_views(product, uploads(1))
+    assert files_in(media) == []
+
+
+def test_a_view_that_is_no_picture_adds_none() -> None:
+    product = intake.add_product(uploads(1)).product
+    with pytest.raises(ImageProcessingError):
+        intake.add_views(product, [*uploads(2), Upload(b"no picture")])
+    assert product.images.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path) -> None:
+    results: list[Added | Exception] = []
+
+    def upload(seed: int) -> None:
+        try:
+            results.append(intake.add_product(uploads(seed), sku="M-1"))
+        except SkuExistsError as error:
+            results.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=upload, args=(seed,)) for seed in (1, 1, 1, 1, 2, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    product = Product.objects.get()
+    image = product.images.get()
+    added = [result for result in results if isinstance(result, Added)]
+    assert len(results) == 6
+    assert sum(result.created for result in added) == 1
+    assert {result.product for result in added} == {product}
+    assert files_in(media) == sorted([str(image.file.name), image.thumbnail_name])

@@ -1,0 +1,261 @@
+"""The queue in the database: who claims what, what comes of it, and how often a picture is tried."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.utils import timezone
+
+from gpu.features import LEGACY_MODEL
+from gpu.images import ImageProcessingError
+from gpu.legacy import extract_legacy
+from products import embedding, tasks
+from products.intake import Upload, add_product
+from products.models import Feature, Product, ProductImage
+from tests import pictures
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def waiting() -> list[ProductImage]:
+    """Five pictures of one product that wait to be embedded."""
+    return add_product([Upload(pictures.jpeg(seed)) for seed in range(5)]).images
+
+
+def states() -> list[tuple[str, int]]:
+    return list(ProductImage.objects.order_by("id").values_list("state", "attempts"))
+
+
+def claimed(limit: int = 10) -> embedding.Claim:
+    claim = embedding.claim(limit)
+    assert claim is not None
+    return claim
+
+
+def age_claims() -> None:
+    """As if the workers had claimed so long ago that they must be gone."""
+    ProductImage.objects.filter(state="claimed").update(claimed_at=timezone.now() - timedelta(days=1))
+
+
+def test_the_oldest_are_claimed_first_and_nobody_claims_them_again(waiting: list[ProductImage]) -> None:
+    first, second = claimed(3), claimed(3)
+    assert [image.pk for image in first.images] == [image.pk for image in waiting[:3]]
+    assert [image.pk for image in second.images] == [image.pk for image in waiting[3:]]
+    assert embedding.claim(3) is None
+    assert states() == [("claimed", 1)] * 5
+
+
+def test_only_the_named_pictures_are_claimed(waiting: list[ProductImage]) -> None:
+    claim = embedding.claim(10, [waiting[4].pk, waiting[2].pk])
+    assert claim is not None
+    assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
+
+
+def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
+    outcome = embedding.embed(claimed())
+    assert outcome.ready == [image.pk for image in waiting]
+    assert states() == [("ready", 0)] * 5
+    assert set(Feature.objects.values_list("image", "model_name")) == {(image.pk, LEGACY_MODEL) for image in waiting}
+    assert set(ProductImage.objects.values_list("embedded_with", "claim_token")) == {(LEGACY_MODEL, None)}
+
+
+def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None:
+    embedding.embed_pending(batch_size=2)
+    for image in waiting:
+        with default_storage.open(str(image.file.name)) as file:
+            expected = embedding.pipeline.extract_question(file.read()).legacy
+        assert expected is not None
+        assert np.array_equal(image.features.get().to_features().color, expected.color)
+
+
+def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
+    (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
+    (media / str(waiting[3].file.name)).unlink()
+    outcome = embedding.embed(claimed())
+    assert (outcome.failed, outcome.retried) == ([], [waiting[2].pk, waiting[3].pk])
+    embedding.embed_pending()
+    failed = ProductImage.objects.filter(state="failed").values_list("pk", "error_code", "attempts")
+    assert list(failed) == [(waiting[2].pk, "image_corrupt", 3), (waiting[3].pk, "file_missing", 3)]
+    assert all(ProductImage.objects.filter(state="failed").values_list("error_message", flat=True))
+    assert Feature.objects.count() == 3
+
+
+def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media: Path) -> None:
+    file = media / str(waiting[2].file.name)
+    kept = file.rename(file.with_suffix(".away"))
+    embedding.embed(claimed())
+    kept.rename(file)
+    embedding.embed_pending()
+    assert states() == [("ready", 0)] * 5
+    assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
+
+
+def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
+    waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = add_product([Upload(pictures.jpeg(9, (96, 77)))]).images[0]
+
+    def failing(image: Any) -> Any:
+        if image.height == 77:
+            raise RuntimeError("the model broke down")
+        return extract_legacy(image)
+
+    monkeypatch.setattr("gpu.pipeline.extract_legacy", failing)
+    assert embedding.embed_pending() == 6
+    assert states() == [("ready", 0)] * 5 + [("failed", 3)]
+    deadly.refresh_from_db()
+    assert (deadly.error_code, deadly.error_message) == ("embedding_failed", "Embedding failed: the model broke down")
+
+
+def test_an_interruption_gives_the_batch_back_without_counting(
+    waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_image: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu.pipeline.extract_legacy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embedding.embed_pending()
+    assert states() == [("pending", 0)] * 5
+
+
+def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -> None:
+    claimed()
+    assert embedding.release_stale_claims() == 0
+    age_claims()
+    assert embedding.release_stale_claims() == 5
+    assert states() == [("pending", 1)] * 5
+
+
+def test_pictures_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
+    for attempt in (1, 2, 3):
+        sizes = []
+        while (claim := embedding.claim(10)) is not None:
+            sizes.append(len(claim.images))
+        assert sizes == ([5] if attempt == 1 else [1] * 5)
+        age_claims()
+        embedding.release_stale_claims()
+    assert states() == [("failed", 3)] * 5
+    assert set(ProductImage.objects.values_list("error_code", flat=True)) == {"worker_lost"}
+
+
+def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductImage]) -> None:
+    late = claimed()
+    age_claims()
+    embedding.release_stale_claims()
+    embedding.embed_pending()
+    before = set(Feature.objects.values_list("pk", "updated_at"))
+    outcome = embedding.embed(late)
+    assert (outcome.ready, outcome.failed, outcome.retried) == ([], [], [])
+    assert set(Feature.objects.values_list("pk", "updated_at")) == before
+    assert states() == [("ready", 0)] * 5
+
+
+def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[ProductImage]) -> None:
+    other = add_product([Upload(pictures.jpeg(7))]).product
+    claim = claimed()
+    waiting[0].delete()
+    Product.objects.get(pk=waiting[0].product_id).delete()
+    outcome = embedding.embed(claim)
+    assert outcome.ready == [other.images.get().pk]
+    assert Feature.objects.get().product == other
+
+
+def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
+    for _ in range(3):
+        tasks.embed([image.pk for image in waiting])
+        tasks.sweep()
+    assert states() == [("ready", 0)] * 5
+    assert Feature.objects.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ("failed", ["ready", "ready", "claimed", "pending", "pending"]),
+        ("missing", ["ready", "pending", "claimed", "failed", "pending"]),
+        ("all", ["pending", "pending", "claimed", "pending", "pending"]),
+    ],
+)
+def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
+    embedding.embed_pending([image.pk for image in waiting[:2]])
+    waiting[1].features.all().delete()
+    embedding.claim(1, [waiting[2].pk])
+    ProductImage.objects.filter(pk=waiting[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
+    count = embedding.requeue(which)
+    assert [state for state, _ in states()] == expected
+    assert count == sum(before != after for before, after in zip(
+        ["ready", "ready", "claimed", "failed", "pending"], expected, strict=True
+    ))  # fmt: skip
+    assert ProductImage.objects.filter(state="pending").exclude(attempts=0, error_code="").count() == 0
+
+
+def test_a_choice_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="which must be"):
+        embedding.requeue("some")
+
+
+def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: list[ProductImage]) -> None:
+    embedding.embed_pending()
+    embedding.requeue("all")
+    assert Feature.objects.count() == 5
+    embedding.embed_pending()
+    assert Feature.objects.count() == 5
+
+
+def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) -> None:
+    product = Product.objects.create()
+    path = tmp_path / "mug.jpg"
+    path.write_bytes(pictures.jpeg(1))
+    computed = embedding.get_or_extract_features(product.pk, path)
+    assert (computed.shape, computed.dtype) == ((256,), np.uint8)
+    assert product.images.get().state == "ready"
+    path.unlink()
+    assert np.array_equal(embedding.get_or_extract_features(product.pk, path), computed)
+
+
+def test_features_of_a_bad_or_missing_picture_are_an_error_with_a_code(tmp_path: Path) -> None:
+    product = Product.objects.create()
+    path = tmp_path / "mug.jpg"
+    with pytest.raises(ImageProcessingError) as missing:
+        embedding.get_or_extract_features(product.pk, path)
+    assert missing.value.code == "file_missing"
+    path.write_bytes(b"no picture")
+    with pytest.raises(ImageProcessingError) as bad:
+        embedding.get_or_extract_features(product.pk, path)
+    assert bad.value.code == "not_an_image"
+    with pytest.raises(Product.DoesNotExist):
+        embedding.get_or_extract_features(product.pk + 1, path)
+    assert ProductImage.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path) -> None:
+    with tasks.held_back():
+        images = add_product([Upload(pictures.jpeg(seed)) for seed in range(24)]).images
+    claims: list[list[int]] = []
+
+    def work() -> None:
+        try:
+            while (claim := embedding.claim(3)) is not None:
+                claims.append([image.pk for image in claim.images])
+                embedding.embed(claim)
+        finally:
+            connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(pk for claim in claims for pk in claim) == sorted(image.pk for image in images)
+    assert states() == [("ready", 0)] * 24
+    assert Feature.objects.count() == 24
