@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     """
     import faiss
 
+    faiss.omp_set_num_threads(os.cpu_count() or 1)  # a search in this thread may have set one
     revision = changes.head()  # what changes from here on is read from the log, on top of this file
     ids = np.fromiter(
         Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list("id", flat=True).iterator(),
@@ -51,7 +53,6 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     del sample
     truth = _Nearest(questions)
     categories, refused, rows = Categories(), list[int](), list[Rows]()
-    faiss.omp_set_num_threads(0)
     for block in _counted(loading.stream(kind, model, dim), len(ids), progress):
         index.add(block.vectors)
         truth.look(block.vectors)

