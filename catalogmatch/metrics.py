@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from django.views.decorators.http import require_safe
 
 from gpu.models import EmbeddingWorker
 from gpu.status import images_per_second
+from matching.index import basefile, maintenance
 from matching.models import Match
 from matching.service import unmatched
 from products import embedding
@@ -90,7 +92,27 @@ class CatalogueCollector:
         yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
         yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())
         yield _labelled("matches", "Matches by verdict.", "verdict", _matches_by_verdict())
+        yield from _index()
         yield _gauge("disk_free_bytes", "Free space in the data folder.", shutil.disk_usage(settings.DATA_DIR).free)
+
+
+def _index() -> Iterator[Metric]:
+    """Of each kind and model: its vectors, and of its base file age, size and what changed since it was built."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ["kind", "model"]
+    vectors = GaugeMetricFamily("catalogmatch_index_vectors", "Vectors that are searched.", labels=labels)
+    age = GaugeMetricFamily("catalogmatch_index_age_seconds", "Time since the base file was built.", labels=labels)
+    size = GaugeMetricFamily("catalogmatch_index_bytes", "Size of the base file.", labels=labels)
+    changed = GaugeMetricFamily("catalogmatch_index_changes", "Vectors that changed since it was built.", labels=labels)
+    for state in maintenance.states():
+        pair = [state.kind, state.model]
+        vectors.add_metric(pair, state.features)
+        if state.stamp is not None:
+            age.add_metric(pair, time.time() - state.stamp.built_at)
+            size.add_metric(pair, 1e6 * basefile.megabytes(state.stamp))
+            changed.add_metric(pair, state.changed)
+    yield from (vectors, age, size, changed)
 
 
 def _matches_by_verdict() -> dict[str, int]:

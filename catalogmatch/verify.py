@@ -11,7 +11,9 @@ from django.db.models import OuterRef, Subquery
 
 from catalogmatch.health import missing_migrations
 from gpu.images import ImageProcessingError
-from matching.index import changes
+from matching import index
+from matching.index import basefile, changes, maintenance
+from matching.index.basefile import BaseFileError
 from matching.index.unusable import unusable
 from products import embedding, intake, repair
 from products.models import Feature, ProductImage
@@ -50,7 +52,7 @@ def verify(job: Job) -> Iterator[Problem]:
     if plan := missing_migrations():
         yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
         return
-    for look in (database, triggers, claims, features, pictures, files):
+    for look in (database, triggers, claims, features, base_files, pictures, files):
         yield from look(job)
     if job.fix:
         wake()
@@ -78,6 +80,19 @@ def triggers(job: Job) -> Iterator[Problem]:
     if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
         yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
+
+
+def base_files(job: Job) -> Iterator[Problem]:
+    """The index's files are what they should be, where there are any."""
+    for state in maintenance.states():
+        problem = state.problem
+        if state.stamp is not None:
+            try:
+                basefile.open_files(state.stamp)
+            except BaseFileError as error:
+                problem = error
+        if problem is not None and problem.code != "base_missing":
+            yield job.mended("index", f"{state.kind} {state.model}: {problem}".removesuffix("."), index.rebuild)
 
 
 def claims(job: Job) -> Iterator[Problem]:

@@ -71,6 +71,7 @@ def test_counts_pictures_failures_and_matches(token: str) -> None:
     assert found["matches", "pending"] == 1
     assert found["unmatched_products", ""] == 1
     assert found["oldest_pending_seconds", ""] >= 0
+    assert found["index_vectors", "legacy legacy-1"] == 2
     assert found["disk_free_bytes", ""] > 0
 
 

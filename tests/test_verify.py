@@ -14,8 +14,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
+from pytest_django import Settings
 
-from matching.index import changes
+from gpu.features import LEGACY_MODEL
+from matching.index import basefile, changes
 from products.embedding import embed_pending
 from products.intake import Upload, add_product
 from products.models import Feature, ProductImage
@@ -138,3 +140,11 @@ def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> No
         cursor.execute("DROP TRIGGER index_feature_deleted")
     assert_mended("index_feature_deleted")
     assert not changes.missing_triggers()
+
+
+def test_a_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:
+    settings.INDEX_DIR = tmp_path / "index"
+    stamp = basefile.folder("legacy", LEGACY_MODEL) / "stamp.json"
+    stamp.parent.mkdir(parents=True)
+    stamp.write_text("{")
+    assert_mended("is not a stamp")
