@@ -1,0 +1,85 @@
+"""/healthz and /readyz: alive as long as the process answers, ready as long as the work gets done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from catalogmatch import health
+from products.models import ProductImage
+from tests.rows import make_product
+
+
+@pytest.fixture
+def broker(settings: Settings) -> None:
+    """As where workers embed: then nobody may be embedding."""
+    settings.HAS_BROKER = True
+
+
+def age(minutes: float, **which: str) -> None:
+    """As if these pictures had last changed so long ago."""
+    ProductImage.objects.filter(**which).update(updated_at=timezone.now() - timedelta(minutes=minutes))
+
+
+def readiness(client: Client) -> tuple[int, str]:
+    answer = client.get("/readyz")
+    return answer.status_code, answer.json().get("reason", "")
+
+
+def test_a_process_is_alive_without_a_database(client: Client) -> None:
+    answer = client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+    assert client.post("/healthz").status_code == 405
+
+
+@pytest.mark.django_db
+def test_everybody_may_ask_whether_it_is_ready(client: Client) -> None:
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.django_db
+def test_a_database_that_does_not_answer_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import DatabaseError
+
+    def refuse() -> None:
+        raise DatabaseError("could not connect to db.internal as catalogmatch")
+
+    monkeypatch.setattr(health, "stalled_queue", refuse)
+    assert readiness(client) == (503, "the database does not answer")
+
+
+@pytest.mark.django_db
+def test_a_full_disk_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "NO_DISK_BYTES", 2**62)
+    status, reason = readiness(client)
+    assert (status, "MiB are free" in reason) == (503, True)
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("broker")
+def test_a_queue_that_does_not_move_is_not_ready(client: Client) -> None:
+    make_product("pending", "ready")
+    assert readiness(client)[0] == 200
+    age(10)
+    assert readiness(client)[0] == 503
+    age(1, state="ready")
+    assert readiness(client)[0] == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("broker")
+def test_a_queue_with_nothing_in_it_is_ready_whenever_it_last_moved(client: Client) -> None:
+    make_product("ready", "failed")
+    age(10_000)
+    assert readiness(client)[0] == 200
+
+
+@pytest.mark.django_db
+def test_without_a_broker_nobody_else_can_be_stuck(client: Client) -> None:
+    make_product("pending")
+    age(10_000)
+    assert readiness(client)[0] == 200
