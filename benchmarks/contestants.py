@@ -1,0 +1,259 @@
+"""The ways of searching that benchmarks/search.py compares, each behind the same three calls.
+
+``build(folder)`` once, ``open(folder)`` in a new process, ``search(query, filter)`` → row numbers of the best ten.
+``folder`` holds vectors.npy (n, d) and labels.npy (n,): 1 for the tenth of the rows that the 10 % filter leaves,
+2 for the thousandth that the 0.1 % filter leaves, 0 for the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+K = 10
+MODEL = "benchmark"
+CATEGORIES = ("", "a tenth", "a thousandth")
+
+Rows = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+
+class UnsupportedError(Exception):
+    """This contestant cannot do that; the text says why."""
+
+
+class Contestant(Protocol):
+    def build(self, folder: Path) -> None: ...
+    def open(self, folder: Path) -> None: ...
+    def search(self, query: Vectors, label: int | None) -> Rows: ...
+
+
+def load(folder: Path) -> tuple[Vectors, npt.NDArray[np.uint8]]:
+    return np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "labels.npy")
+
+
+class Numpy:
+    """One matrix product and a partial sort; a filter takes the qualifying rows out first."""
+
+    def build(self, folder: Path) -> None:
+        pass
+
+    def open(self, folder: Path) -> None:
+        vectors, self._labels = load(folder)
+        self._vectors = np.array(vectors)
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        if label is None:
+            scores = self._vectors @ query
+            return np.argpartition(scores, -K)[-K:]
+        rows = np.flatnonzero(self._labels == label)
+        scores = self._vectors[rows] @ query
+        return rows[np.argpartition(scores, -K)[-K:]]
+
+
+class CatalogMatch:
+    """This program, on a SQLite catalogue with one picture a product: the index's public functions."""
+
+    def build(self, folder: Path) -> None:
+        self._django(folder)
+        if not (folder / "catalogue").exists():
+            self._fill(folder)
+            (folder / "catalogue").touch()
+            raise SystemExit(9)  # measured again in a new process, so that filling does not count
+        from matching import index
+
+        index.rebuild()
+
+    def open(self, folder: Path) -> None:
+        self._django(folder)
+        from matching import index
+        from matching.index import Filters
+
+        self._index, self._filters = index, Filters
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        filters = self._filters(historical=True, category=None if label is None else CATEGORIES[label])
+        hits = self._index.search(query[None], K, kind="clip", model=MODEL, filters=filters)
+        return np.array([hit.product_id - 1 for hit in hits])
+
+    def _django(self, folder: Path) -> None:
+        os.environ |= {
+            "CATALOGMATCH_ENV_FILE": os.devnull,
+            "CATALOGMATCH_DATA_DIR": str(folder / "data"),
+            "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
+            "DJANGO_DEBUG": "0",
+            "DJANGO_SECRET_KEY": "for the benchmark only",
+        }
+        os.environ.pop("DATABASE_URL", None)
+        import django
+
+        django.setup()
+
+    def _fill(self, folder: Path) -> None:
+        from django.core.management import call_command
+        from django.db import connection
+
+        call_command("migrate", verbosity=0)
+        vectors, labels = load(folder)
+        now = "2026-01-01 00:00:00"
+        with connection.cursor() as cursor:
+            for start in range(0, len(vectors), 5000):
+                ids = range(start + 1, min(start + 5000, len(vectors)) + 1)
+                cursor.execute("BEGIN")
+                for table, rows in (
+                    ("products", (_product(i, CATEGORIES[labels[i - 1]], now) for i in ids)),
+                    ("product_images", (_picture(i, now) for i in ids)),
+                    ("features", (_feature(i, vectors[i - 1], now) for i in ids)),
+                ):
+                    batch = list(rows)
+                    columns = ", ".join(batch[0])
+                    places = ", ".join(["%s"] * len(batch[0]))
+                    cursor.executemany(
+                        f"INSERT INTO {table} ({columns}) VALUES ({places})", [list(row.values()) for row in batch]
+                    )
+                cursor.execute("COMMIT")
+
+
+def _product(i: int, category: str, now: str) -> dict[str, Any]:
+    return {
+        "id": i, "sku": f"S{i}", "name": "", "category": category, "description": "", "is_historical": True,
+        "attributes": "{}", "created_at": now, "updated_at": now,
+    }  # fmt: skip
+
+
+def _picture(i: int, now: str) -> dict[str, Any]:
+    from products.models import ProductImage
+
+    digest = hashlib.sha256(str(i).encode()).hexdigest()
+    row = {
+        "id": i, "product_id": i, "file": f"pictures/{digest}.jpg", "sha256": digest, "width": 64, "height": 64,
+        "state": "ready", "embedded_with": MODEL, "created_at": now, "updated_at": now,
+    }  # fmt: skip
+    for field in ProductImage._meta.concrete_fields:  # whatever else a picture has, at its default
+        if field.column not in row:
+            row[field.column] = field.get_db_prep_save(field.get_default(), _connection())
+    return row
+
+
+def _connection() -> Any:
+    from django.db import connection
+
+    return connection
+
+
+def _feature(i: int, vector: Vectors, now: str) -> dict[str, Any]:
+    return {
+        "id": i, "kind": "clip", "model_name": MODEL, "dim": len(vector), "color_features": vector.tobytes(),
+        "shape_features": b"", "texture_features": b"", "created_at": now, "updated_at": now, "image_id": i,
+        "product_id": i,
+    }  # fmt: skip
+
+
+class Hnswlib:
+    """HNSW graph of float32, M 16, ef_construction 200, ef 100; filters by its callback."""
+
+    def build(self, folder: Path) -> None:
+        import hnswlib
+
+        vectors, _ = load(folder)
+        graph = hnswlib.Index("ip", vectors.shape[1])
+        graph.init_index(len(vectors), M=16, ef_construction=200)
+        for start in range(0, len(vectors), 20_000):
+            part = vectors[start : start + 20_000]
+            graph.add_items(part, np.arange(start, start + len(part)))
+        graph.save_index(str(folder / "hnswlib"))
+
+    def open(self, folder: Path) -> None:
+        import hnswlib
+
+        vectors, labels = load(folder)
+        self._labels = labels.tolist()
+        self._graph = hnswlib.Index("ip", vectors.shape[1])
+        self._graph.load_index(str(folder / "hnswlib"))
+        self._graph.set_ef(100)
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        if label == 2:
+            raise UnsupportedError("the graph runs dry behind so narrow a filter")
+        keep = None if label is None else lambda row: self._labels[row] == label
+        rows: Rows = self._graph.knn_query(query, K, num_threads=1, filter=keep)[0][0].astype(np.int64)
+        return rows
+
+
+class Usearch:
+    """HNSW graph of half-precision vectors, connectivity 16, expansion 128 and 64; mapped from its file."""
+
+    def build(self, folder: Path) -> None:
+        from usearch.index import Index
+
+        vectors, _ = load(folder)
+        graph = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128)
+        for start in range(0, len(vectors), 20_000):
+            part = np.array(vectors[start : start + 20_000])
+            graph.add(np.arange(start, start + len(part)), part)
+        graph.save(str(folder / "usearch"))
+
+    def open(self, folder: Path) -> None:
+        from usearch.index import Index
+
+        self._graph = Index.restore(str(folder / "usearch"), view=True)
+        self._graph.expansion_search = 64
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        if label is not None:
+            raise UnsupportedError("its Python package has no filters")
+        rows: Rows = self._graph.search(query, K).keys.astype(np.int64)
+        return rows
+
+
+class SqliteVec:
+    """Exact search inside SQLite; a filter is a metadata column of the virtual table."""
+
+    def build(self, folder: Path) -> None:
+        connection = self._connect(folder)
+        vectors, labels = load(folder)
+        connection.execute(
+            f"CREATE VIRTUAL TABLE v USING vec0(embedding float[{vectors.shape[1]}] distance_metric=cosine, label int)"
+        )
+        for start in range(0, len(vectors), 20_000):
+            rows = range(start, min(start + 20_000, len(vectors)))
+            with connection:
+                connection.executemany(
+                    "INSERT INTO v (rowid, embedding, label) VALUES (?, ?, ?)",
+                    ((row, vectors[row].tobytes(), int(labels[row])) for row in rows),
+                )
+
+    def open(self, folder: Path) -> None:
+        self._folder = folder
+        self._connect(folder)
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        where, extra = ("", ()) if label is None else (" AND label = ?", (label,))
+        sql = f"SELECT rowid FROM v WHERE embedding MATCH ? AND k = {K}{where}"
+        found = self._connect(self._folder).execute(sql, (query.tobytes(), *extra)).fetchall()
+        return np.array([row[0] for row in found])
+
+    def _connect(self, folder: Path) -> sqlite3.Connection:
+        import sqlite_vec
+
+        connection = sqlite3.connect(folder / "sqlite-vec")
+        if not hasattr(connection, "enable_load_extension"):
+            raise UnsupportedError("this Python's sqlite3 is built without extensions")
+        connection.enable_load_extension(True)
+        sqlite_vec.load(connection)
+        return connection
+
+
+CONTESTANTS: dict[str, type[Contestant]] = {
+    "catalogmatch": CatalogMatch,
+    "numpy": Numpy,
+    "hnswlib": Hnswlib,
+    "usearch": Usearch,
+    "sqlite-vec": SqliteVec,
+}
