@@ -235,6 +235,8 @@ FILE_UPLOAD_HANDLERS = [
 DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
 # Processes that decode uploads for each process that takes them.
 DECODERS = env.int("CATALOGMATCH_DECODERS", default=min(4, os.cpu_count() or 1))
+# Seconds of processor time that decoding one picture may take.
+DECODER_SECONDS = env.int("CATALOGMATCH_DECODER_SECONDS", default=10)
 # Whether uploads are kept as they came, in ORIGINALS_ROOT, besides their derivatives.
 KEEP_ORIGINALS = env.bool("CATALOGMATCH_KEEP_ORIGINALS", default=False)
 # The stored derivative is at most this long on its longer side; every model looks at far less.

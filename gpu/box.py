@@ -1,7 +1,8 @@
 """The inside of the decoder's box: a process of its own that turns untrusted bytes into clean pictures, under limits.
 
-Started by gpu.box_pool as ``python -m gpu.box``; it imports Pillow and numpy, no Django and no torch. On stdin
-come requests, on stdout go answers, one after the other, until stdin ends:
+Started by gpu.box_pool as ``python -m gpu.box SECONDS``, the processor time that a picture may take; it imports
+Pillow and numpy, no Django and no torch. On stdin come requests, on stdout go answers, one after the other, until
+stdin ends:
 
 - request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail), then the file;
 - answer: ``LENGTH`` of a JSON object, the object, then what it announces. It has either ``code`` and ``message``,
@@ -52,6 +53,7 @@ THUMBNAIL_QUALITY = 85
 
 def main() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    seconds = int(sys.argv[1])
     register_decoders()
     memory = _Memory()
     _limit(memory)
@@ -59,7 +61,7 @@ def main() -> None:
     answers.flush()
     while header := requests.read(REQUEST.size):
         size, side, thumbnail_side = REQUEST.unpack(header)
-        _limit_time()
+        _limit_time(seconds)
         try:
             answer, files = _derive(requests.read(size), side, thumbnail_side)
         except MemoryError:
@@ -125,6 +127,10 @@ class _Memory:
 
 def _limit(memory: _Memory) -> None:
     """Give up what decoding does not need: opening files and sockets, writing files, processes, memory without end."""
+    # Libraries complain there of each bad file, as often as whoever made it likes.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, sys.stderr.fileno())
+    os.close(silence)
     os.nice(5)  # requests that decode nothing go first
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(what, (0, 0))
@@ -133,10 +139,10 @@ def _limit(memory: _Memory) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _limit_time() -> None:
+def _limit_time(seconds: int) -> None:
     """Let the kernel end this process when the next picture takes too long; the limit counts whole seconds in all."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + CPU_SECONDS, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from typing import IO, Any, cast
 
 from django.conf import settings
 
-from gpu.box import CODES, CPU_SECONDS, LENGTH, READY, REQUEST
+from gpu.box import CODES, LENGTH, READY, REQUEST
 from gpu.images import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
 
 logger = logging.getLogger(__name__)
 
-# A picture that sleeps, or a machine that is overloaded; what calculates is ended after box.CPU_SECONDS.
-WALL_SECONDS = 30
+# By the clock a picture may take so many times settings.DECODER_SECONDS, which count processor time.
+OVERLOAD = 3
 START_SECONDS = 30
 # A child is replaced after so many pictures, so that what a decoder leaks stays small.
 PICTURES_PER_CHILD = 500
@@ -66,7 +66,7 @@ class _Child:
     def __init__(self) -> None:
         # A session of its own: Ctrl-C ends the parent, which ends its children once they are done.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpu.box"],
+            [sys.executable, "-m", "gpu.box", str(settings.DECODER_SECONDS)],
             bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             cwd=_ROOT, env=_ENVIRONMENT, start_new_session=True,
         )  # fmt: skip
@@ -90,7 +90,7 @@ class _Child:
     def derive(self, data: bytes, side: int, thumbnail_side: int) -> Derived:
         self._left -= 1
         try:
-            with self._deadline(WALL_SECONDS):
+            with self._deadline(OVERLOAD * settings.DECODER_SECONDS):
                 self._write(REQUEST.pack(len(data), side, thumbnail_side))
                 self._write(data)
                 return self._answer()
@@ -132,7 +132,9 @@ class _Child:
     def _refusal(self) -> ImageProcessingError:
         status = self._process.returncode
         if self._timed_out or status == -signal.SIGXCPU:
-            return ImageProcessingError("image_corrupt", f"The picture was not decoded within {CPU_SECONDS} seconds.")
+            return ImageProcessingError(
+                "image_corrupt", f"The picture was not decoded within {settings.DECODER_SECONDS} seconds."
+            )
         if status == -signal.SIGKILL:  # the kernel, short of memory
             return too_much_memory()
         return ImageProcessingError("image_corrupt", "The picture is damaged: its decoder crashed.")
@@ -219,10 +221,14 @@ def _forget() -> None:
     _lock, _pool = threading.Lock(), None
 
 
-def _close() -> None:
-    if _pool is not None:
-        _pool.close()
+def close() -> None:
+    """End this process's boxes; the next picture starts new ones."""
+    global _pool
+    with _lock:
+        if _pool is not None:
+            _pool.close()
+        _pool = None
 
 
 os.register_at_fork(after_in_child=_forget)
-atexit.register(_close)
+atexit.register(close)

@@ -1,0 +1,101 @@
+"""Bad pictures through the API: each is refused with a code, or is sound after all; nothing of a refused one stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from gpu import box, box_pool
+from products.models import ProductImage
+from tests import bad_pictures, pictures
+from tests.accounts import client_of
+from tests.files import files_in
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
+# What an answer may say of a picture, and nothing else: neither a crash nor an open question.
+STATUS = {
+    "not_an_image": 415,
+    "unsupported_format": 415,
+    "image_corrupt": 422,
+    "image_too_large": 413,
+    "image_too_small": 422,
+    "image_aspect": 422,
+}
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def answers(files: list[bytes]) -> list[tuple[int, str]]:
+    """Status and code of uploading each file by itself; the code of an accepted one is empty."""
+    api = client_of("uploader")
+    found = []
+    for data in files:
+        form = {"image": SimpleUploadedFile("picture.jpg", data)}
+        answer: Any = api.post("/api/products/upload?wait=0", form, format="multipart")
+        found.append((answer.status_code, answer.json().get("code", "")))
+    return found
+
+
+def is_refused(answer: tuple[int, str]) -> bool:
+    status, code = answer
+    return code in STATUS and status == STATUS[code]
+
+
+def memory_of_boxes() -> list[int]:
+    """Bytes of address space that each of this process's boxes took at most, above what it has now, idle."""
+    peaks = []
+    for child in psutil.Process().children():
+        if "gpu.box" in child.cmdline():
+            fields = Path(f"/proc/{child.pid}/status").read_text().split()
+            peak, size = (int(fields[fields.index(name) + 1]) for name in ("VmPeak:", "VmSize:"))
+            peaks.append(1024 * (peak - size))
+    return peaks
+
+
+def test_bad_pictures_are_refused_with_a_code_and_leave_nothing(media: Path) -> None:
+    bad = list(bad_pictures.bad_pictures())
+    found = answers([picture.data for picture in bad])
+    surprising = {
+        picture.name: answer
+        for picture, answer in zip(bad, found, strict=True)
+        if not is_refused(answer) and not (picture.harmless and answer[0] == 201)
+    }
+    assert len(bad) > 200
+    assert surprising == {}
+    accepted = [status for status, _ in found].count(201)
+    assert 0 < accepted < len(bad) / 3
+    assert ProductImage.objects.count() == accepted
+    assert len(files_in(media)) == 2 * accepted
+    peaks = memory_of_boxes()
+    assert peaks
+    assert max(peaks) <= box.MEMORY_BYTES
+
+
+def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settings: Any) -> None:
+    settings.DECODER_SECONDS = 1
+    box_pool.close()
+    try:
+        assert answers([bad_pictures.many_scans(), pictures.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
+    finally:
+        box_pool.close()
+
+
+@pytest.mark.shared_data
+def test_every_bad_picture_of_the_corpora_is_refused(media: Path) -> None:
+    paths = sorted((SHARED / "bad").iterdir())
+    found = answers([path.read_bytes() for path in paths])
+    assert {path.name: answer for path, answer in zip(paths, found, strict=True) if not is_refused(answer)} == {}
+    assert files_in(media) == []
+    assert len(paths) == 203
+
+
+@pytest.mark.shared_data
+def test_odd_pictures_are_accepted_unless_they_are_too_small() -> None:
+    paths = sorted((SHARED / "odd").iterdir())[::8]
+    found = answers([path.read_bytes() for path in paths])
+    expected = {(201, ""), (422, "image_too_small")}
+    assert {path.name: answer for path, answer in zip(paths, found, strict=True) if answer not in expected} == {}
