@@ -46,9 +46,9 @@ def test_upload_a_picture_see_its_matches_and_confirm_one(sign_in: SignIn) -> No
     page.get_by_role("link", name="Upload a product").click()
     page.get_by_label("Pictures").set_input_files(jpeg_file("mug.jpg", photograph(2, angle=5)))
     expect(page.locator(".cm-drop-list img")).to_have_count(1)
-    expect(page.get_by_label("Name")).to_have_value("")
-    page.get_by_label("Name").fill("something new")
-    page.get_by_role("button", name="Add the product").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")
+    page.get_by_label("Name", exact=True).fill("something new")
+    page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("The product was added.")).to_be_visible()
     expect(page.locator(".cm-strip .cm-name").first).to_have_text("product 2")
     keep(page, "product")
@@ -68,10 +68,36 @@ def test_refused_upload_says_why_where_the_person_is(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/products/product/add/")
     page.get_by_label("Pictures").set_input_files(jpeg_file("notes.jpg", b"text"))
-    page.get_by_label("Name").fill("kept")
-    page.get_by_role("button", name="Add the product").click()
+    page.get_by_label("Name", exact=True).fill("kept")
+    page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("notes.jpg: The file is not a picture.")
-    expect(page.get_by_label("Name")).to_have_value("kept")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
+
+
+def test_many_files_become_a_product_each_and_each_tells_what_became_of_it(sign_in: SignIn) -> None:
+    before = Product.objects.count()
+    page = sign_in("uploader")
+    page.goto("/admin/products/product/add/")
+    page.get_by_label("Pictures").set_input_files(
+        [
+            jpeg_file("red mug.jpg", photograph(7)),
+            jpeg_file("notes.jpg", b"text"),
+            jpeg_file("same again.jpg", photograph(2)),
+        ]
+    )
+    page.get_by_text("Each picture is a product of its own").click()
+    expect(page.get_by_label("SKU")).to_be_hidden()
+    page.get_by_label("Category").fill("mugs")
+    page.get_by_role("button", name="Add", exact=True).click()
+    results = page.locator("#upload-results li")
+    expect(results.nth(0)).to_contain_text("red mug.jpg added")
+    expect(results.nth(1)).to_contain_text("The file is not a picture.")
+    expect(results.nth(2)).to_contain_text("the very same picture is at")
+    keep(page, "upload-many")
+    assert Product.objects.count() == before + 2
+    assert Product.objects.get(name="red mug").category == "mugs"
+    results.nth(2).get_by_role("link").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("product 2")
 
 
 def test_a_view_is_added_on_the_products_page(sign_in: SignIn) -> None:

@@ -1,0 +1,83 @@
+// Each picture a product of its own: the files go one by one, a few at a time, and each tells what became of it.
+const AT_ONCE = 3;
+const form = document.getElementById("upload-form");
+const each = form.querySelector("[name=each]");
+const single = form.querySelectorAll("[data-single]");
+const progress = form.querySelector("progress");
+const results = document.getElementById("upload-results");
+const words = results.dataset;
+let busy = false;
+
+each.closest("[hidden]").hidden = false;
+each.addEventListener("change", () => {
+    for (const part of single) part.hidden = each.checked;
+});
+
+function body(file) {
+    const data = new FormData();
+    data.append("image", file);
+    data.append("name", file.name.replace(/\.[^.]*$/, ""));
+    data.append("category", form.elements.category.value);
+    data.append("is_historical", form.elements.is_historical.checked);
+    return data;
+}
+
+function show(item, state, text, product) {
+    const mark = document.createElement("span");
+    mark.className = `cm-state cm-state-${state}`;
+    mark.textContent = text;
+    item.replaceChildren(item.dataset.name, " ", mark);
+    if (product) {
+        const link = document.createElement("a");
+        link.className = "cm-link";
+        link.href = words.product.replace("/0/", `/${product}/`);
+        link.textContent = `#${product}`;
+        item.append(" ", link);
+    }
+}
+
+async function send(file, item) {
+    show(item, "claimed", words.sending);
+    const headers = { "X-CSRFToken": form.elements.csrfmiddlewaretoken.value };
+    try {
+        const answer = await fetch(words.address, { method: "POST", body: body(file), headers });
+        const told = await answer.json();
+        if (!answer.ok) show(item, "failed", told.detail);
+        else if (told.duplicate_of) show(item, "pending", words.duplicate, told.duplicate_of);
+        else show(item, "ready", words.added, told.product_id);
+    } catch (error) {
+        show(item, "failed", `${words.lost} (${error.message})`);
+    }
+    progress.value += 1;
+}
+
+form.addEventListener("submit", async (event) => {
+    if (!each.checked) return;
+    event.preventDefault();
+    const files = [...form.elements.pictures.files];
+    if (busy || !files.length) return;
+    busy = true;
+    progress.hidden = false;
+    progress.value = 0;
+    progress.max = files.length;
+    const items = files.map((file) => {
+        const item = document.createElement("li");
+        item.dataset.name = file.name;
+        item.textContent = file.name;
+        return item;
+    });
+    results.replaceChildren(...items);
+    let next = 0;
+    const workers = Array.from({ length: AT_ONCE }, async () => {
+        while (next < files.length) {
+            const number = next++;
+            await send(files[number], items[number]);
+        }
+    });
+    await Promise.all(workers);
+    busy = false;
+});
+
+addEventListener("beforeunload", (event) => {
+    if (busy) event.preventDefault();
+});
