@@ -10,7 +10,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 # JSON, pictures, numbers: nothing to load and nobody to frame it.
-NOTHING = {"default-src": [NONE], "base-uri": [NONE], "form-action": [NONE], "frame-ancestors": [NONE]}
+NOTHING: dict[str, list[str]] = {
+    "default-src": [NONE],
+    "base-uri": [NONE],
+    "form-action": [NONE],
+    "frame-ancestors": [NONE],
+}
 
 # django-unfold's pages: Alpine.js evaluates the expressions in their attributes ('unsafe-eval'), and bars and
 # menus have style attributes. No inline script runs, so markup that slipped through escaping runs none either.

@@ -46,4 +46,4 @@ def revoke_tokens(username: str) -> int:
     """Delete all API tokens of a user, who keeps the password; answers how many. Raises User.DoesNotExist."""
     user = User.objects.get(username=username)
     count, _ = AuthToken.objects.filter(user=user).delete()
-    return count
+    return int(count)

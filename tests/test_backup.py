@@ -18,6 +18,7 @@ from catalogmatch import backup
 from products.embedding import embed_pending
 from products.intake import Upload, add_product
 from products.models import Product, ProductImage
+from products.progress import Bar
 from tests.files import files_in
 from tests.installations import manage
 from tests.pictures import jpeg
@@ -25,7 +26,7 @@ from tests.pictures import jpeg
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def bar(on_update: Callable[[], object] = lambda: None) -> backup.Bar:
+def bar(on_update: Callable[[], object] = lambda: None) -> Bar:
     """A progress bar that draws nothing and calls ``on_update`` at each step."""
 
     class Silent(tqdm):  # type: ignore[type-arg]
@@ -38,6 +39,10 @@ def bar(on_update: Callable[[], object] = lambda: None) -> backup.Bar:
 
 def upload(seed: int) -> ProductImage:
     return add_product([Upload(jpeg(seed))], sku=f"S-{seed}").images[0]
+
+
+def name_of(image: ProductImage) -> str:
+    return str(image.file.name)
 
 
 def names_in(folder: Path) -> set[str]:
@@ -56,7 +61,7 @@ def test_holds_the_database_each_picture_and_the_sums_of_all(tmp_path: Path, med
     assert manifest["counts"]["products"] == 1
     assert manifest["index"]["vectors"] == [{"kind": "legacy", "model": "legacy-1", "count": 1}]
     assert files_in(tmp_path / "b" / "media") == files_in(media)
-    assert (tmp_path / "b" / "media" / image.file.name).read_bytes() == Path(image.file.path).read_bytes()
+    assert (tmp_path / "b" / "media" / name_of(image)).read_bytes() == Path(image.file.path).read_bytes()
     check = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     assert subprocess.run(check, cwd=tmp_path / "b").returncode == 0
 
@@ -73,7 +78,7 @@ def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Setti
 
 def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
-    doomed = max(images, key=lambda image: image.file.name)  # files are copied by name: this one is last
+    doomed = max(images, key=name_of)  # files are copied by name: this one is last
 
     def delete() -> None:
         Product.objects.filter(pk=doomed.product_id).delete()
@@ -81,11 +86,11 @@ def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     manifest = backup.take(tmp_path / "b", bar(delete))
     assert manifest["absent"] == []
     assert names_in(tmp_path / "b") == {image.file.name for image in images if image != doomed}
-    assert doomed.file.name not in sums_of(tmp_path / "b")
+    assert name_of(doomed) not in sums_of(tmp_path / "b")
 
 
 def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
-    images = sorted((upload(seed) for seed in range(3)), key=lambda image: image.file.name)
+    images = sorted((upload(seed) for seed in range(3)), key=name_of)
     steps = iter(range(100))
 
     def delete() -> None:

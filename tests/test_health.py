@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
@@ -83,3 +84,11 @@ def test_without_a_broker_nobody_else_can_be_stuck(client: Client) -> None:
     make_product("pending")
     age(10_000)
     assert readiness(client)[0] == 200
+
+
+@pytest.mark.django_db
+def test_a_database_behind_the_program_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_migrated", False)  # as in a process that has just started
+    MigrationRecorder.Migration.objects.filter(app="matching").delete()
+    status, reason = readiness(client)
+    assert (status, "migrations are missing" in reason) == (503, True)

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from rest_framework.test import APIClient
 
 from catalogmatch.logs import JsonFormatter, PlainFormatter, TracedFilter
+from catalogmatch.tokens import create_token
 from products import embedding
 from products.intake import Upload, add_product
 from products.models import ProductImage
@@ -97,9 +99,9 @@ def test_the_line_of_a_picture_that_failed_names_the_request_that_brought_it(lin
 
 @pytest.mark.django_db
 def test_no_line_holds_a_token_a_password_or_a_picture(lines: Lines) -> None:
-    client = client_of("uploader")
-    token = str(client._credentials["HTTP_AUTHORIZATION"]).split()[1]
-    picture = jpeg(1)
+    token, picture = create_token("somebody", "uploader"), jpeg(1)
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
     client.post("/api/products/upload", {"image": io.BytesIO(picture), "sku": "A"}, "multipart")
     client.post("/api/products/upload", {"image": io.BytesIO(b"not a picture")}, "multipart")
     Client().post("/admin/login/", {"username": "someone", "password": "hunter2-hunter2"})
