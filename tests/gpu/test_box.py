@@ -1,0 +1,237 @@
+"""The decoder's box: what comes out of it, and what becomes of whoever breaks it."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import ExifTags, Image
+
+from gpu import box_pool
+from gpu.box_pool import derive
+from gpu.images import MAX_PIXELS_OF_KIND, ImageProcessingError, decode
+from gpu.legacy import extract_legacy
+from matching.similarity import compute_legacy_similarity
+from tests import bad_pictures, pictures
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def fresh(settings: Any) -> Any:
+    """The settings, for boxes that start with them and end with the test."""
+    box_pool.close()
+    yield settings
+    box_pool.close()
+
+
+def opened(jpeg: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(jpeg))
+
+
+def code_of(data: bytes) -> str:
+    with pytest.raises(ImageProcessingError) as caught:
+        derive(data, 400, 100)
+    return caught.value.code
+
+
+def boxes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "gpu.box" in child.cmdline()]
+
+
+def mean_difference(one: Image.Image, other: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+
+
+# --- what comes out --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_every_accepted_format_comes_out_as_the_same_picture(kind: str) -> None:
+    picture = pictures.drawing(1, (200, 150))
+    derived = derive(pictures.as_file(picture, kind), 400, 100)
+    assert (derived.width, derived.height) == (200, 150)
+    assert opened(derived.jpeg).format == "JPEG"
+    assert mean_difference(opened(derived.jpeg), picture) < 6
+    assert opened(derived.thumbnail).size == (100, 75)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
+@pytest.mark.parametrize("size", [(1800, 1300), (2401, 603)], ids=str)
+def test_a_large_picture_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
+    picture = pictures.drawing(2, size)
+    derived = derive(pictures.as_file(picture, kind), 300, 100)
+    small = opened(derived.jpeg)
+    assert (derived.width, derived.height) == size
+    assert max(small.size) == 300
+    assert mean_difference(small, picture.resize(small.size, Image.Resampling.LANCZOS)) < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "I;16", "CMYK"])
+def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
+    picture = pictures.drawing(3, (1500, 1400))
+    odd = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else picture
+    data = pictures.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+    small = opened(derive(data, 300, 100).jpeg)
+    whole = decode(data).resize(small.size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    assert mean_difference(small, whole) < 2.5
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
+def test_a_turned_picture_becomes_the_upright_one(kind: str, orientation: int) -> None:
+    upright = pictures.drawing(4, (240, 160))
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"lossless": True} if kind == "WebP" else {}
+    turned = derive(pictures.as_file(upright.transpose(back), kind, exif=exif, **options), 400, 100)
+    assert (turned.width, turned.height) == (240, 160)
+    straight = derive(pictures.as_file(upright, kind, **options), 400, 100)
+    assert mean_difference(opened(turned.jpeg), opened(straight.jpeg)) < 3
+    features = [extract_legacy(opened(jpeg)) for jpeg in (turned.jpeg, straight.jpeg)]
+    assert compute_legacy_similarity(*features) >= 99
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "AVIF", "HEIC", "TIFF"])
+def test_nothing_but_pixels_comes_out(kind: str) -> None:
+    secret = b"GPS of a kitchen table"
+    exif = Image.Exif()
+    exif[0x010E] = secret.decode()
+    exif.get_ifd(0x8825)[1] = "N"
+    options: dict[str, Any] = {"exif": exif}
+    if kind != "HEIC":
+        options["icc_profile"] = secret
+    data = pictures.as_file(pictures.drawing(5), kind, **options)
+    assert secret in data
+    derived = derive(data, 400, 50)
+    for jpeg in (derived.jpeg, derived.thumbnail):
+        assert secret not in jpeg
+        assert b"Exif" not in jpeg
+        assert set(opened(jpeg).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+
+
+@pytest.mark.parametrize("kind", ["WebP", "AVIF"])
+def test_formats_that_take_much_memory_have_a_limit_of_their_own(kind: str) -> None:
+    side = int(MAX_PIXELS_OF_KIND[kind] ** 0.5) + 1
+    data = pictures.as_file(
+        Image.new("RGB", (side, side)), kind, **({"method": 0} if kind == "WebP" else {"speed": 10})
+    )
+    assert code_of(data) == "image_too_large"
+
+
+# --- what becomes of whoever breaks it -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
+def test_a_decoder_that_crashes_refuses_its_picture_and_no_other(fresh: Any, how: signal.Signals) -> None:
+    fresh.DECODERS = 1
+    derive(pictures.jpeg(1), 400, 100)
+    [child] = boxes()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(code_of, bad_pictures.many_scans())
+        while child.status() != psutil.STATUS_RUNNING or child.cpu_times().user < 0.3:
+            time.sleep(0.01)
+        child.send_signal(how)
+        code = working.result()
+    # Nobody but a kernel that is short of memory kills.
+    assert code == ("image_too_large" if how == signal.SIGKILL else "image_corrupt")
+    assert derive(pictures.jpeg(1), 400, 100).width == 96
+    assert boxes() != [child]
+
+
+def test_a_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
+    fresh.DECODERS = 1
+    derive(pictures.jpeg(1), 400, 100)
+    [child] = boxes()
+    child.kill()
+    child.wait()
+    assert derive(pictures.jpeg(2), 400, 100).width == 96
+
+
+def test_many_threads_share_few_decoders_and_get_each_their_own_picture(fresh: Any) -> None:
+    fresh.DECODERS = 2
+    sizes = [(100 + step, 80) for step in range(60)]
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda size: derive(pictures.jpeg(size[0], size), 400, 100), sizes))
+    assert [(derived.width, derived.height) for derived in found] == sizes
+    assert len(boxes()) == 2
+
+
+def test_a_forked_process_has_decoders_of_its_own(fresh: Any) -> None:
+    derive(pictures.jpeg(1), 400, 100)
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+
+    def decode_in_fork() -> None:
+        answers.put(derive(pictures.jpeg(2, (120, 90)), 400, 100).width)
+        box_pool.close()
+
+    process = fork.Process(target=decode_in_fork)
+    process.start()
+    widths = {derive(pictures.jpeg(3), 400, 100).width for _ in range(5)}
+    process.join(30)
+    assert (process.exitcode, answers.get(), widths) == (0, 120, {96})
+
+
+def test_decoders_end_with_the_process_that_started_them() -> None:
+    script = (
+        "import os, signal, django; django.setup()\n"
+        "from gpu import box_pool; from tests import pictures\n"
+        "import psutil\n"
+        "box_pool.derive(pictures.jpeg(1), 400, 100)\n"
+        "print(psutil.Process().children()[0].pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=REPO, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(killed.stdout)):
+        assert time.monotonic() < deadline, "the decoder outlived its parent"
+        time.sleep(0.05)
+
+
+def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
+    fresh.DECODERS = 1
+    derive(pictures.jpeg(1), 400, 100)
+    [child] = boxes()
+    limits = {what: child.rlimit(getattr(psutil, f"RLIMIT_{what}")) for what in ("CORE", "FSIZE", "NOFILE", "NPROC")}
+    assert set(limits.values()) == {(0, 0)}
+    assert child.rlimit(psutil.RLIMIT_AS)[0] < 600 * 2**20
+    assert not {name for name in child.environ() if name.startswith(("DJANGO", "DATABASE", "CELERY"))}
+    assert child.net_connections() == []
+    modules = subprocess.run(
+        [sys.executable, "-c", "import sys, gpu.box; print(*sys.modules)"], cwd=REPO, capture_output=True, check=True
+    )
+    assert not {b"django", b"torch", b"socket"} & set(modules.stdout.split())
+
+
+def test_two_pictures_that_hang_are_both_refused_by_one_decoder(fresh: Any) -> None:
+    fresh.DECODERS = 1
+    fresh.DECODER_SECONDS = 1
+    codes: list[str] = []
+    threads = [threading.Thread(target=lambda: codes.append(code_of(bad_pictures.many_scans()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert codes == ["image_corrupt"] * 2
