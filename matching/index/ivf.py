@@ -67,7 +67,7 @@ class BasePart:
 
     def _probes(self, count: int) -> int:
         """Lists to look into: more where few rows qualify, since the nearest of them lie farther away."""
-        return int(self.stamp.probes * (self.stamp.count / count) ** 0.4)
+        return int(self.stamp.probes * (self.stamp.count / count) ** 0.5)
 
     def _read(self, indices: Ids, complete: bool) -> Found:
         if len(indices) and not (indices[0] >= 0 and indices[-1] < len(self.rows)):

