@@ -90,9 +90,10 @@ class Batches:
 
     def _shrink(self, too_large: int) -> None:
         # Called when no exception is alive any more: its traceback would keep the failed batch on the device.
-        self.size = max(1, min(self.size, too_large // 2))
         self.encoder.release_memory()
-        logger.warning("The device ran out of memory with %d pictures; going on with %d.", too_large, self.size)
+        if self.size >= too_large:  # else a batch begun earlier, at a size that was given up since
+            self.size = max(1, too_large // 2)
+            logger.warning("The device ran out of memory with %d pictures; going on with %d.", too_large, self.size)
 
 
 def _known(vectors: Embeddings) -> Pending:

@@ -117,7 +117,7 @@ def get_encoder() -> Encoder:
     with _lock:
         found = _usable()
         if _encoder is None or _encoder[0] != _key(found):
-            unload()
+            _encoder = None  # two do not have to fit beside each other
             encoder = _load_encoder(found)
             blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
             encoder.start([blank])()  # the first batch pays for allocations and kernels; nobody should measure that

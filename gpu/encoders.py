@@ -66,15 +66,19 @@ def cores() -> int:
 
 def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer:
     """Load the model with SentenceTransformer on ``device`` (default: the best one). Raises LoadError."""
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        info = get_device_info()
-        place = device or ("cuda" if info["device"] == "rocm" else info["device"])
-        started = time.monotonic()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    info = get_device_info()
+    place = device or ("cuda" if info["device"] == "rocm" else info["device"])
+    started = time.monotonic()
+    # What the libraries raise on model folders that are whole but wrong; torch's own errors are RuntimeErrors.
+    wrong = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)
+    try:
         model = SentenceTransformer(
             str(found.folder),
             device=place,
@@ -82,8 +86,7 @@ def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer
             # Half precision where it is twice as fast; a CPU would be slower, and Apple's is not measured.
             model_kwargs={"dtype": torch.float16 if place == "cuda" else torch.float32},
         )
-    except (ImportError, OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
-        # What the libraries raise on model folders that are whole but wrong; torch's own errors are RuntimeErrors.
+    except (*wrong, SafetensorError, StrictDataclassError) as error:
         reason = f"The model in {found.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
         raise LoadError(reason) from error
     seconds = time.monotonic() - started

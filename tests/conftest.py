@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.core.cache import caches
 from pytest_django import Settings
+
+from benchmarks.random_clip import build
+from gpu import clip
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +26,28 @@ def _nothing_counted() -> None:
     """No test is throttled for the calls of another."""
     for cache in caches.all(initialized_only=True):
         cache.clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with random weights in the hub's exact layout, for all tests; none may change its files."""
+    return build(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+@pytest.fixture
+def own_clip(tiny_clip: Path, tmp_path: Path) -> Path:
+    """The small CLIP as a folder of the test's own, which it may damage."""
+    return Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+
+
+@pytest.fixture
+def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[Path]:
+    """CLIP can be used: CLIP_MODEL names the small one, and what is exported from it is the test's own."""
+    use_clip(settings, tiny_clip, tmp_path / "cache")
+    yield tiny_clip
+    clip.unload()
+
+
+def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:
+    """Let CLIP_MODEL name ``folder``, with ``cache`` as CLIP_CACHE_DIR and further keys of CLIP_CONFIG."""
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(folder), "cache_dir": str(cache), **config}

@@ -1,0 +1,102 @@
+"""Batches fit the device: their size comes from memory or the setting, and running out halves it without loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpu.batching import CPU_BATCH, Batches, batch_size
+from gpu.encoders import DeviceMemoryError
+
+
+class SmallDevice:
+    """A device with room for ``room`` pictures, which tells so when it begins or only when it is asked for results."""
+
+    backend, device, dim, lanes, used_at, preprocess = "fake", "cuda", 1, 2, 0.0, None
+
+    def __init__(self, room: int, late: bool = False) -> None:
+        self.room, self.late = room, late
+        self.batches: list[int] = []
+        self.released = 0
+
+    def start(self, batch):
+        fits = len(batch) <= self.room
+        if not fits and not self.late:
+            raise DeviceMemoryError("out of memory")
+
+        def finish():
+            if not fits:
+                raise DeviceMemoryError("out of memory")
+            self.batches.append(len(batch))
+            return np.array([[pixels[0, 0, 0]] for pixels in batch], np.float32)
+
+        return finish
+
+    def release_memory(self):
+        self.released += 1
+
+
+def pictures(count):
+    return [np.full((1, 1, 3), number, np.uint8) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("free", "size"), [(3.8, 16), (7.6, 32), (11.5, 64), (24.0, 64), (80.0, 64), (2.1, 8), (0.3, 4)]
+)
+def test_the_guides_table_by_free_memory(free, size):
+    assert batch_size("cuda", free) == size
+
+
+def test_a_cpu_has_its_own_size_and_the_setting_wins(settings):
+    assert batch_size("cpu", None) == CPU_BATCH
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"batch_size": 7}
+    assert batch_size("cpu", None) == batch_size("cuda", 80.0) == 7
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["when it begins", "when it is asked"])
+def test_out_of_memory_halves_the_batch_and_loses_no_picture(late):
+    device = SmallDevice(room=5, late=late)
+    batches = Batches(device, 32)
+    vectors = batches.start(pictures(70))()
+    assert vectors[:, 0].tolist() == list(range(70))
+    assert batches.size == 4
+    assert max(device.batches) <= 5
+    assert device.released >= 3  # 32, 16 and 8 did not fit
+
+
+def test_the_smaller_size_stays_for_what_comes_next():
+    device = SmallDevice(room=8)
+    batches = Batches(device, 16)
+    batches.start(pictures(16))()
+    device.batches.clear()
+    batches.start(pictures(16))()
+    assert device.batches == [8, 8]
+    assert device.released == 1
+
+
+def test_a_picture_that_does_not_fit_alone_is_an_error_not_a_loop():
+    with pytest.raises(DeviceMemoryError):
+        Batches(SmallDevice(room=0), 4).start(pictures(4))()
+
+
+def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeypatch):
+    import torch
+
+    from gpu import clip
+
+    encoder = clip.get_encoder()
+    tower = encoder._tower  # type: ignore[attr-defined]
+    forward = tower.forward
+
+    def small(pixels):
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return forward(pixels)
+
+    monkeypatch.setattr(tower, "forward", small)
+    batches = Batches(encoder, 8)
+    random = np.random.default_rng(0).integers(0, 256, (10, 224, 224, 3), dtype=np.uint8)
+    got = batches.start(list(random))()
+    monkeypatch.undo()
+    assert batches.size == 2
+    assert np.allclose(got, Batches(encoder, 2).start(list(random))(), atol=1e-6)

@@ -1,0 +1,120 @@
+"""One picture: what is accepted, what is refused and with which code, and that it comes out upright in RGB."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpu.images import ACCEPTED, MAX_BYTES, ImageProcessingError, decode
+from tests.pictures import as_file, bomb, drawing, noise, truncated, turned
+
+CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
+
+
+def refusal(source: bytes | Path) -> str:
+    with pytest.raises(ImageProcessingError) as caught:
+        decode(source)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_every_accepted_format_becomes_rgb_of_its_size(kind):
+    picture = decode(as_file(drawing(1, (64, 48)), kind))
+    assert (picture.mode, picture.size, picture.info) == ("RGB", (64, 48), {})
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "EPS", "TGA", "PCX", "JPEG2000", "DDS", "SGI"])
+def test_no_other_decoder_of_pillow_is_ever_used(kind):
+    assert refusal(as_file(noise(), kind)) in {"unsupported_format", "not_an_image"}
+
+
+def test_a_known_picture_of_another_kind_is_told_from_no_picture():
+    assert refusal(b"8BPS" + bytes(100)) == "unsupported_format"
+    assert refusal(b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
+    assert refusal(b"sku,name\n1,mug\n") == "not_an_image"
+    assert refusal(b"") == "not_an_image"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "AVIF", "HEIC", "TIFF", "BMP"])
+def test_a_file_that_broke_off_is_refused(kind):
+    assert refusal(truncated(as_file(noise(size=(200, 200)), kind), 0.6)) == "image_corrupt"
+
+
+def test_bounds_are_checked_before_pixels_are_decoded():
+    started = time.process_time()
+    assert refusal(bomb()) == "image_too_large"
+    assert time.process_time() - started < 1  # decoding it would take several seconds
+    assert refusal(bytes(MAX_BYTES + 1)) == "image_too_large"
+    assert refusal(as_file(noise(size=(15, 64)), "PNG")) == "image_too_small"
+    assert refusal(as_file(noise(size=(16, 801)), "PNG")) == "image_aspect"
+    assert decode(as_file(noise(size=(16, 800)), "PNG")).size == (16, 800)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_asks(orientation):
+    upright = drawing(3, (64, 40))
+    stored = {
+        1: lambda p: p,
+        2: lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: lambda p: p.transpose(Image.Transpose.ROTATE_180),
+        4: lambda p: p.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: lambda p: p.transpose(Image.Transpose.TRANSPOSE),
+        6: lambda p: p.transpose(Image.Transpose.ROTATE_90),
+        7: lambda p: p.transpose(Image.Transpose.TRANSVERSE),
+        8: lambda p: p.transpose(Image.Transpose.ROTATE_270),
+    }[orientation](upright)
+    got = decode(turned(stored, orientation, "PNG"))
+    assert np.array_equal(np.asarray(got), np.asarray(upright))
+
+
+def test_transparency_lies_over_white():
+    picture = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (0, 0, 10, 20))
+    got = decode(as_file(picture, "PNG"))
+    assert got.getpixel((5, 5)) == (0, 0, 255)
+    assert got.getpixel((15, 5)) == (255, 255, 255)
+
+
+def test_sixteen_bits_a_channel_keep_their_brightness():
+    grey = np.full((20, 20), 0x8000, np.uint16)
+    grey[:, 10:] = 0xFFFF
+    got = decode(as_file(Image.fromarray(grey), "PNG"))
+    assert got.getpixel((5, 5)) == (128, 128, 128)
+    assert got.getpixel((15, 5)) == (255, 255, 255)
+
+
+def test_cmyk_and_palettes_become_rgb():
+    red = Image.new("CMYK", (20, 20), (0, 255, 255, 0))
+    assert decode(as_file(red, "TIFF")).getpixel((3, 3)) == (255, 0, 0)
+    assert decode(as_file(drawing(2).quantize(8), "PNG")).mode == "RGB"
+
+
+def test_a_draft_is_smaller_but_never_below_the_wanted_side():
+    photograph = as_file(drawing(1, (1600, 1200)), quality=90)
+    assert decode(photograph, draft_side=448).size == (800, 600)
+    assert decode(photograph, draft_side=700).size == (1600, 1200)
+
+
+def test_files_that_are_not_there_say_so(tmp_path):
+    assert refusal(tmp_path / "gone.jpg") == "file_missing"
+    assert refusal(tmp_path) == "file_unreadable"
+
+
+@pytest.mark.shared_data
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it then refuses
+@pytest.mark.parametrize("part", ["bad", "odd"])
+def test_public_corpora_of_broken_and_unusual_files(part):
+    rules = {"image_too_large", "image_too_small", "image_aspect"}
+    wrong = []
+    for path in sorted((CORPORA / part).iterdir()):
+        try:
+            outcome = decode(path).mode
+        except ImageProcessingError as error:
+            outcome = error.code
+        if outcome not in (rules | {"RGB"} if part == "odd" else rules | {"image_corrupt"}):
+            wrong.append((path.name, outcome))
+    assert wrong == []

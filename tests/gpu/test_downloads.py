@@ -1,0 +1,140 @@
+"""Weights from the hub: fetched whole by command, a clear line when they cannot be had, and one try an hour."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from gpu import downloads, weights
+from tests.conftest import use_clip
+
+REPO = Path(__file__).resolve().parents[2]
+NAME = "sentence-transformers/clip-ViT-B-32"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tiny_clip):
+    """The address of a model hub on this host that has one model."""
+    files = {str(p.relative_to(tiny_clip)): p.read_bytes() for p in tiny_clip.rglob("*") if p.is_file()}
+
+    class Hub(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, status, body=b"", **headers):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def do_GET(self):
+            path = self.path.partition("?")[0]
+            if path.startswith(f"/api/models/{NAME}"):
+                if "/tree/" in path:
+                    tree = [
+                        {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
+                        for name, data in files.items()
+                    ]
+                    return self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
+                about = {"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+                return self.answer(200, json.dumps(about).encode(), Content_Type="application/json")
+            _, _, name = path.partition(f"/resolve/{COMMIT}/")
+            if name in files:
+                etag = hashlib.sha256(files[name]).hexdigest()
+                return self.answer(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+            return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
+
+        do_HEAD = do_GET  # noqa: N815  (the name that http.server calls)
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def download(tmp_path, endpoint, *name, **environment):
+    """``manage.py download_model`` in a process of its own, since the hub's address is read once."""
+    settings = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "CLIP_CACHE_DIR": str(tmp_path / "cache"),
+                "CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "manage.py", "download_model", *name],
+        cwd=REPO, env=os.environ | settings | environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_weights_are_fetched_whole_and_found_by_their_name(hub, settings, tmp_path):
+    done = download(tmp_path, hub)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("clip-ViT-B-32: 512 dimensions")
+    use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
+    assert weights.find().embedding_dim == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("no-such-model", "has no model"), ("a b", "not the name of a model"), ("/no/such/folder", "does not exist")],
+)
+def test_a_wrong_name_is_told_in_one_line(name, told, hub, tmp_path):
+    done = download(tmp_path, hub, name)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path):
+    done = download(tmp_path, "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("CommandError: The model hub cannot be reached")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_cache_folder_that_cannot_be_written_to_is_told_in_one_line(hub, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    done = download(tmp_path, hub)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_worker_tries_once_an_hour_and_says_why_it_failed(settings, tmp_path, monkeypatch):
+    from gpu.clip import clip_status
+
+    settings.DATA_DIR = tmp_path
+    use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
+    tries: list[str] = []
+
+    def no_network(name, cache):
+        tries.append(name)
+        raise downloads.DownloadError("The model hub cannot be reached: no route to host")
+
+    monkeypatch.setattr(downloads, "_fetch", no_network)
+    downloads.ensure_weights()
+    downloads.ensure_weights()
+    assert len(tries) == 1
+    assert "no route to host" in str(clip_status().reason)
+    later = time.time() + downloads.RETRY_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    downloads.ensure_weights()
+    assert len(tries) == 2
+
+
+def test_weights_that_are_there_are_not_fetched(with_clip, monkeypatch):
+    monkeypatch.setattr(downloads, "_fetch", lambda name, cache: pytest.fail("it was fetched"))
+    downloads.ensure_weights()
+    assert downloads.download_model().folder == with_clip

@@ -1,0 +1,152 @@
+"""ONNX Runtime on a CPU: what export_onnx writes and refuses, and which backend is used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from django.core.management import CommandError, call_command
+
+from gpu import clip, onnx, onnx_export, weights
+from tests.conftest import use_clip
+from tests.pictures import jpeg
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(30):
+        (folder / f"{number}.jpg").write_bytes(jpeg(number, (96, 120), angle=number))
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exports(tiny_clip, pictures, tmp_path_factory):
+    """A cache folder into which the small CLIP was exported in both precisions, for tests that only read."""
+    from django.conf import settings
+    from django.test import override_settings
+
+    cache = tmp_path_factory.mktemp("cache")
+    with override_settings(CLIP_CONFIG=settings.CLIP_CONFIG | {"model_name": str(tiny_clip), "cache_dir": str(cache)}):
+        call_command("export_onnx", int8=True, verify=pictures)
+    return cache
+
+
+@pytest.fixture
+def exported(exports, tiny_clip, settings, tmp_path):
+    """The same in a cache folder of the test's own."""
+    cache = shutil.copytree(exports, tmp_path / "cache")
+    use_clip(settings, tiny_clip, cache)
+    yield cache / "onnx" / weights.model_id()
+    clip.unload()
+
+
+def choose(settings, backend):
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"backend": backend}
+
+
+def vectors(pictures):
+    return np.stack(clip.process_batch(sorted(pictures.glob("*.jpg"))))
+
+
+def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
+    names = {"image.onnx", "text.onnx", "image-int8.onnx", "text-int8.onnx", "float32.json", "int8.json"}
+    assert {path.name for path in exported.iterdir()} == names
+    stamp = json.loads((exported / "int8.json").read_text())
+    assert stamp["fingerprint"] == weights.find().fingerprint
+    assert stamp["agreement"]["pictures"] == 30
+    assert stamp["agreement"]["mean_cosine"] >= 0.99
+
+
+def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, settings, pictures):
+    choose(settings, "torch")
+    wanted, name = vectors(pictures), clip.model_id()
+    for backend, least in (("onnx", 0.9999), ("onnx-int8", 0.99)):
+        choose(settings, backend)
+        assert np.einsum("ij,ij->i", wanted, vectors(pictures)).min() >= least
+        assert clip.get_encoder().backend == backend
+        assert clip.model_id() == name
+
+
+@pytest.mark.parametrize(("chosen", "used"), [("auto", "onnx"), ("torch", "torch"), ("onnx-int8", "onnx-int8")])
+def test_auto_takes_float32_on_a_cpu_and_int8_only_when_chosen(chosen, used, exported, settings):
+    choose(settings, chosen)
+    assert clip.clip_status().backend == used
+    assert clip.get_encoder().backend == used
+
+
+def test_auto_takes_torch_on_a_gpu(exported, monkeypatch):
+    monkeypatch.setattr("gpu.device._hardware", lambda: "cuda")
+    assert clip.clip_status().backend == "torch"
+
+
+@pytest.mark.parametrize("damage", ["cut off", "stamp gone", "other weights"])
+def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage, exported, pictures):
+    if damage == "cut off":
+        with (exported / "image.onnx").open("r+b") as file:
+            file.truncate(1000)
+    elif damage == "stamp gone":
+        (exported / "float32.json").unlink()
+    else:
+        stamp = json.loads((exported / "float32.json").read_text())
+        (exported / "float32.json").write_text(json.dumps(stamp | {"fingerprint": "another"}))
+    assert clip.clip_status().backend == "torch"
+    assert clip.is_clip_available()
+    assert len(vectors(pictures)) == 30
+
+
+def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
+    image = exported / "image.onnx"
+    image.write_bytes(bytes(image.stat().st_size))
+    with pytest.raises(clip.ClipUnavailableError, match="ONNX Runtime cannot load") as caught:
+        clip.get_encoder()
+    assert "\n" not in str(caught.value)
+    assert not clip.is_clip_available()
+
+
+def test_a_new_export_is_taken_up_by_a_process_that_runs(with_clip, pictures):
+    assert clip.get_encoder().backend == "torch"
+    call_command("export_onnx", verify=pictures)
+    assert clip.get_encoder().backend == "onnx"
+
+
+def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CommandError, match="measured on at least 20 pictures"):
+        call_command("export_onnx", int8=True, verify=empty)
+    assert onnx.exported(weights.find(), "int8") is None
+    call_command("export_onnx", int8=True, verify=empty, force=True)
+    assert onnx.exported(weights.find(), "int8") is not None
+
+
+def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, pictures, monkeypatch):
+    monkeypatch.setitem(onnx_export.MEAN_COSINE, "int8", 1.1)
+    with pytest.raises(CommandError, match="too far from torch"):
+        call_command("export_onnx", int8=True, verify=pictures)
+    place = onnx.folder(weights.find())
+    assert {path.name for path in place.iterdir()} == {"image.onnx", "text.onnx", "float32.json"}
+    call_command("export_onnx", int8=True, verify=pictures, force=True)
+    assert onnx.exported(weights.find(), "int8") is not None
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(with_clip, pictures, monkeypatch):
+    from pathlib import Path
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(CommandError, match="No space left on device"):
+        call_command("export_onnx", verify=pictures)
+    assert list(onnx.folder(weights.find()).iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_written_to_is_told(tiny_clip, settings, tmp_path, pictures):
+    (tmp_path / "file").write_text("in the way")
+    use_clip(settings, tiny_clip, tmp_path / "file")
+    with pytest.raises(CommandError, match="cannot be written"):
+        call_command("export_onnx", verify=pictures)

@@ -1,0 +1,46 @@
+"""Prepared pixels are those of the model's own image processor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpu import weights
+from gpu.preprocess import Preprocess
+from tests.pictures import noise
+
+SHAPES = [(224, 224), (348, 348), (348, 464), (464, 348), (100, 333), (1000, 17), (225, 224), (16, 800)]
+
+
+@pytest.mark.parametrize("size", SHAPES, ids=str)
+def test_pixels_equal_those_of_the_models_own_processor(size, with_clip):
+    from transformers import CLIPImageProcessor
+
+    processor = CLIPImageProcessor.from_pretrained(with_clip / "0_CLIPModel")
+    preprocess = weights.find().preprocess
+    picture = noise(7, size)
+    wanted = np.asarray(processor(picture, return_tensors="np")["pixel_values"][0])
+    scale, shift = preprocess.scale_and_shift()
+    got = (preprocess(picture) * scale + shift).transpose(2, 0, 1)
+    # A level of brightness is 0.0146 of these units: this is the same pixels and float32's rounding.
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+def test_new_and_old_spelling_of_sizes_mean_the_same():
+    mean_and_std = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+    old = Preprocess.from_config({"size": 224, "crop_size": 224, **mean_and_std})
+    new = Preprocess.from_config(
+        {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, **mean_and_std}
+    )
+    assert old == new
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"do_resize": False}, {"size": {"height": 224, "width": 224}}, {"crop_size": 300}, {"image_mean": [0.5]}],
+    ids=str,
+)
+def test_a_processor_that_works_otherwise_is_refused(config):
+    whole = {"size": 224, "crop_size": 224, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    with pytest.raises(ValueError, match="preprocessor"):
+        Preprocess.from_config(whole | config)

@@ -1,0 +1,158 @@
+"""Workers and status: what is told of device, model and speed, to whom, and how a worker lives and ends."""
+
+from __future__ import annotations
+
+import sys
+import types
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from gpu import clip, device, meter, worker
+from gpu.models import EmbeddingWorker
+from gpu.status import gpu_status, images_per_second, throughput
+from tests.accounts import client_of
+from tests.conftest import use_clip
+from tests.pictures import jpeg
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nothing_measured(monkeypatch):
+    monkeypatch.setattr(meter, "_rates", type(meter._rates)(maxlen=meter.RECENT))
+
+
+def a_worker(name="host:1", **columns):
+    now = timezone.now()
+    defaults = {"started_at": now, "heartbeat_at": now, "device": "cpu", "clip_available": True, "backend": "torch"}
+    return EmbeddingWorker.objects.create(name=name, **(defaults | columns))
+
+
+def test_the_status_has_the_guides_fields_and_says_why_clip_is_missing():
+    answer = client_of("viewer").get("/api/gpu/status")
+    assert answer.status_code == 200
+    status = answer.json()
+    assert set(status) == {
+        "available", "device", "gpu_name", "vram", "throughput", "first_run", "clip_available", "error",
+        "vram_allocated", "vram_reserved", "workers",
+    }  # fmt: skip
+    assert (status["clip_available"], status["first_run"], status["throughput"]) == (False, True, None)
+    assert "download_model" in status["error"]
+    assert status["workers"] == []
+
+
+def test_clip_info_tells_the_model(with_clip):
+    assert client_of("viewer").get("/api/clip/info").json() == {
+        "available": True,
+        "model_name": str(with_clip),
+        "embedding_dim": 512,
+        "device": "cpu",
+        "cache_size_mb": pytest.approx(1.4, abs=0.3),
+        "backend": "torch",
+    }
+    status = gpu_status()
+    assert (status["clip_available"], status["first_run"], status["error"]) == (True, False, None)
+
+
+def test_strangers_learn_nothing():
+    assert client_of(None).get("/api/gpu/status").status_code == 401
+    assert client_of(None).get("/api/clip/info").status_code == 401
+
+
+def test_the_workers_speak_for_the_device_not_the_web_process():
+    gpu = {"device": "cuda", "gpu_name": "NVIDIA GeForce RTX 3060", "vram_gb": 12.0, "vram_allocated_gb": 0.6}
+    a_worker("host:1", **gpu, rates=[150.0] * 10 + [300.0] * 10)
+    a_worker("host:2", heartbeat_at=timezone.now() - timedelta(minutes=5), device="mps", rates=[1.0])
+    status = gpu_status()
+    assert (status["available"], status["device"], status["vram"]) == (True, "cuda", 12.0)
+    assert status["gpu_name"] == "NVIDIA GeForce RTX 3060"
+    assert status["throughput"] == "150-300"
+    assert (status["clip_available"], status["error"]) == (True, None)
+    assert [row["name"] for row in status["workers"]] == ["host:1"]
+
+
+def test_a_worker_that_cannot_use_clip_says_why():
+    a_worker(clip_available=False, error="its driver is too old")
+    assert gpu_status()["error"] == "its driver is too old"
+
+
+def test_throughput_is_the_10th_to_90th_percentile():
+    a_worker(rates=[float(rate) for rate in (1000, *range(11, 21), 3)])
+    assert throughput() == "11-20"
+
+
+def test_the_expected_rate_is_that_of_all_live_workers_together():
+    assert images_per_second() is None
+    a_worker("host:1", rates=[10.0, 20.0, 30.0])
+    a_worker("host:2", rates=[100.0])
+    assert images_per_second() == 120.0
+
+
+def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(jpeg(1))
+    with worker.alive():
+        clip.process_batch([picture] * 20)
+        row = EmbeddingWorker.objects.get()
+        assert row.is_live
+        assert (row.device, row.clip_available, row.model_name) == ("cpu", True, clip.model_id())
+    row.refresh_from_db()
+    assert not row.is_live
+    assert row.rates
+    assert row.images_done >= 20
+    assert throughput() is not None
+
+
+def test_rows_of_workers_long_gone_are_dropped():
+    a_worker("host:1", heartbeat_at=timezone.now() - timedelta(days=2))
+    with worker.alive():
+        assert not EmbeddingWorker.objects.filter(name="host:1").exists()
+
+
+def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, settings, tmp_path):
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(jpeg(1))
+    before = clip.extract_clip_embedding(picture)
+    assert not worker.unload_if_idle()  # the default is never
+    use_clip(settings, with_clip, tmp_path / "cache", idle_unload_seconds=3600)
+    assert not worker.unload_if_idle()
+    use_clip(settings, with_clip, tmp_path / "cache", idle_unload_seconds=0.001)
+    assert worker.unload_if_idle()
+    assert clip.idle_seconds() is None
+    assert clip.extract_clip_embedding(picture) @ before > 0.99999
+
+
+def test_the_device_comes_with_its_reason(settings, monkeypatch):
+    monkeypatch.setattr(device, "_hardware", lambda: None)
+    assert device.likely_device() == ("cpu", "No NVIDIA, AMD or Apple GPU was found.")
+    info = device.get_device_info()
+    assert (info["device"], info["gpu_name"], info["vram_gb"]) == ("cpu", None, None)
+    assert info["torch_version"]
+    monkeypatch.setattr(device, "_hardware", lambda: "cuda")
+    assert "built for the CPU only" in device.get_device_info()["reason"]
+    assert device.likely_device()[0] == "cuda"
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"force_cpu": True}
+    assert device.likely_device() == ("cpu", "CLIP_FORCE_CPU is set.")
+    assert device.get_device_info()["reason"] == "CLIP_FORCE_CPU is set."
+
+
+@pytest.mark.parametrize(("hip", "name", "device_name"), [(None, "NVIDIA L4", "cuda"), ("6.0", "AMD Radeon", "rocm")])
+def test_a_gpu_that_torch_sees_is_named_with_its_memory(hip, name, device_name, monkeypatch):
+    import torch
+
+    properties = types.SimpleNamespace(name=name, total_memory=24 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    info = device.get_device_info()
+    assert (info["device"], info["gpu_name"], info["vram_gb"]) == (device_name, name, 24.0)
+
+
+def test_without_torch_loaded_the_device_is_judged_by_the_hardware(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(device, "_hardware", lambda: "rocm")
+    assert device.describe()["device"] == "rocm"
+    assert device.memory_gb() == (None, None)
+    assert "torch" not in sys.modules
