@@ -12,7 +12,7 @@ from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.handler import exception_handler as standard_handler
-from drf_standardized_errors.types import ErrorResponse
+from drf_standardized_errors.types import ErrorResponse, ExceptionHandlerContext
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.exceptions import APIException, NotFound, ValidationError
 from rest_framework.permissions import AllowAny
@@ -103,7 +103,7 @@ class ProblemFormatter(ExceptionFormatter):
         return problem
 
 
-def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+def exception_handler(exc: Exception, context: ExceptionHandlerContext) -> Response | None:
     """DRF's hook: answer ``exc`` as a problem document; an unexpected one is logged and is a 500 without details."""
     response = standard_handler(exc, context)
     if response is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import include, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -12,7 +12,7 @@ from catalogmatch.media import MediaView
 from catalogmatch.metrics import metrics
 from catalogmatch.problems import not_found
 
-api = [
+api: list[URLPattern | URLResolver] = [
     path("", include("gpu.urls")),
     path("", include("products.api.urls")),
     path("", include("matching.api.urls")),

@@ -168,7 +168,7 @@ def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
     elif which in ("outdated", "missing"):
         stale = without_features_of(model_id()) if is_clip_available() else Q(pk__in=[])
         if which == "missing":
-            stale |= ~Exists(Feature.objects.filter(image=OuterRef("pk"), model_name=LEGACY_MODEL))
+            stale |= Q(~Exists(Feature.objects.filter(image=OuterRef("pk"), model_name=LEGACY_MODEL)))
         images = finished.filter(stale, state=State.READY)
     else:
         raise ValueError(f"which must be outdated, missing, failed or all, not {which!r}")

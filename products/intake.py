@@ -194,7 +194,8 @@ def read_bounded(file: File[bytes]) -> bytes:
         raise ImageProcessingError(
             "image_too_large", f"{file.name!r} is larger than {megabytes} MiB. Use a smaller one."
         )
-    return file.read()
+    data: bytes = file.read()
+    return data
 
 
 def remove_files(image: ProductImage) -> None:

@@ -70,6 +70,7 @@ def _wait_for_answer(question: str, seconds: float) -> list[dict[str, str]] | No
     meant for many threads and does not outlive a restart of Redis.
     """
     deadline = time.monotonic() + seconds
+    packed: list[dict[str, str]] | None
     while (packed := cache.get(_place(question))) is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return packed

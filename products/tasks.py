@@ -38,16 +38,16 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
 
     Without a broker the named pictures are embedded here and now. With one, only an urgent message names
     its pictures: in bulk the worker takes whatever waits, a whole batch at a time. A message that is lost
-    loses nothing, since the sweep finds the rows; so messages in bulk expire, and never pile up.
+    loses nothing, since the sweep finds the rows; so messages expire and never pile up.
     """
     if _held_back.get():
         return True
     named = urgent or not settings.HAS_BROKER
     try:
         embed.apply_async(
-            [list(image_ids) if named and image_ids else None],
+            (list(image_ids) if named and image_ids else None,),
             queue=QUESTIONS if urgent else BULK,
-            expires=None if urgent else 2 * settings.SWEEP_SECONDS,
+            expires=2 * settings.SWEEP_SECONDS,
         )
     except OperationalError as error:
         logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)

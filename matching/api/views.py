@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import django_filters
+from django.contrib.auth.models import User
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
@@ -63,7 +64,7 @@ class MatchPictureView(APIView):
         return Response(_body(service.match_picture(upload, wait=wait, **wanted)))
 
 
-class MatchFilter(django_filters.FilterSet):
+class MatchFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     product = django_filters.NumberFilter(field_name="product_id")
     candidate = django_filters.NumberFilter(field_name="candidate_id")
     min_score = django_filters.NumberFilter(field_name="similarity_score", lookup_expr="gte")
@@ -94,7 +95,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         status = form.validated_data.get("review_status", match.review_status)
-        match = service.review(match.pk, status, request.user, form.validated_data.get("note"))
+        match = service.review(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
         return Response(serializers.MatchSerializer(match).data)
 
 

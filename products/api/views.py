@@ -30,7 +30,7 @@ def wait_of(request: Request) -> float:
     return float(query.validated_data["wait"])
 
 
-def uploads_of(files: Iterable[UploadedFile]) -> Iterator[Upload]:
+def uploads_of(files: Iterable[UploadedFile[bytes]]) -> Iterator[Upload]:
     """The bytes and names of uploaded files, one at a time; a file over the limit is not read into memory."""
     return (Upload(intake.read_bounded(file), file.name or "") for file in files)
 
@@ -59,7 +59,7 @@ class UploadView(APIView):
         return _uploaded(added, wait)
 
 
-class ProductFilter(django_filters.FilterSet):
+class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     state = django_filters.ChoiceFilter(
         choices=ProductImage.State.choices, method="with_picture_in", label="Products with a picture in this state"
     )
@@ -129,9 +129,7 @@ class QueueView(APIView):
 
 def _form_data(request: Request) -> dict[str, Any]:
     """A multipart form as plain data: ``image`` is a list, whatever number of files came."""
-    data: dict[str, Any] = {name: request.data.get(name) for name in request.data if name != "image"}
-    data["image"] = request.FILES.getlist("image")
-    return data
+    return {**request.POST.dict(), "image": request.FILES.getlist("image")}
 
 
 def _uploaded(added: intake.Added, wait: float, **more: Any) -> Response:

@@ -143,7 +143,7 @@ def test_a_bad_change_is_refused_and_changes_nothing(api: APIClient, change: dic
 
 def test_malformed_json_is_refused(api: APIClient) -> None:
     kept = product()
-    answer = api.generic("PATCH", f"/api/products/{kept.pk}", b'{"name": ', content_type="application/json")
+    answer = api.generic("PATCH", f"/api/products/{kept.pk}", '{"name": ', content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
 
 

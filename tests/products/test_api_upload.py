@@ -205,7 +205,7 @@ def test_an_upload_without_a_picture_is_refused(api: APIClient) -> None:
 
 
 def test_a_broken_form_is_refused(api: APIClient) -> None:
-    answer = api.generic("POST", "/api/products/upload", b"--x\r\nnonsense", content_type="multipart/form-data")
+    answer = api.generic("POST", "/api/products/upload", "--x\r\nnonsense", content_type="multipart/form-data")
     assert refused(answer, 400, "validation_error")
     assert refused(api.post("/api/products/upload", {"sku": "M-1"}, format="json"), 415, "unsupported_media_type")
 

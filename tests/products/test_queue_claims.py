@@ -16,6 +16,7 @@ from django.utils import timezone
 from gpu.features import LEGACY_MODEL
 from gpu.images import ImageProcessingError
 from gpu.legacy import extract_legacy
+from gpu.pipeline import extract_question
 from products import embedding, tasks
 from products.intake import Upload, add_product
 from products.models import Feature, Product, ProductImage
@@ -71,7 +72,7 @@ def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None
     embedding.embed_pending(batch_size=2)
     for image in waiting:
         with default_storage.open(str(image.file.name)) as file:
-            expected = embedding.pipeline.extract_question(file.read()).legacy
+            expected = extract_question(file.read()).legacy
         assert expected is not None
         assert np.array_equal(image.features.get().to_features().color, expected.color)
 
@@ -216,7 +217,8 @@ def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) 
     path = tmp_path / "mug.jpg"
     path.write_bytes(pictures.jpeg(1))
     computed = embedding.get_or_extract_features(product.pk, path)
-    assert (computed.shape, computed.dtype) == ((256,), np.uint8)
+    assert computed.shape == (256,)
+    assert computed.dtype == np.uint8
     assert product.images.get().state == "ready"
     path.unlink()
     assert np.array_equal(embedding.get_or_extract_features(product.pk, path), computed)
