@@ -1,10 +1,15 @@
-"""Celery task: look up the matches of new products as soon as their features are there."""
+"""Celery tasks: look up the matches of new products, and keep the search index in shape."""
 
 from __future__ import annotations
 
+import logging
+
 from celery import shared_task
 
-from matching import service
+from matching import index, service
+from matching.index import BaseFileError
+
+logger = logging.getLogger(__name__)
 
 MOST = 200  # products a task, so that nothing waits long behind it; the next sweep takes the rest
 
@@ -16,3 +21,13 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     if product_ids is not None:
         waiting = waiting.filter(pk__in=product_ids)
     service.match_products(list(waiting.values_list("pk", flat=True)[:MOST]))
+
+
+@shared_task
+def keep_index() -> None:
+    """Build what is due of the search index; nothing most of the time."""
+    try:
+        for sentence in index.upkeep():
+            logger.info("Search index built: %s", sentence)
+    except BaseFileError as error:
+        logger.warning("The search index was not built, searches are slower: %s", error)

@@ -59,7 +59,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
         rows.append(Rows.of(block, categories))
         refused += block.refused
     whole = Rows.joined(rows)
-    probes = _probes(index, questions, truth.rows, lists)
+    probes = _probes(index, questions, truth.neighbours(), lists)
 
     def stamp(index_name: str, rows_name: str, checks: dict[str, list[int]]) -> Stamp:
         return Stamp(
@@ -98,21 +98,26 @@ def _trained(sample: Vectors, lists: int, progress: Progress) -> Any:
 
 
 class _Nearest:
-    """The exact nearest rows of some questions, over blocks of rows that are seen once."""
+    """The exact nearest rows of some stored vectors, over blocks of rows that are seen once."""
 
     def __init__(self, questions: Vectors) -> None:
         self._questions = questions
         self._seen = 0
-        self._scores = np.full((len(questions), _NEIGHBOURS), -np.inf, np.float32)
-        self.rows = np.full((len(questions), _NEIGHBOURS), -1, np.int64)
+        # One more than asked for: the nearest of all is the vector itself.
+        self._scores = np.full((len(questions), _NEIGHBOURS + 1), -np.inf, np.float32)
+        self._rows = np.full((len(questions), _NEIGHBOURS + 1), -1, np.int64)
 
     def look(self, vectors: Vectors) -> None:
-        rows = np.broadcast_to(np.arange(len(vectors)) + self._seen, (len(self.rows), len(vectors)))
+        rows = np.broadcast_to(np.arange(len(vectors)) + self._seen, (len(self._rows), len(vectors)))
         scores = np.hstack([self._scores, self._questions @ vectors.T])
-        best = np.argpartition(-scores, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS] if scores.shape[1] > _NEIGHBOURS else ...
-        self.rows = np.take_along_axis(np.hstack([self.rows, rows]), best, 1)
+        best = np.argsort(-scores, axis=1)[:, : _NEIGHBOURS + 1]
+        self._rows = np.take_along_axis(np.hstack([self._rows, rows]), best, 1)
         self._scores = np.take_along_axis(scores, best, 1)
         self._seen += len(vectors)
+
+    def neighbours(self) -> npt.NDArray[np.int64]:
+        """(questions, 10): row numbers without the vectors themselves."""
+        return self._rows[:, 1:]
 
 
 def _probes(index: Any, questions: Vectors, truth: npt.NDArray[np.int64], lists: int) -> int:
