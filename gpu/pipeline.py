@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -58,7 +58,7 @@ class _Group:
     vectors: Pending | None
 
 
-def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Iterator[Result]:
+def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generator[Result, None, None]:
     """One result per job, in order, while later pictures are still being decoded; memory does not grow with the jobs.
 
     A picture that cannot be used is an ImageProcessingError in its place and disturbs no other. Raises
@@ -99,7 +99,7 @@ def preferred_batch_size() -> int:
     return 32 if device == "cpu" else 8 * max(32, settings.CLIP_CONFIG["batch_size"] or 0)
 
 
-def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> Iterator[Result]:
+def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> Generator[Result, None, None]:
     batches = batching.Batches(encoder, size) if encoder is not None else None
     lanes = encoder.lanes if encoder is not None else 1
     model = clip.model_id() if encoder is not None else ""

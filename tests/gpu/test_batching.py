@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpu.batching import CPU_BATCH, Batches, batch_size
 from gpu.encoders import DeviceMemoryError
+from gpu.preprocess import Preprocess
 
 
 class SmallDevice:
     """A device with room for ``room`` pictures, which tells so when it begins or only when it is asked for results."""
 
-    backend, device, dim, lanes, used_at, preprocess = "fake", "cuda", 1, 2, 0.0, None
+    backend, device, dim, lanes, used_at = "fake", "cuda", 1, 2, 0.0
+    preprocess = Preprocess(1, 1, Image.Resampling.BICUBIC, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def __init__(self, room: int, late: bool = False) -> None:
         self.room, self.late = room, late

@@ -27,12 +27,13 @@ def photographs(tmp_path):
 
 def test_an_embedding_is_512_float32_of_unit_length(with_clip, photographs):
     embedding = clip.extract_clip_embedding(photographs[0])
-    assert (embedding.shape, embedding.dtype) == ((512,), np.float32)
+    assert embedding.shape == (512,)
+    assert embedding.dtype == np.float32
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-6)
 
 
 def test_embeddings_equal_those_of_sentence_transformers(with_clip, photographs):
-    got = np.stack(clip.process_batch(photographs))
+    got = np.stack([vector for vector in clip.process_batch(photographs) if isinstance(vector, np.ndarray)])
     pictures = [Image.open(path).convert("RGB") for path in photographs]
     wanted = clip.get_clip_model().encode(pictures, normalize_embeddings=True)
     assert np.einsum("ij,ij->i", got, wanted).min() > 0.99999

@@ -49,7 +49,8 @@ def choose(settings, backend):
 
 
 def vectors(pictures):
-    return np.stack(clip.process_batch(sorted(pictures.glob("*.jpg"))))
+    results = clip.process_batch(sorted(pictures.glob("*.jpg")))
+    return np.stack([vector for vector in results if isinstance(vector, np.ndarray)])
 
 
 def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):

@@ -98,10 +98,10 @@ def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
         row = EmbeddingWorker.objects.get()
         assert row.is_live
         assert (row.device, row.clip_available, row.model_name) == ("cpu", True, clip.model_id())
-    row.refresh_from_db()
-    assert not row.is_live
-    assert row.rates
-    assert row.images_done >= 20
+    ended = EmbeddingWorker.objects.get()
+    assert not ended.is_live
+    assert ended.rates
+    assert ended.images_done >= 20
     assert throughput() is not None
 
 
