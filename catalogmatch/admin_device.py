@@ -17,7 +17,7 @@ from gpu.clip import clip_status
 from gpu.device import describe
 from gpu.models import EmbeddingWorker
 from gpu.status import clip_info, gpu_status
-from products import embedding, tasks
+from products import queue, tasks
 from products.models import ProductImage
 
 LAST_ERRORS = 10
@@ -47,7 +47,7 @@ def requeue(request: HttpRequest) -> HttpResponse:
     if not request.user.has_perm("products.change_productimage"):
         raise PermissionDenied
     try:
-        count = embedding.requeue(request.POST.get("which", ""))
+        count = queue.requeue(request.POST.get("which", ""))
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
     if count:
@@ -62,7 +62,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
     workers = list(EmbeddingWorker.objects.order_by("-heartbeat_at")[:WORKERS])
     return {
         "device": gpu_status(),
-        "queue": embedding.queue_status(),
+        "queue": queue.status(),
         "workers": workers,
         "reason": next((worker.device_reason for worker in workers if worker.is_live), describe()["reason"]),
         "errors": failed.order_by("-id")[:LAST_ERRORS],

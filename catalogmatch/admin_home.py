@@ -10,7 +10,7 @@ from django.db.models import Prefetch
 from gpu.status import gpu_status
 from matching import cases
 from matching.models import Match
-from products.embedding import queue_status
+from products import queue
 from products.models import Product
 
 NEWEST = 6
@@ -22,7 +22,7 @@ def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
     return {
         "catalogue_count": Product.objects.filter(is_historical=True).count(),
         "new_count": Product.objects.filter(is_historical=False).count(),
-        "queue": queue_status(),
+        "queue": queue.status(),
         "bands": [{"band": band, "count": count} for band, count in waiting.items()],
         "waiting_count": sum(waiting.values()),
         "today": cases.verdicts_today(user) if isinstance(user, AbstractBaseUser) else 0,

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from catalogmatch.tokens import create_token
 from gpu.clip import clip_status
 from matching import bulk
-from products import embedding
+from products import queue
 from products.demo.catalogue import load_demo
 from products.models import Product
 from products.progress import progress_bar
@@ -52,8 +52,8 @@ def prepare(check: Callable[[], None]) -> Demo:
         )
     token = create_token(API_USER, "manager", days=TOKEN_DAYS)
     _draw(check)
-    embedding.release_stale_claims()
-    embedding.requeue("missing")  # CLIP may have come since the last run
+    queue.release_stale_claims()
+    queue.requeue("missing")  # CLIP may have come since the last run
     bulk.embed_waiting(check)
     bulk.match_unmatched(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})

@@ -22,8 +22,9 @@ from gpu.device import get_device_info
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.unusable import unusable
-from products.embedding import queue_counts, stale_claims, without_features_of
 from products.models import Feature, ProductImage
+from products.queue import counts as queue_counts
+from products.queue import stale_claims, without_features_of
 
 LOW_DISK_BYTES = 5 * 2**30
 SAMPLE = 5_000  # features and pictures that are looked at one by one: the newest

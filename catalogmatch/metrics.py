@@ -24,7 +24,7 @@ from gpu.status import images_per_second
 from matching.index import basefile, maintenance
 from matching.models import Match
 from matching.service import unmatched
-from products import embedding
+from products import queue
 from products.models import ProductImage
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ class CatalogueCollector:
     def collect(self) -> Iterator[Metric]:
         waiting = ProductImage.objects.filter(state=State.PENDING).order_by("updated_at").values_list("updated_at")
         oldest = waiting.first()
-        yield _labelled("pictures", "Pictures by state of the queue.", "state", embedding.queue_counts())
+        yield _labelled("pictures", "Pictures by state of the queue.", "state", queue.counts())
         yield _gauge(
             "oldest_pending_seconds",
             "How long the picture that waits longest has waited.",
             (timezone.now() - oldest[0]).total_seconds() if oldest else 0,
         )
-        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", embedding.failures_by_code())
+        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", queue.failures_by_code())
         yield _gauge("live_workers", "Workers that gave a sign of life.", EmbeddingWorker.objects.live().count())
         yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
         yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())

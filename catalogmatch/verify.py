@@ -15,7 +15,7 @@ from matching import index
 from matching.index import basefile, changes, maintenance
 from matching.index.basefile import BaseFileError
 from matching.index.unusable import unusable
-from products import embedding, intake, repair
+from products import intake, queue, repair
 from products.models import Feature, ProductImage
 from products.progress import Bar
 from products.tasks import wake
@@ -96,9 +96,9 @@ def base_files(job: Job) -> Iterator[Problem]:
 
 
 def claims(job: Job) -> Iterator[Problem]:
-    if count := embedding.stale_claims().count():
+    if count := queue.stale_claims().count():
         text = f"{count:,} pictures are claimed by workers that are gone"
-        yield job.mended("queue", text, embedding.release_stale_claims)
+        yield job.mended("queue", text, queue.release_stale_claims)
 
 
 def features(job: Job) -> Iterator[Problem]:

@@ -19,10 +19,10 @@ from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
 from matching.similarity import search_vector
-from products.embedding import without_features_of
 from products.intake import Upload
 from products.models import Feature, Product, ProductImage
 from products.questions import FeaturesPendingError, features_of
+from products.queue import without_features_of
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_upload, embedding, tasks
+from products import admin_upload, queue, tasks
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.models import Feature, Product, ProductImage
 
@@ -186,7 +186,7 @@ class ProductAdmin(ModelAdmin):
         return self.admin_site.admin_view(require_POST(checked))
 
     def _embed_again(self, request: HttpRequest, product_ids: list[int]) -> None:
-        count = embedding.requeue("all", product_ids)
+        count = queue.requeue("all", product_ids)
         tasks.wake(None)
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
         messages.success(request, text)

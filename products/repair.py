@@ -12,8 +12,8 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from gpu.features import LEGACY_MODEL
 from gpu.images import ImageProcessingError, decode
-from products.embedding import NOT_CLAIMED
 from products.models import Feature, ProductImage
+from products.queue import NOT_CLAIMED
 
 State = ProductImage.State
 

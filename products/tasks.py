@@ -13,7 +13,7 @@ from django.conf import settings
 from kombu.exceptions import OperationalError
 
 from gpu import clip, worker
-from products import embedding, questions
+from products import embedding, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +65,16 @@ def embed(image_ids: list[int] | None = None) -> None:
         embedding.embed_pending(image_ids)
         return
     embedding.embed_pending(image_ids, max_batches=1)
-    if embedding.anything_pending():
+    if queue.anything_pending():
         wake()
 
 
 @shared_task
 def sweep() -> None:
     """Pick up what lost messages and lost workers left, and queue what the current model has not seen."""
-    embedding.release_stale_claims()
-    embedding.requeue("outdated")
-    if embedding.anything_pending():
+    queue.release_stale_claims()
+    queue.requeue("outdated")
+    if queue.anything_pending():
         wake()
 
 

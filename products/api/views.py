@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from products import embedding, intake
+from products import embedding, intake, queue
 from products.api import serializers
 from products.intake import Upload
 from products.models import Product, ProductImage
@@ -124,7 +124,7 @@ class QueueView(APIView):
     @extend_schema(operation_id="queue", responses=serializers.QueueSerializer)
     def get(self, request: Request) -> Response:
         """How many pictures are in each state, and how long the rest will take at the measured rate."""
-        return Response(embedding.queue_status())
+        return Response(queue.status())
 
 
 def _form_data(request: Request) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gpu.features import LEGACY_MODEL
 from gpu.images import ImageProcessingError
 from gpu.legacy import extract_legacy
 from gpu.pipeline import extract_question
-from products import embedding, tasks
+from products import embedding, queue, tasks
 from products.intake import Upload, add_product
 from products.models import Feature, Product, ProductImage
 from tests import pictures
@@ -35,8 +35,8 @@ def states() -> list[tuple[str, int]]:
     return list(ProductImage.objects.order_by("id").values_list("state", "attempts"))
 
 
-def claimed(limit: int = 10) -> embedding.Claim:
-    claim = embedding.claim(limit)
+def claimed(limit: int = 10) -> queue.Claim:
+    claim = queue.claim(limit)
     assert claim is not None
     return claim
 
@@ -50,12 +50,12 @@ def test_the_oldest_are_claimed_first_and_nobody_claims_them_again(waiting: list
     first, second = claimed(3), claimed(3)
     assert [image.pk for image in first.images] == [image.pk for image in waiting[:3]]
     assert [image.pk for image in second.images] == [image.pk for image in waiting[3:]]
-    assert embedding.claim(3) is None
+    assert queue.claim(3) is None
     assert states() == [("claimed", 1)] * 5
 
 
 def test_only_the_named_pictures_are_claimed(waiting: list[ProductImage]) -> None:
-    claim = embedding.claim(10, [waiting[4].pk, waiting[2].pk])
+    claim = queue.claim(10, [waiting[4].pk, waiting[2].pk])
     assert claim is not None
     assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
 
@@ -130,20 +130,20 @@ def test_an_interruption_gives_the_batch_back_without_counting(
 
 def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -> None:
     claimed()
-    assert embedding.release_stale_claims() == 0
+    assert queue.release_stale_claims() == 0
     age_claims()
-    assert embedding.release_stale_claims() == 5
+    assert queue.release_stale_claims() == 5
     assert states() == [("pending", 1)] * 5
 
 
 def test_pictures_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
     for attempt in (1, 2, 3):
         sizes = []
-        while (claim := embedding.claim(10)) is not None:
+        while (claim := queue.claim(10)) is not None:
             sizes.append(len(claim.images))
         assert sizes == ([5] if attempt == 1 else [1] * 5)
         age_claims()
-        embedding.release_stale_claims()
+        queue.release_stale_claims()
     assert states() == [("failed", 3)] * 5
     assert set(ProductImage.objects.values_list("error_code", flat=True)) == {"worker_lost"}
 
@@ -151,7 +151,7 @@ def test_pictures_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductIma
 def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductImage]) -> None:
     late = claimed()
     age_claims()
-    embedding.release_stale_claims()
+    queue.release_stale_claims()
     embedding.embed_pending()
     before = set(Feature.objects.values_list("pk", "updated_at"))
     outcome = embedding.embed(late)
@@ -189,9 +189,9 @@ def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
 def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
     embedding.embed_pending([image.pk for image in waiting[:2]])
     waiting[1].features.all().delete()
-    embedding.claim(1, [waiting[2].pk])
+    queue.claim(1, [waiting[2].pk])
     ProductImage.objects.filter(pk=waiting[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
-    count = embedding.requeue(which)
+    count = queue.requeue(which)
     assert [state for state, _ in states()] == expected
     assert count == sum(before != after for before, after in zip(
         ["ready", "ready", "claimed", "failed", "pending"], expected, strict=True
@@ -201,12 +201,12 @@ def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which:
 
 def test_a_choice_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="which must be"):
-        embedding.requeue("some")
+        queue.requeue("some")
 
 
 def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: list[ProductImage]) -> None:
     embedding.embed_pending()
-    embedding.requeue("all")
+    queue.requeue("all")
     assert Feature.objects.count() == 5
     embedding.embed_pending()
     assert Feature.objects.count() == 5
@@ -247,7 +247,7 @@ def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path
 
     def work() -> None:
         try:
-            while (claim := embedding.claim(3)) is not None:
+            while (claim := queue.claim(3)) is not None:
                 claims.append([image.pk for image in claim.images])
                 embedding.embed(claim)
         finally:

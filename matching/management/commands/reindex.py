@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from matching import bulk
 from matching.index import BaseFileError
-from products import embedding
+from products import queue
 from products.progress import INTERRUPTED, stoppable
 
 
@@ -44,8 +44,8 @@ class Command(BaseCommand):
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
 
     def _reindex(self, which: str, check: Callable[[], None]) -> None:
-        embedding.release_stale_claims()
-        embedding.requeue(which)
+        queue.release_stale_claims()
+        queue.requeue(which)
         embedded = bulk.embed_waiting(check, afresh=which == "all")
         self._rebuild_index(check)
         matched = bulk.match_unmatched(check)

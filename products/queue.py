@@ -1,0 +1,136 @@
+"""The queue: which pictures wait, who holds them, how often each was tried. The database is the queue."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.utils import timezone
+
+from gpu.clip import is_clip_available, model_id
+from gpu.features import LEGACY_MODEL
+from gpu.status import images_per_second
+from products.models import Feature, ProductImage
+
+State = ProductImage.State
+
+NOT_CLAIMED = {"claim_token": None, "claimed_at": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch of pictures that only the holder of ``token`` may finish."""
+
+    token: uuid.UUID
+    images: list[ProductImage]
+
+
+def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
+    """Claim up to ``limit`` pending pictures, oldest first; None when there is nothing to do.
+
+    Counting the attempt is part of the claim, so that a picture which kills its worker is counted all the
+    same. A picture that was tried before is claimed alone: if it is the poisonous one of its batch, it
+    takes nobody with it.
+    """
+    pending = ProductImage.objects.filter(state=State.PENDING)
+    if image_ids is not None:
+        pending = pending.filter(pk__in=image_ids)
+    while True:
+        ids = list(pending.filter(attempts=0).order_by("id").values_list("pk", flat=True)[:limit])
+        if not ids:
+            ids = list(pending.filter(attempts__gt=0).order_by("attempts", "id").values_list("pk", flat=True)[:1])
+        if not ids:
+            return None
+        token = uuid.uuid4()
+        # The condition on the state decides between workers that looked at the same rows.
+        won = ProductImage.objects.filter(pk__in=ids, state=State.PENDING).update(
+            state=State.CLAIMED, claim_token=token, claimed_at=timezone.now(), attempts=F("attempts") + 1
+        )
+        if won:
+            return Claim(token, list(ProductImage.objects.filter(pk__in=ids, claim_token=token).order_by("id")))
+
+
+def give_back(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
+    """Make claimed pictures pending for another attempt, or failed when they had their last; answers how many."""
+    spent = Q(attempts__gte=settings.MAX_ATTEMPTS)
+    return claimed.update(
+        state=Case(When(spent, then=Value(State.FAILED)), default=Value(State.PENDING)),
+        error_code=code,
+        error_message=message[:500],
+        updated_at=timezone.now(),
+        **NOT_CLAIMED,
+    )
+
+
+def anything_pending() -> bool:
+    """Whether any picture waits to be embedded."""
+    return ProductImage.objects.filter(state=State.PENDING).exists()
+
+
+def stale_claims() -> QuerySet[ProductImage]:
+    """Pictures that workers claimed longer ago than the lease: those workers are gone."""
+    deadline = timezone.now() - timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
+    return ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
+
+
+def release_stale_claims() -> int:
+    """Give back the pictures of workers that are gone; answers how many."""
+    return give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
+
+
+def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
+    """Make pictures (of these products, or any) pending again; answers how many.
+
+    Features stay searchable until new ones replace them.
+
+    ``outdated``: ready pictures that the current CLIP model has not seen, where CLIP can be had here (quick,
+    for the sweep); ``missing``: those and ready pictures without legacy features of the current version;
+    ``failed``: those given up on; ``all``: every picture that no worker holds.
+    """
+    finished = ProductImage.objects.filter(state__in=[State.READY, State.FAILED])
+    if which == "all":
+        images = finished
+    elif which == "failed":
+        images = finished.filter(state=State.FAILED)
+    elif which in ("outdated", "missing"):
+        stale = without_features_of(model_id()) if is_clip_available() else Q(pk__in=[])
+        if which == "missing":
+            stale |= Q(~Exists(Feature.objects.filter(image=OuterRef("pk"), model_name=LEGACY_MODEL)))
+        images = finished.filter(stale, state=State.READY)
+    else:
+        raise ValueError(f"which must be outdated, missing, failed or all, not {which!r}")
+    if product_ids is not None:
+        images = images.filter(product__in=product_ids)
+    return images.update(
+        state=State.PENDING, attempts=0, error_code="", error_message="", updated_at=timezone.now(), **NOT_CLAIMED
+    )
+
+
+def without_features_of(model_name: str) -> Q:
+    """Pictures that have features, but not this model's: two ranges of an index, since ``<>`` would read it all."""
+    return Q(embedded_with__gt="", embedded_with__lt=model_name) | Q(embedded_with__gt=model_name)
+
+
+def counts() -> dict[str, int]:
+    """Number of pictures in each state."""
+    by_state = dict.fromkeys(State.values, 0)
+    by_state |= dict(ProductImage.objects.values_list("state").annotate(n=Count("pk")).order_by())
+    return by_state
+
+
+def failures_by_code() -> dict[str, int]:
+    """Number of failed pictures by the code of their error."""
+    failed = ProductImage.objects.filter(state=State.FAILED)
+    return dict(failed.values_list("error_code").annotate(n=Count("pk")).order_by("error_code"))
+
+
+def status() -> dict[str, float | None]:
+    """Pictures in each state, the measured rate (images/s, None before any) and the seconds that the rest will take."""
+    by_state = counts()
+    rate = images_per_second()
+    waiting = by_state["pending"] + by_state["claimed"]
+    return {**by_state, "images_per_second": rate, "eta_seconds": round(waiting / rate, 1) if rate else None}
