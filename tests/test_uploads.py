@@ -1,0 +1,285 @@
+"""What a request may weigh, how slowly it may come, and what is kept of an upload."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploadedFile
+from django.test import Client
+from PIL import Image
+
+from gpu.images import MAX_BYTES, ImageProcessingError
+from products import intake, originals
+from products.intake import Upload
+from products.models import Product, ProductImage
+from tests import pictures
+from tests.accounts import client_of, user_in
+from tests.files import files_in
+from tests.redis_server import free_port
+
+REPO = Path(__file__).resolve().parents[1]
+
+# --- weight ----------------------------------------------------------------------------------------
+
+
+def post(path: str, body: io.BytesIO, length: int, client: Client | None = None, **more: Any) -> Any:
+    environ = {
+        "wsgi.input": body,
+        "CONTENT_LENGTH": str(length),
+        "CONTENT_TYPE": "multipart/form-data; boundary=x",
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": path,
+    }
+    return (client or Client()).request(**environ | more)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/api/products/upload", "/api/match", "/admin/login/"])
+def test_a_body_of_a_gigabyte_is_refused_before_a_byte_of_it_is_read(path: str) -> None:
+    body = io.BytesIO(b"x" * 1000)
+    answer = post(path, body, 2**30)
+    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+    assert answer["Content-Type"] == "application/problem+json"
+    assert body.tell() == 0
+
+
+@pytest.mark.django_db
+def test_nobody_who_is_not_signed_in_sends_files_to_a_page() -> None:
+    body = io.BytesIO(b"x" * 1000)
+    answer = post("/admin/login/", body, 10 * 2**20)
+    assert (answer.status_code, body.tell()) == (413, 0)
+
+
+@pytest.mark.django_db
+def test_nothing_is_read_of_an_unknown_caller_of_the_api() -> None:
+    body = io.BytesIO(b"x" * 1000)
+    assert post("/api/products/upload", body, 100 * 2**20).status_code == 401
+    assert body.tell() == 0
+
+
+@pytest.mark.django_db
+def test_only_forms_with_files_may_be_large() -> None:
+    body = io.BytesIO(b"[" * 1000)
+    client = Client()
+    client.force_login(user_in("manager"))
+    answer = post("/api/match", body, 50 * 2**20, client, CONTENT_TYPE="application/json")
+    assert (answer.status_code, body.tell()) == (413, 0)
+
+
+@pytest.mark.django_db
+def test_a_body_in_chunks_is_asked_for_its_length() -> None:
+    answer = post("/api/match", io.BytesIO(b""), 0, HTTP_TRANSFER_ENCODING="chunked")
+    assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+
+
+@pytest.mark.django_db
+def test_a_file_that_is_too_large_is_not_kept_while_it_comes(media: Path, settings: Any, tmp_path: Path) -> None:
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    written = []
+
+    class Watched(TemporaryUploadedFile):
+        def close(self) -> None:
+            with suppress(ValueError):
+                written.append(self.file.seek(0, os.SEEK_END))
+            super().close()
+
+    files = [
+        SimpleUploadedFile("large.jpg", pictures.jpeg(1) + bytes(3 * MAX_BYTES)),
+        SimpleUploadedFile("small.jpg", pictures.jpeg(2)),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.core.files.uploadhandler.TemporaryUploadedFile", Watched)
+        answer: Any = client_of("uploader").post("/api/products/upload", {"image": files}, format="multipart")
+    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+    assert written
+    assert max(written) < MAX_BYTES + 2**20
+    assert files_in(media) == []
+
+
+# --- pace, on the web server as it is meant to run ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+    """The port of a running web server and an uploader's token."""
+    folder = tmp_path_factory.mktemp("web")
+    env = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
+        "CATALOGMATCH_DATA_DIR": str(folder),
+        "WEB_CONCURRENCY": "1",
+        "PORT": str(free_port()),
+    }
+    manage = [sys.executable, "manage.py"]
+    subprocess.run([*manage, "migrate", "-v", "0"], env=env, cwd=REPO, check=True)
+    made = subprocess.run(
+        [*manage, "create_token", "uploader", "--role", "uploader"],
+        env=env, cwd=REPO, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/gunicorn.py"]
+    process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
+    port = int(env["PORT"])
+    try:
+        deadline = time.monotonic() + 30
+        while not answers(port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+            assert time.monotonic() < deadline, "the web server did not start"
+            time.sleep(0.1)
+        yield port, made.stdout.strip()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """All that comes until the answer's end or the connection's."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            received += part
+            head, _, body = received.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            if length and len(body) >= int(length[1]):
+                break
+    return received
+
+
+def answers(port: int, request: bytes) -> bytes:
+    with suppress(ConnectionRefusedError), connect(port) as connection:
+        connection.sendall(request)
+        return read_answer(connection)
+    return b""
+
+
+def head(token: str, length: int) -> bytes:
+    return (
+        "POST /api/products/upload?wait=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Token {token}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+def form(**fields: str) -> bytes:
+    """An upload's body: the picture first, then other fields."""
+    parts = [
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + pictures.jpeg(1) + b"\r\n"
+    ]
+    parts += [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    return b"".join(parts) + b"--x--\r\n"
+
+
+def test_a_sender_of_a_gigabyte_gets_to_read_why_not(server: tuple[int, str]) -> None:
+    port, token = server
+    with connect(port) as connection:
+        connection.sendall(head(token, 2**30))
+        connection.sendall(bytes(4 * 2**20))
+        answer = read_answer(connection)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "image_too_large"
+
+
+def test_a_request_that_ends_before_its_length_is_no_request(server: tuple[int, str]) -> None:
+    port, token = server
+    body = form(sku="CUT-SHORT")
+    with connect(port) as connection:
+        # The picture is whole, its SKU is not there: taken as it came, it would be another product.
+        connection.sendall(head(token, len(body)) + body[: body.index(b"sku") - 40])
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_answer(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    listed = answers(
+        port, f"GET /api/products HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Token {token}\r\n\r\n".encode()
+    )
+    assert json.loads(listed.partition(b"\r\n\r\n")[2])["count"] == 0
+
+
+def test_slow_clients_keep_nobody_waiting_and_are_cut_off(server: tuple[int, str]) -> None:
+    port, token = server
+    slow = [connect(port) for _ in range(50)]
+    for number, connection in enumerate(slow):
+        connection.sendall(head(token, 2**20) if number % 2 else b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+    cut = set()
+    deadline = time.monotonic() + 40
+    while len(cut) < len(slow) and time.monotonic() < deadline:
+        for connection in slow:
+            if connection not in cut:
+                try:
+                    connection.sendall(b"x" * 10)
+                    connection.setblocking(False)
+                    if connection.recv(4096) == b"":
+                        cut.add(connection)
+                except BlockingIOError:
+                    pass
+                except (BrokenPipeError, ConnectionResetError):
+                    cut.add(connection)
+        with connect(port) as ordinary:
+            ordinary.settimeout(5)
+            ordinary.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert read_answer(ordinary).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.1)
+    assert len(cut) == 50
+    assert answers(port, head(token, len(form())) + form()).startswith(b"HTTP/1.1 201 ")
+    for connection in slow:
+        connection.close()
+
+
+# --- what is kept ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(settings: Any, tmp_path: Path) -> Path:
+    settings.KEEP_ORIGINALS = True
+    settings.ORIGINALS_ROOT = tmp_path / "originals"
+    return tmp_path / "originals"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_picture(kept: Path) -> None:
+    data = pictures.turned(pictures.drawing(1), 6)
+    image = intake.add_product([Upload(data, "../../etc/passwd.jpg")]).images[0]
+    assert originals.path_of(str(image.file.name)).read_bytes() == data
+    assert [name.partition("/")[2] for name in files_in(kept)] == [Path(str(image.file.name)).stem]
+    client = client_of("manager")
+    for path in (files_in(kept)[0], f"originals/{files_in(kept)[0]}"):
+        assert client.get(f"/media/{path}").status_code == 404
+    Product.objects.all().delete()
+    assert files_in(kept) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_original_is_kept_of_a_bad_picture_or_without_the_setting(kept: Path, settings: Any) -> None:
+    with pytest.raises(ImageProcessingError):
+        intake.add_product([Upload(pictures.jpeg(1)), Upload(b"no picture")])
+    settings.KEEP_ORIGINALS = False
+    intake.add_product([Upload(pictures.jpeg(2))])
+    assert files_in(kept) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_stored_is_a_jpeg_without_metadata_whatever_came() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a secret"
+    data = pictures.as_file(pictures.drawing(1), "TIFF", exif=exif)
+    stored = ProductImage.objects.get(pk=intake.add_product([Upload(data)]).images[0].pk)
+    content = Path(stored.file.path).read_bytes()
+    assert content.startswith(b"\xff\xd8\xff")
+    assert b"a secret" not in content
+    with Image.open(stored.file.path) as picture:
+        assert not picture.getexif()
