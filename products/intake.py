@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.core.validators import ProhibitNullCharactersValidator
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from gpu import box_pool
 from gpu.images import MAX_BYTES, ImageProcessingError
-from products import originals
-from products.models import Product, ProductImage, picture_path
+from products import files
+from products.models import Product, ProductImage
 from products.tracing import request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from django.core.files import File
 
 
@@ -126,7 +121,7 @@ def add_product(
     known = _same_product(product.sku, pictures)
     if known is not None:
         return known
-    with _stored(pictures) as names:
+    with files.stored(pictures) as names:
         try:
             with transaction.atomic():
                 product.save()
@@ -139,7 +134,7 @@ def add_product(
             known = _same_product(product.sku, pictures)
             if known is None:
                 raise
-            _remove(names.values())
+            files.remove(names.values())
             return known
     return Added(product, images, created=True, duplicate_of=_duplicate_of(product, pictures))
 
@@ -173,7 +168,7 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
     Raises ImageProcessingError for a bad picture and Product.DoesNotExist when the product is gone meanwhile.
     """
     pictures = _clean_all(uploads)
-    with _stored(pictures) as names, transaction.atomic():
+    with files.stored(pictures) as names, transaction.atomic():
         # The row lock keeps simultaneous views from getting the same position or the same picture twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         known = {image.sha256: image for image in product.images.all()}
@@ -182,7 +177,7 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
         first = max((image.position for image in known.values()), default=-1) + 1
         for position, picture in enumerate(new, start=first):
             known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
-        transaction.on_commit(partial(_remove, unused))
+        transaction.on_commit(partial(files.remove, unused))
     images = [known[picture.sha256] for picture in pictures]
     return Added(product, images, created=bool(new), duplicate_of=_duplicate_of(product, pictures))
 
@@ -196,19 +191,6 @@ def read_bounded(file: File[bytes]) -> bytes:
         )
     data: bytes = file.read()
     return data
-
-
-def remove_files(image: ProductImage) -> None:
-    """Delete a picture's derivative, thumbnail and original; missing ones are fine."""
-    _remove([str(image.file.name)])
-
-
-def rebuild_thumbnail(image: ProductImage) -> None:
-    """Write a picture's thumbnail anew from its stored file. Raises ImageProcessingError and FileNotFoundError."""
-    data = Path(image.file.path).read_bytes()
-    derived = box_pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
-    default_storage.delete(image.thumbnail_name)
-    default_storage.save(image.thumbnail_name, ContentFile(derived.thumbnail))
 
 
 def _check_fields(product: Product) -> None:
@@ -261,31 +243,3 @@ def _save_image(product: Product, picture: CleanPicture, file_name: str, positio
         position=position,
         request_id=request_id.get(),
     )
-
-
-@contextmanager
-def _stored(pictures: Sequence[CleanPicture]) -> Iterator[dict[str, str]]:
-    """Write the pictures' files, outside any transaction, and take them away again when the block fails."""
-    names: dict[str, str] = {}
-    written: list[str] = []
-    try:
-        for picture in pictures:
-            image = ProductImage(file=picture_path(ProductImage(), ""))
-            name = str(image.file.name)
-            written.append(name)
-            default_storage.save(name, ContentFile(picture.jpeg))
-            default_storage.save(image.thumbnail_name, ContentFile(picture.thumbnail))
-            if picture.original is not None:
-                originals.keep(name, picture.original)
-            names[picture.sha256] = name
-        yield names
-    except BaseException:
-        _remove(written)
-        raise
-
-
-def _remove(file_names: Iterable[str]) -> None:
-    for name in file_names:
-        default_storage.delete(name)
-        default_storage.delete(ProductImage(file=name).thumbnail_name)
-        originals.remove(name)

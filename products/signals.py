@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from products.intake import remove_files
+from products import files
 from products.models import ProductImage
 from products.tasks import wake
 
@@ -22,4 +22,4 @@ def wake_worker(instance: ProductImage, **_: Any) -> None:
 
 @receiver(post_delete, sender=ProductImage)
 def delete_files(instance: ProductImage, **_: Any) -> None:
-    transaction.on_commit(partial(remove_files, instance), robust=True)
+    transaction.on_commit(partial(files.remove, [str(instance.file.name)]), robust=True)
