@@ -15,7 +15,8 @@ from matching import index
 from matching.index import basefile, changes, maintenance
 from matching.index.basefile import BaseFileError
 from matching.index.unusable import unusable
-from products import files, queue, repair
+from products import queue, repair
+from products.files import rebuild_thumbnail
 from products.models import Feature, ProductImage
 from products.progress import Bar
 from products.tasks import wake
@@ -138,7 +139,7 @@ def pictures(job: Job) -> Iterator[Problem]:
 def _thumbnail(job: Job, image: ProductImage) -> Problem:
     text = f"picture {image.pk} of product {image.product_id} has no thumbnail"
     try:
-        return job.mended("files", text, partial(files.rebuild_thumbnail, image))
+        return job.mended("files", text, partial(rebuild_thumbnail, image))
     except (OSError, ImageProcessingError) as error:
         return Problem("files", f"{text} and none can be made: {error}", "Make room on the disk, or see its file.")
 
