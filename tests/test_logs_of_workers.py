@@ -1,0 +1,41 @@
+"""With a real web server, Redis and worker: the id of a request is in the worker's lines of its pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import pictures
+from tests.processes import Stack
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+
+def lines(stack: Stack, process: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stack.log(process).splitlines() if line.startswith("{")]
+
+
+def request_of(stack: Stack, path: str) -> str:
+    """The id under which the web server logged the one request for ``path``."""
+    [line] = [line for line in lines(stack, "web") if line.get("path") == path]
+    return str(line["request_id"])
+
+
+def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, CATALOGMATCH_LOG_JSON="1")
+    try:
+        stack.start()
+        stack.start_worker()
+        answer = stack.upload([pictures.jpeg(1)], wait=20)
+        assert answer.body["status"] == "success"
+        traced = request_of(stack, "/api/products/upload")
+        stored = [line for line in lines(stack, "worker") if line["logger"] == "products.embedding"]
+        assert [line["request_ids"] for line in stored] == [[traced]]
+        # Celery speaks the same language, and tells no results.
+        assert any(line["logger"].startswith("celery") for line in lines(stack, "worker"))
+        assert "succeeded in" not in stack.log("worker")
+    finally:
+        stack.close()
