@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ def is_alive(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://{address}/healthz", timeout=5):
             return True
-    except urllib.error.URLError:
+    except OSError:  # refused, or not answered while it starts
         return False
 
 
