@@ -18,6 +18,7 @@ from products.tracing import request_id
 logger = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Asked every few seconds by machines: counted, not logged.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
 # Nothing here needs a sensor, and no page of ours should be asked for one.
@@ -50,8 +51,9 @@ class RequestMiddleware:
     @staticmethod
     def _record(request: HttpRequest, status: int, seconds: float) -> None:
         match = request.resolver_match
-        # The route and not the path: a label for each product would fill the memory of whoever scrapes.
-        metrics.count_request(request.method or "", match.route if match else "unmatched", status, seconds)
+        # Neither paths nor whatever a client calls a method: each new label stays in somebody's memory.
+        method = request.method if request.method in _METHODS else "other"
+        metrics.count_request(method, match.route if match else "unmatched", status, seconds)
         if request.path.startswith(_QUIET):
             return
         logger.info(
