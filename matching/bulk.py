@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from gpu import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products import embedding
@@ -30,7 +31,7 @@ class Matched:
 
 
 def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedded:
-    """Embed all pending pictures here, beside any workers; matches are left to ``match``.
+    """Embed all pending pictures here, beside any workers and announced like them; matches are left to ``match``.
 
     ``afresh`` computes also the features that a picture has already. ``check`` is called between batches and
     may raise to stop there.
@@ -39,7 +40,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
     pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
     if not pending:
         return done
-    with progress_bar(pending, "Embedding", "pictures") as bar:
+    with worker.alive(), progress_bar(pending, "Embedding", "pictures") as bar:
 
         def progress(outcome: Outcome) -> None:
             done.ready += len(outcome.ready)

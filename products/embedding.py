@@ -19,6 +19,7 @@ from gpu import pipeline
 from gpu.clip import ClipUnavailableError, is_clip_available, model_id
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from gpu.images import ImageProcessingError, read_file
+from gpu.stages import stage
 from products.models import Feature, Product, ProductImage
 from products.queue import NOT_CLAIMED, Claim, State, claim, give_back
 
@@ -177,7 +178,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     features: list[Feature] = []
     embedded_with: dict[str, list[int]] = {}
     now = timezone.now()
-    with transaction.atomic():
+    with stage("store"), transaction.atomic():
         mine = set(
             ProductImage.objects.select_for_update()
             .filter(pk__in=[image.pk for image in batch.images], claim_token=batch.token)
