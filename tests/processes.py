@@ -72,7 +72,7 @@ class Stack:
         self._web = self._run(
             "web", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1", "--bind", bind
         )
-        wait_until(lambda: self._is_alive(), 20, "the web server answers")
+        wait_until(lambda: self._is_alive(), 60, "the web server answers")
 
     def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
         """Start a worker with the beat in it, and wait until it takes tasks."""
@@ -82,7 +82,7 @@ class Stack:
             "--without-mingle", "--loglevel", "info", **env,
         )  # fmt: skip
         self._workers.append(worker)
-        wait_until(lambda: self.log("worker").count(" ready.") > before, 30, "the worker is ready")
+        wait_until(lambda: self.log("worker").count(" ready.") > before, 60, "the worker is ready")
         return worker
 
     def manage(self, *arguments: str) -> str:
@@ -94,7 +94,7 @@ class Stack:
         """Send ``how`` to a process and wait for its end; nobody that it started outlives it."""
         process.send_signal(how)
         try:
-            process.wait(30)
+            process.wait(60)
         finally:
             self._end(process)
 
@@ -195,7 +195,7 @@ class Stack:
         """How many features the product has."""
         return int(self.rows("SELECT count(*) FROM features WHERE product_id = ?", product_id)[0][0])
 
-    def wait_for_states(self, product_id: int, seconds: float = 30, **expected: int) -> None:
+    def wait_for_states(self, product_id: int, seconds: float = 90, **expected: int) -> None:
         """Wait until the product's pictures are in exactly these states, such as ``ready=31, failed=1``."""
         wait_until(
             lambda: self.states(product_id) == Counter(expected),
