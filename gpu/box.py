@@ -25,7 +25,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from gpu.images import ImageProcessingError, decode_smaller, register_decoders, too_much_memory
+from gpu.errors import ImageProcessingError, too_much_memory
+from gpu.images import decode_smaller, register_decoders
 
 READY = b"ready\n"
 REQUEST = struct.Struct("!III")

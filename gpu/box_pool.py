@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 from django.conf import settings
 
 from gpu.box import CODES, LENGTH, READY, REQUEST
-from gpu.images import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
+from gpu.errors import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
 
 logger = logging.getLogger(__name__)
 

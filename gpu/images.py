@@ -13,9 +13,13 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from gpu.errors import MAX_BYTES as MAX_BYTES
+from gpu.errors import ImageProcessingError as ImageProcessingError
+from gpu.errors import too_many_bytes, too_much_memory
+from gpu.formats import ACCEPTED as ACCEPTED
+from gpu.formats import sniff, webp_size
 from gpu.rgb import to_rgb
 
-MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 40_000_000
 # What is more of these kinds is not taken: their decoders keep several copies of the whole picture.
 MAX_PIXELS_OF_KIND = {
@@ -28,49 +32,8 @@ MAX_PIXELS_OF_KIND = {
 MIN_SIDE = 16
 MAX_ASPECT = 50
 
-ACCEPTED = ("JPEG", "PNG", "WebP", "AVIF", "HEIC", "GIF", "TIFF", "BMP")
-
 # Which of Pillow's decoders may read which accepted kind; no other decoder is ever tried on a file.
 _DECODERS = {kind: (kind.upper(),) for kind in ACCEPTED} | {"JPEG": ("JPEG", "MPO"), "HEIC": ("HEIF",)}
-
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
-    (b"BM", "BMP"),
-)
-_AVIF_BRANDS = {b"avif", b"avis"}
-_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-
-# Kinds of pictures that are known and not taken: who sends one should hear so instead of "not an image".
-_OTHER_SIGNATURES = (
-    (b"8BPS", "Photoshop"),
-    (b"\x00\x00\x01\x00", "icon"),
-    (b"\x00\x00\x02\x00", "cursor"),
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"%PDF", "PDF"),
-    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"DDS ", "DDS"),
-    (b"icns", "icon"),
-    (b"gimp xcf", "GIMP"),
-    (b"v/1\x01", "OpenEXR"),
-    (b"#?RADIANCE", "Radiance"),
-    (b"qoif", "QOI"),
-    (b"farbfeld", "farbfeld"),
-    (b"\x01\xda", "SGI"),
-    (b"\x59\xa6\x6a\x95", "Sun raster"),
-    (b"\x0a\x05\x01", "PCX"),
-    *((b"P%d%c" % (n, space), "Netpbm") for n in range(1, 8) for space in b"\n\r\t "),
-)
 
 # What decoders raise on broken files besides OSError, found on fuzzed corpora; Pillow promises none of them.
 _DECODER_ERRORS = (
@@ -102,15 +65,6 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = {5, 6, 7, 8}
-
-
-class ImageProcessingError(Exception):
-    """A picture that cannot be used. ``code`` is stable (see the API's codes), ``message`` is for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Image.Image:
@@ -169,11 +123,11 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     """
     if len(data) > MAX_BYTES:
         raise too_many_bytes(len(data))
-    kind = _sniff(data)
+    kind = sniff(data)
     register_decoders()
     if kind == "WebP":
         # Its decoder takes memory for two whole frames before it tells their size.
-        _check_kind(kind, *_webp_size(data))
+        _check_kind(kind, *webp_size(data))
     try:
         # Not Image.open's `with`: the file is in memory, and the converted copy may be the picture itself.
         picture = Image.open(io.BytesIO(data), formats=_DECODERS[kind])
@@ -207,45 +161,6 @@ def read_file(path: Path) -> bytes:
         raise ImageProcessingError(
             "file_unreadable", f"The picture's file {path.name} cannot be read: {error.strerror or error}."
         ) from error
-
-
-def too_many_bytes(size: int) -> ImageProcessingError:
-    """What to raise for a file of ``size`` bytes, which is over the limit."""
-    return ImageProcessingError(
-        "image_too_large", f"The file has {size / 2**20:.1f} MiB; the limit is {MAX_BYTES // 2**20} MiB."
-    )
-
-
-def too_much_memory() -> ImageProcessingError:
-    """What to raise where decoding a picture ran out of memory."""
-    return ImageProcessingError(
-        "image_too_large", "Decoding the picture takes more memory than is allowed. Save it smaller, or as JPEG."
-    )
-
-
-def _sniff(data: bytes) -> str:
-    """The accepted kind that the first bytes announce. Raises not_an_image or unsupported_format."""
-    head = data[:512]
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WebP"
-    accepted = f"Accepted are {', '.join(ACCEPTED)}."
-    if head[4:8] == b"ftyp":
-        end = min(int.from_bytes(head[:4], "big"), len(head))
-        brands = {head[8:12], *(head[i : i + 4] for i in range(16, end - 3, 4))}
-        if brands & _AVIF_BRANDS:
-            return "AVIF"
-        if brands & _HEIC_BRANDS:
-            return "HEIC"
-        raise ImageProcessingError("unsupported_format", f"The file is a film or another media file. {accepted}")
-    other = next((name for signature, name in _OTHER_SIGNATURES if head.startswith(signature)), None)
-    if other is None and b"<svg" in head.lower():
-        other = "SVG"
-    if other is not None:
-        raise ImageProcessingError("unsupported_format", f"The file is of the kind {other}. {accepted}")
-    raise ImageProcessingError("not_an_image", f"The file is not a picture. {accepted}")
 
 
 @functools.cache
@@ -283,20 +198,6 @@ def _check_kind(kind: str, width: int, height: int) -> None:
             "image_too_large",
             f"The picture has {width}×{height} pixels; the limit of {kind} is {limit:,}. Save it smaller, or as JPEG.",
         )
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP's canvas, or (0, 0) where its first chunk has none (RFC 9649, section 2)."""
-    head = data[:30].ljust(30, b"\0")
-    kind = head[12:16]
-    if kind == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
-    return 0, 0
 
 
 def _orientation(picture: Image.Image) -> int:
