@@ -23,4 +23,6 @@ def start(data: Path, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
 
 
 def environment(data: Path, **env: str) -> dict[str, str]:
-    return os.environ | {"CATALOGMATCH_DATA_DIR": str(data)} | env
+    """Its database is the file in its data folder, whichever one the tests themselves run on."""
+    inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    return inherited | {"CATALOGMATCH_DATA_DIR": str(data)} | env

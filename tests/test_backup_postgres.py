@@ -1,0 +1,79 @@
+"""Backups of a PostgreSQL catalogue, by PostgreSQL's own programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import psycopg
+import pytest
+
+from tests import postgres
+from tests.installations import manage
+
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
+
+SEED = """
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from products.tasks import held_back
+from tests.pictures import jpeg
+with held_back():
+    for seed in range(20):
+        add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)
+        add_product([Upload(jpeg(seed, (48, 48), angle=9))], sku=f"Q-{seed}")
+embed_pending(announce=False)
+"""
+
+ANSWERS = """
+from matching.service import find_matches
+from products.models import Product
+for product in Product.objects.filter(sku__startswith="Q-").order_by("sku"):
+    found = find_matches(product.pk, threshold=0, limit=10).candidates
+    print(product.sku, [(one.product.sku, round(one.score, 4)) for one in found])
+"""
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def on() -> Iterator[Callable[[str, Path], Command]]:
+    """``on(database, data)``: a function that runs commands of an installation on that (at first empty) database."""
+    with postgres.running() as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE other")
+            [(folder,)] = connection.execute("SHOW data_directory").fetchall()
+        # The server's own pg_dump: one of an older version refuses to work with it.
+        [programs] = (Path(folder).parents[2] / "installation").glob("*/bin")
+
+        def on(database: str, data: Path) -> Command:
+            env = {"DATABASE_URL": f"{url.rsplit('/', 1)[0]}/{database}", "PATH": f"{programs}:{os.environ['PATH']}"}
+            return lambda *arguments, **more: manage(data, *arguments, **env | more)
+
+        yield on
+
+
+def test_a_backup_restores_to_the_same_answers(on: Callable[[str, Path], Command], tmp_path: Path) -> None:
+    old, new = on("catalogmatch", tmp_path / "old"), on("other", tmp_path / "new")
+
+    def done(finished: CompletedProcess[str]) -> str:
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        return finished.stdout
+
+    done(old("migrate", "--verbosity", "0"))
+    done(old("shell", "--no-imports", "--command", SEED))
+    expected = done(old("shell", "--no-imports", "--command", ANSWERS))
+    assert expected.count("Q-") == 20
+
+    backup = str(tmp_path / "backup")
+    refused = old("backup", backup, PATH="/nowhere")
+    assert (refused.returncode, "pg_dump is not installed" in refused.stderr) == (1, True)
+    assert not Path(backup).exists()
+
+    done(old("backup", backup))
+    done(new("restore", backup))
+    assert done(new("verify")) == "Everything holds.\n"
+    assert done(new("shell", "--no-imports", "--command", ANSWERS)) == expected
+    assert "not empty" in new("restore", backup).stderr
