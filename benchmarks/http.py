@@ -1,0 +1,97 @@
+"""What one question costs through HTTP: POST /api/products/{id}/match on a catalogue of 100,000 products.
+
+    python -m benchmarks.http [--n 100000] [--seconds 10] [--json PATH] [--folder FOLDER]
+
+The real web server (gunicorn, two processes) on SQLite, a token, answers that are saved. 1, 4 and 16 clients ask
+about products drawn at random, each as soon as it has its last answer. Vectors: see benchmarks/vectors.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from benchmarks.machine import print_machine
+from benchmarks.search import phase, prepare
+from benchmarks.upload import server
+
+CLIENTS = (1, 4, 16)
+COLUMNS = ("clients", "requests_per_s", "p50_ms", "p99_ms", "errors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=100_000, help="products")
+    parser.add_argument("--seconds", type=float, default=10, help="for each number of clients")
+    parser.add_argument("--json", type=Path, help="also write the rows there")
+    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
+    options = parser.parse_args()
+    print_machine()
+    print("load average:", os.getloadavg()[0])
+    rows = []
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="http-") as name:
+        folder = Path(name)
+        prepare(folder, options.n)
+        built = phase("build", "catalogmatch", folder)
+        if "refused" in built:
+            raise RuntimeError(f"no catalogue: {built['refused']}")
+        with server(folder / "data", workers=2) as (url, token):
+            asked(url, token, options.n, 4, 3.0)  # so that both processes have mapped the index
+            print(" ".join(f"{column:>15}" for column in COLUMNS))
+            for clients in CLIENTS:
+                row = asked(url, token, options.n, clients, options.seconds)
+                rows.append(row)
+                print(" ".join(f"{row[column]:>15.1f}" for column in COLUMNS), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+def asked(url: str, token: str, n: int, clients: int, seconds: float) -> dict[str, Any]:
+    """Let so many clients ask for so long; anything but a 200 with ten matches is an error."""
+    times: list[float] = []
+    errors: list[str] = []
+    until = time.perf_counter() + seconds
+
+    def client(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+        while (start := time.perf_counter()) < until:
+            body = json.dumps({"threshold": 0})
+            try:
+                connection.request("POST", f"/api/products/{rng.integers(1, n + 1)}/match", body, headers)
+                response = connection.getresponse()
+                answer = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                errors.append(repr(error))
+                connection.close()
+                continue
+            times.append(time.perf_counter() - start)
+            if response.status != 200 or len(json.loads(answer)["matches"]) != 10:
+                errors.append(f"{response.status} {answer[:200]!r}")
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in sorted(set(errors))[:3]:
+        print("error:", error)
+    p50, p99 = np.percentile(times, [50, 99]) * 1000
+    rate = len(times) / (time.perf_counter() - start)
+    return {"clients": clients, "requests_per_s": rate, "p50_ms": p50, "p99_ms": p99, "errors": len(errors)}
+
+
+if __name__ == "__main__":
+    main()
