@@ -25,13 +25,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 REPO = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPO))
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(REPO)
 
-from benchmarks.machine import print_machine  # noqa: E402  (found through the line above)
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.machine import print_machine  # noqa: E402
 
 BASELINE = "SentenceTransformer.encode"
 BASELINE_BATCH = 32  # the library's default, and the guide's
