@@ -66,9 +66,9 @@ def main() -> None:
         rows = [
             _row(contestant, rounds, forward, contestants[BASELINE], len(files)) for contestant in contestants.values()
         ]
-    _print(options.model, files, rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        _print(options.model, files, rows)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
