@@ -78,7 +78,7 @@ def sweep() -> None:
         wake()
 
 
-@shared_task(acks_late=False)  # who asked does not wait for a second try
+@shared_task
 def embed_question(question: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
     questions.answer(question, jpeg)
