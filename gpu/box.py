@@ -32,8 +32,10 @@ READY = b"ready\n"
 REQUEST = struct.Struct("!III")
 LENGTH = struct.Struct("!I")
 
-# What decoding one picture may cost: address space above that of the idle process, and processor time.
+# What decoding one picture may cost: address space above that of the idle process, and processor time. The larger
+# amount is for pictures of many pixels (40 million at most, by their header) whose decoder keeps several copies.
 MEMORY_BYTES = 256 * 2**20
+COSTLY_MEMORY_BYTES = 768 * 2**20
 CPU_SECONDS = 10
 
 LEAK_BYTES = 32 * 2**20
@@ -64,17 +66,18 @@ def main() -> None:
         size, side, thumbnail_side = REQUEST.unpack(header)
         _limit_time(seconds)
         try:
-            answer, files = _derive(requests.read(size), side, thumbnail_side)
+            answer, files = _derive(requests.read(size), side, thumbnail_side, memory)
         except MemoryError:
             answer, files = _refusal(too_much_memory()), []
         except ImageProcessingError as error:
             answer, files = _refusal(error), []
+        memory.allow(MEMORY_BYTES)
         _write(answers, answer | {"last": memory.grown() > LEAK_BYTES}, files)
 
 
-def _derive(data: bytes, side: int, thumbnail_side: int) -> tuple[dict[str, int | str], list[bytes]]:
+def _derive(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
     """The answer about a picture, and its derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
-    picture, width, height = decode_smaller(data, side)
+    picture, width, height = decode_smaller(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
     derivative = _fitted(picture, side)
     files = [
         _jpeg(derivative, JPEG_QUALITY),
@@ -122,6 +125,12 @@ class _Memory:
         """Bytes more than when it was idle."""
         return self._size() - self.idle
 
+    def allow(self, above_idle: int) -> None:
+        """Let this process have so many bytes above what it has when idle."""
+        if self.idle:
+            hard = self.idle + COSTLY_MEMORY_BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (self.idle + above_idle, hard))
+
     def _size(self) -> int:
         return 0 if self._statm is None else int(os.pread(self._statm, 64, 0).split()[0]) * resource.getpagesize()
 
@@ -135,9 +144,7 @@ def _limit(memory: _Memory) -> None:
     os.nice(5)  # requests that decode nothing go first
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(what, (0, 0))
-    if memory.idle:
-        limit = memory.idle + MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    memory.allow(MEMORY_BYTES)
 
 
 def _limit_time(seconds: int) -> None:

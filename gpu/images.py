@@ -7,7 +7,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from gpu.formats import sniff, webp_size
 from gpu.rgb import to_rgb
 
 MAX_PIXELS = 40_000_000
-# What is more of these kinds is not taken: their decoders keep several copies of the whole picture.
-MAX_PIXELS_OF_KIND = {
+# More of these kinds takes more memory than other pictures: their decoders keep several copies of the whole picture.
+FRUGAL_PIXELS_OF_KIND = {
     "progressive JPEG": 25_000_000,
     "AVIF": 25_000_000,
     "HEIC": 25_000_000,
@@ -87,13 +87,16 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
         return _turned(to_rgb(picture), _orientation(picture))
 
 
-def decode_smaller(data: bytes, side: int) -> tuple[Image.Image, int, int]:
+def decode_smaller(
+    data: bytes, side: int, on_costly: Callable[[], None] = lambda: None
+) -> tuple[Image.Image, int, int]:
     """Decode like ``decode``, but a large picture only as large as its reduction to ``side`` pixels needs.
 
     Answers the picture, whose longer side is at least 1.5 × ``side`` where the original's is, and the upright
-    original's width and height. The memory that it takes is that of the decoder and of one full picture.
+    original's width and height. The memory that it takes is that of the decoder and of one full picture;
+    ``on_costly`` is called before a picture whose decoder keeps several copies of many pixels.
     """
-    with _opened(data) as (picture, kind):
+    with _opened(data, on_costly) as (picture, kind):
         width, height = picture.size
         factor = _factor(picture.size, side)
         if kind == "JPEG" and factor > 1:
@@ -116,7 +119,7 @@ def _factor(size: tuple[int, int], side: int) -> int:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
+def _opened(data: bytes, on_costly: Callable[[], None] = lambda: None) -> Iterator[tuple[Image.Image, str]]:
     """The picture with its header read and found within the bounds, and its kind.
 
     Whatever a decoder raises in the block becomes an ImageProcessingError.
@@ -127,12 +130,16 @@ def _opened(data: bytes) -> Iterator[tuple[Image.Image, str]]:
     register_decoders()
     if kind == "WebP":
         # Its decoder takes memory for two whole frames before it tells their size.
-        _check_kind(kind, *webp_size(data))
+        size = webp_size(data)
+        _check_size(*size)
+        if _is_costly(kind, *size):
+            on_costly()
     try:
         # Not Image.open's `with`: the file is in memory, and the converted copy may be the picture itself.
         picture = Image.open(io.BytesIO(data), formats=_DECODERS[kind])
         _check_size(*picture.size)
-        _check_kind("progressive JPEG" if kind == "JPEG" and "progressive" in picture.info else kind, *picture.size)
+        if _is_costly("progressive JPEG" if "progressive" in picture.info else kind, *picture.size):
+            on_costly()
         yield picture, kind
     except Image.DecompressionBombError as error:
         raise ImageProcessingError(
@@ -191,13 +198,8 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _check_kind(kind: str, width: int, height: int) -> None:
-    limit = MAX_PIXELS_OF_KIND.get(kind, MAX_PIXELS)
-    if width * height > limit:
-        raise ImageProcessingError(
-            "image_too_large",
-            f"The picture has {width}×{height} pixels; the limit of {kind} is {limit:,}. Save it smaller, or as JPEG.",
-        )
+def _is_costly(kind: str, width: int, height: int) -> bool:
+    return width * height > FRUGAL_PIXELS_OF_KIND.get(kind, MAX_PIXELS)
 
 
 def _orientation(picture: Image.Image) -> int:
