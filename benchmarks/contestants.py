@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 K = 10
-MODEL = "benchmark"
+MODEL = "clip-ViT-B-32"  # the default, so that the web server takes the vectors for its own
 CATEGORIES = ("", "a tenth", "a thousandth")
 
 Rows = npt.NDArray[np.int64]
@@ -131,7 +131,7 @@ def _picture(i: int, now: str) -> dict[str, Any]:
     from products.models import ProductImage
 
     digest = hashlib.sha256(str(i).encode()).hexdigest()
-    row = {
+    row: dict[str, Any] = {
         "id": i, "product_id": i, "file": f"pictures/{digest}.jpg", "sha256": digest, "width": 64, "height": 64,
         "state": "ready", "embedded_with": MODEL, "created_at": now, "updated_at": now,
     }  # fmt: skip
@@ -202,7 +202,7 @@ class Usearch:
     def open(self, folder: Path) -> None:
         from usearch.index import Index
 
-        self._graph = Index.restore(str(folder / "usearch"), view=True)
+        self._graph: Any = Index.restore(str(folder / "usearch"), view=True)
         self._graph.expansion_search = 64
 
     def search(self, query: Vectors, label: int | None) -> Rows:

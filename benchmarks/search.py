@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.contestants import CONTESTANTS, K, UnsupportedError
 from benchmarks.machine import describe_machine
@@ -92,7 +91,17 @@ def measured(name: str, n: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def phase(what: str, name: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.search", "--phase", what, "--contestants", name, "--folder", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.search",
+        "--phase",
+        what,
+        "--contestants",
+        name,
+        "--folder",
+        str(folder),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == 9:  # prepared; now what is measured
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -126,17 +135,17 @@ def search(name: str, folder: Path) -> dict[str, Any]:
         imported = time.perf_counter()
         contestant.search(queries[0], None)
     started = time.perf_counter() - imported
-    filters = {}
+    filters: dict[str, dict[str, float | None]] = {}
     for each, label in FILTERS.items():
         try:
             filters[each] = _measure(contestant, queries, label, np.load(folder / f"truth-{each}.npy"))
         except UnsupportedError:
             filters[each] = dict.fromkeys(("p50_ms", "p99_ms", "queries_per_s", "recall_at_10"))
-    private = psutil.Process().memory_full_info().uss / 1e6
+    private = _private_mb()
     return {"start_s": started, "private_mb": private, "filters": filters}
 
 
-def _measure(contestant: Any, queries: Any, label: int | None, truth: Any) -> dict[str, float]:
+def _measure(contestant: Any, queries: Any, label: int | None, truth: Any) -> dict[str, float | None]:
     for query in queries[:20]:  # pages and caches as they are in a process that serves
         contestant.search(query, label)
     times, hit = [], 0
@@ -157,6 +166,12 @@ def _peak_mb() -> float:
     """Of this program alone: getrusage would also count what the parent had before the exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+
+
+def _private_mb() -> float:
+    """What this process alone has written; pages of files that it maps are shared with whoever maps them."""
+    rollup = Path("/proc/self/smaps_rollup").read_text()
+    return int(rollup.split("Private_Dirty:")[1].split()[0]) / 1e3
 
 
 def _bytes(folder: Path) -> int:

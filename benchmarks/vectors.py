@@ -39,7 +39,8 @@ def catalogue(n: int, queries: int = 200, dim: int = 512, seed: int = 1) -> Cata
 
     def directions(count: int, scale: np.float32) -> Vectors:
         # Rotated, so that no coordinate is special: a quantiser must not profit from the way this is made.
-        return (rng.standard_normal((count, dim), dtype=np.float32) * (spectrum * scale)) @ rotation
+        rows: Vectors = (rng.standard_normal((count, dim), dtype=np.float32) * (spectrum * scale)) @ rotation
+        return rows
 
     common = directions(1, scales[0])
     common *= scales[0] / np.linalg.norm(common)

@@ -144,7 +144,7 @@ def _clear(model: type[Model]) -> None:
 def _copy(model: type[Model], progress: Callable[[str, int], None]) -> None:
     fields = model._meta.concrete_fields
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in fields)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
     places = ", ".join(["%s"] * len(fields))
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608
     for rows in _chunks(model, _SOURCE):

@@ -89,7 +89,7 @@ def _trained(sample: Vectors, lists: int, progress: Progress) -> Any:
         faiss.IndexFlatL2(directions), directions, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_L2
     )
     ivf.cp.niter, ivf.cp.max_points_per_centroid, ivf.cp.min_points_per_centroid = _ROUNDS, _SAMPLES_A_LIST, 1
-    index = ivf
+    index: Any = ivf
     if directions < width:
         index = faiss.IndexPreTransform(faiss.PCAMatrix(width, directions), ivf)
     index.train(sample)

@@ -8,6 +8,7 @@ neighbor search", 2011 (inverted lists); Douze et al., "The Faiss library", 2024
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,16 +22,20 @@ from matching.index.rows import Categories, Found, Mask, Rows
 
 # A filter that leaves at most so many rows is answered exactly: their vectors are all read and compared.
 NARROW = 1500
-_SELECTIONS_KEPT = 64
+_SELECTIONS_KEPT = 16  # with up to 3 MB of vectors each
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The rows that a filter leaves: how many, and either all of them (few) or a faiss selector (None: every row)."""
+    """The rows that a filter leaves: how many, and either all of them (few) or a faiss selector (None: every row).
+
+    ``found``: the few as they were read; they are the same until a row of the base changes.
+    """
 
     count: int
     few: Ids | None
     selector: Any
+    found: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,20 @@ class BasePart:
     def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
         """The stored vectors of about the ``want`` most similar qualifying rows of each query, or of all there are."""
         selection = self._selection(filters, categories)
-        if selection.count <= want or selection.few is not None:
-            few = selection.few
-            indices = np.flatnonzero(self.rows.mask(filters, categories)) if few is None else few
-            return self._read(indices, complete=True)
+        if selection.few is not None:
+            return self._few(selection, selection.few, filters)
+        if selection.count <= want:
+            return self._read(np.flatnonzero(self.rows.mask(filters, categories)), complete=True)
         indices, complete = probe(self.index, queries, want, self._probes(selection.count), selection.selector)
         return self._read(indices, complete)
+
+    def _few(self, selection: _Selection, few: Ids, filters: Filters) -> Found:
+        if selection.found is not None:
+            return selection.found
+        found = self._read(few, complete=True)
+        if filters.product_ids is None:
+            self._selections[filters.historical, filters.category] = replace(selection, found=found)
+        return found
 
     def _probes(self, count: int) -> int:
         """Lists to look into: more where few rows qualify, since the nearest of them lie farther away."""
@@ -97,8 +110,7 @@ class BasePart:
 
 def probe(index: Any, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
     """Rows nearest to the queries by an IVF index: at least ``want``, or all that the selector leaves (True)."""
-    import faiss
-
+    faiss: Any = importlib.import_module("faiss")
     # One thread a query: the web server's threads are the parallelism, and waiting for each other costs more.
     faiss.omp_set_num_threads(1)
     lists = ivf_of(index).nlist
@@ -116,14 +128,12 @@ def probe(index: Any, queries: Vectors, want: int, probes: int, selector: Any) -
 
 def ivf_of(index: Any) -> Any:
     """The inverted file inside an index that may first transform its vectors."""
-    import faiss
-
+    faiss: Any = importlib.import_module("faiss")
     return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
 
 
 def _selection_of(mask: Mask) -> _Selection:
-    import faiss
-
+    faiss: Any = importlib.import_module("faiss")
     count = int(np.count_nonzero(mask))
     if count <= NARROW:
         return _Selection(count, np.flatnonzero(mask), None)

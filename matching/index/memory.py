@@ -72,9 +72,10 @@ class MemoryPart:
 def _best_of(queries: Vectors, vectors: Vectors) -> npt.NDArray[np.float32]:
     """(n,): each row's dot product with the query row that it is most like."""
     if len(queries) == 1:
-        return vectors @ queries[0]
-    best: npt.NDArray[np.float32] = (vectors @ queries.T).max(axis=1)
-    return best
+        scores: npt.NDArray[np.float32] = vectors @ queries[0]
+    else:
+        scores = (vectors @ queries.T).max(axis=1)
+    return scores
 
 
 def _top(scores: npt.NDArray[np.float32], want: int) -> Ids:

@@ -67,8 +67,8 @@ def fill(most: int) -> int:
             return 0
         waiting = Feature.objects.filter(id__in=ids).order_by("id")
         groups: dict[tuple[str, str, int], list[int]] = {}
-        for feature, *group in waiting.values_list("id", "kind", "model_name", "dim"):
-            groups.setdefault(tuple(group), []).append(feature)
+        for feature, kind, model, dim in waiting.values_list("id", "kind", "model_name", "dim"):
+            groups.setdefault((kind, model, dim), []).append(feature)
         for (kind, model, dim), features in groups.items():
             for block in loading.fetch(kind, model, dim, np.array(features, np.int64)):
                 cursor.executemany(

@@ -25,4 +25,4 @@ class SearchVector(models.Model):
         db_table = "search_vectors"
 
     def __str__(self) -> str:
-        return f"search vector of feature {self.feature_id}"
+        return f"search vector of feature {self.pk}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from django.db import connection
-from matching.similarity import search_vector
 
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
+from matching.similarity import search_vector
 from products.models import Feature, Product
 from tests.matching.vectors import (
     DIM,
@@ -56,7 +56,7 @@ def test_a_product_is_found_once_by_its_best_picture_over_all_views_of_the_quest
     hits = index.search(np.stack([other, back]), 5, kind=CLIP, model=MODEL)
 
     assert [hit.score for hit in hits] == pytest.approx([100, 100], abs=1e-4)
-    assert {hit.product_id: hit.image_id for hit in hits}[product.pk] == product.images.last().pk
+    assert {hit.product_id: hit.image_id for hit in hits}[product.pk] == product.images.latest("id").pk
 
 
 def test_k_products_are_found_however_many_pictures_the_best_ones_have():
@@ -120,7 +120,8 @@ def test_legacy_features_are_searched_by_the_same_door():
 
     hits = index.search(search_vector(features[7])[None], 3, kind=LEGACY, model=LEGACY_MODEL)
 
-    assert (hits[0].product_id, hits[0].score) == (products[7].pk, pytest.approx(100, abs=1e-3))
+    assert hits[0].product_id == products[7].pk
+    assert hits[0].score == pytest.approx(100, abs=1e-3)
 
 
 def test_a_change_is_found_by_the_next_search():

@@ -57,7 +57,7 @@ def products(vectors) -> list[Product]:
 
 
 @pytest.fixture
-def built(products) -> list[Product]:
+def built(products: list[Product]) -> list[Product]:
     index.rebuild()
     return products
 
@@ -157,7 +157,9 @@ def test_a_running_process_takes_up_the_next_base_file(vectors, built):
     found(process, vectors[0])
 
     assert base_of(process).stamp.count == before.count + 20
-    assert len(process.fresh().memory.rows) == 0
+    memory = process.fresh().memory
+    assert memory is not None
+    assert len(memory.rows) == 0
     assert {path.suffix for path in stamp_path().parent.iterdir()} == {".json", ".faiss", ".rows"}
     assert len(list(stamp_path().parent.iterdir())) == 3
 

@@ -17,7 +17,8 @@ DIM = 32
 def random_vectors(n: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
     """(n, dim) float32 unit rows."""
     rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def embeddings(vectors: Iterable[np.ndarray], model: str = MODEL) -> list[Features]:
