@@ -14,6 +14,12 @@ The bars: an ordinary request's p95 of at most 500 ms, and memory that does not 
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
 import json
 import multiprocessing
@@ -26,7 +32,6 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -29,10 +29,10 @@ REPO = Path(__file__).resolve().parent.parent
 # Instead of this file's folder, whose http.py would hide Python's own.
 sys.path[0] = str(REPO)
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+from PIL import Image
 
-from benchmarks.machine import print_machine  # noqa: E402
+from benchmarks.machine import print_machine
 
 BASELINE = "SentenceTransformer.encode"
 BASELINE_BATCH = 32  # the library's default, and the guide's

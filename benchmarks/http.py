@@ -8,6 +8,12 @@ about products drawn at random, each as soon as it has its last answer. Vectors:
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
 import http.client
 import json
@@ -15,7 +21,6 @@ import os
 import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 

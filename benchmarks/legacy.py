@@ -9,12 +9,17 @@ where they are installed: their histogram, moments and patterns are plain ones, 
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
 import importlib
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 

@@ -9,6 +9,12 @@ the queue is empty. Without ``--model`` it measures a ViT-B/32 with random weigh
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
 import csv
 import json
@@ -17,7 +23,6 @@ import statistics
 import tempfile
 import time
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings

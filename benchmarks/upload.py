@@ -9,6 +9,12 @@ it is answered. The pictures are synthetic photographs in two sizes, or those in
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import argparse
 import io
 import json
@@ -17,13 +23,11 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
