@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from django.db import connection
 
 from gpu.features import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
 from matching.index.protocol import Ids, Vectors
@@ -51,7 +52,7 @@ def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK) ->
 def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
     """The features with these ids that are there, by rising id."""
     for start in range(0, len(features), _IDS_A_QUERY):
-        rows = list(_rows(kind, model).filter(id__in=features[start : start + _IDS_A_QUERY].tolist()))
+        rows = _rows_of(kind, model, features[start : start + _IDS_A_QUERY].tolist())
         if rows:
             yield _block(kind, rows, dim)
 
@@ -59,6 +60,20 @@ def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
 def _rows(kind: str, model: str) -> Any:
     columns = _COLUMNS if kind == CLIP else _COLUMNS + _LEGACY_COLUMNS
     return Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list(*columns)
+
+
+def _rows_of(kind: str, model: str, ids: list[int]) -> list[tuple[Any, ...]]:
+    """The rows of ``_rows`` with these ids. In SQL, since building the query would cost every search a millisecond."""
+    blobs = "f.color_features" if kind == CLIP else "f.color_features, f.shape_features, f.texture_features"
+    places = ", ".join(["%s"] * len(ids))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT f.id, f.image_id, f.product_id, p.is_historical, p.category, {blobs} FROM features f "  # noqa: S608
+            f"JOIN products p ON p.id = f.product_id WHERE f.id IN ({places}) AND f.kind = %s AND f.model_name = %s "
+            "ORDER BY f.id",
+            [*ids, kind, model],
+        )
+        return cursor.fetchall()
 
 
 def _dim(kind: str, row: tuple[Any, ...]) -> int:
