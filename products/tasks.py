@@ -47,7 +47,7 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
         embed.apply_async(
             (list(image_ids) if named and image_ids else None,),
             queue=QUESTIONS if urgent else BULK,
-            expires=2 * settings.SWEEP_SECONDS,
+            expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
         )
     except OperationalError as error:
         logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
