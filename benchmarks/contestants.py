@@ -136,7 +136,7 @@ def _picture(i: int, now: str) -> dict[str, Any]:
         "state": "ready", "embedded_with": MODEL, "created_at": now, "updated_at": now,
     }  # fmt: skip
     for field in ProductImage._meta.concrete_fields:  # whatever else a picture has, at its default
-        if field.column not in row:
+        if field.column is not None and field.column not in row:
             row[field.column] = field.get_db_prep_save(field.get_default(), _connection())
     return row
 
@@ -202,7 +202,8 @@ class Usearch:
     def open(self, folder: Path) -> None:
         from usearch.index import Index
 
-        self._graph: Any = Index.restore(str(folder / "usearch"), view=True)
+        graph: Any = Index.restore(str(folder / "usearch"), view=True)
+        self._graph = graph
         self._graph.expansion_search = 64
 
     def search(self, query: Vectors, label: int | None) -> Rows:

@@ -37,10 +37,10 @@ def catalogue(n: int, queries: int = 200, dim: int = 512, seed: int = 1) -> Cata
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0].astype(np.float32)
     scales = np.sqrt(np.array(SHARES, np.float32))
 
-    def directions(count: int, scale: np.float32) -> Vectors:
+    def directions(count: int, scale: float) -> Vectors:
         # Rotated, so that no coordinate is special: a quantiser must not profit from the way this is made.
-        rows: Vectors = (rng.standard_normal((count, dim), dtype=np.float32) * (spectrum * scale)) @ rotation
-        return rows
+        rows = (rng.standard_normal((count, dim), dtype=np.float32) * (spectrum * np.float32(scale))) @ rotation
+        return np.asarray(rows, np.float32)
 
     common = directions(1, scales[0])
     common *= scales[0] / np.linalg.norm(common)

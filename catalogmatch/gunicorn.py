@@ -10,6 +10,7 @@ worker_class = "catalogmatch.web_worker.PacedWorker"
 # should have. What threads do at once is bounded elsewhere: decoding by CATALOGMATCH_DECODERS.
 threads = 64
 keepalive = 5
+control_socket_disable = True  # nothing here uses it, and two servers of one user would share its path
 # Seconds until a process whose main loop hangs is replaced; requests themselves may take longer.
 timeout = 60
 graceful_timeout = 30

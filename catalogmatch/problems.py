@@ -65,7 +65,7 @@ class ProblemHandler(ExceptionHandler):
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
-            return NotFound(str(exc))
+            return NotFound("There is nothing under this number (any more).")
         if isinstance(exc, UnreadablePostError):  # the client left, or was too slow to wait for
             return Problem("request_incomplete", "The request ended before its announced length had come.")
         if isinstance(exc, RequestDataTooBig):

@@ -45,7 +45,7 @@ class Table:
     digest: str
 
 
-def carry_over(path: Path, progress: Callable[[str, int], None] = lambda *_: None) -> list[Table]:
+def carry_over(path: Path, progress: Callable[[str, int], object] = lambda *_: None) -> list[Table]:
     """Copy every table of the SQLite catalogue at ``path`` with its keys, in one transaction, and compare both sides.
 
     ``progress(table, rows)``. Raises MoveError when the target holds products, or when anything differs.
@@ -141,7 +141,7 @@ def _clear(model: type[Model]) -> None:
         cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")  # noqa: S608
 
 
-def _copy(model: type[Model], progress: Callable[[str, int], None]) -> None:
+def _copy(model: type[Model], progress: Callable[[str, int], object]) -> None:
     fields = model._meta.concrete_fields
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)

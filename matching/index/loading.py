@@ -73,7 +73,7 @@ def _rows_of(kind: str, model: str, ids: list[int]) -> list[tuple[Any, ...]]:
             "ORDER BY f.id",
             [*ids, kind, model],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _dim(kind: str, row: tuple[Any, ...]) -> int:

@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError("Name the SQLite file.")
         try:
             with progress_bar(None, "Carrying over", "rows") as bar:
-                tables = moving.carry_over(sqlite, lambda _table, rows: bar.update(rows) and None)
+                tables = moving.carry_over(sqlite, lambda _table, rows: bar.update(rows))
             for table in tables:
                 self.stdout.write(f"{table.name}: {table.rows:,} rows, SHA-256 {table.digest[:16]}… on both sides")
             with stoppable() as check:
