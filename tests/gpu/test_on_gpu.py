@@ -1,0 +1,73 @@
+"""On a real GPU: the same vectors as on the CPU, and what its memory does. Skipped where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpu import clip, pipeline
+from gpu.clip import process_batch
+from gpu.device import get_device_info
+from gpu.features import CLIP
+from tests import pictures
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def gpu(with_clip):
+    """A GPU that torch can use, with the small CLIP. Skips the test where there is none."""
+    torch = pytest.importorskip("torch")
+    if get_device_info()["device"] not in ("cuda", "rocm"):
+        pytest.skip("no GPU that torch can use")
+    return torch
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Forty photographs on disk, the third of them damaged."""
+    paths = [tmp_path / f"{number}.jpg" for number in range(40)]
+    for number, path in enumerate(paths):
+        data = pictures.jpeg(number, (320, 240))
+        path.write_bytes(data[: len(data) // 2] if number == 2 else data)
+    return paths
+
+
+def test_half_precision_gives_the_vectors_of_the_cpu(gpu, files, settings):
+    on_gpu = process_batch(files)
+    clip.unload()
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"force_cpu": True}
+    on_cpu = process_batch(files)
+
+    for number, (one, other) in enumerate(zip(on_gpu, on_cpu, strict=True)):
+        if number == 2:
+            assert one.code == other.code == "image_corrupt"
+        else:
+            assert float(one @ other) >= 0.999
+
+
+def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(gpu, files):
+    process_batch(files)  # loads the model
+    gpu.cuda.empty_cache()
+    idle = gpu.cuda.memory_allocated()
+    free, _ = gpu.cuda.mem_get_info()
+    hoard = gpu.empty(max(0, free - 96 * 2**20), dtype=gpu.uint8, device="cuda")
+    try:
+        jobs = [pipeline.PictureJob(path, clip=True, legacy=False) for path in files * 8]
+        results = list(pipeline.run(jobs, batch_size=320))
+    finally:
+        del hoard
+        gpu.cuda.empty_cache()
+
+    vectors = [result.clip for result in results if isinstance(result, pipeline.PictureFeatures)]
+    assert len(results) == 320
+    assert len(vectors) == 312
+    assert all(features is not None and features.kind == CLIP for features in vectors)
+    assert np.isfinite([features.color for features in vectors]).all()
+    assert gpu.cuda.memory_allocated() <= idle + 2**20
+
+
+def test_unloading_gives_the_memory_back(gpu, files):
+    process_batch(files)
+    clip.unload()
+    assert gpu.cuda.memory_allocated() <= 2**20
