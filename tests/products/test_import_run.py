@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +18,7 @@ from products.models import Feature, Product, ProductImage
 from tests import pictures
 from tests.commands import run
 from tests.files import files_in
+from tests.installations import environment
 from tests.tables import write_csv, write_pictures
 
 
@@ -106,7 +106,7 @@ def test_a_picture_that_many_products_show_is_taken_for_each(tmp_path):
 def test_ctrl_c_stops_after_the_current_row_and_the_next_run_goes_on(tmp_path):
     number = 150
     write_pictures(tmp_path / "in", *(f"{n}.jpg" for n in range(number)))
-    env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var")}
+    env = environment(tmp_path / "var")
     manage = [sys.executable, "manage.py"]
     subprocess.run([*manage, "migrate", "-v0"], cwd=settings.BASE_DIR, env=env, check=True)
     command = [*manage, "import_products", str(tmp_path / "in")]
