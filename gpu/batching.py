@@ -19,7 +19,7 @@ _BY_MEMORY = ((12.0, 64), (8.0, 32), (4.0, 16), (2.0, 8), (0.0, 4))
 CPU_BATCH = 8
 
 
-def batch_size(device: str, free_gb: float | None) -> int:
+def batch_size(device: str, free_gb: float | None, cpu_batch: int = CPU_BATCH) -> int:
     """Pictures per batch: CLIP_BATCH_SIZE, or from the GPU's free memory in GB; a CPU has its own size.
 
     A card sold with 8 GB never has all of them free, so sizes are taken as reached from 90 % on.
@@ -28,7 +28,7 @@ def batch_size(device: str, free_gb: float | None) -> int:
     if configured:
         return configured
     if device == "cpu" or free_gb is None:
-        return CPU_BATCH
+        return cpu_batch
     return next(size for memory, size in _BY_MEMORY if free_gb >= 0.9 * memory)
 
 

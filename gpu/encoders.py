@@ -35,12 +35,13 @@ class LoadError(Exception):
 
 
 class Encoder(Protocol):
-    """A loaded image encoder. ``lanes`` batches may usefully be in flight at once."""
+    """A loaded image encoder. ``lanes`` batches, of ``cpu_batch`` pictures on a CPU, may usefully be in flight."""
 
     backend: str
     device: str
     dim: int
     lanes: int
+    cpu_batch: int
     used_at: float
     preprocess: Preprocess
 
@@ -128,6 +129,7 @@ class TorchEncoder:
     """
 
     backend = "torch"
+    cpu_batch = 8
 
     def __init__(self, model: SentenceTransformer, preprocess: Preprocess) -> None:
         import torch

@@ -65,6 +65,8 @@ class OnnxEncoder:
     """The image tower in ONNX Runtime: one session, and each core works on a batch of its own with one thread."""
 
     device = "cpu"
+    # No slower than larger ones, and less is left for one core alone at the end of a run.
+    cpu_batch = 4
 
     def __init__(self, path: Path, precision: Precision, found: Weights) -> None:
         self.backend = "onnx" if precision == "float32" else "onnx-int8"

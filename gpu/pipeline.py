@@ -68,7 +68,7 @@ def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generat
     if not any(job.clip for job in jobs):
         return _results(jobs, None, batching.CPU_BATCH)
     encoder = clip.get_encoder()
-    size = batch_size or batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device))
+    size = batch_size or batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
     return _results(jobs, encoder, size)
 
 

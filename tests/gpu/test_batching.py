@@ -14,7 +14,7 @@ from gpu.preprocess import Preprocess
 class SmallDevice:
     """A device with room for ``room`` pictures, which tells so when it begins or only when it is asked for results."""
 
-    backend, device, dim, lanes, used_at = "fake", "cuda", 1, 2, 0.0
+    backend, device, dim, lanes, cpu_batch, used_at = "fake", "cuda", 1, 2, 8, 0.0
     preprocess = Preprocess(1, 1, Image.Resampling.BICUBIC, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def __init__(self, room: int, late: bool = False) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gpu import clip, pipeline
 from gpu.clip import process_batch
 from gpu.device import get_device_info
-from gpu.features import CLIP
+from gpu.images import ImageProcessingError
 from tests import pictures
 
 pytestmark = pytest.mark.gpu
@@ -41,8 +41,11 @@ def test_half_precision_gives_the_vectors_of_the_cpu(gpu, files, settings):
 
     for number, (one, other) in enumerate(zip(on_gpu, on_cpu, strict=True)):
         if number == 2:
-            assert one.code == other.code == "image_corrupt"
+            assert isinstance(one, ImageProcessingError)
+            assert isinstance(other, ImageProcessingError)
         else:
+            assert isinstance(one, np.ndarray)
+            assert isinstance(other, np.ndarray)
             assert float(one @ other) >= 0.999
 
 
@@ -59,10 +62,11 @@ def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(
         del hoard
         gpu.cuda.empty_cache()
 
-    vectors = [result.clip for result in results if isinstance(result, pipeline.PictureFeatures)]
+    vectors = [
+        result.clip for result in results if isinstance(result, pipeline.PictureFeatures) and result.clip is not None
+    ]
     assert len(results) == 320
     assert len(vectors) == 312
-    assert all(features is not None and features.kind == CLIP for features in vectors)
     assert np.isfinite([features.color for features in vectors]).all()
     assert gpu.cuda.memory_allocated() <= idle + 2**20
 
