@@ -4,13 +4,16 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test faults lint bench format clean
 
 demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
-test: .venv/.installed-dev  ## Run the whole test suite
-	$(BIN)/python -m pytest
+test: .venv/.installed-dev  ## Run the test suite, without the long tests of faults
+	$(BIN)/python -m pytest -m "not faults"
+
+faults: .venv/.installed-dev  ## Kill, stop and starve a real installation: what must hold when things break
+	$(BIN)/python -m pytest -m faults
 
 lint: .venv/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .
