@@ -60,8 +60,8 @@ def orphans(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
             rows = ProductImage.objects.filter(file__startswith=f"pictures/{shard.name}/").values_list(
                 "file", flat=True
             )
-            named = {Path(name).name for name in rows}
-            yield from (path for path in files if path.name not in named)
+            named = {Path(name).stem for name in rows}  # an original has no extension
+            yield from (path for path in files if path.stem not in named)
 
 
 def without_their_features() -> QuerySet[ProductImage]:

@@ -18,6 +18,7 @@ from pytest_django import Settings
 
 from gpu.features import LEGACY_MODEL
 from matching.index import basefile, changes
+from products import originals
 from products.embedding import embed_pending
 from products.intake import Upload, add_product
 from products.models import Feature, ProductImage
@@ -102,6 +103,20 @@ def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) 
     assert_mended("belongs to no picture")
     assert not forgotten.exists()
     assert Path(image.file.path).exists()
+
+
+def test_the_original_of_a_picture_stays_and_one_of_nobody_goes(settings: Settings, tmp_path: Path) -> None:
+    settings.KEEP_ORIGINALS, settings.ORIGINALS_ROOT = True, tmp_path / "originals"
+    kept = originals.path_of(str(add_product([Upload(jpeg(1))]).images[0].file.name))
+    embed_pending()
+    age(kept, 7200)
+    assert verify()[0] == 0
+    originals.keep("pictures/ab/ab00.jpg", b"left behind")
+    forgotten = originals.path_of("pictures/ab/ab00.jpg")
+    age(forgotten, 7200)
+    assert_mended("belongs to no picture")
+    assert kept.exists()
+    assert not forgotten.exists()
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
