@@ -8,6 +8,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from matching.index.models import IndexChange
+from products.history import Records
 from products.models import Feature, Product
 
 __all__ = ["IndexChange", "Match"]
@@ -38,6 +39,14 @@ class Match(models.Model):
     note = models.TextField(_("note"), blank=True, default="")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    # What people decided. A match that the program finds, updates or drops is no entry.
+    history = Records(
+        "match_history",
+        excluded_fields=(
+            "feature_type", "model_name", "rank", "reviewer", "reviewed_at", "created_at", "updated_at",
+        ),
+        additions=False,
+    )  # fmt: skip
 
     class Meta:
         db_table = "matches"

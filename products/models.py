@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import tracing
+from products.history import Records
 
 
 class BlobLength(models.Func):
@@ -43,6 +44,7 @@ class Product(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    history = Records("product_history", excluded_fields=("unmatched_since", "created_at", "updated_at"))
 
     class Meta:
         db_table = "products"
@@ -116,6 +118,13 @@ class ProductImage(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    history = Records(
+        "product_image_history",
+        excluded_fields=(
+            "file", "sha256", "file_sha256", "width", "height", "position", "state", "error_code", "error_message",
+            "attempts", "claim_token", "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
+        ),
+    )  # fmt: skip
 
     class Meta:
         db_table = "product_images"
