@@ -25,6 +25,7 @@ from matching.index.unusable import unusable
 from products.models import Feature, ProductImage
 from products.queue import counts as queue_counts
 from products.queue import stale_claims, without_features_of
+from products.queue import switch as queue_switch
 
 LOW_DISK_BYTES = 5 * 2**30
 SAMPLE = 5_000  # features and pictures that are looked at one by one: the newest
@@ -153,6 +154,9 @@ def disk() -> Finding:
 def queue() -> Finding:
     counts = queue_counts()
     text = ", ".join(f"{number:,} {state}" for state, number in counts.items())
+    if (switch := queue_switch()) is not None and switch.paused:
+        text += f"; paused since {switch.changed_at:%Y-%m-%d %H:%M %Z} by {switch.changed_by or 'somebody'}"
+        return Finding(Level.WARN, text, "Resume it on the page Device and model.")
     if reason := stalled_queue():
         return Finding(Level.FAIL, f"{text}; {reason}", "Start workers, or run `manage.py reindex`.")
     if stale := stale_claims().count():

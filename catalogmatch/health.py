@@ -13,6 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from products import queue
 from products.models import ProductImage
 
 logger = logging.getLogger(__name__)
@@ -71,13 +72,16 @@ def stalled_queue() -> str | None:
     """Why the queue counts as stalled, None when it moves.
 
     Looks at progress, not at processes: pictures wait, the oldest longer than twice the lease, and nothing
-    became ready or failed in that time.
+    became ready or failed in that time. A queue that somebody paused, or resumed since, is not stalled.
     """
     if not settings.HAS_BROKER:
         return None  # whoever uploads also embeds; nobody else could be stuck
     horizon = timezone.now() - timedelta(seconds=2 * settings.CLAIM_LEASE_SECONDS)
     waiting = ProductImage.objects.filter(state=ProductImage.State.PENDING, updated_at__lt=horizon)
     if not waiting.exists():
+        return None
+    switch = queue.switch()
+    if switch is not None and (switch.paused or switch.changed_at >= horizon):
         return None
     finished = ProductImage.objects.filter(
         state__in=[ProductImage.State.READY, ProductImage.State.FAILED], updated_at__gte=horizon

@@ -88,6 +88,7 @@ class CatalogueCollector:
             (timezone.now() - oldest[0]).total_seconds() if oldest else 0,
         )
         yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", queue.failures_by_code())
+        yield _gauge("queue_paused", "1 while somebody paused the queue.", int(queue.is_paused()))
         yield _gauge("live_workers", "Workers that gave a sign of life.", EmbeddingWorker.objects.live().count())
         yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
         yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())

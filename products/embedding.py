@@ -21,7 +21,7 @@ from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from gpu.images import ImageProcessingError, read_file
 from gpu.stages import stage
 from products.models import Feature, Product, ProductImage
-from products.queue import NOT_CLAIMED, Claim, State, claim, give_back
+from products.queue import NOT_CLAIMED, Claim, State, claim, count_embedded, give_back, is_paused
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ def wait_for_features(image_ids: Sequence[int], seconds: float) -> str | None:
 
     deadline = time.monotonic() + seconds
     images = ProductImage.objects.filter(pk__in=image_ids)
-    if settings.HAS_BROKER and seconds > 0 and not wake(image_ids, urgent=True):
-        deadline = time.monotonic()  # nobody heard: there is nothing to wait for
+    if is_paused() or (settings.HAS_BROKER and seconds > 0 and not wake(image_ids, urgent=True)):
+        deadline = time.monotonic()  # nobody may work or nobody heard: there is nothing to wait for
     while True:
         rows = list(images.values_list("state", "embedded_with"))
         states = {state for state, _ in rows}
@@ -123,9 +123,11 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
     """The colour features of a product: the CLIP embedding (dim,) float32, or the legacy colour histogram (256,).
 
     Comes from the database where the product has features; otherwise the picture at ``image_path`` becomes
-    a view of the product and is embedded now. Raises Product.DoesNotExist and ImageProcessingError.
+    a view of the product and is embedded now. Raises Product.DoesNotExist, ImageProcessingError, and
+    FeaturesPendingError where it has to wait, since the queue is paused or a worker is slow.
     """
     from products.intake import Upload, add_views
+    from products.questions import FeaturesPendingError
 
     product = Product.objects.get(pk=product_id)
     stored = best_features(product.pk)
@@ -138,6 +140,8 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
         stored = best_features(product.pk)
         if not stored:
             added.images[0].refresh_from_db()
+            if added.images[0].state != State.FAILED:
+                raise FeaturesPendingError(f"The picture of product {product.pk} still waits to be embedded.")
             raise ImageProcessingError(added.images[0].error_code, added.images[0].error_message)
     return stored[0].color
 
@@ -219,7 +223,9 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
         Product.objects.filter(pk__in={feature.product_id for feature in features}, is_historical=False).update(
             unmatched_since=now
         )
-    ready = [pk for ids in embedded_with.values() for pk in ids]
+        ready = [pk for ids in embedded_with.values() for pk in ids]
+        if ready:
+            count_embedded(len(ready))
     requests = {image.pk: image.request_id for image in batch.images}
     if ready:
         of_these = {requests[pk] for pk in ready} - {""}

@@ -15,6 +15,9 @@ from django.utils.translation import gettext_lazy as _
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import tracing
 from products.history import Records
+from products.queue_models import EmbeddingDay, QueueSwitch
+
+__all__ = ["EmbeddingDay", "Feature", "Product", "ProductImage", "QueueSwitch"]
 
 
 class BlobLength(models.Func):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from gpu.clip import is_clip_available, model_id
 from gpu.features import LEGACY_MODEL
 from gpu.status import images_per_second
-from products.models import Feature, ProductImage
+from products.models import EmbeddingDay, Feature, ProductImage, QueueSwitch
 
 State = ProductImage.State
 
@@ -30,12 +31,14 @@ class Claim:
 
 
 def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
-    """Claim up to ``limit`` pending pictures, oldest first; None when there is nothing to do.
+    """Claim up to ``limit`` pending pictures, oldest first; None when there is nothing to do or the queue is paused.
 
     Counting the attempt is part of the claim, so that a picture which kills its worker is counted all the
     same. A picture that was tried before is claimed alone: if it is the poisonous one of its batch, it
     takes nobody with it.
     """
+    if is_paused():
+        return None
     pending = ProductImage.objects.filter(state=State.PENDING)
     if image_ids is not None:
         pending = pending.filter(pk__in=image_ids)
@@ -66,9 +69,26 @@ def give_back(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
     )
 
 
-def anything_pending() -> bool:
-    """Whether any picture waits to be embedded."""
-    return ProductImage.objects.filter(state=State.PENDING).exists()
+def anything_to_claim() -> bool:
+    """Whether any picture waits to be embedded and may be."""
+    return not is_paused() and ProductImage.objects.filter(state=State.PENDING).exists()
+
+
+def switch() -> QueueSwitch | None:
+    """Whether the queue is paused, since when and by whom; None while nobody ever paused it."""
+    return QueueSwitch.objects.select_related("changed_by").first()
+
+
+def is_paused() -> bool:
+    """Whether nobody may claim pictures: every process looks before each batch, also after a restart."""
+    return QueueSwitch.objects.filter(paused=True).exists()
+
+
+def set_paused(paused: bool, by: AbstractBaseUser) -> None:
+    """Pause or resume the queue for all processes. What is claimed already is finished; uploads are still taken."""
+    now = {"paused": paused, "changed_at": timezone.now(), "changed_by_id": by.pk}
+    if not QueueSwitch.objects.exclude(paused=paused).update(**now):
+        QueueSwitch.objects.get_or_create(defaults=now)
 
 
 def stale_claims() -> QuerySet[ProductImage]:
@@ -82,8 +102,8 @@ def release_stale_claims() -> int:
     return give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
 
 
-def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
-    """Make pictures (of these products, or any) pending again; answers how many.
+def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Sequence[int] | None = None) -> int:
+    """Make pictures (these, those of these products, or any) pending again; answers how many.
 
     Features stay searchable until new ones replace them.
 
@@ -105,6 +125,8 @@ def requeue(which: str, product_ids: Sequence[int] | None = None) -> int:
         raise ValueError(f"which must be outdated, missing, failed or all, not {which!r}")
     if product_ids is not None:
         images = images.filter(product__in=product_ids)
+    if image_ids is not None:
+        images = images.filter(pk__in=image_ids)
     return images.update(
         state=State.PENDING, attempts=0, error_code="", error_message="", updated_at=timezone.now(), **NOT_CLAIMED
     )
@@ -129,8 +151,25 @@ def failures_by_code() -> dict[str, int]:
 
 
 def status() -> dict[str, float | None]:
-    """Pictures in each state, the measured rate (images/s, None before any) and the seconds that the rest will take."""
+    """Pictures in each state, the measured rate (images/s, None before any) and the seconds that the rest will take.
+
+    While the queue is paused nobody knows how long: None.
+    """
     by_state = counts()
     rate = images_per_second()
     waiting = by_state["pending"] + by_state["claimed"]
-    return {**by_state, "images_per_second": rate, "eta_seconds": round(waiting / rate, 1) if rate else None}
+    eta = round(waiting / rate, 1) if rate and not is_paused() else None
+    return {**by_state, "images_per_second": rate, "eta_seconds": eta}
+
+
+def count_embedded(pictures: int) -> None:
+    """Add to today's number of embedded pictures."""
+    today = EmbeddingDay.objects.filter(day=timezone.localdate())
+    if not today.update(pictures=F("pictures") + pictures):
+        EmbeddingDay.objects.bulk_create([EmbeddingDay(day=timezone.localdate())], ignore_conflicts=True)
+        today.update(pictures=F("pictures") + pictures)
+
+
+def embedded_by_day(since: date) -> dict[date, int]:
+    """How many pictures were embedded on each day from ``since``; a day without any is not there."""
+    return dict(EmbeddingDay.objects.filter(day__gte=since).values_list("day", "pictures"))

@@ -65,7 +65,7 @@ def embed(image_ids: list[int] | None = None) -> None:
         embedding.embed_pending(image_ids)
         return
     embedding.embed_pending(image_ids, max_batches=1)
-    if queue.anything_pending():
+    if queue.anything_to_claim():
         wake()
 
 
@@ -74,7 +74,7 @@ def sweep() -> None:
     """Pick up what lost messages and lost workers left, and queue what the current model has not seen."""
     queue.release_stale_claims()
     queue.requeue("outdated")
-    if queue.anything_pending():
+    if queue.anything_to_claim():
         wake()
 
 

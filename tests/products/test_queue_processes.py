@@ -183,3 +183,19 @@ def test_readiness_looks_at_progress(stack: Stack) -> None:
     stack.start_worker()
     stack.wait_for_states(product_id, ready=1)
     assert stack.call("GET", "/readyz").status == 200
+
+
+def test_a_paused_queue_stays_paused_for_workers_that_start_later_and_questions_are_answered(stack: Stack) -> None:
+    script = (
+        "from django.contrib.auth.models import User; from products import queue;"
+        "queue.set_paused({paused}, User.objects.get(username='manager'))"
+    )
+    stack.start_worker()
+    stack.manage("shell", "--no-imports", "--command", script.format(paused=True))
+    product_id = stack.upload(batch(1100, 3), wait=5).body["product_id"]
+    stack.stop_workers()
+    stack.start_worker()
+    assert stack.ask(pictures.jpeg(1), wait=60).status == 200
+    assert stack.states(product_id) == {"pending": 3}
+    stack.manage("shell", "--no-imports", "--command", script.format(paused=False))
+    stack.wait_for_states(product_id, ready=3)

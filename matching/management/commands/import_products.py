@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from matching import bulk
+from products import queue
 from products.importing import Did, ImportFileError, Source, import_rows, open_source
 from products.progress import INTERRUPTED, progress_bar, stoppable
 from products.tasks import wake
@@ -73,6 +74,9 @@ class Command(BaseCommand):
 
     def _finish(self, check: Callable[[], None]) -> str:
         """Have what was imported embedded and matched; a sentence when some of it failed."""
+        if queue.is_paused():
+            self.stdout.write("The queue is paused: what was imported waits until somebody resumes it.")
+            return ""
         if settings.HAS_BROKER:
             wake()
             self.stdout.write("The workers embed and match what was imported.")

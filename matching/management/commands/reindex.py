@@ -44,6 +44,8 @@ class Command(BaseCommand):
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
 
     def _reindex(self, which: str, check: Callable[[], None]) -> None:
+        if queue.is_paused():
+            raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         queue.release_stale_claims()
         queue.requeue(which)
         embedded = bulk.embed_waiting(check, afresh=which == "all")

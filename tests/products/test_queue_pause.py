@@ -1,0 +1,133 @@
+"""A paused queue: uploads are taken, questions are answered, and nobody claims a picture until it is resumed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from catalogmatch.doctor import examine
+from products import embedding, queue, tasks
+from products.intake import Upload, add_product
+from products.models import EmbeddingDay, ProductImage, QueueSwitch
+from products.questions import FeaturesPendingError
+from tests import pictures
+from tests.accounts import client_of, user_in
+from tests.rows import make_product
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def paused() -> None:
+    queue.set_paused(True, user_in("manager"))
+
+
+def states() -> list[str]:
+    return list(ProductImage.objects.order_by("id").values_list("state", flat=True))
+
+
+@pytest.mark.usefixtures("paused")
+def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callbacks) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = client_of("uploader").post(
+            "/api/products/upload?wait=30", {"image": SimpleUploadedFile("a.jpg", pictures.jpeg(1))}, format="multipart"
+        )
+    assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+    assert states() == ["pending"]
+
+
+@pytest.mark.usefixtures("paused")
+def test_nobody_claims_until_it_is_resumed() -> None:
+    add_product([Upload(pictures.jpeg(seed)) for seed in (1, 2)])
+    assert queue.claim(10) is None
+    tasks.sweep()
+    assert states() == ["pending", "pending"]
+    queue.set_paused(False, user_in("manager"))
+    tasks.sweep()
+    assert states() == ["ready", "ready"]
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_question_is_answered_all_the_same() -> None:
+    file = SimpleUploadedFile("a.jpg", pictures.jpeg(1))
+    answer = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
+    assert answer.status_code == 200
+
+
+def test_what_is_claimed_already_is_finished() -> None:
+    add_product([Upload(pictures.jpeg(1))])
+    batch = queue.claim(10)
+    assert batch is not None
+    queue.set_paused(True, user_in("manager"))
+    assert embedding.embed(batch).ready == [batch.images[0].pk]
+
+
+@pytest.mark.usefixtures("paused")
+def test_a_worker_wakes_nobody_for_what_may_not_be_claimed(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    make_product("pending")
+    settings.HAS_BROKER = True
+    woken = []
+    monkeypatch.setattr(tasks, "wake", lambda *_: woken.append(True))
+    tasks.embed()
+    tasks.sweep()
+    assert woken == []
+
+
+@pytest.mark.usefixtures("paused")
+def test_the_remaining_time_is_unknown_and_the_pause_has_a_name() -> None:
+    make_product("pending")
+    assert client_of("viewer").get("/api/queue").json()["eta_seconds"] is None
+    finding = examine()["queue"]
+    assert (finding.level, "paused since" in finding.text, "by manager" in finding.text) == ("WARN", True, True)
+    switch = queue.switch()
+    assert switch is not None
+    assert str(switch.changed_by) == "manager"
+
+
+@pytest.mark.usefixtures("paused")
+def test_commands_say_that_it_is_paused() -> None:
+    make_product("pending")
+    with pytest.raises(CommandError, match="paused"):
+        call_command("reindex")
+
+
+@pytest.mark.usefixtures("paused")
+def test_features_that_have_to_wait_are_told_apart_from_a_bad_picture(tmp_path) -> None:
+    product = make_product()
+    (tmp_path / "a.jpg").write_bytes(pictures.jpeg(1))
+    with pytest.raises(FeaturesPendingError):
+        embedding.get_or_extract_features(product.pk, tmp_path / "a.jpg")
+
+
+def test_a_paused_queue_is_not_stalled_nor_is_one_just_resumed(client: Client, settings: Settings) -> None:
+    settings.HAS_BROKER = True
+    make_product("pending")
+    ProductImage.objects.update(updated_at=timezone.now() - timedelta(hours=2))
+    assert client.get("/readyz").status_code == 503
+    for paused in (True, False):
+        queue.set_paused(paused, user_in("manager"))
+        assert client.get("/readyz").status_code == 200
+    QueueSwitch.objects.update(changed_at=timezone.now() - timedelta(hours=1))
+    assert client.get("/readyz").status_code == 503
+
+
+def test_pausing_twice_keeps_who_paused_first() -> None:
+    queue.set_paused(True, user_in("manager"))
+    queue.set_paused(True, user_in("uploader"))
+    switch = queue.switch()
+    assert switch is not None
+    assert str(switch.changed_by) == "manager"
+
+
+def test_pictures_are_counted_by_the_day_on_which_they_were_embedded() -> None:
+    today = timezone.localdate()
+    EmbeddingDay.objects.create(day=today - timedelta(days=40), pictures=7)
+    add_product([Upload(pictures.jpeg(seed)) for seed in range(3)])
+    embedding.embed_pending(batch_size=2)
+    assert queue.embedded_by_day(today - timedelta(days=29)) == {today: 3}
