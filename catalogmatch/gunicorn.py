@@ -1,6 +1,10 @@
 """How the web server runs: ``gunicorn --config catalogmatch/gunicorn.py``. Options on the command line win."""
 
+from __future__ import annotations
+
 import os
+import sys
+from typing import Any
 
 wsgi_app = "catalogmatch.wsgi"
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
@@ -16,3 +20,18 @@ timeout = 60
 graceful_timeout = 30
 # A heartbeat file on a disk can stall for as long as the disk does.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
+
+
+def post_worker_init(_worker: Any) -> None:
+    """Without a broker this process embeds what it takes: it says so, as other workers do."""
+    from django.conf import settings
+
+    from gpu import worker
+
+    if not settings.HAS_BROKER:
+        worker.start()
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    if "gpu.worker" in sys.modules:  # it is not where the program could not be loaded
+        sys.modules["gpu.worker"].stop()

@@ -101,6 +101,15 @@ def memory_gb() -> tuple[float | None, float | None]:
     return round(used / 2**30, 2), round(reserved / 2**30, 2)
 
 
+def process_memory_gb() -> float | None:
+    """GB (2**30 bytes) of main memory that this process holds now; None where the system does not tell (Linux does)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 2)
+
+
 def empty_cache() -> None:
     """Give GPU memory that torch only keeps for speed back to the device, where this process uses one."""
     if "torch" not in sys.modules:

@@ -7,6 +7,8 @@ import time
 from collections import deque
 
 RECENT = 100
+# What took less was ready before it was asked for, as the last windows of a run are: that is no rate.
+SHORTEST_SECONDS = 0.2
 
 _lock = threading.Lock()
 _rates: deque[float] = deque(maxlen=RECENT)
@@ -14,7 +16,7 @@ _images = 0
 
 
 class Rate:
-    """Measures one run: a rate for each ``window`` of pictures, one for a run that has fewer."""
+    """Measures one run: a rate for each ``window`` of pictures, one for a run that has fewer or is short."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -24,7 +26,7 @@ class Rate:
 
     def add(self, images: int) -> None:
         self._count += images
-        if self._count >= self._window:
+        if self._count >= self._window and time.perf_counter() - self._since >= SHORTEST_SECONDS:
             self._record()
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ from django.utils.translation import gettext_lazy as _
 # A worker writes its row this often, and counts as gone when it missed a few times.
 HEARTBEAT_SECONDS = 10
 LIVE_SECONDS = 45
+# A worker leaves a sample this often; samples are kept for a day.
+SAMPLE_SECONDS = 60
 
 
 class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
@@ -56,3 +58,28 @@ class EmbeddingWorker(models.Model):
     @property
     def is_live(self) -> bool:
         return self.heartbeat_at >= timezone.now() - timedelta(seconds=LIVE_SECONDS)
+
+
+class WorkerSample(models.Model):
+    """What a worker used and did at one moment: what the device page draws over time."""
+
+    worker = models.ForeignKey(
+        EmbeddingWorker, on_delete=models.CASCADE, related_name="samples", verbose_name=_("worker")
+    )
+    taken_at = models.DateTimeField(_("taken"))
+    memory_gb = models.FloatField(_("memory of the process in GB"), null=True)
+    vram_reserved_gb = models.FloatField(_("memory of the GPU reserved in GB"), null=True)
+    images_per_second = models.FloatField(_("pictures per second since the sample before"), default=0)
+
+    class Meta:
+        db_table = "gpu_samples"
+        verbose_name = _("sample of a worker")
+        verbose_name_plural = _("samples of workers")
+        ordering = ("taken_at",)
+        indexes = [
+            # The curves of the device page, and forgetting what is old.
+            models.Index(fields=["taken_at"], name="sample_taken"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.worker} {self.taken_at:%H:%M}"

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,12 +17,13 @@ from django.db import connection
 from django.utils import timezone
 
 from gpu import clip, device, meter
-from gpu.models import HEARTBEAT_SECONDS, EmbeddingWorker
+from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, WorkerSample
 
 logger = logging.getLogger(__name__)
 
 # Rows of workers that are gone are kept this long, for the last rates that were measured.
 FORGET_AFTER = timedelta(days=1)
+KEEP_SAMPLES = timedelta(days=1)
 
 
 class _Heartbeat(threading.Thread):
@@ -31,16 +33,35 @@ class _Heartbeat(threading.Thread):
         self.worker = f"{socket.gethostname()}:{self.pid}"
         self.started_at = timezone.now()
         self.stopping = threading.Event()
+        self.sampled_at, self.sampled_images = time.monotonic(), meter.images_done()
 
     def beat(self) -> None:
         """Write the row. A database that cannot be written to now is tried again at the next beat."""
         try:
-            EmbeddingWorker.objects.update_or_create(name=self.worker, defaults=describe(), create_defaults=self._new())
+            now = describe()
+            if not now["rates"]:
+                del now["rates"]  # what the process of this number measured before is better than nothing
+            worker, created = EmbeddingWorker.objects.update_or_create(
+                name=self.worker, defaults=now, create_defaults={"started_at": self.started_at, **now}
+            )
+            if created or time.monotonic() - self.sampled_at >= SAMPLE_SECONDS:
+                self._sample(worker)
         except DatabaseError as error:
             logger.warning("The worker's sign of life could not be written: %s", error)
 
-    def _new(self) -> dict[str, object]:
-        return {"started_at": self.started_at, **describe()}
+    def _sample(self, worker: EmbeddingWorker) -> None:
+        """Leave a sample, and forget those of all workers that are older than what is drawn."""
+        now, images = time.monotonic(), meter.images_done()
+        seconds = max(now - self.sampled_at, 1.0)
+        WorkerSample.objects.create(
+            worker=worker,
+            taken_at=worker.heartbeat_at,
+            memory_gb=device.process_memory_gb(),
+            vram_reserved_gb=worker.vram_reserved_gb,
+            images_per_second=round((images - self.sampled_images) / seconds, 1),
+        )
+        self.sampled_at, self.sampled_images = now, images
+        WorkerSample.objects.filter(taken_at__lt=worker.heartbeat_at - KEEP_SAMPLES).delete()
 
     def run(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from gpu import clip, device, meter, worker
-from gpu.models import EmbeddingWorker
+from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.status import gpu_status, images_per_second, throughput
 from tests.accounts import client_of
 from tests.conftest import use_clip
@@ -103,6 +104,34 @@ def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
     assert ended.rates
     assert ended.images_done >= 20
     assert throughput() is not None
+
+
+def test_a_worker_leaves_samples_of_memory_and_rate_and_forgets_old_ones(monkeypatch):
+    monkeypatch.setattr(worker, "SAMPLE_SECONDS", 0)
+    old = a_worker("host:1")
+    WorkerSample.objects.create(worker=old, taken_at=timezone.now() - timedelta(days=2))
+    with worker.alive():
+        pass  # one beat at the start and one at the end
+    samples = WorkerSample.objects.all()
+    assert len(samples) == 2
+    assert all(sample.memory_gb > 0 and sample.worker != old for sample in samples)
+
+
+def test_a_process_that_takes_a_number_over_keeps_the_rates_measured_under_it():
+    with worker.alive():
+        EmbeddingWorker.objects.update(rates=[100.0])
+    with worker.alive():
+        assert throughput() == "100-100"
+
+
+def test_results_that_were_ready_before_they_were_asked_for_are_no_rate():
+    run = meter.Rate(window=8)
+    for _ in range(100):
+        run.add(8)
+    time.sleep(0.01)
+    run.close()
+    [rate] = meter.recent_rates()
+    assert rate < 800 / 0.01
 
 
 def test_rows_of_workers_long_gone_are_dropped():
