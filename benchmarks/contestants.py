@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from pathlib import Path
@@ -97,62 +96,12 @@ class CatalogMatch:
 
     def _fill(self, folder: Path) -> None:
         from django.core.management import call_command
-        from django.db import connection
+
+        from benchmarks import catalogue
 
         call_command("migrate", verbosity=0)
         vectors, labels = load(folder)
-        now = "2026-01-01 00:00:00"
-        with connection.cursor() as cursor:
-            for start in range(0, len(vectors), 5000):
-                ids = range(start + 1, min(start + 5000, len(vectors)) + 1)
-                cursor.execute("BEGIN")
-                for table, rows in (
-                    ("products", (_product(i, CATEGORIES[labels[i - 1]], now) for i in ids)),
-                    ("product_images", (_picture(i, now) for i in ids)),
-                    ("features", (_feature(i, vectors[i - 1], now) for i in ids)),
-                ):
-                    batch = list(rows)
-                    columns = ", ".join(batch[0])
-                    places = ", ".join(["%s"] * len(batch[0]))
-                    cursor.executemany(
-                        f"INSERT INTO {table} ({columns}) VALUES ({places})", [list(row.values()) for row in batch]
-                    )
-                cursor.execute("COMMIT")
-
-
-def _product(i: int, category: str, now: str) -> dict[str, Any]:
-    return {
-        "id": i, "sku": f"S{i}", "name": "", "category": category, "description": "", "is_historical": True,
-        "attributes": "{}", "created_at": now, "updated_at": now,
-    }  # fmt: skip
-
-
-def _picture(i: int, now: str) -> dict[str, Any]:
-    from products.models import ProductImage
-
-    digest = hashlib.sha256(str(i).encode()).hexdigest()
-    row: dict[str, Any] = {
-        "id": i, "product_id": i, "file": f"pictures/{digest}.jpg", "sha256": digest, "width": 64, "height": 64,
-        "state": "ready", "embedded_with": MODEL, "created_at": now, "updated_at": now,
-    }  # fmt: skip
-    for field in ProductImage._meta.concrete_fields:  # whatever else a picture has, at its default
-        if field.column is not None and field.column not in row:
-            row[field.column] = field.get_db_prep_save(field.get_default(), _connection())
-    return row
-
-
-def _connection() -> Any:
-    from django.db import connection
-
-    return connection
-
-
-def _feature(i: int, vector: Vectors, now: str) -> dict[str, Any]:
-    return {
-        "id": i, "kind": "clip", "model_name": MODEL, "dim": len(vector), "color_features": vector.tobytes(),
-        "shape_features": b"", "texture_features": b"", "created_at": now, "updated_at": now, "image_id": i,
-        "product_id": i,
-    }  # fmt: skip
+        catalogue.write(vectors, [CATEGORIES[label] for label in labels])
 
 
 class Hnswlib:

@@ -1,0 +1,203 @@
+"""How fast the admin's pages and the API's lists answer on a full catalogue.
+
+    python -m benchmarks.admin [--products 100000] [--json PATH] [--folder FOLDER] [--only TEXT]
+
+Fills a SQLite database with products, 1.2 pictures and 3 matches for each of them (benchmarks/catalogue.py), starts
+the real web server with two processes, signs in and asks for every list of the admin: as it opens, by each filter,
+by each column that sorts, for rare and common words and for its last page; then for home, the device, ask and review
+pages and for the API's lists. Each address is asked for 9 times after 4 that do not count. Milliseconds of whole
+answers. With --folder the catalogue is kept there and used again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Instead of this file's folder, whose http.py would hide Python's own.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.cookiejar import CookieJar
+from itertools import chain
+from typing import Any
+from urllib.parse import urlencode
+
+from benchmarks.machine import describe_machine, print_machine
+from benchmarks.upload import environment, manage, server
+
+ROUNDS, WARM_UP = 9, 4
+GOAL_MS, GOAL_CASE_MS = 300, 100
+USER, PASSWORD = "benchmark-admin", "for the benchmark only"
+WORDS = ("SKU-0000777", "blue", "ceramic mug", "Nordal blue", "nothing-of-that-name")
+
+
+def fill(folder: Path, products: int) -> None:
+    """Write the catalogue into an installation in ``folder``, and set up Django on it; only that where it is there."""
+    filled = folder / "filled"
+    env = environment(folder / "data")
+    os.environ |= {**env, "DJANGO_SETTINGS_MODULE": "catalogmatch.settings"}
+    manage(env, "migrate", "--verbosity", "0")
+    manage(env, "collectstatic", "--noinput", "--verbosity", "0")
+    import django
+
+    django.setup()
+    if filled.exists():
+        return
+    from django.contrib.auth.models import User
+
+    from benchmarks import catalogue, vectors
+
+    start = time.perf_counter()
+    pictures = products * 12 // 10
+    work = catalogue.Work(
+        arrivals=products * 3 // 10, failed=products // 100, pending=products // 50, claimed=16, reviewers=300,
+        complete=True,
+    )  # fmt: skip
+    catalogue.write(vectors.catalogue(pictures, 1).vectors, catalogue.zipf_categories(products), work)
+    User.objects.create_superuser(USER, password=PASSWORD)
+    print(f"filled in {time.perf_counter() - start:.0f} s")
+    manage(env, "reindex", "--index-only")
+    filled.touch()
+
+
+def lists() -> Iterator[tuple[str, str]]:
+    from django.contrib import admin
+    from django.contrib.auth.models import User
+
+    user = User.objects.get(username=USER)
+    return chain.from_iterable(ways_to_ask(model_admin, user) for model_admin in admin.site._registry.values())
+
+
+def ways_to_ask(model_admin: Any, user: Any) -> Iterator[tuple[str, str]]:
+    """Name and address of a list of the admin in each way in which ``user`` can ask for it, as it opens first."""
+    from django.test import RequestFactory
+    from django.urls import reverse
+
+    request = RequestFactory().get("/")
+    request.user = user
+    options = model_admin.opts
+    name = str(options.verbose_name_plural)
+    address = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    changes = model_admin.get_changelist_instance(request)
+    yield name, address
+    yield f"{name}, last page", f"{address}?p={changes.paginator.num_pages}"
+    for filter_ in changes.filter_specs:
+        for parameter, value in choices(filter_):
+            yield f"{name}, {filter_.title} {value}", f"{address}?{urlencode({parameter: value})}"
+    for number, column in enumerate(changes.list_display):
+        if column in changes.sortable_by and changes.get_ordering_field(column):
+            yield f"{name}, by {column}", f"{address}?o={number}"
+            yield f"{name}, by {column}, descending", f"{address}?o=-{number}"
+    for word in WORDS if changes.search_fields else ():
+        yield f"{name}, search {word!r}", f"{address}?{urlencode({'q': word})}"
+
+
+def choices(filter_: Any) -> list[tuple[str, str]]:
+    """Parameters and values of a filter: all, or of many the first two and the last."""
+    if hasattr(filter_, "parameter_name"):
+        values = [str(value) for value, _ in filter_.lookup_choices]
+        parameter = filter_.parameter_name
+    elif hasattr(filter_, "lookup_choices"):
+        values, parameter = [str(value) for value, _ in filter_.lookup_choices], filter_.lookup_kwarg
+    else:
+        flat = filter_.field.flatchoices or [(1, ""), (0, "")]
+        values, parameter = [str(value) for value, _ in flat], filter_.lookup_kwarg
+    return [(parameter, value) for value in (values if len(values) <= 6 else [*values[:2], values[-1]])]
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    from products.models import Product
+
+    newest = Product.objects.latest("pk").pk
+    yield "home", "/admin/"
+    yield "device", "/admin/device/"
+    yield "ask", "/admin/ask/"
+    yield "upload", "/admin/products/product/add/"
+    yield "product", f"/admin/products/product/{newest}/change/"
+    yield "next case", "/admin/matching/match/case/"
+
+
+def api_lists() -> Iterator[tuple[str, str]]:
+    from rest_framework.settings import api_settings
+
+    from matching.models import Match
+    from products.models import Product
+
+    category = urlencode({"category": Product.objects.values_list("category", flat=True)[0]})
+    products, matches = (-(-model.objects.count() // int(api_settings.PAGE_SIZE or 1)) for model in (Product, Match))
+    for query in ("", "is_historical=false", category, "state=failed", "state=ready", "search=blue",
+                  "search=SKU-0000777", f"page={products}"):  # fmt: skip
+        yield f"API products {query}", f"/api/products?{query}"
+    for query in ("", "review_status=pending", "review_status=confirmed", category, "min_score=95", "min_score=10",
+                  f"page={matches}"):  # fmt: skip
+        yield f"API matches {query}", f"/api/matches?{query}"
+    yield "API queue", "/api/queue"
+
+
+def signed_in(url: str) -> Callable[[str], tuple[float, int]]:
+    """Answers a function that takes an address, as a browser that is signed in, and answers seconds and bytes."""
+    jar = CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    browser.open(f"{url}/admin/login/").read()
+    csrf = next(cookie.value for cookie in jar if cookie.name == "csrftoken")
+    form = {"username": USER, "password": PASSWORD, "csrfmiddlewaretoken": csrf, "next": "/admin/"}
+    browser.open(f"{url}/admin/login/", urlencode(form).encode()).read()
+
+    def take(address: str) -> tuple[float, int]:
+        start = time.perf_counter()
+        with browser.open(f"{url}{address}", timeout=120) as answer:
+            size = len(answer.read())
+        if "/login/" in answer.url:
+            raise RuntimeError(f"{address} asks to sign in")
+        return time.perf_counter() - start, size
+
+    return take
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", type=int, default=100_000)
+    parser.add_argument("--json", type=Path, help="also write the rows there")
+    parser.add_argument("--folder", type=Path, help="where the catalogue is kept; default: a temporary folder")
+    parser.add_argument("--only", default="", help="only pages with this in their name")
+    options = parser.parse_args()
+    print_machine()
+    print("load average:", os.getloadavg()[0])
+    with tempfile.TemporaryDirectory(prefix="admin-") as name:
+        folder = options.folder or Path(name)
+        fill(folder, options.products)
+        with server(folder / "data", workers=2) as (url, _token):
+            rows = measured(signed_in(url), options.only)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1))
+
+
+def measured(take: Callable[[str], tuple[float, int]], only: str) -> list[dict[str, Any]]:
+    rows = []
+    for name, address in chain(lists(), pages(), api_lists()):
+        if only not in name:
+            continue
+        answers = [take(address) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+        median, worst = (1000 * of(seconds for seconds, _ in answers) for of in (statistics.median, max))
+        goal = GOAL_CASE_MS if name == "next case" else GOAL_MS
+        rows.append({"page": name, "address": address, "median_ms": round(median, 1), "max_ms": round(worst, 1),
+                     "kilobytes": round(answers[0][1] / 1000), "goal_ms": goal})  # fmt: skip
+        mark = "  OVER" if median > goal else ""
+        print(
+            f"{name:<52} median {median:7.1f} ms   max {worst:7.1f} ms   {rows[-1]['kilobytes']:5} kB{mark}", flush=True
+        )
+    over = [row["page"] for row in rows if row["median_ms"] > row["goal_ms"]]
+    print(f"{len(rows)} pages, {len(over)} over their goal.")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
