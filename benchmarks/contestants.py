@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,7 +163,10 @@ class Usearch:
 
 
 class SqliteVec:
-    """Exact search inside SQLite; a filter is a metadata column of the virtual table."""
+    """Exact search inside SQLite; a filter is a metadata column of the virtual table.
+
+    Through apsw, since many a Python's own sqlite3 is built without extensions.
+    """
 
     def build(self, folder: Path) -> None:
         connection = self._connect(folder)
@@ -181,22 +184,23 @@ class SqliteVec:
 
     def open(self, folder: Path) -> None:
         self._folder = folder
-        self._connect(folder)
+        self._threads = threading.local()
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         where, extra = ("", ()) if label is None else (" AND label = ?", (label,))
         sql = f"SELECT rowid FROM v WHERE embedding MATCH ? AND k = {K}{where}"
-        found = self._connect(self._folder).execute(sql, (query.tobytes(), *extra)).fetchall()
+        if not hasattr(self._threads, "connection"):
+            self._threads.connection = self._connect(self._folder)
+        found = self._threads.connection.execute(sql, (query.tobytes(), *extra))
         return np.array([row[0] for row in found])
 
-    def _connect(self, folder: Path) -> sqlite3.Connection:
+    def _connect(self, folder: Path) -> Any:
+        import apsw
         import sqlite_vec
 
-        connection = sqlite3.connect(folder / "sqlite-vec")
-        if not hasattr(connection, "enable_load_extension"):
-            raise UnsupportedError("this Python's sqlite3 is built without extensions")
+        connection = apsw.Connection(str(folder / "sqlite-vec"))
         connection.enable_load_extension(True)
-        sqlite_vec.load(connection)
+        connection.load_extension(sqlite_vec.loadable_path())
         return connection
 
 
