@@ -152,6 +152,7 @@ else:
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 HAS_BROKER = bool(CELERY_BROKER_URL)
+REDIS_SECONDS = 1.0  # a Redis that takes longer counts as away
 CELERY_TASK_ALWAYS_EAGER = not HAS_BROKER
 CELERY_TASK_EAGER_PROPAGATES = False
 CELERY_BROKER_URL = CELERY_BROKER_URL or "memory://"
@@ -170,9 +171,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_PUBLISH_RETRY = False  # a lost wake-up is found by the sweep; an upload never waits for Redis
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    # A publisher that finds Redis away gives up at once; kombu would try for six seconds.
+    # A request may wait this long for a Redis that is silent, twice at most; see products.broker.
+    "socket_timeout": REDIS_SECONDS,
+    "socket_connect_timeout": REDIS_SECONDS,
+    # A publisher that finds Redis away gives up after a second try; kombu would try for six seconds.
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0,
@@ -208,7 +210,7 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": CELERY_BROKER_URL,
         "KEY_PREFIX": "catalogmatch",
-        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+        "OPTIONS": {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS},
     }
     if HAS_BROKER
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

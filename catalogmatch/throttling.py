@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.core.cache import caches
-from redis.exceptions import RedisError
 from rest_framework.throttling import SimpleRateThrottle, UserRateThrottle
+
+from products import broker
 
 if TYPE_CHECKING:  # the views' module itself looks up its throttles here
     from rest_framework.request import Request
@@ -18,8 +19,9 @@ class OutageProofThrottle(SimpleRateThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
-            return super().allow_request(request, view)
-        except RedisError:
+            with broker.asked():
+                return super().allow_request(request, view)
+        except broker.BrokerAwayError:
             self.cache = caches["process"]
             return super().allow_request(request, view)
 

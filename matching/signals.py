@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.dispatch import receiver
-from kombu.exceptions import OperationalError
 
 from matching.tasks import match_unmatched
+from products import broker
 from products.embedding import features_stored
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 @receiver(features_stored)
 def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
     try:
-        match_unmatched.delay(list(product_ids))
-    except OperationalError as error:
+        with broker.asked():
+            match_unmatched.delay(list(product_ids))
+    except broker.BrokerAwayError as error:
         logger.warning("The sweep will match the new products, no worker could be told: %s", error)

@@ -10,11 +10,10 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.core.cache import cache
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from gpu import pipeline
 from gpu.features import Features
+from products import broker
 from products.intake import Upload, clean
 
 POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
@@ -42,11 +41,12 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
         return extract(jpeg)
     question = uuid.uuid4().hex
     try:
-        current_app.send_task(
-            "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
-        )
-        packed = _wait_for_answer(question, wait)
-    except (OperationalError, RedisError) as error:
+        with broker.asked():
+            current_app.send_task(
+                "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
+            )
+            packed = _wait_for_answer(question, wait)
+    except broker.BrokerAwayError as error:
         raise FeaturesPendingError("No worker can be reached at the moment. Try again.", waited=True) from error
     if packed is None:
         raise FeaturesPendingError(

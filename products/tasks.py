@@ -10,10 +10,9 @@ from contextvars import ContextVar
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
-from kombu.exceptions import OperationalError
 
 from gpu import clip, worker
-from products import embedding, questions, queue
+from products import broker, embedding, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,13 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
         return True
     named = urgent or not settings.HAS_BROKER
     try:
-        embed.apply_async(
-            (list(image_ids) if named and image_ids else None,),
-            queue=QUESTIONS if urgent else BULK,
-            expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
-        )
-    except OperationalError as error:
+        with broker.asked():
+            embed.apply_async(
+                (list(image_ids) if named and image_ids else None,),
+                queue=QUESTIONS if urgent else BULK,
+                expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
+            )
+    except broker.BrokerAwayError as error:
         logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
         return False
     return True

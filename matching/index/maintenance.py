@@ -15,11 +15,11 @@ from django.conf import settings
 from django.core.files import locks
 from django.db import connection
 from django.db.models import Count
-from kombu.exceptions import OperationalError
 
 from matching.index import basefile, building, changes
 from matching.index.basefile import BaseFileError, Stamp
 from matching.index.building import Progress
+from products import broker
 from products.models import Feature
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,9 @@ def wake() -> None:
     from matching.tasks import keep_index
 
     try:
-        keep_index.delay()
-    except OperationalError as error:
+        with broker.asked():
+            keep_index.delay()
+    except broker.BrokerAwayError as error:
         logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
 
 
