@@ -115,12 +115,12 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """The ZIP at ``path``. Raises ImportFileError when it is none, or one made to do harm."""
+def open_archive(path: Path, name: str = "") -> Iterator[Archive]:
+    """The ZIP at ``path``, called ``name`` or by its own name. Raises ImportFileError when it is none, or does harm."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
-        raise ImportFileError(f"{path.name} is not a readable ZIP: {error}.") from error
+        raise ImportFileError(f"{name or path.name} is not a readable ZIP: {error}.") from error
     with archive:
         yield Archive(archive)
 

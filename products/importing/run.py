@@ -9,22 +9,27 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from django.core.exceptions import ValidationError
 
 from gpu.images import ImageProcessingError
 from products import intake
+from products.importing.changes import Change, changed_fields, described
 from products.importing.errors import RowError
 from products.importing.sources import Row, Source
-from products.intake import CleanPicture, SkuExistsError, Upload
-from products.models import Product, ProductImage
-from products.tasks import held_back
+from products.importing.standing import Catalogue, Rehearsal
+from products.intake import CleanPicture, Upload
+from products.models import Product
+
+_LOOKED_UP = 200  # rows whose products are found with one query
 
 
 class Did(StrEnum):
     """What became of a row; the values count rows for people."""
 
     ADDED = "products added"
+    CHANGED = "products changed"
     VIEW = "views added"
     KNOWN = "already there"
     REFUSED = "refused"
@@ -32,93 +37,112 @@ class Did(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row's result; ``code`` and ``reason`` are given for a refused one."""
+    """One row's result. ``code`` and ``reason``: of a refused one; ``changes``: of a product that was there."""
 
     row: Row
     did: Did
     code: str = ""
     reason: str = ""
+    changes: tuple[Change, ...] = ()
 
 
-def import_rows(source: Source, *, dry_run: bool = False) -> Generator[Result]:
+# Nothing to add of a picture: the row names none, or its product has it.
+_Work = Result | Future[CleanPicture] | None
+
+
+def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) -> Generator[Result]:
     """Import row by row, in order; each result is saved when it is answered.
 
     Whoever stops asking stops the import cleanly, and starting it again goes on there: a picture that a row's
     product already has is recognised by its bytes before it is decoded. The pictures are left pending and wake
-    nobody. With ``dry_run`` everything is checked in the same way and nothing saved.
+    nobody. With ``dry_run`` everything is checked in the same way and nothing saved. With ``update`` a row also
+    changes the fields of its product that it says otherwise, and needs no picture for that.
     """
     threads = max(2, os.cpu_count() or 1)
-    waiting: deque[tuple[Row, Result | Future[CleanPicture]]] = deque()
-    save = _Plan().save if dry_run else _save
+    waiting: deque[tuple[Row, _Work]] = deque()
+    importer = _Importer(source, Rehearsal() if dry_run else Catalogue(), update)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
 
     def finish() -> Result:
         row, work = waiting.popleft()
         try:
             if isinstance(work, Result):
                 return work
-            return save(row, work.result())
-        except (RowError, ImageProcessingError, SkuExistsError) as error:
+            return importer.save(row, work.result() if work else None)
+        except (RowError, ImageProcessingError) as error:
             return Result(row, Did.REFUSED, error.code, str(error))
+        except ValidationError as error:
+            return Result(row, Did.REFUSED, "validation_error", _reasons(error))
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
     try:
-        for row in source.rows:
-            waiting.append((row, _start(row, source, pool)))
-            # As many rows ahead as keep the threads busy: that bounds the memory, whatever the length of the file.
-            if len(waiting) > 3 * threads:
-                yield finish()
+        while rows := list(islice(source.rows, _LOOKED_UP)):
+            importer.catalogue.look_up(rows)
+            for row in rows:
+                waiting.append((row, importer.start(row, pool)))
+                # As many rows ahead as keep the threads busy: that bounds the memory, whatever the file's length.
+                if len(waiting) > 3 * threads:
+                    yield finish()
         while waiting:
             yield finish()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _start(row: Row, source: Source, pool: ThreadPoolExecutor) -> Result | Future[CleanPicture]:
-    """Check what is quickly checked, read the picture and leave the rest to a thread."""
-    try:
-        if row.problem:
-            raise RowError("validation_error", row.problem)
-        Product(sku=row.sku, name=row.name, category=row.category, description=row.description).clean_fields()
-        upload = Upload(source.place.read(row.picture, row.folder), row.picture)
-        if _has(row, hashlib.sha256(upload.data).hexdigest()):
-            return Result(row, Did.KNOWN)
-    except ValidationError as error:
-        reasons = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
-        return Result(row, Did.REFUSED, "validation_error", reasons)
-    except (RowError, ImageProcessingError) as error:
-        return Result(row, Did.REFUSED, error.code, str(error))
-    return pool.submit(intake.clean, upload)
+class _Importer:
+    def __init__(self, source: Source, catalogue: Catalogue, update: bool) -> None:
+        self.source = source
+        self.catalogue = catalogue
+        self.update = update
 
-
-def _save(row: Row, picture: CleanPicture) -> Result:
-    # Looked at once more: an earlier row may have brought the same picture meanwhile.
-    if _has(row, picture.sha256):
-        return Result(row, Did.KNOWN)
-    with held_back():
+    def start(self, row: Row, pool: ThreadPoolExecutor) -> _Work:
+        """Check what is quickly checked, read the picture and leave the rest to a thread."""
         try:
-            intake.add_product(
-                [picture],
-                sku=row.sku,
-                name=row.name,
-                category=row.category,
-                description=row.description,
-                is_historical=row.is_historical,
-                attributes=row.attributes,
-            )
-        except SkuExistsError as taken:
-            product = Product.objects.get(pk=taken.product_id)
+            if row.problem:
+                raise RowError("validation_error", row.problem)
+            Product(sku=row.sku, name=row.name, category=row.category, description=row.description).clean_fields()
+            if not row.picture and not self.update:
+                raise RowError("validation_error", "the row names no picture in its column image")
+            if not row.picture or (self.source.place is None and self.catalogue.product_of(row) is not None):
+                return None
+            if self.source.place is None:
+                raise RowError("file_missing", f"{row.picture} is not there: no ZIP with pictures came with the table.")
+            upload = Upload(self.source.place.read(row.picture, row.folder), row.picture)
+            sha256 = hashlib.sha256(upload.data).hexdigest()
+            product = self.catalogue.product_of(row, sha256)
+            if product is not None and self.catalogue.has_picture(product, sha256):
+                return None if self.update and row.sku else Result(row, Did.KNOWN)
+        except ValidationError as error:
+            return Result(row, Did.REFUSED, "validation_error", _reasons(error))
+        except (RowError, ImageProcessingError) as error:
+            return Result(row, Did.REFUSED, error.code, str(error))
+        return pool.submit(intake.clean, upload)
+
+    def save(self, row: Row, picture: CleanPicture | None) -> Result:
+        # Looked at once more: an earlier row may have brought the same product or picture meanwhile.
+        product = self.catalogue.product_of(row, picture.sha256 if picture else "")
+        if product is None and picture is not None:
+            historical = self.source.historical if row.is_historical is None else row.is_historical
+            if self.catalogue.add(row, picture, historical) is not None:
+                return Result(row, Did.ADDED)
+            product = self.catalogue.product_of(row, picture.sha256)
+        if product is None:
+            raise RowError("file_missing", f"There is no product {row.label} yet, and a new one needs a picture.")
+        changes: tuple[Change, ...] = ()
+        if self.update and changed_fields(product, row):
+            product = self.catalogue.fresh(product)
+            changed = changed_fields(product, row)
+            changes = described(product, changed)
+            self.catalogue.change(product, changed)
+        new_view = picture is not None and not self.catalogue.has_picture(product, picture.sha256)
+        if picture is not None and new_view:
             _check_category(row, product.category)
-            intake.add_views(product, [picture])
-            return Result(row, Did.VIEW)
-    return Result(row, Did.ADDED)
+            self.catalogue.add_view(product, picture)
+        did = Did.CHANGED if changes else Did.VIEW if new_view else Did.KNOWN
+        return Result(row, did, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
 
 
-def _has(row: Row, sha256: str) -> bool:
-    """Whether the row's product has this picture; without a SKU the product is known by its name."""
-    images = ProductImage.objects.filter(sha256=sha256, product__sku=row.sku)
-    if not row.sku:
-        images = images.filter(product__name=row.name)
-    return images.exists()
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
 
 
 def _check_category(row: Row, category: str) -> None:
@@ -128,24 +152,3 @@ def _check_category(row: Row, category: str) -> None:
             f"{row.sku} is already a product of the category {category or '(none)'}. Rename the file, "
             "or name the pictures in a CSV.",
         )
-
-
-class _Plan:
-    """What saving would do, given the rows before it in the same file."""
-
-    def __init__(self) -> None:
-        self.pictures: set[tuple[str, str, str]] = set()
-        self.categories: dict[str, str] = {}
-
-    def save(self, row: Row, picture: CleanPicture) -> Result:
-        this = (row.sku, "" if row.sku else row.name, picture.sha256)
-        if this in self.pictures:
-            return Result(row, Did.KNOWN)
-        category = self.categories.get(row.sku) if row.sku else None
-        if category is None and row.sku:
-            category = Product.objects.filter(sku=row.sku).values_list("category", flat=True).first()
-        if category is not None:
-            _check_category(row, category)
-        self.pictures.add(this)
-        self.categories.setdefault(row.sku, row.category if category is None else category)
-        return Result(row, Did.ADDED if category is None else Did.VIEW)

@@ -1,9 +1,12 @@
-"""What PATH holds, as rows to import: a table that names pictures, or the pictures themselves."""
+"""What a file or folder holds, as rows to import: a table that names pictures, or the pictures themselves."""
 
 from __future__ import annotations
 
+import json
+import posixpath
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,18 +14,27 @@ from pathlib import Path, PurePosixPath
 from products.importing.errors import ImportFileError
 from products.importing.places import Folder, Place, open_archive
 from products.importing.tables import Table, is_table, open_table, read_table
+from products.spreadsheet import original
 
-_COLUMNS = {"sku", "name", "category", "description", "is_historical", "image"}
+COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
+# What says which product a row is about, for a table that may also change products.
+KEYS = ("image", "sku")
+# In parentheses stands what CatalogMatch itself notes in the tables that it writes.
+ID_COLUMN = "(id)"
+_NOTE = re.compile(r"\(.*\)", re.DOTALL)
+_SPELT_OUT = re.compile(r'attribute ("(?:.|\n)*")')
 _TRUE = {"true", "1", "yes", "y", "x"}
 _FALSE = {"false", "0", "no", "n"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: a picture of a product. ``problem``: why it cannot be imported, found before the picture is read.
+    """One row: a picture of a product, or what is to change of it.
 
     ``number`` is what a spreadsheet shows (the header is row 1) or, without a table, the place in the list of
-    files. ``own_category``: the category is where the picture lies, so the same SKU elsewhere is another product.
+    files. ``problem``: why it cannot be imported, found before the picture is read. ``is_historical``: None where
+    the row does not say, then the source's own counts. ``own_category``: the category is where the picture lies, so
+    the same SKU elsewhere is another product. ``raw``: the cells as they came.
     """
 
     number: int
@@ -32,10 +44,12 @@ class Row:
     name: str = ""
     category: str = ""
     description: str = ""
-    is_historical: bool = False
+    is_historical: bool | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+    product_id: str = ""
     own_category: bool = False
     problem: str = ""
+    raw: Sequence[str] = ()
 
     @property
     def label(self) -> str:
@@ -45,11 +59,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows and the place of their pictures. ``total``: how many rows there are, None when not known beforehand."""
+    """Rows and the place of their pictures, None when the table came without any.
+
+    ``total``: how many rows there are, None when not known beforehand; ``columns``: those of ``Row.raw``;
+    ``historical``: what new products are where their row does not say.
+    """
 
     rows: Iterator[Row]
     total: int | None
-    place: Place
+    place: Place | None
+    columns: Sequence[str] = ()
+    historical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file that came in, and the name that it had: for people, never a path."""
+
+    path: Path
+    name: str
 
 
 @contextmanager
@@ -65,35 +93,82 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
             raise ImportFileError(f"There is no file or folder {path}.")
         if images is not None and not images.is_dir():
             raise ImportFileError(f"There is no folder {images} for the pictures.")
-        place: Place
         if path.is_file() and is_table(path.name):
-            place = Folder(images or path.parent)
-            table = stack.enter_context(open_table(path, ["image"]))
-            yield Source(_table_rows(table, "", historical), table.total, place)
+            table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
+            rows = _table_rows(table)
+            yield Source(rows, table.total, Folder(images or path.parent), table.columns, historical)
             return
+        place: Place
         if path.is_dir():
             place = Folder(path)
         elif zipfile.is_zipfile(path):
             place = stack.enter_context(open_archive(path))
         else:
             raise ImportFileError(f"{path.name} is neither a CSV, an XLSX, a ZIP nor a folder of pictures.")
-        names = place.names()
-        tables = [name for name in names if is_table(name)]
-        if len(tables) > 1:
-            raise ImportFileError(
-                f"{path.name} holds several tables ({', '.join(tables)}). Import one of them by itself."
-            )
         if images is not None:
             raise ImportFileError(f"--images goes with a CSV or an XLSX; {path.name} holds its own pictures.")
-        if tables:
-            table = read_table(stack.enter_context(place.open(tables[0])), tables[0], ["image"])
-            folder = str(PurePosixPath(tables[0]).parent)
-            yield Source(_table_rows(table, folder, historical), table.total, place)
+        yield stack.enter_context(_within(place, path.name, historical, ["image"]))
+
+
+@contextmanager
+def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = False) -> Iterator[Source]:
+    """Open what somebody sent: a table, a ZIP of pictures (which may hold the table), or both.
+
+    The pictures of a table are only ever those of the ZIP; there they may lie in a folder that holds everything.
+    A table needs no pictures where it changes products. Raises ImportFileError.
+    """
+    with ExitStack() as stack:
+        place = stack.enter_context(open_archive(archive.path, archive.name)) if archive else None
+        if table is not None:
+            read = stack.enter_context(open_table(table.path, [], KEYS, COLUMNS, name=table.name))
+            rows = _table_rows(read, names=place.names() if place else ())
+            yield Source(rows, read.total, place, read.columns, historical)
+        elif place is not None and archive is not None:
+            yield stack.enter_context(_within(place, archive.name, historical, []))
         else:
-            yield Source(_picture_rows(names, historical), len(names), place)
+            raise ImportFileError("There is neither a table nor a ZIP.")
 
 
-def _picture_rows(names: list[str], historical: bool) -> Iterator[Row]:
+@contextmanager
+def _within(place: Place, name: str, historical: bool, required: Sequence[str]) -> Iterator[Source]:
+    """The rows of a folder or a ZIP: of the table in it, or its pictures."""
+    names = place.names()
+    tables = [one for one in names if is_table(one)]
+    if len(tables) > 1:
+        raise ImportFileError(f"{name} holds several tables ({', '.join(tables)}). Import one of them by itself.")
+    if not tables:
+        yield Source(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
+        return
+    with place.open(tables[0]) as file:
+        table = read_table(file, tables[0], required, () if required else KEYS, COLUMNS)
+        rows = _table_rows(table, folder=str(PurePosixPath(tables[0]).parent))
+        yield Source(rows, table.total, place, table.columns, historical)
+
+
+def is_note(column: str) -> bool:
+    """Whether a column only tells: it is not read."""
+    return _NOTE.fullmatch(column) is not None
+
+
+def attribute_of(column: str) -> str | None:
+    """The attribute that a column holds; None for the columns with a meaning of their own."""
+    column = original(column)
+    if spelt_out := _SPELT_OUT.fullmatch(column):
+        try:
+            return str(json.loads(spelt_out[1]))
+        except ValueError:
+            return column
+    return None if not column or column.lower() in COLUMNS or is_note(column) else column
+
+
+def column_of(attribute: str) -> str:
+    """The column of an attribute; one that would be taken for something else is spelt out."""
+    if attribute_of(attribute) == attribute and attribute == attribute.strip():
+        return attribute
+    return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
+
+
+def _picture_rows(names: list[str]) -> Iterator[Row]:
     for number, name in enumerate(names, start=1):
         path = PurePosixPath(name)
         yield Row(
@@ -102,32 +177,37 @@ def _picture_rows(names: list[str], historical: bool) -> Iterator[Row]:
             sku=path.stem,
             name=path.stem,
             category=path.parent.name,
-            is_historical=historical,
             own_category=True,
+            raw=(name, path.stem, path.stem, path.parent.name),
         )
 
 
-def _table_rows(table: Table, folder: str, historical: bool) -> Iterator[Row]:
-    more = [column for column in table.columns if column and column.lower() not in _COLUMNS]
+def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
+    """Rows of a table whose pictures are relative to ``folder``, or to whatever holds all of ``names``."""
+    attributes = {column: key for column in table.columns if (key := attribute_of(column)) is not None}
+    common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
+    in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
     for row in table.rows:
-        cells = {column.lower(): text for column, text in row.cells.items()}
-        says = cells.get("is_historical", "").lower()
+        own = {column.lower(): original(text).strip() for column, text in row.cells.items()}
+        given = {key: original(row.cells[column]).strip() for column, key in attributes.items() if column in row.cells}
+        says = own.get("is_historical", "").lower()
+        picture = own.get("image", "")
         problem = row.problem
-        if not problem and "\x00" in "".join(cells.values()):
+        if not problem and any("\x00" in text for text in row.raw):
             problem = "the row holds a NUL character"
-        if not problem and not cells["image"]:
-            problem = "the row names no picture in its column image"
         if not problem and says and says not in _TRUE | _FALSE:
             problem = f"is_historical is {says!r}; write true or false, or leave it empty"
         yield Row(
             row.number,
-            picture=cells.get("image", ""),
-            folder=folder,
-            sku=cells.get("sku", ""),
-            name=cells.get("name", ""),
-            category=cells.get("category", ""),
-            description=cells.get("description", ""),
-            is_historical=says in _TRUE if says else historical,
-            attributes={column: row.cells[column] for column in more if row.cells.get(column)},
+            picture=picture,
+            folder=common if posixpath.normpath(picture.replace("\\", "/")) in in_common else folder,
+            sku=own.get("sku", ""),
+            name=own.get("name", ""),
+            category=own.get("category", ""),
+            description=own.get("description", ""),
+            is_historical=says in _TRUE if says else None,
+            attributes={key: text for key, text in given.items() if text},
+            product_id=own.get(ID_COLUMN, ""),
             problem=problem,
+            raw=row.raw,
         )

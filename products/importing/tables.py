@@ -7,9 +7,10 @@ import csv
 import datetime
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import IO, Any
 from xml.etree.ElementTree import ParseError
@@ -18,6 +19,7 @@ from products.importing.errors import ImportFileError
 from products.importing.places import ZIP_ERRORS, check_archive
 
 DELIMITERS = (",", ";", "\t")
+KEPT_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -30,11 +32,15 @@ _XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row. ``cells``: stripped text by column name; ``problem``: why it cannot be read, or empty."""
+    """One row. ``cells``: stripped text by column name; ``problem``: why it cannot be read, or empty.
+
+    ``raw``: all its cells in their order, those beyond the header too; of a row that is no CSV its text.
+    """
 
     number: int
     cells: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    raw: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,73 +57,120 @@ def is_table(name: str) -> bool:
     return PurePath(name).suffix.lower() in TABLE_SUFFIXES
 
 
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Lines of a CSV that are no row, and why."""
+
+    text: str
+    reason: str
+
+
+_Rows = Iterator[list[str] | _Unreadable]
+
+
 @contextmanager
-def open_table(path: Path, required: Sequence[str]) -> Iterator[Table]:
-    """The table in a file on disk. Raises ImportFileError when it cannot be read or lacks a required column."""
+def open_table(
+    path: Path, required: Sequence[str], one_of: Sequence[str] = (), known: Collection[str] = (), *, name: str = ""
+) -> Iterator[Table]:
+    """The table in a file on disk, as ``read_table`` reads it; ``name``: what people know it by, its own by default."""
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ImportFileError(f"{path} cannot be opened: {error.strerror}.") from error
+        raise ImportFileError(f"{name or path} cannot be opened: {error.strerror}.") from error
     with file:
-        yield read_table(file, path.name, required)
+        yield read_table(file, name or path.name, required, one_of, known)
 
 
-def read_table(file: IO[bytes], name: str, required: Sequence[str]) -> Table:
-    """The table in an open, seekable file. The ``required`` names are lower case; case in the header is ignored.
+def read_table(
+    file: IO[bytes], name: str, required: Sequence[str], one_of: Sequence[str] = (), known: Collection[str] = ()
+) -> Table:
+    """The table in an open, seekable file. Names are lower case, and of these columns the header's case is ignored.
 
+    ``required``: columns that it must have; ``one_of``: those of which one will do; ``known``: all that mean something.
     CSV: UTF-8 or UTF-16, with or without a byte order mark, separated by commas, semicolons or tabs.
     XLSX: the sheet that was active when it was saved. Raises ImportFileError.
     """
+    known = {*required, *one_of, *known}
     if PurePath(name).suffix.lower() == ".xlsx":
         columns, total, rows = _xlsx(file, name)
     else:
-        columns, total, rows = _csv(file, name, required)
+        columns, total, rows = _csv(file, name, known)
     lower = [column.lower() for column in columns]
     missing = [column for column in required if column not in lower]
+    if one_of and not set(one_of) & set(lower):
+        missing += one_of
     if missing:
         raise ImportFileError(
             f"{name} has no column {' and no column '.join(missing)}. Its first row must name the columns; "
-            f"it reads: {', '.join(columns) or 'nothing'}."
+            f"it reads: {_shortened(columns) or 'nothing'}.{_meant(missing, columns)}"
         )
-    twice = sorted({column for column in lower if column and lower.count(column) > 1})
+    named = [column.lower() if column.lower() in known else column for column in columns]
+    twice = sorted({column for column in named if column and named.count(column) > 1})
     if twice:
         raise ImportFileError(f"{name} has more than one column {', '.join(twice)}. Rename or remove the others.")
     return Table(columns, total, _table_rows(columns, rows))
 
 
-def _table_rows(columns: list[str], rows: Iterator[list[str] | csv.Error]) -> Iterator[TableRow]:
+def meant_by(column: str, names: Collection[str]) -> str:
+    """Which of these names a column of a header probably means; "" when none of them."""
+    words = column.lower().replace("_", " ").split()
+    inside = next((name for name in names if name.replace("_", " ") in words), "")
+    return inside or next(iter(get_close_matches(column.lower(), names, n=1, cutoff=0.7)), "")
+
+
+def _meant(missing: Sequence[str], columns: Sequence[str]) -> str:
+    guesses = {column: meant_by(column, missing) for column in columns}
+    pairs = [f"“{column}” as {name}" for column, name in guesses.items() if name]
+    return f" Was {' and '.join(pairs)} meant?" if pairs else ""
+
+
+def _shortened(columns: Sequence[str]) -> str:
+    text = ", ".join(columns)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _table_rows(columns: list[str], rows: _Rows) -> Iterator[TableRow]:
     for number, cells in enumerate(rows, start=2):
-        if isinstance(cells, csv.Error):
-            yield TableRow(number, problem=f"the row is not proper CSV ({cells}); look for a stray or missing quote")
+        if isinstance(cells, _Unreadable):
+            problem = f"the row is not proper CSV ({cells.reason}); look for a stray or missing quote"
+            yield TableRow(number, problem=problem, raw=(cells.text,))
         elif any(cells[len(columns) :]):
             problem = f"the row has {len(cells)} cells, the header {len(columns)}; look for an unquoted separator"
-            yield TableRow(number, problem=problem)
+            yield TableRow(number, problem=problem, raw=cells)
         elif any(cells):
             padded = cells + [""] * (len(columns) - len(cells))
-            yield TableRow(number, dict(zip(columns, padded, strict=False)))
+            yield TableRow(number, dict(zip(columns, padded, strict=False)), raw=cells)
 
 
-def _csv(file: IO[bytes], name: str, required: Sequence[str]) -> tuple[list[str], int, Iterator[list[str] | csv.Error]]:
+def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str], int, _Rows]:
     text = io.TextIOWrapper(file, encoding=_encoding(file.read(4)), newline="")
 
-    def rows(delimiter: str) -> Iterator[list[str] | csv.Error]:
+    def rows(delimiter: str) -> _Rows:
         text.seek(0)
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        read: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in text:
+                read.append(line)
+                yield line
+
+        reader = csv.reader(lines(), delimiter=delimiter, strict=True)
         while True:
+            read.clear()
             try:
                 yield [cell.strip() for cell in next(reader)]
             except StopIteration:
                 return
             except csv.Error as error:
-                yield error
+                yield _Unreadable("".join(read)[:KEPT_TEXT].strip(), str(error))
 
     def header(delimiter: str) -> list[str]:
         first = next(rows(delimiter), [])
-        return [] if isinstance(first, csv.Error) else first
+        return [] if isinstance(first, _Unreadable) else first
 
     def fit(delimiter: str) -> tuple[int, int]:
         columns = [column.lower() for column in header(delimiter)]
-        return sum(column in columns for column in required), len(columns)
+        return sum(column in columns for column in known), len(columns)
 
     try:
         delimiter = max(DELIMITERS, key=fit)
@@ -140,7 +193,7 @@ def _encoding(head: bytes) -> str:
     return "utf-16-be" if head[:1] == b"\x00" else "utf-8"
 
 
-def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, Iterator[list[str] | csv.Error]]:
+def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 

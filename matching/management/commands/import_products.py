@@ -89,4 +89,5 @@ class Command(BaseCommand):
         return f"{len(embedded.failed)} pictures could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:
-        return ", ".join(f"{self.counts[did]:,} {did}" for did in Did)
+        # The command adds; it changes no product that is there.
+        return ", ".join(f"{self.counts[did]:,} {did}" for did in Did if did is not Did.CHANGED)
