@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gpu.device import empty_cache, get_device_info
 from gpu.preprocess import Pixels, Preprocess
 from gpu.stages import stage
+from gpu.towers import image_tower
 from gpu.weights import Weights
 
 if TYPE_CHECKING:
@@ -93,32 +94,6 @@ def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer
     seconds = time.monotonic() - started
     logger.info("Loaded %s on %s in %.1f s. %s", found.model_id, place, seconds, info["reason"])
     return model
-
-
-def image_tower(clip: Any, preprocess: Preprocess) -> Any:
-    """A torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
-
-    ``clip`` is a transformers CLIPModel, whose weights it shares. Pixels travel as bytes and are normalised here.
-    """
-    import torch
-
-    class ImageTower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.vision = clip.vision_model
-            self.projection = clip.visual_projection
-            scale, shift = preprocess.scale_and_shift()
-            self.scale: torch.Tensor
-            self.shift: torch.Tensor
-            self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1), persistent=False)
-            self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1), persistent=False)
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            normalised = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-            pooled = self.vision(pixel_values=normalised.to(self.projection.weight.dtype)).pooler_output
-            return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
-
-    return ImageTower().eval()
 
 
 class TorchEncoder:

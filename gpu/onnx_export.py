@@ -17,10 +17,11 @@ import numpy as np
 
 from gpu import onnx, weights
 from gpu.agreement import Agreement, agreement
-from gpu.encoders import Embeddings, Pending, TorchEncoder, image_tower, load_torch
+from gpu.encoders import Embeddings, Pending, TorchEncoder, load_torch
 from gpu.images import ImageProcessingError, decode
 from gpu.onnx import OnnxEncoder, Precision
 from gpu.preprocess import Pixels
+from gpu.towers import image_tower, text_tower
 from gpu.weights import Weights
 
 # What a precision must reach to be used: cosine to torch's vector of the same picture (at worst, on average), and
@@ -114,30 +115,13 @@ def _write_float32(model: Any, found: Weights, work: Path) -> None:
     batch, tokens = {0: "n"}, {0: "n", 1: "tokens"}
     _write(image_tower(clip, found.preprocess), (pixels,), {"pixels": batch}, work / onnx.file_name("image", "float32"))
     inputs = {"input_ids": tokens, "attention_mask": tokens}
-    tower = _text_tower(clip)
+    tower = text_tower(clip)
     _write(tower, text, inputs, work / onnx.file_name("text", "float32"))
     with torch.inference_mode():
         wanted = tower(*text).numpy()
     got = _run_text(work / onnx.file_name("text", "float32"), text)
     if (worst := float(np.einsum("ij,ij->i", wanted, got).min())) < MIN_COSINE["float32"]:
         raise ExportError(f"The exported text tower differs from torch's: cosine {worst:.5f}.")
-
-
-def _text_tower(clip: Any) -> Any:
-    """A torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
-    import torch
-
-    class TextTower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.text = clip.text_model
-            self.projection = clip.text_projection
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-            return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
-
-    return TextTower().eval()
 
 
 def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, str]], path: Path) -> None:
