@@ -46,6 +46,7 @@ class Match(models.Model):
             "feature_type", "model_name", "rank", "reviewer", "reviewed_at", "created_at", "updated_at",
         ),
         additions=False,
+        beside=("similarity_score",),
     )  # fmt: skip
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Find the historical products that look like a product or a picture, keep the answers, take the verdicts."""
+"""Find the historical products that look like a product or a picture and keep the answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -19,10 +18,14 @@ from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
 from matching.similarity import search_vector
+from matching.verdicts import review, review_all
 from products.intake import Upload
 from products.models import Feature, Product, ProductImage
 from products.questions import FeaturesPendingError, features_of
 from products.queue import without_features_of
+
+__all__ = ["Answer", "Candidate", "as_dict", "find_matches", "match_picture", "match_product", "match_products",
+           "review", "review_all", "save_matches", "unmatched"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -187,26 +190,6 @@ def match_products(
 def unmatched() -> QuerySet[Product]:
     """New products whose features changed since their matches were last looked up, longest waiting first."""
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
-
-
-def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
-    """Give, change or take back (``pending``) the verdict on a match; ``note`` None leaves the note as it is.
-
-    Raises Match.DoesNotExist and ValueError for an unknown status.
-    """
-    if status not in Match.Status.values:
-        raise ValueError(f"A verdict is one of {', '.join(Match.Status.values)}, not {status!r}.")
-    with transaction.atomic():
-        match = Match.objects.select_for_update().get(pk=match_id)
-        decided = status != Match.Status.PENDING
-        if match.review_status != status:
-            match.review_status = Match.Status(status)
-            match.reviewer_id = reviewer.pk if decided else None
-            match.reviewed_at = timezone.now() if decided else None
-        if note is not None:
-            match.note = note
-        match.save(update_fields=["review_status", "reviewer", "reviewed_at", "note", "updated_at"])
-    return match
 
 
 def as_dict(found: Candidate) -> dict[str, Any]:

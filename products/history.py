@@ -57,18 +57,36 @@ def source() -> Source:
 class Records(HistoricalRecords):
     """An entry for each change of the fields that people look at, in the transaction of the change.
 
-    ``additions``: whether a new row is one too. A save that changes none of the fields leaves no entry, and neither
-    does a row that is deleted along with another: that one's entry says it. ``QuerySet.update`` and ``bulk_create``
+    ``additions``: whether a new row is one too. ``beside``: fields that an entry keeps without being about them.
+    A save that changes nothing leaves no entry, and neither does a row that is deleted along with another one, whose
+    entry says it. ``QuerySet.update`` and ``bulk_create``
     pass by here, as everywhere in Django: the queue and the matcher write with them.
     """
 
-    def __init__(self, table_name: str, *, excluded_fields: Sequence[str], additions: bool = True) -> None:
+    def __init__(
+        self,
+        table_name: str,
+        *,
+        excluded_fields: Sequence[str],
+        additions: bool = True,
+        beside: Sequence[str] = (),
+    ) -> None:
         self.additions = additions
+        self.beside = beside
         super().__init__(
             table_name=table_name,
             excluded_fields=list(excluded_fields),
             history_id_field=models.BigAutoField(),
         )
+
+    def create_history_model(self, model: Any, inherited: bool) -> Any:
+        history_model = super().create_history_model(model, inherited)
+        tracked = self.fields_included(model)
+        # What entries are about. A row's key and its relations do not change.
+        history_model.told = [
+            one for one in tracked if not (one.primary_key or one.is_relation or one.name in self.beside)
+        ]
+        return history_model
 
     def post_save(self, instance: Any, created: bool, using: str | None = None, **kwargs: Any) -> None:
         if self.additions if created else self._differs(instance):
@@ -91,8 +109,9 @@ class Records(HistoricalRecords):
     def _differs(self, instance: Any) -> bool:
         """Whether the instance is not what its newest entry says."""
         newest = getattr(instance, self.manager_name).first()
-        names = [one.attname for one in self.fields_included(instance)]
-        return newest is None or any(getattr(newest, name) != getattr(instance, name) for name in names)
+        return newest is None or any(
+            getattr(newest, one.attname) != getattr(instance, one.attname) for one in newest.told
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +189,7 @@ def _changes(record: Any, previous: Any | None) -> list[Change]:
     if record.history_type == "-":
         return []
     changes: list[Change] = []
-    for one in record.tracked_fields:
-        if one.primary_key or one.is_relation:
-            continue
+    for one in record.told:
         old, new = getattr(previous or one.model(), one.attname), getattr(record, one.attname)
         if old != new:
             changes += _change(one, old, new)

@@ -1,0 +1,78 @@
+"""What people decide about matches: one at a time or many at once, each decision kept with who made it and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from matching.models import Match
+from products.history import acting, source
+from products.steps import ids_in_steps
+
+
+def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
+    """Give, change or take back (``pending``) the verdict on a match; ``note`` None leaves the note as it is.
+
+    A verdict that it has already stays as it is, with who gave it and when.
+    Raises Match.DoesNotExist, and ValueError for an unknown status.
+    """
+    _check(status)
+    with transaction.atomic():
+        match = Match.objects.select_for_update().get(pk=match_id)
+        if match.review_status == status and note in (None, match.note):
+            return match
+        if match.review_status != status:
+            _decide(match, _verdict(status, reviewer, timezone.now()))
+        if note is not None:
+            match.note = note
+        with acting(source(), reviewer):
+            match.save(update_fields=["review_status", "reviewer", "reviewed_at", "note", "updated_at"])
+    return match
+
+
+def review_all(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> int:
+    """Give all these matches the same verdict; answers how many had another one before.
+
+    Each step is a transaction of its own, and one that is done stays done. Raises ValueError for an unknown status.
+    """
+    _check(status)
+    count = 0
+    for ids in ids_in_steps(matches):
+        with transaction.atomic():
+            others = list(Match.objects.select_for_update().filter(pk__in=ids).exclude(review_status=status))
+            verdict = _verdict(status, reviewer, timezone.now())
+            Match.objects.filter(pk__in=[match.pk for match in others]).update(**verdict)
+            for match in others:
+                _decide(match, verdict)
+            Match.history.bulk_history_create(
+                others, update=True, default_user=reviewer, default_change_reason=source().value
+            )
+        count += len(others)
+    return count
+
+
+def _check(status: str) -> None:
+    if status not in Match.Status.values:
+        raise ValueError(f"A verdict is one of {', '.join(Match.Status.values)}, not {status!r}.")
+
+
+def _verdict(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str, Any]:
+    """The columns of a verdict; what waits has no reviewer and no time."""
+    decided = status != Match.Status.PENDING
+    return {
+        "review_status": Match.Status(status),
+        "reviewer_id": reviewer.pk if decided else None,
+        "reviewed_at": at if decided else None,
+        "updated_at": at,
+    }
+
+
+def _decide(match: Match, verdict: Mapping[str, Any]) -> None:
+    for name, value in verdict.items():
+        setattr(match, name, value)

@@ -1,0 +1,21 @@
+"""Work on many rows in bounded steps: whatever the number, memory and transactions stay small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.models import QuerySet
+
+STEP = 1000
+
+
+def ids_in_steps(rows: QuerySet[Any], size: int = STEP) -> Iterator[list[int]]:
+    """The primary keys of these rows by rising key, ``size`` at a time.
+
+    Each step asks anew, so the caller may meanwhile change or delete the rows that it was given.
+    """
+    last = 0
+    while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]):
+        yield ids
+        last = ids[-1]
