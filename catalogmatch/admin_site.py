@@ -39,12 +39,14 @@ class CatalogSite(UnfoldAdminSite):
 
     def extra_urls(self) -> list[URLPattern]:
         from catalogmatch.admin_device import device, requeue
+        from catalogmatch.admin_history import history
         from matching.admin_ask import ask
 
         return [
             path("device/", self.admin_view(device), name="device"),
             path("device/requeue/", self.admin_view(requeue), name="device_requeue"),
             path("ask/", self.admin_view(ask), name="ask"),
+            path("history/", self.admin_view(history), name="history"),
         ]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -109,6 +111,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 item(_("Products"), "inventory_2", "products_product_changelist", "products.view_product"),
                 item(_("Matches"), "join_inner", "matching_match_changelist", "matching.view_match", PENDING),
+                item(_("History"), "history", "history", "products.view_product"),
             ],
         },
         {

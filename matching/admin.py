@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
@@ -14,20 +15,22 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
-from matching import admin_review, service
+from matching import admin_review, service, tasks
 from matching.admin_filters import AskedCategoryFilter, ScoreBandFilter, WaitingFilter
 from matching.models import Match
 from products.admin import ProductAdmin
+from products.admin_bulk import BulkDeleteAdmin
+from products.admin_history import HistoryAdmin, HistoryRecords
 from products.models import Product
 from products.questions import FeaturesPendingError
 
 Status = Match.Status
 
 FEW = 1000  # products that are worth naming one by one in a query
+MATCH_HERE = 100  # products that are matched while a person waits
 
 
 @admin.register(Product)
@@ -52,6 +55,21 @@ class MatchedProductAdmin(ProductAdmin):
 
     @admin.action(description=_("Match now"), permissions=["match"])
     def match_now(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+        """A few while the person waits, and as many as there are through the queue."""
+        if len(products.order_by("pk").values_list("pk", flat=True)[: MATCH_HERE + 1]) > MATCH_HERE:
+            self._match_later(request, products)
+        else:
+            self._match_here(request, products)
+
+    def _match_later(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+        count = tasks.match_again(products)
+        if settings.HAS_BROKER:
+            text = ngettext("%d new product will be matched.", "%d new products will be matched.", count)
+        else:
+            text = _("%d new products wait to be matched. There are no workers: `manage.py match_products` does it.")
+        messages.success(request, text % count)
+
+    def _match_here(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         reasons: dict[int, str] = {}
 
         def note(product_id: int, reason: str | None) -> None:
@@ -99,6 +117,15 @@ class MatchedProductAdmin(ProductAdmin):
             context["found_for"] = found_for.prefetch_related("product__images")[:6]
         return super().change_view(request, object_id, form_url, context)
 
+    def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
+        ids = rows.order_by().values("pk")
+        matches = Match.objects.filter(Q(product__in=ids) | Q(candidate__in=ids)).count()
+        return [*super().deletion_counts(rows), (str(Match._meta.verbose_name_plural), matches)]
+
+    def history_records(self, object_id: int) -> HistoryRecords:
+        verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
+        return [*super().history_records(object_id), verdicts]
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         """Matches go with their product: whoever may delete the product needs no permission for them."""
         listed, counts, missing, protected = super().get_deleted_objects(objs, request)
@@ -106,7 +133,7 @@ class MatchedProductAdmin(ProductAdmin):
 
 
 @admin.register(Match)
-class MatchAdmin(ModelAdmin):
+class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
     list_display = ("asked", "found", "score", "verdict")
     list_display_links = None
     list_filter = (
@@ -117,11 +144,10 @@ class MatchAdmin(ModelAdmin):
     )
     list_filter_submit = True
     list_per_page = 25
-    list_disable_select_all = True  # a verdict is given on what is seen
     search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")  # see get_search_results
     search_help_text = _("SKU or name of either product")
     sortable_by = ("score",)
-    actions = ("confirm", "reject", "take_back")
+    actions = ("confirm", "reject", "take_back", "delete_selected")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Match]:
         queryset: QuerySet[Match] = super().get_queryset(request)
@@ -179,11 +205,12 @@ class MatchAdmin(ModelAdmin):
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
-        ids = list(matches.values_list("pk", flat=True))
-        for match_id in ids:
-            service.review(match_id, status, request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
-        text = ngettext("%d verdict was noted.", "%d verdicts were noted.", len(ids)) % len(ids)
+        count = service.review_all(matches, status, request.user)  # type: ignore[arg-type]  # nobody else gets here
+        text = ngettext("%d verdict was noted.", "%d verdicts were noted.", count) % count
         messages.success(request, text)
+
+    def history_records(self, object_id: int) -> HistoryRecords:
+        return [Match.history.filter(id=object_id)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
@@ -20,16 +21,22 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from products import admin_upload, queue, tasks
+from products.admin_bulk import BulkDeleteAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
+from products.admin_history import HistoryAdmin, HistoryRecords
 from products.models import Feature, Product, ProductImage
+from products.steps import ids_in_steps
 
 State = ProductImage.State
+
+# Without a broker the embedding happens while the person waits: of no more pictures than these.
+EMBED_HERE = 50
 
 
 def product_state(product: Product) -> str:
@@ -100,20 +107,19 @@ class FeatureInline(ReadOnlyInline):
         return queryset.select_related("image").defer(*blobs)
 
 
-class ProductAdmin(ModelAdmin):
+class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
     form = ProductForm
     list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
     list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
     list_filter_submit = True
     list_per_page = 50
-    list_disable_select_all = True  # an action works on what is seen
     search_fields = ("sku", "name", "category")
     search_help_text = _("SKU, name or category")
     ordering = ("-id",)
     sortable_by = ("category", "added")
     fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
     inlines = (PictureInline, FeatureInline)
-    actions: tuple[str, ...] = ("embed_again",)
+    actions: tuple[str, ...] = ("embed_again", "delete_selected")
     change_form_outer_before_template = "catalogmatch/product_panel.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
@@ -139,7 +145,7 @@ class ProductAdmin(ModelAdmin):
 
     @admin.action(description=_("Embed again"), permissions=["change"])
     def embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        self._embed_again(request, list(products.values_list("pk", flat=True)))
+        self._embed_again(request, products)
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -160,7 +166,7 @@ class ProductAdmin(ModelAdmin):
         return admin_upload.add_views(request, self, product)
 
     def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
-        self._embed_again(request, [product.pk])
+        self._embed_again(request, Product.objects.filter(pk=product.pk))
         return redirect("admin:products_product_change", product.pk)
 
     def change_view(
@@ -185,8 +191,20 @@ class ProductAdmin(ModelAdmin):
 
         return self.admin_site.admin_view(require_POST(checked))
 
-    def _embed_again(self, request: HttpRequest, product_ids: list[int]) -> None:
-        count = queue.requeue("all", product_ids)
-        tasks.wake(None)
+    def _embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+        count = sum(queue.requeue("all", ids) for ids in ids_in_steps(products))
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
+        if settings.HAS_BROKER or count <= EMBED_HERE:
+            tasks.wake(None)
+        else:
+            text = (
+                _("%d pictures wait to be embedded again. There are no workers: `manage.py reindex` does it.") % count
+            )
         messages.success(request, text)
+
+    def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
+        pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()
+        return [*super().deletion_counts(rows), (str(ProductImage._meta.verbose_name_plural), pictures)]
+
+    def history_records(self, object_id: int) -> HistoryRecords:
+        return [Product.history.filter(id=object_id), ProductImage.history.filter(product_id=object_id)]

@@ -57,10 +57,10 @@ def source() -> Source:
 class Records(HistoricalRecords):
     """An entry for each change of the fields that people look at, in the transaction of the change.
 
-    ``additions``: whether a new row is one too. ``beside``: fields that an entry keeps without being about them.
-    A save that changes nothing leaves no entry, and neither does a row that is deleted along with another one, whose
-    entry says it. ``QuerySet.update`` and ``bulk_create``
-    pass by here, as everywhere in Django: the queue and the matcher write with them.
+    ``additions``: whether rows that come are entries, and those that go as they came. ``beside``: fields that an entry
+    keeps without being about them. A save that changes nothing leaves no entry, and neither does a row that is deleted
+    along with another one, whose entry says it. ``QuerySet.update`` and ``bulk_create`` pass by here, as everywhere in
+    Django: the queue and the matcher write with them.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class Records(HistoricalRecords):
 
     def post_delete(self, instance: Any, using: str | None = None, **kwargs: Any) -> None:
         origin = kwargs.get("origin")
-        if getattr(origin, "model", type(origin)) is type(instance):
+        alone = getattr(origin, "model", type(origin)) is type(instance)
+        if alone and (self.additions or self._differs_from(type(instance)(), instance)):
             super().post_delete(instance, using, **kwargs)
 
     def get_history_user(self, instance: Any) -> Any:
@@ -109,9 +110,11 @@ class Records(HistoricalRecords):
     def _differs(self, instance: Any) -> bool:
         """Whether the instance is not what its newest entry says."""
         newest = getattr(instance, self.manager_name).first()
-        return newest is None or any(
-            getattr(newest, one.attname) != getattr(instance, one.attname) for one in newest.told
-        )
+        return newest is None or self._differs_from(newest, instance)
+
+    def _differs_from(self, other: Any, instance: Any) -> bool:
+        told = getattr(type(instance), self.manager_name).model.told
+        return any(getattr(other, one.attname) != getattr(instance, one.attname) for one in told)
 
 
 @dataclass(frozen=True, slots=True)

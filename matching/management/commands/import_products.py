@@ -13,6 +13,8 @@ from django.db import DatabaseError
 
 from matching import bulk
 from products import queue
+from products.history import Source as By
+from products.history import acting
 from products.importing import Did, ImportFileError, Source, import_rows, open_source
 from products.progress import INTERRUPTED, progress_bar, stoppable
 from products.tasks import wake
@@ -62,7 +64,7 @@ class Command(BaseCommand):
             raise CommandError(f"{problem} {refused}".strip(), returncode=3)
 
     def _import(self, source: Source, dry_run: bool, check: Callable[[], None]) -> None:
-        with progress_bar(source.total, "Importing", "rows") as bar:
+        with progress_bar(source.total, "Importing", "rows") as bar, acting(By.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
                 self.counts[result.did] += 1
                 bar.update()

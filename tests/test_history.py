@@ -1,0 +1,262 @@
+"""Who changed what, and when: the same from the admin, the API, imports and commands, and kept when it is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from matching import service
+from matching.models import Match
+from products import intake
+from products.history import Entry, Source, acting, timeline
+from products.intake import Upload
+from products.models import Product, ProductImage
+from tests.accounts import client_of, user_in
+from tests.pictures import jpeg
+from tests.rows import browser_of, make_case, make_match, make_product
+from tests.tables import write_csv, write_pictures
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/products/product/"
+
+
+def entries(product_id: int) -> list[Entry]:
+    """What the history of a product says of its fields and pictures, newest first."""
+    records = [Product.history.filter(id=product_id), ProductImage.history.filter(product_id=product_id)]
+    return timeline(records).entries
+
+
+def told(entry: Entry) -> tuple[str, str, str, str]:
+    """(who, by which way, of what, what was done)"""
+    record = entry.record
+    return (record.history_user and record.history_user.username, entry.source, entry.kind, record.history_type)
+
+
+def changed(entry: Entry) -> dict[str, tuple[str, str]]:
+    return {change.name: (change.old, change.new) for change in entry.changes}
+
+
+# --- Who, what, and by which way -----------------------------------------------------------------
+
+
+def test_a_change_over_the_api_is_the_token_owners() -> None:
+    uploader = client_of("uploader")
+    picture = SimpleUploadedFile("front.jpg", jpeg(1), "image/jpeg")
+    answer = uploader.post("/api/products/upload?wait=0", {"image": picture, "sku": "A-1"}, format="multipart")
+    product_id = answer.json()["product_id"]
+    client_of("manager").patch(
+        f"/api/products/{product_id}", {"name": "Mug", "attributes": {"colour": "blue", "size": 3}}
+    )
+
+    change, *additions = entries(product_id)
+    assert told(change) == ("manager", "API", "product", "~")
+    assert changed(change) == {"name": ("", "Mug"), "colour": ("", "blue"), "size": ("", "3")}
+    assert sorted(told(entry) for entry in additions) == [
+        ("uploader", "API", "product", "+"),
+        ("uploader", "API", "productimage", "+"),
+    ]
+
+
+def test_a_change_in_the_admin_is_the_signed_in_persons() -> None:
+    product = make_product(name="Mug", sku="A-1", attributes={"colour": "red", "size": 3})
+    fields = {
+        "sku": "A-1", "name": "Big mug", "category": "", "description": "", "attributes": '{"colour": "blue"}',
+        "features-TOTAL_FORMS": 0, "features-INITIAL_FORMS": 0,
+        "images-TOTAL_FORMS": 1, "images-INITIAL_FORMS": 1,
+        "images-0-id": product.images.get().pk, "images-0-product": product.pk, "images-0-DELETE": "on",
+    }  # fmt: skip
+    browser_of("uploader").post(f"{LIST}{product.pk}/change/", fields)
+
+    removal, change, *_additions = entries(product.pk)
+    assert told(removal) == ("uploader", "admin", "productimage", "-")
+    assert told(change) == ("uploader", "admin", "product", "~")
+    assert changed(change) == {"name": ("Mug", "Big mug"), "colour": ("red", "blue"), "size": ("3", "")}
+
+
+def test_an_import_says_that_it_was_one(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "a.jpg")
+    table = write_csv(tmp_path / "table.csv", [{"image": "a.jpg", "sku": "A-1"}])
+    call_command("import_products", str(table))
+    assert {told(entry) for entry in entries(Product.objects.get().pk)} == {
+        (None, "import", "product", "+"),
+        (None, "import", "productimage", "+"),
+    }
+
+
+def test_work_in_somebodys_name_is_theirs() -> None:
+    with acting(Source.IMPORT, user_in("manager")):
+        product = make_product()
+    intake.change_product(product, {"name": "Mug"})
+    assert told(entries(product.pk)[0]) == (None, "command", "product", "~")
+    assert told(entries(product.pk)[-1])[:2] == ("manager", "import")
+
+
+# --- What is an entry, and what is none ----------------------------------------------------------
+
+
+def test_a_save_that_changes_nothing_leaves_no_entry() -> None:
+    product = make_product(name="Mug")
+    before = len(entries(product.pk))
+    intake.change_product(product, {"name": "Mug"})
+    client_of("uploader").patch(f"/api/products/{product.pk}", {"name": "Mug"})
+    assert len(entries(product.pk)) == before
+
+
+def test_what_the_program_does_by_itself_leaves_no_entry() -> None:
+    old = intake.add_product([Upload(jpeg(1))], is_historical=True).product
+    new = intake.add_product([Upload(jpeg(1, angle=4))]).product
+    counts = [model.history.count() for model in (Product, ProductImage, Match)]
+    call_command("reindex", "--all")
+    service.match_product(new.pk)
+    service.match_product(new.pk, threshold=100)
+    assert counts == [2, 2, 0]
+    assert [model.history.count() for model in (Product, ProductImage, Match)] == counts
+    assert old.matched_by.count() == 0
+
+
+def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
+    product, [match] = make_case(80, sku="A-1")
+    service.review(match.pk, "confirmed", user_in("reviewer"))
+    client_of("uploader").delete(f"/api/products/{product.pk}")
+
+    deletion, *_earlier = entries(product.pk)
+    assert told(deletion) == ("uploader", "API", "product", "-")
+    # Its picture and its match went along: the one entry says it.
+    assert not ProductImage.history.filter(history_type="-").exists()
+    page = browser_of("viewer").get(f"{LIST}{product.pk}/history/").content.decode()
+    assert "Product deleted" in page
+    assert "arrival" in page
+    assert "confirmed" in page
+    assert "arrival" in browser_of("viewer").get("/admin/history/?what=deleted").content.decode()
+
+
+# --- Verdicts ------------------------------------------------------------------------------------
+
+
+def verdicts(match: Match) -> list[tuple[str, str, str]]:
+    """(who, what, before) of each decision, oldest first."""
+    found = timeline([Match.history.filter(id=match.pk)]).entries
+    return [(e.record.history_user.username, *reversed(changed(e)["verdict"])) for e in reversed(found)]
+
+
+def test_every_verdict_is_kept_with_who_gave_it() -> None:
+    _product, [match] = make_case(80)
+    client_of("reviewer").patch(f"/api/matches/{match.pk}", {"review_status": "confirmed", "note": "same handle"})
+    manager = browser_of("manager")
+    for status in ("pending", "rejected", "rejected"):
+        manager.post(f"/admin/matching/match/{match.pk}/verdict/", {"status": status})
+    assert verdicts(match) == [
+        ("reviewer", "confirmed", "pending"),
+        ("manager", "pending", "confirmed"),
+        ("manager", "rejected", "pending"),
+    ]
+
+
+def test_the_same_verdict_again_changes_nothing() -> None:
+    _product, [match] = make_case(80)
+    first = service.review(match.pk, "confirmed", user_in("reviewer"))
+    again = service.review(match.pk, "confirmed", user_in("manager"))
+    assert (again.reviewer, again.reviewed_at) == (first.reviewer, first.reviewed_at)
+    assert verdicts(match) == [("reviewer", "confirmed", "pending")]
+
+
+def test_many_verdicts_at_once_are_kept_one_by_one_in_few_queries() -> None:
+    candidate = make_product(is_historical=True)
+    matches = [make_match(make_product(), candidate) for _number in range(30)]
+    service.review(matches[0].pk, "rejected", user_in("manager"))
+    reviewer = user_in("reviewer")
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert service.review_all(Match.objects.all(), "rejected", reviewer) == 29
+    assert len(queries) < 10
+    assert verdicts(matches[0]) == [("manager", "rejected", "pending")]
+    assert verdicts(matches[29]) == [("reviewer", "rejected", "pending")]
+    assert Match.objects.filter(reviewer=reviewer, review_status="rejected").count() == 29
+
+
+# --- Pages ---------------------------------------------------------------------------------------
+
+
+def test_history_pages_say_who_when_and_what_from_what_to_what() -> None:
+    product, [match] = make_case(80, sku="A-1")
+    client_of("uploader").patch(f"/api/products/{product.pk}", {"name": "<b>Mug</b>"})
+    service.review(match.pk, "confirmed", user_in("reviewer"), "same handle")
+    browser = browser_of("viewer")
+    for path in (f"{LIST}{product.pk}/history/", f"{LIST}{match.candidate_id}/history/", "/admin/history/"):
+        page = browser.get(path).content.decode()
+        assert "Verdict (score 80.0)" in page
+        assert "same handle" in page
+    page = browser.get("/admin/history/").content.decode()
+    assert "&lt;b&gt;Mug&lt;/b&gt;" in page
+    assert ">arrival</del>" in page
+    page = browser.get(f"/admin/matching/match/{match.pk}/history/").content.decode()
+    assert "confirmed" in page
+    assert "Product added" not in page
+
+
+def test_all_of_a_long_history_is_shown_page_by_page_and_each_entry_once() -> None:
+    product = make_product()
+    for number in range(25):
+        intake.change_product(product, {"name": f"name {number}"})
+    records = [Product.history.all(), ProductImage.history.all()]
+    seen, before = [], ""
+    while True:
+        found = timeline(records, before, limit=7)
+        seen += [(entry.kind, entry.record.history_id) for entry in found.entries]
+        assert all(
+            entry.changes for entry in found.entries if entry.kind == "product" and entry.record.history_type == "~"
+        )
+        if not found.older:
+            break
+        before = found.older
+    assert len(seen) == len(set(seen)) == 27
+
+
+def test_the_whole_history_is_narrowed_to_a_person_and_a_kind() -> None:
+    product, [match] = make_case(80)
+    service.review(match.pk, "confirmed", user_in("reviewer"))
+    client_of("uploader").patch(f"/api/products/{product.pk}", {"category": "mugs"})
+    browser = browser_of("viewer")
+    who = User.objects.get(username="reviewer").pk
+    assert [line.sentence for line in browser.get(f"/admin/history/?who={who}").context["lines"]] == [
+        "Verdict (score 80.0)"
+    ]
+    kinds = {line.entry.kind for line in browser.get("/admin/history/?what=products").context["lines"]}
+    assert kinds == {"product"}
+    assert browser.get("/admin/history/?who=x&what=y&before=z").status_code == 200
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_history_asks_the_database_as_often_for_many_entries_as_for_few(
+    count: int, django_assert_max_num_queries: Any
+) -> None:
+    for _number in range(count):
+        _product, [match] = make_case(80)
+        service.review(match.pk, "confirmed", user_in("reviewer"))
+    browser = browser_of("viewer")
+    with django_assert_max_num_queries(16):
+        assert len(browser.get("/admin/history/").context["lines"]) == min(5 * count, 100)
+
+
+def test_nothing_is_known_of_what_never_was() -> None:
+    assert browser_of("viewer").get(f"{LIST}999/history/").status_code == 404
+
+
+# --- Keeping -------------------------------------------------------------------------------------
+
+
+def test_old_history_can_be_cleaned_away(django_assert_max_num_queries: Any) -> None:
+    product = make_product(name="Mug")
+    intake.change_product(product, {"name": "Big mug"})
+    Product.history.filter(history_type="+").update(history_date="2020-01-01T00:00:00Z")
+    call_command("clean_old_history", "--auto", "--days", "730", verbosity=0)
+    assert [entry.record.history_type for entry in entries(product.pk) if entry.kind == "product"] == ["~"]
