@@ -104,6 +104,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 item(_("Ask"), "image_search", "ask", "matching.view_match"),
                 item(_("Upload"), "upload", "products_product_add", "products.add_product"),
             ],
+                item(_("Import"), "upload_file", "products_import", "products.add_product"),
         },
         {
             "title": _("Catalogue"),

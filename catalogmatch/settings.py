@@ -24,6 +24,7 @@ MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "/media/"
 ORIGINALS_ROOT = DATA_DIR / "originals"
 INDEX_DIR = DATA_DIR / "index"
+IMPORTS_ROOT = DATA_DIR / "imports"
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -26,7 +26,7 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_upload, queue, tasks
+from products import admin_import, admin_upload, queue, tasks
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.admin_history import HistoryAdmin, HistoryRecords
@@ -160,7 +160,7 @@ class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
             path("<int:pk>/views/", self._post(self.post_views), name="products_product_views"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
-        return own + list(super().get_urls())
+        return own + admin_import.urls(self.admin_site) + list(super().get_urls())
 
     def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
         return admin_upload.add_views(request, self, product)

@@ -15,9 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import tracing
 from products.history import Records
+from products.import_models import Import
 from products.queue_models import EmbeddingDay, QueueSwitch
 
-__all__ = ["EmbeddingDay", "Feature", "Product", "ProductImage", "QueueSwitch"]
+__all__ = ["EmbeddingDay", "Feature", "Import", "Product", "ProductImage", "QueueSwitch"]
 
 
 class BlobLength(models.Func):
@@ -60,6 +61,8 @@ class Product(models.Model):
         indexes = [
             # The lists of the API and the admin, newest first, filtered by historical and category.
             models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
+            # Products added from one day to another, and the list by day.
+            models.Index(fields=["created_at"], name="product_added"),
             # The choices of the category filter, and lists of one category.
             models.Index(fields=["category", "-id"], name="product_category"),
             # The sweep: new products whose matches are still to be looked up.

@@ -12,7 +12,7 @@ from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 
 from gpu import clip, worker
-from products import broker, embedding, questions, queue
+from products import broker, embedding, kept_imports, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,10 @@ def embed(image_ids: list[int] | None = None) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Pick up what lost messages and lost workers left, and queue what the current model has not seen."""
+    """Pick up what lost messages and workers left, queue what the current model has not seen, forget old imports."""
     queue.release_stale_claims()
     queue.requeue("outdated")
+    kept_imports.remove_old()
     if queue.anything_to_claim():
         wake()
 

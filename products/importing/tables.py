@@ -11,12 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO, Any
 from xml.etree.ElementTree import ParseError
 
 from products.importing.errors import ImportFileError
 from products.importing.places import ZIP_ERRORS, check_archive
+from products.spreadsheet import XLSX_ROWS
 
 DELIMITERS = (",", ";", "\t")
 KEPT_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
@@ -26,6 +28,9 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# The parts of a workbook that openpyxl reads row by row, or not at all; of the others it keeps everything.
+_READ_IN_PIECES = ("xl/worksheets/", "xl/media/", "xl/embeddings/")
+MAX_IN_MEMORY = 64 * 2**20
 # What openpyxl lets through from damaged workbooks.
 _XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
@@ -200,6 +205,9 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
     try:
         with zipfile.ZipFile(file) as parts:
             check_archive(parts)
+            whole = [part for part in parts.infolist() if not part.filename.startswith(_READ_IN_PIECES)]
+            if sum(part.file_size for part in whole) > MAX_IN_MEMORY:
+                raise ImportFileError(f"{name} holds more text than can be read at once. Save it as “CSV UTF-8”.")
         file.seek(0)
         sheet: Any = load_workbook(file, read_only=True, data_only=True).active
         if sheet is None:
@@ -211,7 +219,8 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
 
     def read() -> Iterator[list[str]]:
         try:
-            for cells in sheet.iter_rows(values_only=True):
+            # Rows that a damaged workbook only claims to have would be empty, and without end.
+            for cells in islice(sheet.iter_rows(values_only=True), XLSX_ROWS):
                 yield [_text(value) for value in cells]
         except _XLSX_ERRORS as error:
             raise ImportFileError(f"{name} is damaged and cannot be read to its end: {error}.") from error

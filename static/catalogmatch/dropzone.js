@@ -27,12 +27,17 @@ async function filesOf(entry) {
 for (const zone of document.querySelectorAll("[data-dropzone]")) {
     const input = zone.querySelector("input[type=file]");
     const list = zone.querySelector("ul");
+    const isWanted = zone.dataset.dropzone === "files" ? () => true : isPicture;
     input.hasChangeListener = true; // the admin's own script would write the file's name into the next text field
 
     input.addEventListener("change", () => {
         for (const picture of list.querySelectorAll("img")) URL.revokeObjectURL(picture.src);
         const items = [...input.files].slice(0, SHOWN).map((file) => {
             const item = document.createElement("li");
+            if (!isPicture(file)) {
+                item.textContent = file.name;
+                return item;
+            }
             const picture = document.createElement("img");
             picture.src = URL.createObjectURL(file);
             picture.alt = "";
@@ -54,10 +59,10 @@ for (const zone of document.querySelectorAll("[data-dropzone]")) {
         if (!entries.some((entry) => entry.isDirectory)) return; // the browser does plain files by itself
         event.preventDefault();
         const files = (await Promise.all(entries.map(filesOf))).flat();
-        choose(input, files.filter(isPicture));
+        choose(input, files.filter(isWanted));
     });
     document.addEventListener("paste", (event) => {
-        const files = [...(event.clipboardData?.files ?? [])].filter(isPicture);
+        const files = [...(event.clipboardData?.files ?? [])].filter(isWanted);
         if (files.length) choose(input, files);
     });
 }

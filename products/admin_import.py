@@ -1,0 +1,173 @@
+"""The admin's import page: send a table or a ZIP, see what would change, confirm, and see what became of each row."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_POST, require_safe
+
+from products import kept_imports
+from products.import_models import Import
+from products.importing import Did, ImportFileError, jobs
+from products.importing.sources import COLUMNS, attribute_of, is_note
+from products.importing.tables import meant_by
+
+PAGE = 50
+KINDS = {
+    Did.ADDED: gettext_lazy("new products"),
+    Did.CHANGED: gettext_lazy("changed products"),
+    Did.VIEW: gettext_lazy("new pictures"),
+    Did.KNOWN: gettext_lazy("unchanged"),
+    Did.REFUSED: gettext_lazy("refused"),
+}
+
+
+def urls(site: AdminSite) -> list[URLPattern]:
+    """The addresses below the list of products."""
+    view = site.admin_view
+    return [
+        path("import/", view(send), name="products_import"),
+        path("import/<uuid:pk>/", view(show), name="products_import_show"),
+        path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
+        path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
+        path("import/<uuid:pk>/refused.csv", view(refused), name="products_import_refused"),
+    ]
+
+
+@csrf_exempt
+def send(request: HttpRequest) -> HttpResponseBase:
+    """The form. Whoever may import sends a file that goes to disk as it comes, larger than a picture may be."""
+    _check_permission(request)
+    # Set before anything reads the body, which is why the token is checked only then.
+    request.upload_handlers = [TemporaryFileUploadHandler(request)]
+    answer: HttpResponseBase = _send(request)
+    return answer
+
+
+@csrf_protect
+def _send(request: HttpRequest) -> HttpResponse:
+    error = ""
+    if request.method == "POST":
+        try:
+            historical = "is_historical" in request.POST
+            job = jobs.receive(_person(request), request.FILES.getlist("files"), historical=historical)
+        except ImportFileError as refusal:
+            error = str(refusal)
+        else:
+            page = reverse("admin:products_import_show", args=[job.pk])
+            return HttpResponse(headers={"HX-Redirect": page}) if _is_htmx(request) else redirect(page)
+    context = {
+        "title": _("Import"),
+        "error": error,
+        "kept": Import.objects.filter(person=_person(request)),
+        "columns": COLUMNS,
+    }
+    return _page(request, "catalogmatch/import.html", context, status=422 if error else 200)
+
+
+@require_safe
+def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """What would be, what is being, or what was done; for htmx the progress alone, until there is more to see."""
+    job = _own(request, pk)
+    context: dict[str, Any] = {"job": job, "title": str(job)}
+    if job.is_at_work:
+        context["left"] = None if job.total is None else max(0, job.total - job.done)
+        if _is_htmx(request):
+            return TemplateResponse(request, "catalogmatch/import_progress.html", context)
+    elif _is_htmx(request):
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    else:
+        context |= _results(request, job)
+    return _page(request, "catalogmatch/import_job.html", context)
+
+
+@require_POST
+def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Do what was shown, or go on where it was stopped."""
+    job = _own(request, pk)
+    if not (jobs.confirm(job) or jobs.go_on(job)):
+        messages.info(request, _("This import is at work or done already."))
+    return redirect("admin:products_import_show", pk)
+
+
+@require_POST
+def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    kept_imports.discard(_own(request, pk))
+    messages.success(request, _("The file was discarded."))
+    return redirect("admin:products_import")
+
+
+@require_safe
+def refused(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """The refused rows as a CSV that can be corrected and sent again."""
+    job = _own(request, pk)
+    return StreamingHttpResponse(
+        jobs.log_of(job).refused_csv(job.columns),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
+    )
+
+
+def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
+    counts = {did: job.counts.get(did.name, 0) for did in KINDS}
+    filled = [did for did in (Did.REFUSED, *KINDS) if counts[did]]
+    asked = request.GET.get("kind", "")
+    kind = Did[asked] if asked in Did.__members__ else next(iter(filled), Did.ADDED)
+    pages = max(1, -(-counts[kind] // PAGE))
+    number = request.GET.get("page", "")
+    page = min(int(number), pages) if number.isascii() and number.isdecimal() and 0 < len(number) < 9 else 1
+    page = max(page, 1)
+    return {
+        "kinds": [{"name": did.name, "label": label, "count": counts[did]} for did, label in KINDS.items()],
+        "kind": kind.name,
+        "rows": jobs.log_of(job).page(kind, page, PAGE),
+        "page": page,
+        "pages": pages,
+        "would_do": sum(counts[did] for did in (Did.ADDED, Did.CHANGED, Did.VIEW)),
+        "refused": counts[Did.REFUSED],
+        "attributes": _attributes(job.columns),
+        "notes": [column for column in job.columns if is_note(column)],
+    }
+
+
+def _attributes(columns: list[str]) -> list[dict[str, str]]:
+    """The columns that become attributes, each with the column that it may have been meant to be."""
+    free = set(COLUMNS) - {column.lower() for column in columns}
+    named = [(column, attribute_of(column)) for column in columns]
+    return [{"name": name, "meant": meant_by(column, sorted(free))} for column, name in named if name]
+
+
+def _check_permission(request: HttpRequest) -> None:
+    if not request.user.has_perms(["products.add_product", "products.change_product"]):
+        raise PermissionDenied
+
+
+def _own(request: HttpRequest, pk: uuid.UUID) -> Import:
+    """An import of the person who asks; those of others are not there."""
+    _check_permission(request)
+    return get_object_or_404(Import, pk=pk, person=_person(request))
+
+
+def _person(request: HttpRequest) -> Any:
+    return request.user
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    return "HX-Request" in request.headers
+
+
+def _page(request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    return TemplateResponse(request, template, {**admin.site.each_context(request), **context}, status=status)

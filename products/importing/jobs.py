@@ -1,0 +1,204 @@
+"""Imports that a person follows on a page: sent, checked, confirmed by the same person, done; a day later forgotten.
+
+The work is done by a thread of the process that took the files, where uploads are decoded too, so no worker's queue
+waits behind it and no tab need stay open. What is kept lets another thread go on when that process was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path, PurePath
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.files.base import File
+from django.db import connection
+from django.utils import timezone
+
+from products import tasks
+from products.history import Source as By
+from products.history import acting
+from products.import_models import SILENT, Import
+from products.importing.errors import ImportFileError
+from products.importing.log import Log
+from products.importing.places import MAX_TABLE_BYTES
+from products.importing.run import Did, import_rows
+from products.importing.sources import Kept, Source, open_upload
+from products.importing.tables import is_table
+from products.kept_imports import discard, remove_old
+
+logger = logging.getLogger(__name__)
+
+State = Import.State
+BEAT_SECONDS = 1.0
+
+
+class _SupersededError(Exception):
+    """Somebody else works on this import now, or it was discarded."""
+
+
+def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
+    """Keep the files and start to check them: a table, a ZIP with pictures, or both. Raises ImportFileError.
+
+    What the person sent before and did not import is discarded.
+    """
+    remove_old()
+    table, archive = _told_apart(files)
+    earlier = Import.objects.filter(person=person)
+    at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], beat_at__gte=timezone.now() - SILENT)
+    if busy := at_work.filter(state=State.RUNNING).first():
+        raise ImportFileError(f"Your import of {busy} is still at work. Wait for its end.")
+    for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
+        discard(one)
+    job = Import(person_id=person.pk, is_historical=historical)
+    job.table_name, job.archive_name = _name(table), _name(archive)
+    job.save()
+    try:
+        for file, kept in ((table, _table(job)), (archive, _archive(job))):
+            if file is not None and kept is not None:
+                _store(file, kept.path)
+        with _open(job) as source:
+            job.columns, job.total = list(source.columns), source.total
+        job.save(update_fields=["columns", "total"])
+    except (ImportFileError, OSError):
+        discard(job)
+        raise
+    _start(job)
+    return job
+
+
+def confirm(job: Import) -> bool:
+    """Import what was checked; False when it is not waiting for that (any more)."""
+    token = uuid.uuid4()
+    won = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
+        state=State.RUNNING, token=token, counts={}, beat_at=timezone.now()
+    )
+    if won:
+        job.refresh_from_db()
+        _start(job)
+    return bool(won)
+
+
+def go_on(job: Import) -> bool:
+    """Take up an import whose process was stopped; False when somebody works on it."""
+    if not job.is_silent:
+        return False
+    # The token decides between two that try at once.
+    won = Import.objects.filter(pk=job.pk, token=job.token).update(token=uuid.uuid4(), beat_at=timezone.now())
+    if won:
+        job.refresh_from_db()
+        _start(job)
+    return bool(won)
+
+
+def log_of(job: Import) -> Log:
+    """The results of an import: what it would do until it is confirmed, then what it did."""
+    rehearsed = job.state in (State.CHECKING, State.CHECKED)
+    return Log(job.folder / ("rehearsal" if rehearsed else "results"))
+
+
+def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
+    tables = [file for file in files if is_table(file.name or "")]
+    archives = [file for file in files if PurePath(file.name or "").suffix.lower() == ".zip"]
+    for file in files:
+        if file not in tables and file not in archives:
+            raise ImportFileError(
+                f"{file.name} is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, "
+                "and pack pictures into a ZIP."
+            )
+    if len(tables) > 1 or len(archives) > 1 or not files:
+        raise ImportFileError("Send one table, one ZIP with pictures, or one of each.")
+    if tables and tables[0].size > MAX_TABLE_BYTES:
+        raise ImportFileError(f"{tables[0].name} is larger than {MAX_TABLE_BYTES // 2**20} MiB. Split it.")
+    return next(iter(tables), None), next(iter(archives), None)
+
+
+def _name(file: File[bytes] | None) -> str:
+    return "" if file is None or file.name is None else PurePath(file.name).name.replace("\x00", "")[-255:]
+
+
+def _table(job: Import) -> Kept | None:
+    suffix = PurePath(job.table_name).suffix.lower()
+    return Kept(job.folder / f"table{suffix}", job.table_name) if job.table_name else None
+
+
+def _archive(job: Import) -> Kept | None:
+    return Kept(job.folder / "pictures.zip", job.archive_name) if job.archive_name else None
+
+
+def _store(file: File[bytes], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as target:
+        for chunk in file.chunks():
+            target.write(chunk)
+
+
+def _open(job: Import) -> AbstractContextManager[Source]:
+    return open_upload(_table(job), _archive(job), historical=job.is_historical)
+
+
+def _start(job: Import) -> None:
+    threading.Thread(target=_work, args=(job,), name=f"import {job.pk}", daemon=True).start()
+
+
+def _work(job: Import) -> None:
+    """Do what the import's state says, in a thread of its own."""
+    try:
+        with acting(By.IMPORT, job.person):
+            _import(job)
+    except _SupersededError:
+        logger.info("Import %s was left to somebody else", job.pk)
+    except ImportFileError as error:
+        _end(job, State.FAILED, str(error))
+    except Exception:
+        logger.exception("Import %s failed", job.pk)
+        _end(job, State.FAILED, "Something went wrong that should not have. What was imported until then is there.")
+    finally:
+        connection.close()
+
+
+def _import(job: Import) -> None:
+    rehearsal = job.state == State.CHECKING
+    log = log_of(job)
+    if rehearsal:
+        shutil.rmtree(log.folder, ignore_errors=True)
+    with ExitStack() as stack:
+        writer = log.writer(stack)
+        counts = Counter(log.counts())
+        source = stack.enter_context(_open(job))
+        beaten = time.monotonic()
+        rest = replace(source, rows=islice(source.rows, counts.total(), None))
+        for result in import_rows(rest, dry_run=rehearsal, update=True):
+            writer.write(result)
+            counts[result.did.name] += 1
+            if time.monotonic() - beaten > BEAT_SECONDS:
+                _beat(job, counts)
+                beaten = time.monotonic()
+    _beat(job, counts)
+    if not counts.total():
+        raise ImportFileError(f"{job} holds no rows and no pictures.")
+    _end(job, State.CHECKED if rehearsal else State.DONE)
+    if not rehearsal:
+        for kept in (_table(job), _archive(job)):
+            if kept is not None:
+                kept.path.unlink(missing_ok=True)
+        if counts[Did.ADDED.name] + counts[Did.VIEW.name] + counts[Did.CHANGED.name]:
+            tasks.wake()
+
+
+def _beat(job: Import, counts: Counter[str]) -> None:
+    mine = Import.objects.filter(pk=job.pk, token=job.token)
+    if not mine.update(counts=dict(counts), beat_at=timezone.now()):
+        raise _SupersededError
+
+
+def _end(job: Import, state: str, error: str = "") -> None:
+    Import.objects.filter(pk=job.pk, token=job.token).update(state=state, error=error, beat_at=timezone.now())

@@ -1,0 +1,18 @@
+// While a file is on its way its progress shows, and leaving the page is asked about.
+const form = document.getElementById("import-form");
+const progress = form.querySelector("progress");
+let sending = false;
+
+function busy(now) {
+    sending = now;
+    progress.hidden = !now;
+}
+
+form.addEventListener("htmx:beforeSend", () => busy(true));
+form.addEventListener("htmx:afterRequest", () => busy(false));
+form.addEventListener("htmx:xhr:progress", (event) => {
+    if (event.detail.lengthComputable) progress.value = event.detail.loaded / event.detail.total;
+});
+addEventListener("beforeunload", (event) => {
+    if (sending) event.preventDefault();
+});

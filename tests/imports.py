@@ -1,0 +1,76 @@
+"""Imports as a person does them on the page: send files, look, confirm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.test.utils import ContextList
+
+IMPORT = "/admin/products/product/import/"
+
+
+def zipped(files: Mapping[str, bytes | str]) -> bytes:
+    """A ZIP of these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def finish_imports() -> None:
+    """Wait until every import that this process has started is at its end."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("import "):
+            thread.join(120)
+            assert not thread.is_alive()
+
+
+class Sent:
+    """What a person sent, and what the page says of it."""
+
+    def __init__(self, browser: Client, files: Mapping[str, bytes | str], **fields: str) -> None:
+        self.browser = browser
+        sent = [
+            SimpleUploadedFile(name, data.encode() if isinstance(data, str) else data) for name, data in files.items()
+        ]
+        self.answer: Any = browser.post(IMPORT, {"files": sent, **fields})
+        self.page = self.answer.headers.get("Location", "")
+        finish_imports()
+
+    @property
+    def refusal(self) -> str:
+        """What is said of files that could not be taken."""
+        assert self.answer.status_code == 422
+        return str(self.answer.context["error"])
+
+    def confirm(self) -> Sent:
+        self.browser.post(f"{self.page}run/")
+        finish_imports()
+        return self
+
+    def shown(self, kind: str = "", page: int = 1) -> ContextList:
+        """The context of the page, opened at the rows of a kind."""
+        answer = self.browser.get(self.page, {"kind": kind, "page": page})
+        assert answer.status_code == 200
+        return answer.context  # type: ignore[return-value]  # a page of several templates
+
+    def counts(self) -> dict[str, int]:
+        """How many rows came to what, without the noughts."""
+        return {one["name"]: one["count"] for one in self.shown()["kinds"] if one["count"]}
+
+    def reasons(self) -> dict[int, str]:
+        """Why rows were refused, by their number."""
+        return {row["row"]: row["reason"] for row in self.shown("REFUSED")["rows"]}
+
+    def refused(self) -> list[dict[str, str]]:
+        """The refused rows as the page gives them to be corrected."""
+        answer = self.browser.get(f"{self.page}refused.csv")
+        return list(csv.DictReader(io.StringIO(answer.getvalue().decode("utf-8-sig"))))  # type: ignore[attr-defined]

@@ -1,0 +1,278 @@
+"""The import page: what would change is shown before anything does, confirmed by the same person, and then done."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from products import tasks
+from products.models import Import, Product, ProductImage
+from tests import pictures
+from tests.files import files_in
+from tests.imports import IMPORT, Sent, zipped
+from tests.rows import browser_of, make_product
+from tests.tables import rows_as_csv
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def imports_root(settings, tmp_path) -> Path:
+    settings.IMPORTS_ROOT = tmp_path / "imports"
+    return tmp_path / "imports"
+
+
+@pytest.fixture
+def browser() -> Client:
+    return browser_of("uploader")
+
+
+def mug() -> Product:
+    return make_product(
+        sku="MUG", name="Mug", category="mugs", description="blue", attributes={"colour": "blue", "weight": 350}
+    )
+
+
+def test_the_preview_tells_what_would_change_and_changes_nothing(browser, media):
+    mug()
+    make_product(sku="CUP", name="Cup")
+    before = Product.objects.values_list("sku", "name", "attributes", "updated_at")
+    known = list(before)
+    rows = [
+        {"sku": "MUG", "name": "Large mug", "colour": "red", "weight": "350", "image": ""},
+        {"sku": "CUP", "name": "Cup", "image": ""},
+        {"sku": "NEW", "name": "New", "image": "new.jpg"},
+        {"sku": "GONE", "name": "Gone", "image": "gone.jpg"},
+    ]
+    sent = Sent(browser, {"all.zip": zipped({"list.csv": rows_as_csv(rows), "new.jpg": pictures.jpeg(1)})})
+    assert sent.counts() == {"ADDED": 1, "CHANGED": 1, "KNOWN": 1, "REFUSED": 1}
+    assert sent.shown("CHANGED")["rows"] == [
+        {
+            "row": 2,
+            "label": "MUG",
+            "changes": [
+                {"name": "name", "old": "Mug", "new": "Large mug"},
+                {"name": "colour", "old": "blue", "new": "red"},
+            ],
+        }
+    ]
+    assert sent.reasons() == {5: "gone.jpg is not in the ZIP."}
+    assert list(before.all()) == known
+    assert files_in(media) == []
+
+
+def test_what_was_confirmed_is_what_was_shown(browser):
+    product = mug()
+    rows = [
+        {"sku": "MUG", "name": "Large mug", "is_historical": "yes", "image": "side.jpg"},
+        {"sku": "NEW", "name": "New", "image": "new.jpg", "material": "clay"},
+    ]
+    files = {"list.csv": rows_as_csv(rows), "side.jpg": pictures.jpeg(1), "new.jpg": pictures.jpeg(2)}
+    sent = Sent(browser, {"all.zip": zipped(files)})
+    shown = sent.counts()
+    assert sent.confirm().counts() == shown == {"ADDED": 1, "CHANGED": 1}
+    product.refresh_from_db()
+    assert (product.name, product.is_historical, product.images.count()) == ("Large mug", True, 2)
+    assert product.attributes == {"colour": "blue", "weight": 350}
+    new = Product.objects.get(sku="NEW")
+    assert (new.attributes, new.images.get().state) == ({"material": "clay"}, "ready")
+
+
+def test_rows_of_one_file_build_on_each_other_in_the_preview_as_in_the_run(browser):
+    rows = [
+        {"sku": "A", "name": "first", "image": "1.jpg"},
+        {"sku": "A", "name": "", "image": "2.jpg"},
+        {"sku": "A", "name": "second", "image": "1.jpg"},
+        {"sku": "A", "name": "second", "image": ""},
+        {"sku": "", "name": "nameless", "image": "1.jpg"},
+        {"sku": "", "name": "nameless", "image": "1.jpg"},
+    ]
+    files = {"list.csv": rows_as_csv(rows), "1.jpg": pictures.jpeg(1), "2.jpg": pictures.jpeg(2)}
+    sent = Sent(browser, {"all.zip": zipped(files)})
+    expected = {"ADDED": 2, "VIEW": 1, "CHANGED": 1, "KNOWN": 2}
+    assert sent.counts() == expected
+    assert sent.confirm().counts() == expected
+    product = Product.objects.get(sku="A")
+    assert (product.name, product.images.count()) == ("second", 2)
+
+
+def test_an_empty_cell_changes_nothing_and_numbers_stay_numbers(browser):
+    product = mug()
+    row = {"sku": "MUG", "name": "", "category": "", "colour": "", "weight": "400", "is_historical": ""}
+    Sent(browser, {"list.csv": rows_as_csv([row])}).confirm()
+    product.refresh_from_db()
+    assert (product.name, product.category) == ("Mug", "mugs")
+    assert product.attributes == {"colour": "blue", "weight": 400}
+
+
+def test_a_table_alone_changes_products_and_says_that_new_ones_need_pictures(browser):
+    mug()
+    rows = [{"sku": "MUG", "name": "Cup", "image": "mug.jpg"}, {"sku": "NEW", "name": "New", "image": "new.jpg"}]
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
+    assert sent.counts() == {"CHANGED": 1, "REFUSED": 1}
+    assert "no ZIP with pictures came with the table" in sent.reasons()[3]
+    assert Product.objects.get().name == "Cup"
+
+
+def test_no_row_reads_a_file_of_the_server(browser, tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(pictures.jpeg(9))
+    outside = str(tmp_path / "secret.jpg")
+    sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": outside}])})
+    assert sent.counts() == {"REFUSED": 1}
+    rows = [{"sku": "A", "image": outside}, {"sku": "B", "image": "../../secret.jpg"}]
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped({"a.jpg": pictures.jpeg(1)})}).confirm()
+    assert sent.counts() == {"REFUSED": 2}
+    assert not Product.objects.exists()
+
+
+def test_table_and_zip_go_together_even_where_the_zip_holds_one_folder(browser):
+    rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "pictures/b.jpg"}]
+    files = {"pictures/a.jpg": pictures.jpeg(1), "pictures/b.jpg": pictures.jpeg(2)}
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)}).confirm()
+    assert sent.counts() == {"ADDED": 2}
+
+
+def test_a_zip_of_pictures_alone_adds_products_and_renames_none(browser):
+    make_product(sku="blue", name="The blue one", category="Mugs")
+    files = {"Mugs/blue.jpg": pictures.jpeg(1), "Mugs/red.jpg": pictures.jpeg(2)}
+    sent = Sent(browser, {"pictures.zip": zipped(files)}, is_historical="on").confirm()
+    assert sent.counts() == {"ADDED": 1, "VIEW": 1}
+    assert set(Product.objects.values_list("sku", "name", "is_historical")) == {
+        ("blue", "The blue one", False),
+        ("red", "red", True),
+    }
+
+
+def test_refused_rows_are_downloaded_corrected_and_sent_again_without_touching_the_others(browser):
+    rows = [
+        {"sku": "GOOD", "name": "good", "image": "good.jpg", "colour": "blue"},
+        {"sku": "BAD", "name": "bad", "image": "typo.jpg", "colour": "=red"},
+    ]
+    archive = zipped({"good.jpg": pictures.jpeg(1), "bad.jpg": pictures.jpeg(2)})
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": archive}).confirm()
+    refused = sent.refused()
+    assert refused == [
+        {
+            "(row)": "3", "(reason)": "typo.jpg is not in the ZIP.",
+            "sku": "BAD", "name": "bad", "image": "typo.jpg", "colour": "'=red",
+        }
+    ]  # fmt: skip
+    untouched = Product.objects.get(sku="GOOD").updated_at
+    corrected = rows_as_csv([refused[0] | {"image": "bad.jpg"}])
+    again = Sent(browser, {"refused.csv": corrected, "pictures.zip": archive}).confirm()
+    assert again.counts() == {"ADDED": 1}
+    assert Product.objects.get(sku="BAD").attributes == {"colour": "=red"}
+    assert Product.objects.get(sku="GOOD").updated_at == untouched
+
+
+def test_refused_rows_lose_none_of_their_cells(browser):
+    text = 'sku,name,image\nA,one,b.jpg,spare\n"B"x,two,c.jpg\n'
+    sent = Sent(browser, {"list.csv": text})
+    answer = browser.get(f"{sent.page}refused.csv").getvalue().decode("utf-8-sig")
+    assert answer.splitlines()[1].endswith("A,one,b.jpg,spare")
+    assert '"""B""x,two,c.jpg"' in answer
+
+
+def test_rows_are_shown_page_by_page(browser):
+    rows = [{"sku": f"S{number}", "image": "gone.jpg"} for number in range(120)]
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows)})
+    assert sent.shown("REFUSED")["pages"] == 3
+    assert [row["row"] for row in sent.shown("REFUSED", 3)["rows"]] == list(range(102, 122))
+    assert [row["row"] for row in sent.shown("REFUSED", 99)["rows"]] == list(range(102, 122))
+
+
+def test_nobody_sees_or_confirms_the_import_of_somebody_else(browser):
+    mug()
+    sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])})
+    other = browser_of("manager")
+    for method, path in (("get", ""), ("post", "run/"), ("post", "discard/"), ("get", "refused.csv")):
+        assert getattr(other, method)(f"{sent.page}{path}").status_code == 404
+    assert browser_of("reviewer").get(IMPORT).status_code == 403
+    assert Product.objects.get().name == "Mug"
+
+
+def test_an_import_is_confirmed_once(browser):
+    mug()
+    sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])}).confirm()
+    Product.objects.update(name="Bowl")
+    sent.confirm()
+    assert Product.objects.get().name == "Bowl"
+
+
+def test_what_is_not_confirmed_is_discarded_with_its_files(browser, imports_root):
+    sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
+    assert files_in(imports_root)
+    browser.post(f"{sent.page}discard/")
+    assert files_in(imports_root) == []
+    assert browser.get(sent.page).status_code == 404
+
+
+def test_what_is_kept_is_forgotten_after_a_day(browser, imports_root):
+    Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
+    (imports_root / "of nobody").mkdir()
+    yesterday = timezone.now() - timedelta(hours=25)
+    Import.objects.update(created_at=yesterday, beat_at=yesterday)
+    tasks.sweep()
+    assert not Import.objects.exists()
+    assert files_in(imports_root) == []
+    assert list(imports_root.iterdir()) == []
+
+
+def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
+    names = [f"{number}.jpg" for number in range(6)]
+    rows = [{"sku": f"S{number}", "image": name} for number, name in enumerate(names)]
+    files = {name: pictures.jpeg(seed) for seed, name in enumerate(names, start=1)}
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "p.zip": zipped(files)}).confirm()
+    # As if it had been killed after four rows, in the middle of noting the fifth.
+    job = Import.objects.get()
+    added = job.folder / "results" / "added.jsonl"
+    lines = added.read_bytes().splitlines(keepends=True)
+    added.write_bytes(b"".join(lines[:4]) + lines[4][:9])
+    Product.objects.filter(sku="S5").delete()
+    for name, content in (("table.csv", rows_as_csv(rows).encode()), ("pictures.zip", zipped(files))):
+        (job.folder / name).write_bytes(content)
+    long_ago = timezone.now() - timedelta(minutes=5)
+    Import.objects.update(state="running", beat_at=long_ago, counts={"ADDED": 4})
+    assert "Go on" in browser.get(sent.page).content.decode()
+    sent.confirm()
+    assert sent.counts() == {"ADDED": 5, "KNOWN": 1}
+    assert Product.objects.count() == 6
+    assert ProductImage.objects.count() == 6
+
+
+def test_the_history_names_the_person_and_the_import(browser):
+    mug()
+    Sent(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])}).confirm()
+    newest = Product.objects.get().history.first()
+    assert (newest.history_user.username, newest.history_change_reason) == ("uploader", "import")
+
+
+def test_whoever_sends_again_waits_for_an_import_at_work_only(browser):
+    rows = rows_as_csv([{"sku": "A", "image": "a.jpg"}])
+    first = Sent(browser, {"list.csv": rows})
+    Import.objects.update(state="running", beat_at=timezone.now())
+    assert "still at work" in Sent(browser, {"list.csv": rows}).refusal
+    Import.objects.update(state="checked")
+    Sent(browser, {"list.csv": rows})
+    assert browser.get(first.page).status_code == 404
+
+
+def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser):
+    sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
+    assert browser.get(sent.page, headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
+    Import.objects.update(state="checking", total=200, counts={"ADDED": 40})
+    told = browser.get(sent.page, headers={"HX-Request": "true"}).content.decode()
+    assert "40 of 200 rows" in told
+    assert "<html" not in told
+
+
+def test_files_that_go_nowhere_are_not_kept(browser, imports_root):
+    for files in ({"list.csv": "a,b\n"}, {"notes.pdf": "%PDF"}, {"a.csv": "sku\nA", "b.csv": "sku\nB"}):
+        assert Sent(browser, files).refusal
+    assert Sent(browser, {}).refusal == "Send one table, one ZIP with pictures, or one of each."
+    assert not Import.objects.exists()
+    assert not imports_root.exists() or list(imports_root.iterdir()) == []
