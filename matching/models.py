@@ -69,8 +69,14 @@ class Match(models.Model):
         indexes = [
             # Matches waiting for a verdict, best first.
             models.Index(fields=["-similarity_score"], condition=Q(review_status="pending"), name="match_waiting"),
-            # The next case of a review: the newest product with a match that waits.
-            models.Index(fields=["-product"], condition=Q(review_status="pending"), name="match_next_case"),
+            # The next case of a review: the newest product with a match that waits, in any band of scores.
+            models.Index(
+                fields=["-product", "similarity_score"], condition=Q(review_status="pending"), name="match_next_case"
+            ),
+            # Verdicts day by day, and a reviewer's own of today.
+            models.Index(
+                fields=["reviewed_at", "reviewer"], condition=Q(reviewed_at__isnull=False), name="match_reviewed"
+            ),
             # The lists of the API and the admin by verdict.
             models.Index(fields=["review_status", "-id"], name="match_by_verdict"),
         ]
