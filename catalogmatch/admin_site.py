@@ -38,13 +38,14 @@ class CatalogSite(UnfoldAdminSite):
     index_template = "catalogmatch/home.html"
 
     def extra_urls(self) -> list[URLPattern]:
-        from catalogmatch.admin_device import device, requeue
+        from catalogmatch.admin_device import device, pause, requeue
         from catalogmatch.admin_history import history
         from matching.admin_ask import ask
 
         return [
             path("device/", self.admin_view(device), name="device"),
             path("device/requeue/", self.admin_view(requeue), name="device_requeue"),
+            path("device/pause/", self.admin_view(pause), name="device_pause"),
             path("ask/", self.admin_view(ask), name="ask"),
             path("history/", self.admin_view(history), name="history"),
         ]
@@ -103,8 +104,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 item(_("Review"), "compare", "matching_match_next", "matching.view_match"),
                 item(_("Ask"), "image_search", "ask", "matching.view_match"),
                 item(_("Upload"), "upload", "products_product_add", "products.add_product"),
-            ],
                 item(_("Import"), "upload_file", "products_import", "products.add_product"),
+            ],
         },
         {
             "title": _("Catalogue"),
