@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,17 +67,7 @@ def find_matches(
 
     Raises Product.DoesNotExist, and FeaturesPendingError while no picture of the product is embedded.
     """
-    product = Product.objects.get(pk=product_id)
-    rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
-    features = [row.to_features() for row in rows]
-    if not features:
-        raise FeaturesPendingError(_why_no_features(product))
-    answer = _search(features, threshold, limit, category, exclude=product.pk)
-    matches = {match.candidate_id: match for match in product.matches.all()}
-    candidates = [
-        Candidate(found.image, found.score, found.rank, matches.get(found.product.pk)) for found in answer.candidates
-    ]
-    return Answer(answer.feature_type, answer.model_name, candidates, product)
+    return _with_matches(_found(product_id, threshold, limit, category))
 
 
 def match_picture(
@@ -106,9 +96,24 @@ def save_matches(answer: Answer) -> Answer:
     product = answer.product
     if product is None:
         raise ValueError("an answer about a picture that is not stored cannot be saved")
+    # Made before, read again after: on SQLite all other writers wait for this transaction.
+    now = timezone.now()
+    wanted = {
+        found.product.pk: Match(
+            product=product,
+            candidate=found.product,
+            similarity_score=found.score,
+            feature_type=answer.feature_type,
+            model_name=answer.model_name,
+            rank=found.rank,
+            created_at=now,
+            updated_at=now,
+        )
+        for found in answer.candidates
+    }
+    stale = product.matches.exclude(candidate__in=wanted).filter(review_status=Match.Status.PENDING, note="")
     with transaction.atomic():
         # A row lock (PostgreSQL; SQLite has the write lock anyway): the product and the candidates stay meanwhile.
-        wanted = [found.product.pk for found in answer.candidates]
         alive = set(
             Product.objects.select_for_update(no_key=True)
             .filter(pk__in=[product.pk, *wanted])
@@ -117,37 +122,28 @@ def save_matches(answer: Answer) -> Answer:
         )
         if product.pk not in alive:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
-        now = timezone.now()
         Match.objects.bulk_create(
-            [
-                Match(
-                    product=product,
-                    candidate=found.product,
-                    similarity_score=found.score,
-                    feature_type=answer.feature_type,
-                    model_name=answer.model_name,
-                    rank=found.rank,
-                    created_at=now,
-                    updated_at=now,
-                )
-                for found in answer.candidates
-                if found.product.pk in alive
-            ],
+            [match for candidate, match in wanted.items() if candidate in alive],
             update_conflicts=True,
             unique_fields=["product", "candidate"],
             update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
         )
-        stale = product.matches.exclude(candidate__in=wanted).filter(review_status=Match.Status.PENDING, note="")
         stale.delete()
-        # Only if the features are still those that were searched by.
-        Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-        matches = {match.candidate_id: match for match in product.matches.all()}
-    candidates = [
-        Candidate(found.image, found.score, found.rank, matches[found.product.pk])
-        for found in answer.candidates
-        if found.product.pk in matches
-    ]
-    return Answer(answer.feature_type, answer.model_name, candidates, product)
+        if product.unmatched_since is not None:
+            # Only if the features are still those that were searched by.
+            Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
+    saved = _with_matches(answer)
+    return replace(saved, candidates=[found for found in saved.candidates if found.match is not None])
+
+
+def find_and_save_matches(
+    product_id: int,
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+    category: str | None = None,
+) -> Answer:
+    """``find_matches`` and ``save_matches`` in one; raises what they raise."""
+    return save_matches(_found(product_id, threshold, limit, category))
 
 
 def match_product(
@@ -157,7 +153,7 @@ def match_product(
 
     Raises Product.DoesNotExist and FeaturesPendingError.
     """
-    return [as_dict(found) for found in save_matches(find_matches(product_id, threshold, limit)).candidates]
+    return [as_dict(found) for found in find_and_save_matches(product_id, threshold, limit).candidates]
 
 
 def match_products(
@@ -174,7 +170,7 @@ def match_products(
     for product_id in product_ids:
         reason = None
         try:
-            save_matches(find_matches(product_id, threshold, limit))
+            find_and_save_matches(product_id, threshold, limit)
             matched += 1
         except Product.DoesNotExist:
             reason = "the product was deleted"
@@ -215,6 +211,24 @@ def clip_covers_catalogue() -> bool:
     """
     lagging = ProductImage.objects.filter(without_features_of(model_id()), product__is_historical=True)
     return not lagging.exclude(state=ProductImage.State.FAILED).exists()
+
+
+def _found(product_id: int, threshold: float, limit: int, category: str | None) -> Answer:
+    """The answer about a product, whatever was saved of earlier ones."""
+    product = Product.objects.get(pk=product_id)
+    rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
+    features = [row.to_features() for row in rows]
+    if not features:
+        raise FeaturesPendingError(_why_no_features(product))
+    return replace(_search(features, threshold, limit, category, exclude=product.pk), product=product)
+
+
+def _with_matches(answer: Answer) -> Answer:
+    """The answer about a product with the matches that are saved of it, by which verdicts are known."""
+    assert answer.product is not None  # noqa: S101  (for the type checker)
+    matches = {match.candidate_id: match for match in answer.product.matches.all()}
+    candidates = [replace(found, match=matches.get(found.product.pk)) for found in answer.candidates]
+    return replace(answer, candidates=candidates)
 
 
 def _search(

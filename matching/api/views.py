@@ -38,10 +38,8 @@ class MatchProductView(APIView):
             self.permission_denied(
                 request, message="Saving matches needs the role of an uploader; ask with save=false."
             )
-        answer = service.find_matches(pk, **wanted)
-        if save:
-            answer = service.save_matches(answer)
-        return Response(_body(answer))
+        find = service.find_and_save_matches if save else service.find_matches
+        return Response(_body(find(pk, **wanted)))
 
 
 class MatchPictureView(APIView):

@@ -1,0 +1,1 @@
+"""Django's SQLite engine, with the writers of one process in a queue."""

@@ -1,0 +1,93 @@
+"""Transactions of one process wait for each other in a queue, and give their turn back however they end."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from products.models import Product
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one writer"),
+]
+
+
+def in_a_thread(work):
+    """What ``work`` answers or raises on a connection of its own."""
+
+    def run():
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result(timeout=30)
+
+
+def write() -> int:
+    with transaction.atomic():
+        return Product.objects.create(name="written").pk
+
+
+def test_a_transaction_waits_for_the_one_before_it():
+    entered, order = threading.Event(), []
+
+    def second():
+        entered.wait(10)
+        write()
+        order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            waiting = pool.submit(lambda: in_a_thread(second))
+            Product.objects.create(name="first")
+            entered.set()
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            order.append("first")
+        waiting.result(timeout=30)
+    assert order == ["first", "second"]
+    assert Product.objects.count() == 2
+
+
+@pytest.mark.parametrize("ending", ["an error", "a rollback", "a closed connection"])
+def test_a_turn_ends_with_its_transaction(ending):
+    def end():
+        with transaction.atomic():
+            Product.objects.create(name="lost")
+            if ending == "an error":
+                raise ValueError(ending)
+            if ending == "a rollback":
+                transaction.set_rollback(True)
+            else:
+                connection.close()
+
+    if ending == "an error":
+        with pytest.raises(ValueError, match=ending):
+            in_a_thread(end)
+    else:
+        in_a_thread(end)
+    in_a_thread(write)
+    assert list(Product.objects.values_list("name", flat=True)) == ["written"]
+
+
+def test_who_waits_longer_than_the_timeout_is_told():
+    def impatient():
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": {"timeout": 0.1}}
+        write()
+
+    with transaction.atomic(), pytest.raises(OperationalError, match="database is locked"):
+        in_a_thread(impatient)
+    in_a_thread(write)
+    assert Product.objects.count() == 1
+
+
+def test_a_savepoint_needs_no_second_turn():
+    with transaction.atomic():
+        write()
+    assert Product.objects.count() == 1
