@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -9,19 +11,24 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from catalogmatch import plots
+from catalogmatch.admin_home import queue_state
 from gpu.clip import clip_status
 from gpu.device import describe
-from gpu.models import EmbeddingWorker
+from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.status import clip_info, gpu_status
+from matching import index
 from products import queue, tasks
 from products.models import ProductImage
 
 LAST_ERRORS = 10
 WORKERS = 20
+HOURS = 6  # that the curves show
 
 
 @require_safe
@@ -43,11 +50,14 @@ def device(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def requeue(request: HttpRequest) -> HttpResponse:
-    """Queue the pictures that the posted ``which`` names (missing, failed or all) and wake the workers."""
-    if not request.user.has_perm("products.change_productimage"):
-        raise PermissionDenied
+    """Queue the pictures that the posted ``which`` names (missing, failed or all) and wake the workers.
+
+    A posted ``image`` narrows that down to this one picture.
+    """
+    _may_change_the_queue(request)
+    image = request.POST.get("image", "")
     try:
-        count = queue.requeue(request.POST.get("which", ""))
+        count = queue.requeue(request.POST.get("which", ""), image_ids=[int(image)] if image else None)
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
     if count:
@@ -57,14 +67,65 @@ def requeue(request: HttpRequest) -> HttpResponse:
     return redirect("admin:device")
 
 
+@require_POST
+def pause(request: HttpRequest) -> HttpResponse:
+    """Pause the queue for all workers, or resume it: the posted ``paused`` is 1 or 0."""
+    _may_change_the_queue(request)
+    paused = request.POST.get("paused")
+    if paused not in ("0", "1"):
+        return HttpResponseBadRequest("paused must be 0 or 1")
+    queue.set_paused(paused == "1", request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
+    if paused == "1":
+        messages.success(request, _("The queue is paused. What is being embedded now is finished."))
+    else:
+        tasks.wake()
+        messages.success(request, _("The queue goes on."))
+    return redirect("admin:device")
+
+
+def _may_change_the_queue(request: HttpRequest) -> None:
+    if not request.user.has_perm("products.change_productimage"):
+        raise PermissionDenied
+
+
 def _live(request: HttpRequest) -> dict[str, Any]:
     failed = ProductImage.objects.filter(state=ProductImage.State.FAILED).select_related("product")
     workers = list(EmbeddingWorker.objects.order_by("-heartbeat_at")[:WORKERS])
     return {
         "device": gpu_status(),
-        "queue": queue.status(),
+        **queue_state(),
         "workers": workers,
+        "curves": _curves(workers),
+        "hours": HOURS,
+        "index": index.describe(),
         "reason": next((worker.device_reason for worker in workers if worker.is_live), describe()["reason"]),
         "errors": failed.order_by("-id")[:LAST_ERRORS],
         "may_requeue": request.user.has_perm("products.change_productimage"),
     }
+
+
+def _curves(workers: list[EmbeddingWorker]) -> list[dict[str, Any]]:
+    """Memory and rate of the workers over the last hours; memory of the GPU where there is one, else of the process."""
+    until = timezone.now()
+    since = until - timedelta(hours=HOURS)
+    of_worker: dict[int, list[WorkerSample]] = {}
+    for sample in WorkerSample.objects.filter(taken_at__gte=since, worker__in=workers):
+        of_worker.setdefault(sample.worker_id, []).append(sample)
+
+    def curve(key: str, title: str, unit: str, value: Callable[[WorkerSample], float | None]) -> dict[str, Any]:
+        series = {
+            worker.name: [
+                (s.taken_at, number) for s in of_worker.get(worker.pk, []) if (number := value(s)) is not None
+            ]
+            for worker in workers
+        }
+        top = max((number for samples in series.values() for _when, number in samples), default=0.0)
+        drawn = [plots.line(name, samples, since, until, top) for name, samples in series.items()]
+        return {"key": key, "title": title, "unit": unit, "top": top, "lines": [line for line in drawn if line]}
+
+    return [
+        curve(
+            "memory", _("Memory"), _("GB"), lambda s: s.memory_gb if s.vram_reserved_gb is None else s.vram_reserved_gb
+        ),
+        curve("rate", _("Rate"), _("pictures/s"), lambda s: s.images_per_second),
+    ]

@@ -1,34 +1,79 @@
-"""What the home page shows: what there is to do, and where."""
+"""What the home page shows: what there is to do, and where, and what was done lately."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Prefetch
+from django.utils import timezone
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from catalogmatch import plots
 from gpu.status import gpu_status
-from matching import cases
+from matching import cases, index
 from matching.models import Match
 from products import queue
 from products.models import Product
 
 NEWEST = 6
+DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What was done on each of the last days, for people: ``unit`` names what is counted."""
+
+    key: str
+    title: str
+    unit: str
+    plot: plots.BarPlot
 
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
-    """The numbers of the home page, each from one query, whatever the size of the catalogue."""
+    """The numbers of the home page, in a fixed number of queries, whatever the size of the catalogue."""
     waiting = cases.waiting()
     return {
         "catalogue_count": Product.objects.filter(is_historical=True).count(),
         "new_count": Product.objects.filter(is_historical=False).count(),
-        "queue": queue.status(),
+        **queue_state(),
         "bands": [{"band": band, "count": count} for band, count in waiting.items()],
         "waiting_count": sum(waiting.values()),
         "today": cases.verdicts_today(user) if isinstance(user, AbstractBaseUser) else 0,
         "device": gpu_status(),
+        "index_is_due": any(part.remedy for part in index.describe()),
+        "activities": activities(),
         "arrivals": newest_arrivals(),
     }
+
+
+def queue_state() -> dict[str, Any]:
+    """The queue in numbers, the time that it needs in words (empty when nobody knows), and whether it is paused."""
+    status = queue.status()
+    seconds = status["eta_seconds"]
+    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": queue.switch()}
+
+
+def in_words(seconds: float) -> str:
+    """A time to wait, as exactly as it can be foreseen."""
+    if seconds < 100:
+        return ngettext("%d second", "%d seconds", round(seconds)) % round(seconds)
+    now = timezone.now()
+    return timesince(now - timedelta(seconds=seconds), now, depth=1)
+
+
+def activities() -> list[Activity]:
+    """Pictures embedded and verdicts given, day by day."""
+    days = plots.last_days(DAYS, timezone.localdate())
+    embedded, judged = queue.embedded_by_day(days[0]), cases.verdicts_by_day(days[0])
+    return [
+        Activity("embedded", _("Pictures embedded"), _("pictures"), plots.bars(embedded, days)),
+        Activity("judged", _("Verdicts given"), _("verdicts"), plots.bars(judged, days)),
+    ]
 
 
 def newest_arrivals() -> list[Product]:

@@ -38,13 +38,14 @@ class CatalogSite(UnfoldAdminSite):
     index_template = "catalogmatch/home.html"
 
     def extra_urls(self) -> list[URLPattern]:
-        from catalogmatch.admin_device import device, requeue
+        from catalogmatch.admin_device import device, pause, requeue
         from catalogmatch.admin_history import history
         from matching.admin_ask import ask
 
         return [
             path("device/", self.admin_view(device), name="device"),
             path("device/requeue/", self.admin_view(requeue), name="device_requeue"),
+            path("device/pause/", self.admin_view(pause), name="device_pause"),
             path("ask/", self.admin_view(ask), name="ask"),
             path("history/", self.admin_view(history), name="history"),
         ]

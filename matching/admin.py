@@ -19,7 +19,7 @@ from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
 from matching import admin_review, service, tasks
-from matching.admin_filters import AskedCategoryFilter, ScoreBandFilter, WaitingFilter
+from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.models import Match
 from products.admin import ProductAdmin
 from products.admin_bulk import BulkDeleteAdmin
@@ -140,6 +140,7 @@ class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
         ("review_status", ChoicesRadioFilter),
         ScoreBandFilter,
         AskedCategoryFilter,
+        JudgedFilter,
         ("feature_type", ChoicesRadioFilter),
     )
     list_filter_submit = True
@@ -230,7 +231,11 @@ class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
         view = self.admin_site.admin_view
         return [
             path("case/", view(admin_review.next_case), name="matching_match_next"),
+            path("case/ahead/", view(admin_review.ahead), name="matching_match_ahead"),
+            path("case/hold/", view(admin_review.hold), name="matching_match_hold"),
+            path("case/release/", view(admin_review.release), name="matching_match_release"),
             path("case/<int:product_id>/", view(admin_review.case), name="matching_match_case"),
+            path("case/<int:product_id>/undo/", view(admin_review.undo), name="matching_match_undo"),
             path("case/<int:product_id>/none/", view(admin_review.none_of_these), name="matching_match_none"),
             path("<int:match_id>/verdict/", view(admin_review.verdict), name="matching_match_verdict"),
             *super().get_urls(),

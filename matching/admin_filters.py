@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import DropdownFilter
 
-from matching.cases import BANDS
+from matching.cases import BANDS, midnight
 from matching.models import Match
 from products.admin_filters import CategoryFilter
 from products.models import Product
@@ -25,6 +27,23 @@ class ScoreBandFilter(DropdownFilter):
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
         band = next((band for band in BANDS if band.name == self.value()), None)
         return queryset.filter(band.condition) if band else queryset
+
+
+class JudgedFilter(DropdownFilter):
+    """Matches whose verdict was given lately."""
+
+    title = _("verdict given")
+    parameter_name = "judged"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
+        return [("mine", _("today, by me")), ("today", _("today")), ("month", _("in the last 30 days"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
+        days = {"mine": 1, "today": 1, "month": 30}.get(self.value() or "")
+        if days is None:
+            return queryset
+        given = queryset.filter(reviewed_at__gte=midnight(timezone.localdate() - timedelta(days=days - 1)))
+        return given.filter(reviewer_id=request.user.pk) if self.value() == "mine" else given
 
 
 class AskedCategoryFilter(CategoryFilter):

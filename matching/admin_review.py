@@ -1,24 +1,162 @@
-"""Review in the admin: one product beside its candidates, and the verdicts."""
+"""Review in the admin: one product beside its candidates, the verdicts, and the next case loaded ahead."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from matching import cases, service
+from matching import cases, service, turns
+from matching.cases import BANDS, Selection
 from matching.models import Match
+from products.admin_filters import categories
 from products.models import Product
+
+
+class SelectionForm(forms.Form):
+    """Which cases to go through, as the addresses of the pages carry it."""
+
+    score = forms.ChoiceField(
+        label=gettext_lazy("Score"), required=False,
+        choices=[("", gettext_lazy("all")), *((band.name, band.label) for band in BANDS)],
+    )  # fmt: skip
+    category = forms.CharField(label=gettext_lazy("Category"), max_length=200, required=False)
+    since = forms.DateField(label=gettext_lazy("Added from"), required=False)
+    until = forms.DateField(label=gettext_lazy("to"), required=False)
+
+    def selection(self) -> Selection:
+        """What was chosen; a part that cannot be read chooses nothing."""
+        self.is_valid()
+        chosen = dict(self.cleaned_data)
+        name = chosen.pop("score", "")
+        band = next((band for band in BANDS if band.name == name), None)
+        return Selection(band=band, **chosen)
+
+    def query(self) -> str:
+        """The same selection for another address: ``?…``, or nothing for all."""
+        query = QueryDict(mutable=True)
+        query.update({name: self.data[name] for name in self.fields if self.data.get(name)})
+        return f"?{query.urlencode()}" if query else ""
+
+
+@require_safe
+def next_case(request: HttpRequest) -> HttpResponse:
+    """Leave ``?after=`` and go to the case that follows, which is this reviewer's then; to the list after the last."""
+    _may_look(request)
+    after = next(iter(_numbers(request.GET.getlist("after"))), None)
+    chosen = _selection(request)
+    if after is not None:
+        turns.release([after], request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
+    product_id = _take(request, chosen.selection(), after)
+    if product_id is not None:
+        return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
+    messages.success(request, _("No other case waits for a verdict."))
+    return redirect("admin:matching_match_changelist")
+
+
+@require_safe
+def case(request: HttpRequest, product_id: int) -> HttpResponse:
+    """A product beside its candidates; a reviewer holds the case from now on, unless somebody else does."""
+    _may_look(request)
+    product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
+    chosen = _selection(request)
+    context = {
+        **admin.site.each_context(request),
+        **_case(request, product, chosen),
+        "title": _("Review"),
+        "categories": categories(),
+        "holder": None if _hold(request, product.pk) else turns.holder(product.pk),
+    }
+    return TemplateResponse(request, "catalogmatch/case.html", context)
+
+
+@require_POST
+def ahead(request: HttpRequest) -> HttpResponse:
+    """The case that follows the posted ``shown`` one, as a part of a page; 204 when there is none.
+
+    A reviewer holds both from now on, and gives up those that were ``left``.
+    """
+    _may_look(request)
+    chosen = _selection(request)
+    turns.release(_numbers(request.POST.getlist("left")), request.user)  # type: ignore[arg-type]
+    shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
+    if shown is not None:
+        _hold(request, shown)
+    product_id = _take(request, chosen.selection(), shown)
+    if product_id is None:
+        return HttpResponse(status=204)
+    return _part(request, product_id, chosen)
+
+
+@require_POST
+def hold(request: HttpRequest) -> HttpResponse:
+    """Go on holding the posted ``case``s; tells which are this reviewer's."""
+    _may_review(request)
+    held = [product_id for product_id in _numbers(request.POST.getlist("case")) if _hold(request, product_id)]
+    return JsonResponse({"held": held})
+
+
+@require_POST
+def release(request: HttpRequest) -> HttpResponse:
+    """Give up the posted ``case``s: the page was left."""
+    _may_review(request)
+    turns.release(_numbers(request.POST.getlist("case")), request.user)  # type: ignore[arg-type]
+    return HttpResponse(status=204)
+
+
+@require_POST
+def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
+    """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
+    _may_review(request)
+    status = request.POST.get("status", "")
+    try:
+        service.review(match_id, status, request.user)  # type: ignore[arg-type]
+    except Match.DoesNotExist as error:
+        raise Http404(_("This match is not there any more.")) from error
+    except ValueError as error:
+        return HttpResponseBadRequest(str(error))
+    if request.headers.get("HX-Request"):
+        match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
+        response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
+        return _tell(request, response, match.product_id, [match_id], status)
+    return _back(request)
+
+
+@require_POST
+def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
+    """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
+    _may_review(request)
+    product = get_object_or_404(Product, pk=product_id)
+    rejected = cases.reject_pending(product, request.user)  # type: ignore[arg-type]
+    if request.headers.get("HX-Request"):
+        return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
+    count = len(rejected)
+    messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
+    return redirect(f"{reverse('admin:matching_match_next')}?after={product.pk}")
+
+
+@require_POST
+def undo(request: HttpRequest, product_id: int) -> HttpResponse:
+    """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
+    _may_review(request)
+    cases.take_back(_numbers(request.POST.getlist("match")), request.user)  # type: ignore[arg-type]
+    if not _hold(request, product_id):
+        text = _("The verdict was taken back. The case itself is now with somebody else.")
+        return HttpResponse(text, status=409, content_type="text/plain")
+    return _part(request, product_id, _selection(request))
 
 
 def case_of(product: Product) -> dict[str, Any]:
@@ -33,69 +171,48 @@ def case_of(product: Product) -> dict[str, Any]:
     }
 
 
-@require_safe
-def next_case(request: HttpRequest) -> HttpResponse:
-    """Go to the case after ``?after=``, which is then this reviewer's own; to the list when there is none."""
-    if not request.user.has_perm("matching.view_match"):
-        raise PermissionDenied
-    text = request.GET.get("after", "")
-    after = int(text) if text.isdecimal() else None
-    if request.user.has_perm("matching.change_match"):
-        product_id = cases.take_case(request.user, after)  # type: ignore[arg-type]
-    else:
-        product_id = cases.next_case(after)
-    if product_id is not None:
-        return redirect("admin:matching_match_case", product_id)
-    messages.success(request, _("No other case waits for a verdict."))
-    address = reverse("admin:matching_match_changelist")
-    if request.headers.get("HX-Request"):
-        return HttpResponse(headers={"HX-Redirect": address})
-    return redirect(address)
-
-
-@require_safe
-def case(request: HttpRequest, product_id: int) -> HttpResponse:
-    """A product beside its candidates."""
-    if not request.user.has_perm("matching.view_match"):
-        raise PermissionDenied
-    product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
-    context = {
-        **admin.site.each_context(request),
+def _case(request: HttpRequest, product: Product, chosen: SelectionForm) -> dict[str, Any]:
+    return {
         **case_of(product),
-        "title": _("Review"),
+        **_counts(request, chosen),
+        "chosen": chosen,
+        "query": chosen.query(),
         "may_review": request.user.has_perm("matching.change_match"),
-        **_counts(request),
     }
-    return TemplateResponse(request, "catalogmatch/case.html", context)
 
 
-@require_POST
-def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
-    """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
-    _may_review(request)
-    try:
-        service.review(match_id, request.POST.get("status", ""), request.user)  # type: ignore[arg-type]
-    except Match.DoesNotExist as error:
-        raise Http404(_("This match is not there any more.")) from error
-    except ValueError as error:
-        return HttpResponseBadRequest(str(error))
-    if request.headers.get("HX-Request"):
-        match = Match.objects.select_related("reviewer").get(pk=match_id)
-        response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
-        response["HX-Trigger"] = json.dumps({"verdict": _counts(request)})
-        return response
-    return _back(request)
+def _part(request: HttpRequest, product_id: int, chosen: SelectionForm) -> HttpResponse:
+    product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
+    return TemplateResponse(request, "catalogmatch/case_part.html", _case(request, product, chosen))
 
 
-@require_POST
-def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
-    """Reject all waiting matches of a product and go on to the next case."""
-    _may_review(request)
-    product = get_object_or_404(Product, pk=product_id)
-    count = cases.reject_pending(product, request.user)  # type: ignore[arg-type]
-    if not request.headers.get("HX-Request"):
-        messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
-    return redirect(f"{reverse('admin:matching_match_next')}?after={product.pk}")
+def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:
+    """The case after this one: for a reviewer alone, for others just to look at."""
+    if request.user.has_perm("matching.change_match"):
+        return turns.take(request.user, selection, after)  # type: ignore[arg-type]
+    return cases.next_case(selection, after)
+
+
+def _hold(request: HttpRequest, product_id: int) -> bool:
+    """Whether nobody else has the case in front of them; a reviewer holds it then."""
+    if not request.user.has_perm("matching.change_match"):
+        return True
+    return turns.hold(product_id, request.user)  # type: ignore[arg-type]
+
+
+def _selection(request: HttpRequest) -> SelectionForm:
+    """The selection of the page that asks, by its own address or by the one that htmx names."""
+    page = urlsplit(request.headers.get("HX-Current-URL", "")).query
+    return SelectionForm(request.GET or QueryDict(page))
+
+
+def _numbers(texts: Iterable[str]) -> list[int]:
+    return [int(text) for text in texts if text.isdecimal()]
+
+
+def _may_look(request: HttpRequest) -> None:
+    if not request.user.has_perm("matching.view_match"):
+        raise PermissionDenied
 
 
 def _may_review(request: HttpRequest) -> None:
@@ -103,9 +220,25 @@ def _may_review(request: HttpRequest) -> None:
         raise PermissionDenied
 
 
-def _counts(request: HttpRequest) -> dict[str, int]:
+def _counts(request: HttpRequest, chosen: SelectionForm) -> dict[str, int]:
     """Matches left to judge, and this person's verdicts of today."""
-    return {"left": cases.waiting_count(), "today": cases.verdicts_today(request.user)}  # type: ignore[arg-type]
+    return {"left": cases.waiting_count(chosen.selection()), "today": cases.verdicts_today(request.user)}  # type: ignore[arg-type]
+
+
+def _tell(
+    request: HttpRequest,
+    response: HttpResponse,
+    product_id: int,
+    match_ids: list[int],
+    status: str,
+    *,
+    none: bool = False,
+) -> HttpResponse:
+    """Have htmx announce the verdict on the page, with the new counts; ``none``: on all that the case had left."""
+    counts = _counts(request, _selection(request))
+    told = {"product": product_id, "matches": match_ids, "status": status, "none": none, **counts}
+    response["HX-Trigger"] = json.dumps({"verdict": told})
+    return response
 
 
 def _back(request: HttpRequest) -> HttpResponse:

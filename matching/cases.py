@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Max, Min, Q, QuerySet, Value
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from matching import service
 from matching.models import Match, ReviewTurn
 from products.models import Product
-
-TURN = timedelta(minutes=10)  # after that whoever had the case has left it
-NOBODY, EVERYBODY = Q(pk__in=[]), Q()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,60 +54,96 @@ class Difference:
         return bool(self.asked and self.candidate) and self.asked.casefold() != self.candidate.casefold()
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which cases to go through: matches of a band, of products in a category, added from one day to another."""
+
+    band: Band | None = None
+    category: str = ""
+    since: date | None = None
+    until: date | None = None
+
+    def waiting(self) -> QuerySet[Match]:
+        """The matches that wait for a verdict."""
+        matches = Match.objects.filter(review_status=Match.Status.PENDING)
+        if self.band is not None:
+            matches = matches.filter(self.band.condition)
+        if self.category:
+            matches = matches.filter(product__category=self.category)
+        added = {}
+        if self.since is not None:
+            added["created_at__gte"] = midnight(self.since)
+        if self.until is not None:
+            added["created_at__lt"] = midnight(self.until + timedelta(days=1))
+        if added:
+            # The bounds spare looking up the product of every match: later products have higher ids, nearly always.
+            ids = Product.objects.filter(**added).aggregate(first=Min("pk"), last=Max("pk"))
+            matches = matches.filter(product__gte=ids["first"] or 0, product__lte=ids["last"] or 0)
+            matches = matches.filter(**{f"product__{name}": value for name, value in added.items()})
+        return matches
+
+
+ALL = Selection()
+
+
 def waiting() -> dict[Band, int]:
     """How many matches wait for a verdict in each score band, highest first."""
-    pending = Match.objects.filter(review_status=Match.Status.PENDING)
+    pending = ALL.waiting()
     counts = pending.aggregate(**{f"from_{band.name}": Count("pk", filter=band.condition) for band in BANDS})
     return {band: counts[f"from_{band.name}"] for band in BANDS}
 
 
-def waiting_count() -> int:
-    """How many matches wait for a verdict in all."""
-    return Match.objects.filter(review_status=Match.Status.PENDING).count()
+def waiting_count(selection: Selection = ALL) -> int:
+    """How many matches of the selection wait for a verdict in all."""
+    return selection.waiting().count()
 
 
 def verdicts_today(reviewer: AbstractBaseUser) -> int:
     """How many verdicts this person gave since midnight of the server's time zone."""
-    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    return Match.objects.filter(reviewer_id=reviewer.pk, reviewed_at__gte=midnight).count()
+    return Match.objects.filter(reviewer_id=reviewer.pk, reviewed_at__gte=midnight(timezone.localdate())).count()
 
 
-def next_case(after: int | None = None, *, beside: Q = NOBODY) -> int | None:
+def verdicts_by_day(since: date) -> dict[date, int]:
+    """How many verdicts that stand were given on each day from ``since`` to today, in one query."""
+    days = [since + timedelta(days=number) for number in range((timezone.localdate() - since).days + 1)]
+    # A range of the index for each day: to turn every time into its day would cost a hundred times as much.
+    first, *others = (
+        Match.objects.filter(reviewed_at__gte=midnight(day), reviewed_at__lt=midnight(day + timedelta(days=1)))
+        .order_by()
+        .annotate(number=Value(number))
+        .values("number")
+        .annotate(count=Count("pk"))
+        .values_list("number", "count")
+        for number, day in enumerate(days)
+    )
+    return {days[number]: count for number, count in first.union(*others, all=True)}
+
+
+def next_case(
+    selection: Selection = ALL, after: int | None = None, *, without: QuerySet[ReviewTurn] | None = None
+) -> int | None:
     """The id of the product whose matches are to be judged next: newest first, then round again; None for none.
 
-    ``beside``: the turns of those whose cases are left to them.
+    ``without``: turns whose cases are left to others.
     """
-    pending = Match.objects.filter(review_status=Match.Status.PENDING).order_by("-product_id")
-    free = pending.exclude(product__in=ReviewTurn.objects.filter(beside).values("product"))
-    ids = free.values_list("product_id", flat=True)
+    waiting = selection.waiting().order_by("-product_id")
+    if without is not None:
+        waiting = waiting.exclude(product__in=without.values("product"))
+    ids = waiting.exclude(product=after).values_list("product_id", flat=True)
     older = ids.filter(product_id__lt=after).first() if after is not None else None
-    found = older if older is not None else ids.first()
-    return None if found == after else found
+    return older if older is not None else ids.first()
 
 
-def take_case(reviewer: AbstractBaseUser, after: int | None = None) -> int | None:
-    """The next case for this reviewer alone: for the length of a ``TURN`` nobody else gets it. None for none."""
-    while True:
-        over = Q(reviewer_id=reviewer.pk) | Q(taken_at__lte=timezone.now() - TURN)
-        ReviewTurn.objects.filter(over).delete()
-        product_id = next_case(after, beside=EVERYBODY)
-        if product_id is None:
-            return None
-        turn, _created = ReviewTurn.objects.get_or_create(
-            product_id=product_id, defaults={"reviewer_id": reviewer.pk, "taken_at": timezone.now()}
-        )
-        if turn.reviewer_id == reviewer.pk:
-            return product_id
-        # Somebody took it between the look and the taking: there is another.
+def reject_pending(product: Product, reviewer: AbstractBaseUser) -> list[int]:
+    """None of these: reject every match of the product that still waits; answers the ids of these matches."""
+    waiting_ids = list(product.matches.filter(review_status=Match.Status.PENDING).values_list("pk", flat=True))
+    service.review_all(Match.objects.filter(pk__in=waiting_ids), Match.Status.REJECTED, reviewer)
+    return waiting_ids
 
 
-def reject_pending(product: Product, reviewer: AbstractBaseUser) -> int:
-    """None of these: reject every match of the product that still waits; answers how many."""
-    with transaction.atomic():
-        waiting_ids = list(product.matches.filter(review_status=Match.Status.PENDING).values_list("pk", flat=True))
-        for match_id in waiting_ids:
-            service.review(match_id, Match.Status.REJECTED, reviewer)
-    return len(waiting_ids)
+def take_back(match_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
+    """Take back those of the verdicts on these matches that are this reviewer's own."""
+    service.review_all(Match.objects.filter(pk__in=match_ids, reviewer_id=reviewer.pk), Match.Status.PENDING, reviewer)
 
 
 def differences(asked: Product, candidate: Product) -> list[Difference]:
@@ -123,6 +156,11 @@ def differences(asked: Product, candidate: Product) -> list[Difference]:
             for name in names
         ),
     ]
+
+
+def midnight(day: date) -> datetime:
+    """The beginning of a day in the server's time zone."""
+    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 def _text(value: object) -> str:

@@ -101,7 +101,7 @@ def test_home_asks_the_database_as_often_for_many_products_as_for_few(
     for _ in range(count):
         make_case(95, 60)
     browser = browser_of("manager")
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(24):
         assert browser.get("/admin/").status_code == 200
 
 

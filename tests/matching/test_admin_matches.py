@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
-from matching import cases, service
-from matching.models import Match, ReviewTurn
+from matching import cases, service, turns
+from matching.models import Match
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case, make_match, make_product
 
@@ -78,7 +77,8 @@ def test_verdict_by_button_comes_back_as_the_new_buttons() -> None:
     assert verdict_of(match) == ("confirmed", "reviewer")
     assert "Undo" in answer.content.decode()
     assert "<html" not in answer.content.decode()
-    assert json.loads(answer["HX-Trigger"]) == {"verdict": {"left": 0, "today": 1}}
+    told = {"product": match.product_id, "matches": [match.pk], "status": "confirmed", "none": False}
+    assert json.loads(answer["HX-Trigger"]) == {"verdict": {**told, "left": 0, "today": 1}}
     give("reviewer", match, "pending", **{"HX-Request": "true"})
     assert verdict_of(match) == ("pending", None)
 
@@ -161,27 +161,10 @@ def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
     assert seen == [*newest_first, newest_first[0]]
 
 
-def test_two_reviewers_never_have_the_same_case_in_front_of_them() -> None:
-    products = [make_case(80)[0].pk for _ in range(3)]
-    first, second = user_in("reviewer"), user_in("manager")
-    assert cases.take_case(first) == products[2]
-    assert cases.take_case(second) == products[1]
-    assert cases.take_case(second, after=products[1]) == products[0]
-    assert cases.take_case(first, after=products[2]) == products[1]
-
-
-def test_a_case_left_lying_goes_to_somebody_else() -> None:
-    product, _ = make_case(80)
-    cases.take_case(user_in("reviewer"))
-    assert cases.take_case(user_in("manager")) is None
-    ReviewTurn.objects.update(taken_at=timezone.now() - cases.TURN)
-    assert cases.take_case(user_in("manager")) == product.pk
-
-
 def test_looking_on_takes_no_case_away() -> None:
     product, _ = make_case(80)
     assert browser_of("viewer").get(f"{LIST}case/")["Location"] == f"{LIST}case/{product.pk}/"
-    assert cases.take_case(user_in("reviewer")) == product.pk
+    assert turns.take(user_in("reviewer")) == product.pk
 
 
 def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:

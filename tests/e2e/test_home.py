@@ -1,0 +1,142 @@
+"""Home and device page in a real browser: live, with numbers that lead to their lists, and pause and retry."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from gpu.models import EmbeddingWorker, WorkerSample
+from matching.models import Match
+from products import queue
+from products.models import EmbeddingDay, Product, ProductImage
+from tests.accounts import user_in
+from tests.e2e.conftest import SignIn, keep
+from tests.rows import make_product
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
+
+
+def work_lately() -> None:
+    """Some days on which pictures were embedded and verdicts given."""
+    today = timezone.localdate()
+    for ago, pictures in ((1, 40), (3, 120), (20, 7)):
+        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
+    first = Match.objects.latest("pk")
+    Match.objects.filter(pk=first.pk).update(
+        review_status="confirmed", reviewer=user_in("manager"), reviewed_at=timezone.now()
+    )
+
+
+def a_worker() -> None:
+    now = timezone.now()
+    worker = EmbeddingWorker.objects.create(
+        name="host:1", started_at=now, heartbeat_at=now, device="cpu", rates=[10.0], clip_available=True
+    )
+    for ago in range(60):
+        WorkerSample.objects.create(
+            worker=worker, taken_at=now - timedelta(minutes=ago), memory_gb=1.5, images_per_second=10 + ago % 7
+        )
+
+
+def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
+    make_product("failed", name="broken")
+    make_product("pending", name="waits")
+    work_lately()
+    page = sign_in("manager")
+    page.goto("/admin/")
+    addresses = page.locator(".cm-home a:has(.cm-number)").evaluate_all(
+        "links => links.map((link) => [link.getAttribute('href'), Number(link.querySelector('.cm-number').innerText)])"
+    )
+    waiting = page.locator("a.cm-number").evaluate_all(
+        "links => links.map((link) => [link.getAttribute('href'), Number(link.innerText)])"
+    )
+    bands = page.locator("a.cm-band").evaluate_all(
+        "links => links.map((link) => [link.getAttribute('href'), Number(link.querySelector('strong').innerText)])"
+    )
+    one_picture_each = {"pending", "claimed", "failed"}  # the list of products counts products
+    assert len(addresses) == 6
+    assert len(bands) == 5
+    for address, count in [*addresses, *waiting, *bands]:
+        if "picture=" in address and address.rpartition("=")[2] not in one_picture_each:
+            continue
+        page.goto(address)
+        assert page.locator("#result_list tbody").count() == count, address
+    page.goto("/admin/")
+    page.get_by_role("link", name="1 verdict of yours today").click()
+    expect(page.locator("#result_list tbody")).to_have_count(1)
+
+
+def test_home_shows_the_last_days_to_who_sees_and_to_who_listens(sign_in: SignIn) -> None:
+    work_lately()
+    page = sign_in("viewer")
+    page.goto("/admin/")
+    embedded = page.get_by_role("img", name="Pictures embedded on each of the last 30 days")
+    expect(embedded).to_be_visible()
+    expect(embedded.locator("rect.cm-plot-bar")).to_have_count(3 + 1)  # and today's catalogue
+    rows = page.get_by_role("table", name="Pictures embedded").get_by_role("row")
+    expect(rows).to_have_count(31)
+    yesterday = timezone.localdate() - timedelta(days=1)
+    expect(rows.filter(has_text=f"{yesterday:%b %Y}").filter(has_text="40")).to_have_count(1)
+    keep(page, "home-activity")
+
+
+def test_home_follows_the_work_without_loading_the_page(sign_in: SignIn) -> None:
+    page = sign_in("manager")
+    page.clock.install()
+    page.goto("/admin/")
+    page.evaluate("window.sameplace = true")
+    waiting = page.locator("a[href$='picture=pending'] .cm-number")
+    expect(waiting).to_have_text("0")
+    make_product("pending", "pending")
+    page.clock.run_for(15_000)
+    expect(waiting).to_have_text("2")
+    assert page.evaluate("window.sameplace")
+
+
+def test_the_queue_is_paused_and_goes_on(sign_in: SignIn) -> None:
+    a_worker()
+    page = sign_in("uploader")
+    page.goto("/admin/device/")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("The queue is paused. What is being embedded now is finished.")).to_be_visible()
+    expect(page.get_by_text("uploader paused the queue")).to_be_visible()
+    keep(page, "device-paused")
+    assert queue.is_paused()
+    page.goto("/admin/")
+    expect(page.get_by_text("uploader paused the queue")).to_be_visible()
+    page.goto("/admin/device/")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("The queue goes on.")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    assert not queue.is_paused()
+
+
+def test_a_failed_picture_is_shown_with_its_reason_and_tried_again(sign_in: SignIn) -> None:
+    picture = ProductImage.objects.filter(product=Product.objects.get(name="arrival")).get()
+    ProductImage.objects.filter(pk=picture.pk).update(
+        state="failed", error_code="worker_lost", error_message="The worker stopped."
+    )
+    make_product("failed", name="another")
+    page = sign_in("uploader")
+    page.goto("/admin/device/")
+    expect(page.get_by_text("The worker stopped. (worker_lost)")).to_be_visible()
+    page.get_by_role("button", name="Try the picture of arrival again").click()
+    expect(page.get_by_text("1 picture was queued.")).to_be_visible()
+    picture.refresh_from_db()
+    assert picture.state == "ready"
+    assert ProductImage.objects.filter(state="failed").count() == 1
+
+
+def test_curves_of_memory_and_rate_come_with_their_numbers(sign_in: SignIn) -> None:
+    a_worker()
+    page = sign_in("viewer")
+    page.goto("/admin/device/")
+    for name, latest in (("Memory", "1.50 GB"), ("Rate", "10 pictures/s")):
+        expect(page.get_by_role("img", name=f"{name} of each worker over the last 6 hours")).to_be_visible()
+        expect(page.get_by_role("table", name=name)).to_contain_text(latest)
+    expect(page.locator("polyline")).to_have_count(2)
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    keep(page, "device-curves")

@@ -1,0 +1,204 @@
+"""Reviewing in a real browser: case after case by keyboard alone, two people at once, and back again."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from matching.models import Match, ReviewTurn
+from products.models import Product
+from tests.e2e.conftest import SignIn, keep
+from tests.rows import make_match, make_product
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+CASE = "/admin/matching/match/case/"
+
+
+def make_cases(count: int, candidates: list[Product], each: int = 1) -> None:
+    """Cases of these candidates; the files of their pictures are those of the candidates."""
+    image = candidates[0].images.all()[0]
+    for number in range(count):
+        product = make_product(name=f"case {number}")
+        product.images.update(file=image.file.name)
+        for candidate in candidates[:each]:
+            make_match(product, candidate, 70)
+
+
+@pytest.fixture
+def candidates(catalogue: list[Product]) -> list[Product]:
+    """Products of the catalogue to compare with; nothing waits yet."""
+    Match.objects.all().delete()
+    return catalogue
+
+
+def asked(page: Page) -> str:
+    return page.locator(".cm-asked h2").inner_text()
+
+
+def key(page: Page, name: str) -> None:
+    """Press a key, and wait until what it does is done and the case after it is there."""
+    page.keyboard.press(name)
+    page.wait_for_function("!busy")
+
+
+def begin(page: Page, query: str = "") -> None:
+    page.goto(CASE + query)
+    page.wait_for_function("aheadProduct !== null || document.querySelector('[data-count=left]').textContent === '1'")
+
+
+@pytest.mark.timeout(300)
+def test_a_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
+    sign_in: SignIn, candidates: list[Product]
+) -> None:
+    make_cases(100, candidates)
+    page = sign_in("reviewer")
+    begin(page)
+    pages: list[str] = []
+    page.on("request", lambda request: pages.append(request.url) if request.is_navigation_request() else None)
+    seen = []
+    for number in range(100):
+        seen.append(asked(page))
+        page.keyboard.press("c" if number % 2 else "r")
+        expect(page.locator("[data-count=today]")).to_have_text(str(number + 1))
+        if number < 99:
+            expect(page.locator(".cm-asked h2")).not_to_have_text(seen[-1])
+    assert seen == [f"case {number}" for number in reversed(range(100))]
+    assert pages == []
+    expect(page.get_by_role("alert")).to_have_text("No other case waits for a verdict.")
+    expect(page.locator("[data-count=left]")).to_have_text("0")
+    assert Match.objects.filter(review_status="confirmed").count() == 50
+    assert Match.objects.filter(review_status="rejected").count() == 50
+
+
+def test_the_next_case_is_there_with_its_pictures_before_this_one_is_decided(
+    sign_in: SignIn, candidates: list[Product]
+) -> None:
+    make_cases(3, candidates)
+    page = sign_in("reviewer")
+    begin(page)
+    page.wait_for_load_state("networkidle")
+    late: list[str] = []
+
+    def on_request(request: Request) -> None:
+        if request.resource_type == "image":
+            late.append(request.url)
+
+    page.on("request", on_request)
+    page.route(re.compile("/ahead/"), lambda route: None)  # whatever is asked from now on never comes
+    page.keyboard.press("c")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+    assert page.evaluate("[...document.querySelectorAll('#case img')].every((one) => one.complete && one.naturalWidth)")
+    assert late == []
+
+
+def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(12, candidates)
+    pages = [sign_in("reviewer"), sign_in("manager")]
+    seen: list[list[str]] = [[], []]
+    for page in pages:
+        begin(page)
+    for _ in range(5):
+        for page, names in zip(pages, seen, strict=True):
+            names.append(asked(page))
+            key(page, "c")
+            expect(page.locator(".cm-asked h2")).not_to_have_text(names[-1])
+    assert len(set(seen[0] + seen[1])) == 10
+    keep(pages[0], "review-of-two")
+
+
+def test_leaving_the_page_gives_the_cases_up(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(3, candidates)
+    page = sign_in("reviewer")
+    begin(page)
+    assert ReviewTurn.objects.count() == 2
+    with page.expect_request(re.compile("/case/release/")):
+        page.goto("/admin/ask/")
+    page.wait_for_load_state("networkidle")
+    for _ in range(50):
+        if not ReviewTurn.objects.exists():
+            break
+        page.wait_for_timeout(100)
+    assert not ReviewTurn.objects.exists()
+
+
+def test_undo_goes_back_over_cases_and_forward_again(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(3, candidates, each=2)
+    page = sign_in("reviewer")
+    begin(page)
+    key(page, "x")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+    key(page, "c")
+    statuses = page.locator(".cm-candidate").get_by_role("status")
+    expect(statuses.nth(0)).to_have_text("confirmed")
+    key(page, "n")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 0")
+    key(page, "u")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+    expect(statuses.nth(0)).to_have_text("pending")
+    key(page, "u")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 2")
+    expect(statuses).to_have_text(["pending", "pending"])
+    expect(page.locator("[data-count=left]")).to_have_text("6")
+    expect(page.locator("[data-count=today]")).to_have_text("0")
+    assert set(Match.objects.values_list("review_status", flat=True)) == {"pending"}
+    expect(page.get_by_role("button", name="Undo U")).to_be_hidden()
+    key(page, "n")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+
+
+def test_rejecting_goes_down_the_candidates_and_then_on(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(2, candidates, each=3)
+    page = sign_in("reviewer")
+    begin(page)
+    for _ in range(3):
+        key(page, "r")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 0")
+    assert Match.objects.filter(product__name="case 1", review_status="rejected").count() == 3
+
+
+def test_views_are_turned_by_key_and_by_click(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(1, candidates)
+    page = sign_in("reviewer")
+    page.goto(CASE)
+    large = page.locator(".cm-candidate .cm-big img")
+    first = large.get_attribute("src")
+    page.keyboard.press("v")
+    expect(large).not_to_have_attribute("src", first or "")
+    page.locator("[data-view]").first.click()
+    expect(large).to_have_attribute("src", first or "")
+
+
+def test_cases_are_selected_by_score_category_and_date(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(2, candidates)
+    wanted = make_product(name="wanted", category="lamps")
+    make_match(wanted, candidates[1], 95)
+    make_cases(2, candidates)
+    page = sign_in("reviewer")
+    begin(page)
+    page.get_by_label("Category").first.select_option("lamps")
+    expect(page.locator(".cm-asked h2")).to_have_text("wanted")
+    expect(page.locator("[data-count=left]")).to_have_text("1")
+    page.get_by_label("Score").select_option("90")
+    expect(page.locator(".cm-asked h2")).to_have_text("wanted")
+    page.get_by_label("to", exact=True).fill("2020-01-01")
+    page.get_by_label("to", exact=True).blur()
+    page.wait_for_url("**/admin/matching/match/")
+    expect(page.get_by_text("No other case waits for a verdict.")).to_be_visible()
+
+
+def test_a_server_that_cannot_be_reached_loses_nothing(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(2, candidates)
+    page = sign_in("reviewer")
+    begin(page)
+    page.keyboard.press("c")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 0")
+    page.route(re.compile("/undo/"), lambda route: route.abort())
+    key(page, "u")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
+    page.unroute(re.compile("/undo/"))
+    key(page, "u")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+    expect(page.locator(".cm-candidate").get_by_role("status")).to_have_text("pending")

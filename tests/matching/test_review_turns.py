@@ -1,0 +1,188 @@
+"""Whose case it is: nobody gets what another has in front of them or ahead, and what is left goes to the next."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from matching import service, turns
+from matching.models import Match, ReviewTurn
+from products.models import Product
+from tests.accounts import user_in
+from tests.rows import browser_of, make_case
+
+pytestmark = pytest.mark.django_db
+
+CASE = "/admin/matching/match/case/"
+
+
+@pytest.fixture
+def arrivals() -> list[int]:
+    """Products with a case each, in the order in which they are served."""
+    return [make_case(80)[0].pk for _ in range(4)][::-1]
+
+
+def ahead(role: str, shown: int, *left: int, query: str = "") -> int | None:
+    """Which case is loaded ahead of the shown one; None for none."""
+    answer = browser_of(role).post(f"{CASE}ahead/{query}", {"shown": shown, "left": left})
+    assert answer.status_code in (200, 204)
+    return answer.context["product"].pk if answer.status_code == 200 else None
+
+
+def opened(role: str, query: str = "") -> int | None:
+    """The case at which reviewing begins, opened; None for none."""
+    answer = browser_of(role).get(CASE + query, follow=True)
+    found = re.match(rf"{CASE}(\d+)/", answer.redirect_chain[-1][0])
+    return int(found[1]) if found else None
+
+
+def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int]) -> None:
+    first, second, third, fourth = arrivals
+    assert opened("reviewer") == first
+    assert ahead("reviewer", first) == second
+    assert opened("manager") == third
+    assert ahead("manager", third) == fourth
+    assert ahead("reviewer", second, first) == first  # what was skipped comes round; all else is the manager's
+    assert ahead("manager", fourth, third) == third
+
+
+def test_what_is_left_is_free_at_once(arrivals: list[int]) -> None:
+    first, second, *_ = arrivals
+    assert opened("reviewer") == first
+    assert ahead("reviewer", first) == second
+    assert opened("manager") not in (first, second)
+    assert browser_of("reviewer").post(f"{CASE}release/", {"case": [first, second]}).status_code == 204
+    ReviewTurn.objects.filter(reviewer__username="manager").delete()
+    assert opened("manager") == first
+
+
+def test_nobody_gives_up_what_is_anothers(arrivals: list[int]) -> None:
+    assert opened("reviewer") == arrivals[0]
+    browser_of("manager").post(f"{CASE}release/", {"case": arrivals})
+    assert opened("manager") == arrivals[1]
+
+
+def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arrivals: list[int]) -> None:
+    first = arrivals[0]
+    assert opened("reviewer") == first
+    assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": [first]}
+    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN)
+    assert opened("manager") == first
+    assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
+
+
+def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
+    first = arrivals[0]
+    assert opened("reviewer") == first
+    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN / 2)
+    browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]})
+    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN / 2)
+    assert opened("manager") != first
+
+
+def test_a_case_opened_from_a_list_is_held_too_and_says_who_else_has_it(arrivals: list[int]) -> None:
+    assert b"at the moment" not in browser_of("reviewer").get(f"{CASE}{arrivals[0]}/").content
+    assert opened("manager") == arrivals[1]
+    assert b"reviewer has this case in front of them" in browser_of("manager").get(f"{CASE}{arrivals[0]}/").content
+
+
+def test_those_who_only_look_hold_nothing(arrivals: list[int]) -> None:
+    assert opened("viewer") == arrivals[0]
+    assert ahead("viewer", arrivals[0]) == arrivals[1]
+    assert not ReviewTurn.objects.exists()
+    for path in ("hold/", "release/", f"{arrivals[0]}/undo/"):
+        assert browser_of("viewer").post(CASE + path).status_code == 403
+
+
+def test_there_is_nothing_ahead_of_the_last_case() -> None:
+    product, _ = make_case(80)
+    assert ahead("reviewer", product.pk) is None
+
+
+def test_a_rejected_pair_is_not_served_again() -> None:
+    product, [match] = make_case(80)
+    service.review(match.pk, "rejected", user_in("reviewer"))
+    assert opened("reviewer") is None
+    product.matches.all()[0].refresh_from_db()
+    assert ahead("reviewer", make_case(80)[0].pk) is None
+
+
+def selection(kind: str) -> tuple[Product, str]:
+    """A case that an address selects among others, and that address."""
+    if kind == "score":
+        return make_case(95, 40)[0], "?score=90"
+    if kind == "category":
+        return make_case(80, category="mugs & cups")[0], "?category=mugs+%26+cups"
+    product, _ = make_case(80)
+    Product.objects.filter(pk=product.pk).update(created_at=timezone.now() - timedelta(days=30))
+    day = timezone.localdate() - timedelta(days=30)
+    return product, f"?since={day}&until={day}"
+
+
+@pytest.mark.parametrize("kind", ["score", "category", "date"])
+def test_a_selection_narrows_what_is_served_and_counted_and_stays_in_the_addresses(kind: str) -> None:
+    make_case(60)
+    wanted, query = selection(kind)
+    make_case(60)
+    page = browser_of("reviewer").get(CASE + query, follow=True)
+    assert page.redirect_chain == [(f"{CASE}{wanted.pk}/{query}", 302)]
+    assert page.context["left"] == 1
+    assert ahead("reviewer", wanted.pk, query=query) is None
+    match = wanted.matches.order_by("-similarity_score")[0]
+    told = browser_of("reviewer").post(
+        f"/admin/matching/match/{match.pk}/verdict/", {"status": "confirmed"},
+        headers={"HX-Request": "true", "HX-Current-URL": f"http://testserver{CASE}{wanted.pk}/{query}"},
+    )  # fmt: skip
+    assert json.loads(told["HX-Trigger"])["verdict"]["left"] == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["?score=17", "?since=yesterday", "?until=2026-13-99", "?score=90&score=", "?after=x"]
+)
+def test_a_selection_that_cannot_be_read_selects_nothing_out(query: str, arrivals: list[int]) -> None:
+    assert opened("reviewer", query) == arrivals[0]
+
+
+def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> None:
+    product, matches = make_case(90, 80)
+    service.review(matches[0].pk, "confirmed", user_in("manager"))
+    browser = browser_of("reviewer")
+    told = browser.post(f"{CASE}{product.pk}/none/", headers={"HX-Request": "true"})
+    assert told.status_code == 204
+    verdict = json.loads(told["HX-Trigger"])["verdict"]
+    assert (verdict["matches"], verdict["none"], verdict["left"]) == ([matches[1].pk], True, 0)
+    answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": [match.pk for match in matches]})
+    assert answer.context["product"] == product
+    # The manager's own verdict is not the reviewer's to take back this way.
+    assert statuses(product) == ["confirmed", "pending"]
+
+
+def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> None:
+    product, matches = make_case(90, 80)
+    browser = browser_of("reviewer")
+    service.review(matches[0].pk, "confirmed", user_in("reviewer"))
+    assert turns.hold(product.pk, user_in("manager"))
+    answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
+    assert (answer.status_code, "somebody else" in answer.content.decode()) == (409, True)
+    assert statuses(product) == ["pending", "pending"]
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_the_next_case_asks_the_database_as_often_for_many_candidates_as_for_few(
+    count: int, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(3):
+        make_case(*range(50, 50 + count))
+    shown = Match.objects.latest("product_id").product_id
+    browser = browser_of("reviewer")
+    with django_assert_max_num_queries(22):
+        assert browser.post(f"{CASE}ahead/", {"shown": shown}).status_code == 200
+
+
+def statuses(product: Product) -> list[str]:
+    return list(product.matches.order_by("-similarity_score").values_list("review_status", flat=True))

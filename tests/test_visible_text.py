@@ -1,0 +1,94 @@
+"""All that people read on pages goes through Django's translation functions: templates, scripts and Python alike."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+TEMPLATES = sorted((REPO / "templates").rglob("*.html"))
+SCRIPTS = sorted((REPO / "static").rglob("*.js"))
+PAGES = sorted(
+    path
+    for app in ("gpu", "products", "matching", "catalogmatch")
+    for path in (REPO / app).rglob("*.py")
+    if path.name.startswith("admin") or path.name == "models.py"
+)
+
+BLOCK = re.compile(r"{%\s*(blocktranslate|comment)\b.*?{%\s*end\1\s*%}", re.DOTALL)
+TAG = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}", re.DOTALL)
+READ_OUT = {"aria-label", "title", "alt", "placeholder"}
+NOT_READ = {"code", "script", "style", "kbd", "span.material-symbols-outlined"}
+NAMES = {"CLIP", "GB", "MB"}  # which are the same in every language
+TRANSLATE = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext"}
+SENTENCE = re.compile(r"[A-Z][a-z]+( [a-z]+)+|[A-Z][a-z]+.*\.$")
+SHOWN = {"success", "warning", "error", "info", "ValidationError"}
+
+
+class Text(HTMLParser):
+    """Collects what a page says, in its text and in attributes that are read out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.within: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        icon = "material-symbols-outlined" in (values.get("class") or "")
+        self.said += [value for name, value in attrs if name in READ_OUT and value]
+        if tag not in {"input", "img", "br", "link", "meta", "rect", "polyline"}:
+            self.within.append(f"{tag}.material-symbols-outlined" if icon else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.within:
+            self.within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not NOT_READ & set(self.within):
+            self.said.append(data)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_templates_say_nothing_untranslated(path: Path) -> None:
+    text = Text()
+    text.feed(TAG.sub("", BLOCK.sub("", path.read_text())))
+    words = {word for said in text.said for word in re.findall(r"[A-Za-z]{2,}", said)}
+    assert words - NAMES == set()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_take_their_words_from_the_page(path: Path) -> None:
+    code = re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.MULTILINE)
+    literals = [a or b or c for a, b, c in re.findall(r'"([^"\n]*)"|\'([^\'\n]*)\'|`([^`]*)`', code)]
+    assert [literal for literal in literals if SENTENCE.match(literal)] == []
+
+
+def untranslated(tree: ast.AST) -> Iterator[str]:
+    """Sentences that are shown, and names of fields and columns, that no translation function gets."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name in TRANSLATE:
+            continue
+        shown = list(node.args) if name in SHOWN or name.endswith("Field") else []
+        shown += [
+            word.value for word in node.keywords if word.arg in {"label", "help_text", "verbose_name", "description"}
+        ]
+        yield from (one.value for one in shown if isinstance(one, ast.Constant) and isinstance(one.value, str))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if names & {"title", "label", "help_text", "verbose_name", "verbose_name_plural", "search_help_text"}:
+                yield node.value.value
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPO)))
+def test_pages_and_models_name_nothing_untranslated(path: Path) -> None:
+    assert list(untranslated(ast.parse(path.read_text()))) == []
