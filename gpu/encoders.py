@@ -19,12 +19,17 @@ from gpu.towers import image_tower
 from gpu.weights import Weights
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
 Embeddings = npt.NDArray[np.float32]
 Pending = Callable[[], Embeddings]
+
+
+# How torch says it: its allocators of a GPU, Apple's included, that of the host, and cuBLAS and cuDNN.
+_OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
 class DeviceMemoryError(Exception):
@@ -116,36 +121,70 @@ class TorchEncoder:
         self._tower = image_tower(clip, preprocess).to(model.device)
         self._device = torch.device(model.device)
         self._pool: ThreadPoolExecutor | None = None
+        self._copies: torch.cuda.Stream | None = None
         self.lanes = 2
         self.used_at = used_now()
         if self.device == "cpu":
             self.lanes = cores()
             self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
+        elif self.device == "cuda":
+            self._copies = torch.cuda.Stream(self._device)
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
         self.used_at = used_now()
         if self._pool is not None:
             future = self._pool.submit(self._encode, batch)
-            return lambda: np.asarray(future.result())
-        embeddings = self._encode(batch)
-        return lambda: np.asarray(embeddings.cpu())
+            return lambda: future.result()()
+        return self._encode(batch)
 
-    def _encode(self, batch: Sequence[Pixels]) -> Any:
-        """Vectors as a tensor on the device; on a GPU they are being computed when this returns."""
+    def _encode(self, batch: Sequence[Pixels]) -> Pending:
+        """Compute the vectors; on a GPU they are being computed when this returns."""
         import torch
 
-        pinned = self.device == "cuda"
         try:
             with stage("copy"):
-                pixels = torch.empty((len(batch), *batch[0].shape), dtype=torch.uint8, pin_memory=pinned)
+                pixels = torch.empty(
+                    (len(batch), *batch[0].shape), dtype=torch.uint8, pin_memory=self._copies is not None
+                )
                 np.stack(batch, out=pixels.numpy())
-                on_device = pixels.to(self._device, non_blocking=pinned)
+                on_device = self._on_device(pixels)
             with torch.inference_mode():
-                return self._tower(on_device)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; Apple's is a plain one
-            if "memory" not in str(error).lower():
+                return self._answer(self._tower(on_device))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; Apple's, the host's and cuBLAS's are plain ones
+            told = str(error).lower()
+            if not any(words in told for words in _OUT_OF_MEMORY):
                 raise
             raise DeviceMemoryError(str(error)) from None
+
+    def _on_device(self, pixels: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if self._copies is None:
+            return pixels.to(self._device)
+        # On a stream of its own the copy goes on while the batch before is computed.
+        with torch.cuda.stream(self._copies):
+            on_device = pixels.to(self._device, non_blocking=True)
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_stream(self._copies)
+        on_device.record_stream(computing)  # or its memory could be the next copy's while it is still read
+        return on_device
+
+    def _answer(self, vectors: torch.Tensor) -> Pending:
+        import torch
+
+        if self._copies is None:
+            return lambda: np.asarray(vectors.cpu())
+        # Copied back behind its own batch: a copy that is asked for later would wait for all batches begun since.
+        on_host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        on_host.copy_(vectors, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self._device))
+
+        def answer() -> Embeddings:
+            done.synchronize()
+            return np.asarray(on_host)
+
+        return answer
 
     def release_memory(self) -> None:
         empty_cache()

@@ -74,4 +74,21 @@ def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(
 def test_unloading_gives_the_memory_back(gpu, files):
     process_batch(files)
     clip.unload()
-    assert gpu.cuda.memory_allocated() <= 2**20
+    of_libraries = gpu.cuda.memory_allocated()  # cuBLAS keeps its workspace for as long as the process lives
+    process_batch(files)
+    weights = sum(part.nbytes for part in clip.get_clip_model().parameters())
+    assert gpu.cuda.memory_allocated() >= of_libraries + weights
+    clip.unload()
+    assert gpu.cuda.memory_allocated() == of_libraries
+
+
+def test_what_is_in_flight_does_not_mix(gpu, files):
+    """Many small batches on two streams give what one large batch gives."""
+    small, large = process_batch(files * 4, batch_size=3), process_batch(files * 4, batch_size=160)
+    for number, (one, other) in enumerate(zip(small, large, strict=True)):
+        if number % len(files) == 2:
+            assert isinstance(one, ImageProcessingError)
+        else:
+            assert isinstance(one, np.ndarray)
+            assert isinstance(other, np.ndarray)
+            assert float(one @ other) >= 0.999

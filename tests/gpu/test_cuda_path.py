@@ -1,0 +1,123 @@
+"""The way a CUDA device is fed, on a stand-in for it that keeps a list of what is asked of it in which order."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from gpu import clip
+from gpu.batching import Batches
+from gpu.encoders import TorchEncoder
+
+
+class Device:
+    """Streams and events of a device that is done with a thing as soon as it is asked; ``log`` says what it was."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.events = 0
+
+
+@pytest.fixture
+def device(with_clip, monkeypatch):
+    """An encoder of the small CLIP that takes this process for a GPU, and what it asked of it."""
+    import torch
+
+    device = Device()
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_stream(self, other):
+            device.log.append(f"{self.name} waits for {other.name}")
+
+    class Event:
+        def __init__(self):
+            self.number = device.events
+            device.events += 1
+
+        def record(self, stream):
+            device.log.append(f"batch {self.number} ends {stream.name}")
+
+        def synchronize(self):
+            device.log.append(f"wait for batch {self.number}")
+
+    @contextmanager
+    def on(stream):
+        device.log.append(f"begin {stream.name}")
+        yield
+        device.log.append(f"end {stream.name}")
+
+    empty, computing = torch.empty, Stream("computing")
+    monkeypatch.setattr(torch, "empty", lambda *args, pin_memory=False, **more: empty(*args, **more))
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda of: computing)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda self, stream: device.log.append(f"kept for {stream.name}")
+    )
+    encoder = clip.get_encoder()
+    monkeypatch.setattr(encoder, "_pool", None)
+    monkeypatch.setattr(encoder, "_copies", Stream("copies"))
+    return device
+
+
+def pictures(count):
+    return list(np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8))
+
+
+def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(device):
+    clip.get_encoder().start(pictures(2))()
+    assert device.log == [
+        "begin copies", "end copies", "computing waits for copies", "kept for computing", "batch 0 ends computing",
+        "wait for batch 0",
+    ]  # fmt: skip
+
+
+def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
+    encoder = clip.get_encoder()
+    assert isinstance(encoder, TorchEncoder)
+    first, second = encoder.start(pictures(2)), encoder.start(pictures(3))
+    device.log.clear()
+    first()
+    assert device.log == ["wait for batch 0"]
+    assert second().shape == (3, 512)
+
+
+def test_its_vectors_are_those_of_the_cpu(with_clip, request):
+    wanted = Batches(clip.get_encoder(), 4).start(pictures(9))()
+    request.getfixturevalue("device")
+    got = Batches(clip.get_encoder(), 4).start(pictures(9))()
+    assert np.einsum("ij,ij->i", wanted, got).min() > 0.99999
+
+
+@pytest.mark.parametrize(
+    ("message", "is_memory"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 MiB", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("MPS backend out of memory", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_only_a_lack_of_memory_makes_batches_smaller(message, is_memory, device, monkeypatch):
+    encoder = clip.get_encoder()
+    assert isinstance(encoder, TorchEncoder)
+    forward = encoder._tower.forward
+
+    def fails(pixels):
+        if len(pixels) > 2:
+            raise RuntimeError(message)
+        return forward(pixels)
+
+    monkeypatch.setattr(encoder._tower, "forward", fails)
+    batches = Batches(encoder, 4)
+    if is_memory:
+        assert batches.start(pictures(5))().shape == (5, 512)
+        assert batches.size == 2
+    else:
+        with pytest.raises(RuntimeError, match="illegal"):
+            batches.start(pictures(5))
