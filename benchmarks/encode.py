@@ -302,7 +302,7 @@ class _Ours:
 
         encoder = clip.get_encoder()
         pixels = [encoder.preprocess(decode(path, draft_side=encoder.preprocess.draft_side)) for path in files]
-        size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device))
+        size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
         began = time.perf_counter()
         batching.Batches(encoder, size).start(pixels)()
         return time.perf_counter() - began
