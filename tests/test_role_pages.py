@@ -1,0 +1,134 @@
+"""A role's pages: whatever a page offers to somebody, a link, a button or an action, is theirs to use."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.test import Client
+
+from catalogmatch.roles import ROLES
+from products.models import ProductImage
+from tests.accounts import user_in
+from tests.pictures import jpeg
+from tests.rows import browser_of, make_case, make_product
+
+pytestmark = pytest.mark.django_db
+
+AWAY = ("/admin/logout/", "/static/", "/api/docs")
+PRODUCTS, MATCHES = "/admin/products/product/", "/admin/matching/match/"
+
+
+class Offers(HTMLParser):
+    """What a page offers: addresses of links, and of forms with a button that posts them."""
+
+    def __init__(self, address: str, page: str) -> None:
+        super().__init__()
+        self.address = address
+        self.links: set[str] = set()
+        self.forms: set[str] = set()
+        self._form = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.links |= {self._path(given[name]) for name in ("href", "hx-get") if tag != "link" and name in given}
+        if tag == "form":
+            self._form = self._path(given.get("action", "")) if given.get("method", "").lower() == "post" else ""
+        elif self._form and given.get("type", "submit" if tag == "button" else "") == "submit":
+            self.forms.add(self._form)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._form = ""
+
+    def _path(self, href: str) -> str:
+        parts = urlsplit(urljoin(self.address, href))
+        return parts.path + (f"?{parts.query}" if parts.query else "") if not parts.netloc else ""
+
+
+def kind(address: str) -> str:
+    """Addresses that differ in their numbers and queries only are one kind."""
+    return re.sub(r"\d+", "0", urlsplit(address).path)
+
+
+@pytest.fixture(autouse=True)
+def catalogue() -> None:
+    """Cases to review, a failed picture, a product without matches, and users to look after."""
+    make_case(91, 72, sku="NEW-1", category="mugs", attributes={"colour": "blue"})
+    make_case(60)
+    make_product("failed", "pending", name="broken")
+    for image in ProductImage.objects.all():
+        for name in (str(image.file.name), image.thumbnail_name):
+            default_storage.save(name, ContentFile(jpeg(1)))
+    for role in ROLES:
+        user_in(role)
+
+
+def walk(browser: Client) -> dict[str, tuple[int, str]]:
+    """Follow every link from home on, one of each kind: address → status and where it was found."""
+    seen: dict[str, tuple[int, str]] = {}
+    kinds: set[str] = set()
+    waiting = [("/admin/", "")]
+    while waiting:
+        address, source = waiting.pop(0)
+        if not address or kind(address) in kinds or address.startswith(AWAY):
+            continue
+        kinds.add(kind(address))
+        answer = browser.get(address, follow=True)
+        seen[address] = answer.status_code, source
+        if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("text/html") or answer.streaming:
+            continue
+        here = answer.redirect_chain[-1][0] if answer.redirect_chain else address
+        offers = Offers(here, answer.content.decode())
+        waiting += [(link, address) for link in sorted(offers.links)]
+        for form in sorted(offers.forms):
+            if not form.startswith(AWAY):
+                with transaction.atomic():
+                    seen[f"POST {form}"] = browser.post(form).status_code, address
+                    transaction.set_rollback(True)
+    return seen
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_link_and_no_button_of_a_role_leads_to_a_closed_door(role: str) -> None:
+    seen = walk(browser_of(role))
+    assert {address: found for address, found in seen.items() if found[0] in (401, 403, 404) or found[0] >= 500} == {}
+    assert len(seen) > 12  # it did go somewhere
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_home_offers_what_a_role_is_for(role: str) -> None:
+    seen = walk(browser_of(role))
+    uploads = role in ("uploader", "manager")
+    assert (f"{PRODUCTS}add/" in seen) == uploads
+    assert any("/auth/user/" in address for address in seen) == (role == "manager")
+    assert any(address.startswith("POST") and "verdict" in address for address in seen) == (
+        role in ("reviewer", "manager")
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "of_products", "of_matches"),
+    [
+        ("viewer", set(), set()),
+        ("uploader", {"match_now", "embed_again", "delete_selected"}, set()),
+        ("reviewer", set(), {"confirm", "reject", "take_back"}),
+        (
+            "manager",
+            {"match_now", "embed_again", "delete_selected"},
+            {"confirm", "reject", "take_back", "delete_selected"},
+        ),
+    ],
+)
+def test_a_list_offers_the_actions_of_the_role(role: str, of_products: set[str], of_matches: set[str]) -> None:
+    browser = browser_of(role)
+    for address, expected in ((PRODUCTS, of_products), (MATCHES, of_matches)):
+        form = browser.get(address).context["action_form"]
+        offered = {name for name, _label in form.fields["action"].choices if name} if form else set()
+        assert {name for name in offered if not name.startswith("export")} == expected
