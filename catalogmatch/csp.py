@@ -31,20 +31,28 @@ ADMIN = NOTHING | {
 # The OpenAPI page needs no eval.
 DOCS = ADMIN | {"script-src": [SELF], "img-src": [SELF, "data:"]}
 
+# What went wrong outside of the admin is told on a page too, which has a style sheet.
+ERROR = NOTHING | {"style-src": [SELF]}
+
 _BY_PREFIX = {"/admin/": ADMIN, "/api/docs": DOCS}
 
 
 class PolicyMiddleware(CSPMiddleware):
-    """Chooses the policy by path; ``settings.CONTENT_SECURITY_POLICY`` (NOTHING) is that of all other paths."""
+    """Chooses the policy by path; all others have ``settings.CONTENT_SECURITY_POLICY`` (NOTHING), error pages ERROR."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
     ) -> PolicyParts:
         parts = super().get_policy_parts(request, response, report_only)
         if not report_only:
-            parts.config = _policy_for(request.path_info)
+            parts.config = _policy_for(request.path_info) or _policy_of(response)
         return parts
 
 
 def _policy_for(path: str) -> dict[str, Any] | None:
     return next((policy for prefix, policy in _BY_PREFIX.items() if path.startswith(prefix)), None)
+
+
+def _policy_of(response: HttpResponseBase) -> dict[str, Any] | None:
+    html = response.headers.get("Content-Type", "").startswith("text/html")
+    return ERROR if html and response.status_code >= 400 else None
