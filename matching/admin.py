@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -18,12 +19,14 @@ from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
-from matching import admin_review, service, tasks
+from matching import admin_review, export, service, tasks
 from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.models import Match
 from products.admin import ProductAdmin
 from products.admin_bulk import BulkDeleteAdmin
+from products.admin_export import ExportAdmin
 from products.admin_history import HistoryAdmin, HistoryRecords
+from products.export import Table
 from products.models import Product
 from products.questions import FeaturesPendingError
 
@@ -133,7 +136,7 @@ class MatchedProductAdmin(ProductAdmin):
 
 
 @admin.register(Match)
-class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
+class MatchAdmin(BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     list_display = ("asked", "found", "score", "verdict")
     list_display_links = None
     list_filter = (
@@ -148,7 +151,7 @@ class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
     search_fields = ("product__sku", "product__name", "candidate__sku", "candidate__name")  # see get_search_results
     search_help_text = _("SKU or name of either product")
     sortable_by = ("score",)
-    actions = ("confirm", "reject", "take_back", "delete_selected")
+    actions = ("confirm", "reject", "take_back", "export_csv", "export_xlsx", "delete_selected")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Match]:
         queryset: QuerySet[Match] = super().get_queryset(request)
@@ -212,6 +215,12 @@ class MatchAdmin(BulkDeleteAdmin, HistoryAdmin):
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Match.history.filter(id=object_id)]
+
+    def export_table(self, ids: Sequence[int]) -> Table:
+        return export.matches_table(ids)
+
+    def longest_text(self, ids: Sequence[int]) -> int:
+        return export.longest_note(ids)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

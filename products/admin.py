@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -26,25 +27,17 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_import, admin_upload, queue, tasks
+from products import admin_import, admin_upload, export, queue, tasks
 from products.admin_bulk import BulkDeleteAdmin
+from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.admin_history import HistoryAdmin, HistoryRecords
+from products.export import Table
 from products.models import Feature, Product, ProductImage
 from products.steps import ids_in_steps
 
-State = ProductImage.State
-
 # Without a broker the embedding happens while the person waits: of no more pictures than these.
 EMBED_HERE = 50
-
-
-def product_state(product: Product) -> str:
-    """One word for all pictures of a product: the worst of them, or ``none`` without any."""
-    states = {image.state for image in product.images.all()}
-    return next(
-        (state for state in (State.FAILED, State.CLAIMED, State.PENDING, State.READY) if state in states), "none"
-    )
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
@@ -107,7 +100,7 @@ class FeatureInline(ReadOnlyInline):
         return queryset.select_related("image").defer(*blobs)
 
 
-class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
+class ProductAdmin(BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     form = ProductForm
     list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
     list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
@@ -119,7 +112,7 @@ class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
     sortable_by = ("category", "added")
     fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
     inlines = (PictureInline, FeatureInline)
-    actions: tuple[str, ...] = ("embed_again", "delete_selected")
+    actions: tuple[str, ...] = ("embed_again", "export_csv", "export_xlsx", "delete_selected")
     change_form_outer_before_template = "catalogmatch/product_panel.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
@@ -140,7 +133,10 @@ class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
 
     @display(description=_("pictures"))
     def pictures_state(self, product: Product) -> str:
-        context = {"state": product_state(product), "count": len(product.images.all())}
+        context = {
+            "state": queue.worst_state(image.state for image in product.images.all()),
+            "count": len(product.images.all()),
+        }
         return render_to_string("catalogmatch/state.html", context)
 
     @admin.action(description=_("Embed again"), permissions=["change"])
@@ -208,3 +204,9 @@ class ProductAdmin(BulkDeleteAdmin, HistoryAdmin):
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Product.history.filter(id=object_id), ProductImage.history.filter(product_id=object_id)]
+
+    def export_table(self, ids: Sequence[int]) -> Table:
+        return export.products_table(ids)
+
+    def longest_text(self, ids: Sequence[int]) -> int:
+        return export.longest_text(ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -95,6 +95,13 @@ def stale_claims() -> QuerySet[ProductImage]:
     """Pictures that workers claimed longer ago than the lease: those workers are gone."""
     deadline = timezone.now() - timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
     return ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
+
+
+def worst_state(states: Iterable[str]) -> str:
+    """One word for all pictures of a product: the worst state of them, or ``none`` without any."""
+    present = set(states)
+    order = (State.FAILED, State.CLAIMED, State.PENDING, State.READY)
+    return next((state for state in order if state in present), "none")
 
 
 def release_stale_claims() -> int:

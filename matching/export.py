@@ -1,0 +1,47 @@
+"""A table of matches with their verdicts, for spreadsheet programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.models import Max
+from django.db.models.functions import Length
+
+from matching.models import Match
+from products.export import Table, as_time, steps
+
+COLUMNS = {
+    "product sku": "product__sku",
+    "product name": "product__name",
+    "candidate sku": "candidate__sku",
+    "candidate name": "candidate__name",
+    "score": "similarity_score",
+    "rank": "rank",
+    "verdict": "review_status",
+    "by": "reviewer__username",
+    "when": "reviewed_at",
+    "note": "note",
+    "feature type": "feature_type",
+    "model": "model_name",
+    "found": "created_at",
+    "match id": "pk",
+    "product id": "product_id",
+    "candidate id": "candidate_id",
+}
+
+
+def matches_table(ids: Sequence[int]) -> Table:
+    """The matches of these ids in this order, a header first, read step by step; one deleted meanwhile is left out."""
+    yield list(COLUMNS)
+    for step in steps(ids):
+        found = {row["pk"]: row for row in Match.objects.filter(pk__in=step).order_by().values(*COLUMNS.values())}
+        for row in (found[pk] for pk in step if pk in found):
+            row["similarity_score"] = round(row["similarity_score"], 2)
+            row["reviewed_at"], row["created_at"] = as_time(row["reviewed_at"]), as_time(row["created_at"])
+            yield [row[name] for name in COLUMNS.values()]
+
+
+def longest_note(ids: Sequence[int]) -> int:
+    """Characters of the longest note on these matches."""
+    longest = (Match.objects.filter(pk__in=step).aggregate(n=Max(Length("note")))["n"] for step in steps(ids))
+    return max((length or 0 for length in longest), default=0)
