@@ -22,17 +22,18 @@ from unfold.decorators import display
 from matching import admin_review, export, service, tasks
 from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.models import Match
+from matching.words import NEWEST, with_words
 from products.admin import ProductAdmin
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_history import HistoryAdmin, HistoryRecords
+from products.admin_paging import SEARCH_WORDS, LongListAdmin
 from products.export import Table
 from products.models import Product
 from products.questions import FeaturesPendingError
 
 Status = Match.Status
 
-FEW = 1000  # products that are worth naming one by one in a query
 MATCH_HERE = 100  # products that are matched while a person waits
 
 
@@ -136,7 +137,7 @@ class MatchedProductAdmin(ProductAdmin):
 
 
 @admin.register(Match)
-class MatchAdmin(BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
+class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     list_display = ("asked", "found", "score", "verdict")
     list_display_links = None
     list_filter = (
@@ -168,15 +169,15 @@ class MatchAdmin(BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
-        """Matches of products that have all words in SKU or name; from the products, since matches are many more."""
-        products = Product.objects.order_by()
-        for word in search_term.split():
-            products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))
-        found = list(products.values_list("pk", flat=True)[: FEW + 1]) if search_term.strip() else []
-        if not found or len(found) > FEW:
-            # Also two words of which each product of a match has one.
-            return super().get_search_results(request, queryset, search_term)  # type: ignore[no-any-return]
-        return queryset.filter(Q(product__in=found) | Q(candidate__in=found)), False
+        """By the words of either product; says so where these are too many for all of them to be looked up."""
+        words = search_term.split()[:SEARCH_WORDS]
+        if not words:
+            return queryset, False
+        found = with_words(queryset, words)
+        if found.more:
+            text = _("More than %d products have this in SKU or name. You see the matches of the newest; add a word.")
+            messages.info(request, text % NEWEST)
+        return found.matches, False
 
     @display(description=_("asked"))
     def asked(self, match: Match) -> str:

@@ -62,8 +62,8 @@ class WaitingFilter(DropdownFilter):
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
         match self.value():
             case "waiting":
-                pending = Match.objects.filter(review_status=Match.Status.PENDING)
-                return queryset.filter(pk__in=pending.values("product"))
+                pending = Match.objects.filter(review_status=Match.Status.PENDING).order_by()
+                return queryset.filter(pk__in=pending.values("product").distinct())  # in the order of an index
             case "confirmed":
                 confirmed = Match.objects.filter(review_status=Match.Status.CONFIRMED)
                 return queryset.filter(pk__in=confirmed.values("product"))

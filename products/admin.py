@@ -32,6 +32,7 @@ from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.admin_history import HistoryAdmin, HistoryRecords
+from products.admin_paging import LongListAdmin
 from products.export import Table
 from products.models import Feature, Product, ProductImage
 from products.steps import ids_in_steps
@@ -100,7 +101,7 @@ class FeatureInline(ReadOnlyInline):
         return queryset.select_related("image").defer(*blobs)
 
 
-class ProductAdmin(BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
+class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     form = ProductForm
     list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
     list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)

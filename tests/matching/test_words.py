@@ -1,0 +1,62 @@
+"""Matches by words: of either product, of both together, and of products too many to be looked up one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from matching import words
+from matching.models import Match
+from tests.rows import browser_of, make_match, make_product
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/matching/match/"
+
+
+@pytest.fixture
+def matches() -> dict[str, Match]:
+    blue = make_product(name="blue cup", sku="N-1")
+    red = make_product(name="red cup", sku="N-2")
+    vase = make_product(is_historical=True, name="Blue vase", sku="H-1")
+    bowl = make_product(is_historical=True, name="white bowl", sku="H-2")
+    return {
+        "blue-vase": make_match(blue, vase),
+        "blue-bowl": make_match(blue, bowl),
+        "red-vase": make_match(red, vase),
+        "red-bowl": make_match(red, bowl),
+    }
+
+
+def found(text: str) -> words.Found:
+    return words.with_words(Match.objects.all(), text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("blue", {"blue-vase", "blue-bowl", "red-vase"}),  # on either side, whatever the case
+        ("H-2", {"blue-bowl", "red-bowl"}),
+        ("blue cup", {"blue-vase", "blue-bowl"}),  # one product has both
+        ("N-2 H-1", {"red-vase"}),  # no product has both, but the two of a match
+        ("N-2 nothing", set()),
+        ("nothing", set()),
+    ],
+)
+def test_matches_of_a_product_with_the_words_are_found(
+    matches: dict[str, Match], text: str, expected: set[str]
+) -> None:
+    answer = found(text)
+    assert {match.pk for match in answer.matches} == {matches[name].pk for name in expected}
+    assert not answer.more
+
+
+def test_of_too_many_products_the_newest_are_looked_up_and_the_list_says_so(
+    matches: dict[str, Match], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(words, "NEWEST", 1)
+    answer = found("cup")
+    assert answer.more
+    assert {match.pk for match in answer.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
+    page = browser_of("viewer").get(f"{LIST}?q=cup")
+    assert "add a word" in page.content.decode()
+    assert "add a word" not in browser_of("viewer").get(f"{LIST}?q=H-2").content.decode()

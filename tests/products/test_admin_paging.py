@@ -1,0 +1,57 @@
+"""The admin's long lists: every row on one page and no other, in the order asked for, and no search too long."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from products.models import Product
+from tests.rows import browser_of
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/products/product/"
+PAGE = 50
+
+
+@pytest.fixture
+def names() -> list[str]:
+    """Names of 120 products of 3 categories, in the order in which they were added."""
+    products = Product.objects.bulk_create(
+        Product(name=f"product {n}", category="abc"[n % 3], sku=f"S-{n}") for n in range(120)
+    )
+    for n, product in enumerate(products):
+        added = timezone.now() - timedelta(days=n)
+        Product.objects.filter(pk=product.pk).update(created_at=added)
+    return [product.name for product in reversed(products)]
+
+
+def pages(query: str) -> list[str]:
+    browser = browser_of("viewer")
+    shown: list[str] = []
+    for number in (1, 2, 3):
+        shown += [product.name for product in browser.get(f"{LIST}?{query}&p={number}").context["cl"].result_list]
+    return shown
+
+
+@pytest.mark.parametrize("order", ["added", "-added"])
+def test_pages_follow_one_another_in_the_order_asked_for(names: list[str], order: str) -> None:
+    columns = browser_of("viewer").get(LIST).context["cl"].list_display
+    number = columns.index("added")
+    shown = pages(f"o={'-' if order.startswith('-') else ''}{number}")
+    assert shown == (names if order == "added" else names[::-1])
+
+
+def test_pages_of_a_search_hold_what_it_finds(names: list[str]) -> None:
+    assert sorted(pages("q=product")) == sorted(names)
+    browser = browser_of("viewer")
+    narrowed = browser.get(f"{LIST}?q=product&category=a").context["cl"]
+    assert narrowed.result_count == 40
+    assert {product.category for product in narrowed.result_list} == {"a"}
+
+
+@pytest.mark.parametrize("path", [LIST, "/admin/matching/match/"])
+def test_a_search_of_very_many_words_is_answered(path: str) -> None:
+    assert browser_of("viewer").get(path, {"q": "word " * 2000}).status_code == 200

@@ -1,0 +1,104 @@
+"""The pages and lists that people wait for ask the database as often for fifty rows as for five.
+
+The admin's lists are found by walking the site, in each way in which they can be asked for; a new list is covered as
+soon as MAKE says how its rows come to be. How fast they are on a full catalogue is measured by benchmarks/admin.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.db import connection, models
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from benchmarks.admin import ways_to_ask
+from tests.accounts import client_of
+from tests.rows import browser_of, make_case
+
+pytestmark = pytest.mark.django_db
+
+LIST_BOUND = 14
+PAGING = 1  # what is more than one page is asked for its keys first
+PAGE_BOUND = 24
+API_BOUND = 7
+
+
+def case(number: int) -> None:
+    make_case(95, 60, category=f"category {number % 3}", sku=f"N-{number}")
+
+
+def user(number: int) -> None:
+    User.objects.create_user(f"person{number}").groups.add(*Group.objects.all())
+
+
+MAKE: dict[str, Callable[[int], object]] = {
+    "products.product": case,
+    "matching.match": case,
+    "auth.user": user,
+    "auth.group": lambda number: Group.objects.create(name=f"group {number}"),
+}
+PAGES = ("/admin/", "/admin/device/", "/admin/ask/", "/admin/products/product/add/", "/admin/matching/match/case/")
+API_LISTS = ("/api/products", "/api/products?search=arrival", "/api/matches", "/api/matches?review_status=pending")
+
+
+def asked(client: Client, address: str) -> list[str]:
+    """What the database is asked for a page that answers with 200."""
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(address, follow=True).status_code == 200, address
+    return [query["sql"] for query in captured.captured_queries]
+
+
+def rows_of(make: Callable[[int], object], numbers: range) -> None:
+    for number in numbers:
+        make(number)
+
+
+@pytest.mark.parametrize("model", [pytest.param(one, id=one._meta.label_lower) for one in admin.site._registry])
+def test_a_list_of_the_admin_asks_as_often_for_fifty_rows_as_for_five(model: type[models.Model]) -> None:
+    boss = User.objects.create_superuser("boss")
+    browser, make = browser_of(boss), MAKE[model._meta.label_lower]
+
+    def counts() -> dict[str, int]:
+        ways: Any = ways_to_ask(admin.site._registry[model], boss)
+        return {address: len(asked(browser, address)) for _, address in ways if "?p=" not in address}
+
+    rows_of(make, range(5))
+    few = counts()
+    rows_of(make, range(5, 50))
+    many = counts()
+    assert [address for address in few if many[address] > few[address] + PAGING] == []
+    assert max(many.values()) <= LIST_BOUND
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_a_page_asks_as_often_for_fifty_cases_as_for_five(address: str) -> None:
+    browser = browser_of("manager")
+    rows_of(case, range(5))
+    few = asked(browser, address)
+    rows_of(case, range(5, 50))
+    many = asked(browser, address)
+    assert len(many) == len(few) <= PAGE_BOUND, "\n".join(many)
+
+
+@pytest.mark.parametrize("address", API_LISTS)
+def test_a_list_of_the_api_asks_as_often_for_fifty_rows_as_for_five(address: str) -> None:
+    client = client_of("viewer")
+    rows_of(case, range(5))
+    few = asked(client, address)
+    rows_of(case, range(5, 50))
+    many = asked(client, address)
+    assert len(many) == len(few) <= API_BOUND, "\n".join(many)
+
+
+def test_a_case_asks_as_often_for_ten_candidates_as_for_three() -> None:
+    browser = browser_of("reviewer")
+    small, _ = make_case(90, 80, 70)
+    large, _ = make_case(*range(81, 91))
+    few = asked(browser, f"/admin/matching/match/case/{small.pk}/")
+    many = asked(browser, f"/admin/matching/match/case/{large.pk}/")
+    assert len(many) == len(few) <= PAGE_BOUND, "\n".join(many)
