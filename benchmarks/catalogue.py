@@ -28,7 +28,7 @@ from django.utils import timezone
 from benchmarks.legacy import picture
 from gpu.features import LEGACY_MODEL, Features
 from matching.models import Match
-from products.models import Feature, Product, ProductImage
+from products.models import EmbeddingDay, Feature, Product, ProductImage
 
 Vectors = npt.NDArray[np.float32]
 Owners = npt.NDArray[np.int64]  # the row of each picture's product
@@ -59,7 +59,7 @@ class Work:
     pending: int = 0
     claimed: int = 0
     reviewers: int = 0
-    complete: bool = False  # whether the pictures' files, legacy features and the histories are there, too
+    complete: bool = False  # whether the pictures' files, legacy features, histories and daily counts are there, too
 
 
 def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> None:
@@ -81,6 +81,8 @@ def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> N
         _record(Product, "created_at", "+")
         _record(ProductImage, "created_at", "+")
         _record(Match, "reviewed_at", "~", "reviewer_id")
+        days = (_NOW.date() - timedelta(days=n) for n in range(DAYS))
+        EmbeddingDay.objects.bulk_create(EmbeddingDay(day=day, pictures=len(vectors) // DAYS) for day in days)
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), [Product, ProductImage, Feature, Match]):
             cursor.execute(sql)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import DropdownFilter
 
 from products.models import Product, ProductImage
 
+MOST = 500  # choices that a list of them can hold for a person to find one
+
 
 def categories() -> list[str]:
-    """The categories in use, in alphabetical order."""
-    return list(Product.objects.exclude(category="").order_by("category").values_list("category", flat=True).distinct())
+    """The categories in use, in alphabetical order; of more than ``MOST`` those with the most products."""
+    used = Product.objects.exclude(category="").order_by().values_list("category")
+    return sorted(name for name, _count in used.annotate(n=Count("pk")).order_by("-n", "category")[:MOST])
 
 
 class CategoryFilter(DropdownFilter):
@@ -22,8 +25,9 @@ class CategoryFilter(DropdownFilter):
     parameter_name = "category"
     field = "category"
 
-    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in categories()]
+    def lookups(self, request: HttpRequest, _model_admin: Any) -> list[tuple[str, str]]:
+        chosen = {name for name in request.GET.getlist(self.parameter_name) if name}
+        return [(name, name) for name in sorted(chosen.union(categories()))]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
