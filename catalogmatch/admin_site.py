@@ -36,6 +36,7 @@ class LoginThrottle(OutageProofThrottle):
 
 class CatalogSite(UnfoldAdminSite):
     index_template = "catalogmatch/home.html"
+    login_template = "catalogmatch/login.html"
 
     def extra_urls(self) -> list[URLPattern]:
         from catalogmatch.admin_device import device, pause, requeue
@@ -62,7 +63,9 @@ class CatalogSite(UnfoldAdminSite):
         """The sign-in page; 429 with the time to wait when this address tried too often."""
         throttle = LoginThrottle()
         if request.method != "POST" or throttle.allow_request(request, None):  # type: ignore[arg-type]
-            response: HttpResponse = super().login(request, extra_context)
+            ended = _("Your session has ended, and what you did last was not stored. Sign in to go on where you were.")
+            context = {"notice": ended if "ended" in request.GET else "", **(extra_context or {})}
+            response: HttpResponse = super().login(request, context)
             return response
         seconds = max(1, math.ceil(throttle.wait() or 60))
         sentence = ngettext(
@@ -75,10 +78,10 @@ class CatalogSite(UnfoldAdminSite):
             "title": _("Log in"),
             "app_path": request.get_full_path(),
             "form": self.login_form(request),
-            "throttled": sentence,
+            "notice": sentence,
         }
         return TemplateResponse(
-            request, "catalogmatch/login_throttled.html", context, status=429, headers={"Retry-After": str(seconds)}
+            request, self.login_template, context, status=429, headers={"Retry-After": str(seconds)}
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from matching.models import Match
-from products.history import acting, source
+from products.history import acting, record_changes, source
 from products.steps import ids_in_steps
 
 
@@ -28,7 +27,8 @@ def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | N
         if match.review_status == status and note in (None, match.note):
             return match
         if match.review_status != status:
-            _decide(match, _verdict(status, reviewer, timezone.now()))
+            for name, value in _verdict(status, reviewer, timezone.now()).items():
+                setattr(match, name, value)
         if note is not None:
             match.note = note
         with acting(source(), reviewer):
@@ -45,14 +45,11 @@ def review_all(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser
     count = 0
     for ids in ids_in_steps(matches):
         with transaction.atomic():
-            others = list(Match.objects.select_for_update().filter(pk__in=ids).exclude(review_status=status))
-            verdict = _verdict(status, reviewer, timezone.now())
-            Match.objects.filter(pk__in=[match.pk for match in others]).update(**verdict)
-            for match in others:
-                _decide(match, verdict)
-            Match.history.bulk_history_create(
-                others, update=True, default_user=reviewer, default_change_reason=source().value
-            )
+            rows = Match.objects.filter(pk__in=ids).exclude(review_status=status)
+            others = list(rows.select_for_update().values_list("pk", flat=True))
+            changed = Match.objects.filter(pk__in=others)
+            changed.update(**_verdict(status, reviewer, timezone.now()))
+            record_changes(changed, reviewer)
         count += len(others)
     return count
 
@@ -71,8 +68,3 @@ def _verdict(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str,
         "reviewed_at": at if decided else None,
         "updated_at": at,
     }
-
-
-def _decide(match: Match, verdict: Mapping[str, Any]) -> None:
-    for name, value in verdict.items():
-        setattr(match, name, value)

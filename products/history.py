@@ -12,8 +12,9 @@ from itertools import islice
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import models
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db import connection, models
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
@@ -115,6 +116,21 @@ class Records(HistoricalRecords):
     def _differs_from(self, other: Any, instance: Any) -> bool:
         told = getattr(type(instance), self.manager_name).model.told
         return any(getattr(other, one.attname) != getattr(instance, one.attname) for one in told)
+
+
+def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
+    """An entry of ``user`` for each of these rows, which ``QuerySet.update`` has changed; one statement for all."""
+    history: Any = rows.model.history.model  # type: ignore[attr-defined]  # where it is not, nothing is recorded
+    columns = {one.column: F(one.attname) for one in history.tracked_fields}
+    given = {"history_date": timezone.now(), "history_type": "~", "history_change_reason": source().value}
+    given["history_user_id"] = user.pk
+    constants = {name: Value(value, history._meta.get_field(name)) for name, value in given.items()}
+    values = rows.order_by().values_list(*columns.values(), *constants.values())
+    sql, parameters = values.query.sql_with_params()
+    quote = connection.ops.quote_name
+    into = ", ".join(quote(column) for column in (*columns, *constants))
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {quote(history._meta.db_table)} ({into}) {sql}", parameters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from django.utils import timezone
 from gpu import box_pool
 from gpu.images import MAX_BYTES, ImageProcessingError
 from products import files
+from products.known import other_with_any, product_with
 from products.models import Product, ProductImage
 from products.tracing import request_id
 
@@ -100,11 +101,13 @@ def add_product(
     description: str = "",
     is_historical: bool = False,
     attributes: Mapping[str, Any] | None = None,
+    unless_known: bool = False,
 ) -> Added:
     """Create a product with its pictures, which are then pending for the worker.
 
     ``uploads`` is read one at a time, so that only one original need be in memory. The same SKU with pictures
-    that it already has is the same product again (``created`` is False).
+    that it already has is the same product again (``created`` is False); ``unless_known`` takes the pictures alone
+    for that, so that files which are sent twice are one product.
     Raises ImageProcessingError for a bad picture, SkuExistsError for a taken SKU, and
     django.core.exceptions.ValidationError for a bad field; then no row and no file is left behind.
     """
@@ -119,6 +122,8 @@ def add_product(
     _check_fields(product)
     pictures = _clean_all(uploads)
     known = _same_product(product.sku, pictures)
+    if known is None and unless_known and (product_there := product_with(_hashes(pictures))):
+        known = _known(product_there, pictures)
     if known is not None:
         return known
     with files.stored(pictures) as names:
@@ -136,7 +141,7 @@ def add_product(
                 raise
             files.remove(names.values())
             return known
-    return Added(product, images, created=True, duplicate_of=_duplicate_of(product, pictures))
+    return Added(product, images, created=True, duplicate_of=other_with_any(product, _hashes(pictures)))
 
 
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
@@ -179,7 +184,7 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
             known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
         transaction.on_commit(partial(files.remove, unused))
     images = [known[picture.sha256] for picture in pictures]
-    return Added(product, images, created=bool(new), duplicate_of=_duplicate_of(product, pictures))
+    return Added(product, images, created=bool(new), duplicate_of=other_with_any(product, _hashes(pictures)))
 
 
 def read_bounded(file: File[bytes]) -> bytes:
@@ -215,20 +220,23 @@ def _clean_all(uploads: Iterable[Upload | CleanPicture]) -> list[CleanPicture]:
 
 def _same_product(sku: str, pictures: Sequence[CleanPicture]) -> Added | None:
     """The product that has this SKU and all these pictures; None for a free SKU; SkuExistsError otherwise."""
-    if not sku:
-        return None
-    product = Product.objects.filter(sku=sku).first()
+    product = Product.objects.filter(sku=sku).first() if sku else None
     if product is None:
         return None
-    images = list(product.images.filter(sha256__in=[picture.sha256 for picture in pictures]))
-    if len(images) < len(pictures) or not pictures:
+    known = _known(product, pictures)
+    if len(known.images) < len(pictures) or not pictures:
         raise SkuExistsError(sku, product.pk)
-    return Added(product, images, created=False, duplicate_of=_duplicate_of(product, pictures))
+    return known
 
 
-def _duplicate_of(product: Product, pictures: Sequence[CleanPicture]) -> int | None:
-    others = ProductImage.objects.filter(sha256__in=[p.sha256 for p in pictures]).exclude(product=product)
-    return others.order_by("product_id").values_list("product_id", flat=True).first()
+def _known(product: Product, pictures: Sequence[CleanPicture]) -> Added:
+    """What adding these pictures comes to where the product is there already."""
+    images = list(product.images.filter(sha256__in=_hashes(pictures)))
+    return Added(product, images, created=False, duplicate_of=other_with_any(product, _hashes(pictures)))
+
+
+def _hashes(pictures: Sequence[CleanPicture]) -> list[str]:
+    return [picture.sha256 for picture in pictures]
 
 
 def _save_image(product: Product, picture: CleanPicture, file_name: str, position: int) -> ProductImage:

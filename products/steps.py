@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-STEP = 1000
+STEP = 2000
 
 
 def ids_in_steps(rows: QuerySet[Any], size: int = STEP) -> Iterator[list[int]]:

@@ -76,6 +76,11 @@ class UploadSerializer(PicturesSerializer):
     category = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     description = serializers.CharField(max_length=20_000, required=False, default="", allow_blank=True)
     is_historical = serializers.BooleanField(required=False, default=False)
+    unless_known = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Where a product has all these pictures already, answer with that one (200) and add none.",
+    )
 
 
 class UploadedSerializer(serializers.Serializer[Any]):

@@ -1,8 +1,13 @@
+// ``address``: of the sign-in page, which says that the session has ended and leads back here.
+function signInAgain(address) {
+    location.assign(`${address.split("?")[0]}?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
 // A session that ended or a refusal must be seen where the person is, not swallowed by a partial update.
 document.addEventListener("htmx:beforeSwap", (event) => {
     if (new URL(event.detail.xhr.responseURL || location.href).pathname.endsWith("/login/")) {
         event.detail.shouldSwap = false;
-        location.assign(event.detail.xhr.responseURL.split("?")[0] + "?next=" + encodeURIComponent(location.pathname + location.search));
+        signInAgain(event.detail.xhr.responseURL);
     } else if (event.detail.xhr.status === 422) {
         event.detail.shouldSwap = true;
         event.detail.isError = false;

@@ -24,7 +24,7 @@ async function post(address, fields) {
     const headers = { "X-CSRFToken": review.querySelector("[name=csrfmiddlewaretoken]").value };
     const answer = await fetch(address, { method: "POST", body, headers });
     if (new URL(answer.url).pathname.endsWith("/login/")) {
-        location.assign(`${answer.url.split("?")[0]}?next=${encodeURIComponent(location.pathname + location.search)}`);
+        signInAgain(answer.url);
         throw new Error("signed out");
     }
     return answer;

@@ -6,6 +6,7 @@ const single = form.querySelectorAll("[data-single]");
 const progress = form.querySelector("progress");
 const results = document.getElementById("upload-results");
 const words = results.dataset;
+const stored = new WeakSet(); // files that are in already: pressing the button again sends the others only
 let busy = false;
 
 each.closest("[hidden]").hidden = false;
@@ -13,12 +14,18 @@ each.addEventListener("change", () => {
     for (const part of single) part.hidden = each.checked;
 });
 
+// The cookie's, not the form's: after signing in again in another tab the page's own token is an old one.
+function csrfToken() {
+    return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? form.elements.csrfmiddlewaretoken.value;
+}
+
 function body(file) {
     const data = new FormData();
     data.append("image", file);
     data.append("name", file.name.replace(/\.[^.]*$/, ""));
     data.append("category", form.elements.category.value);
     data.append("is_historical", form.elements.is_historical.checked);
+    data.append("unless_known", true); // a folder that is sent again, after a tab was closed, is not stored twice
     return data;
 }
 
@@ -36,14 +43,26 @@ function show(item, state, text, product) {
     }
 }
 
+function askToSignIn(item) {
+    show(item, "failed", words.signedOut);
+    const link = document.createElement("a");
+    link.className = "cm-link";
+    link.href = words.signIn;
+    link.target = "_blank";
+    link.textContent = words.signInText;
+    item.append(" ", link);
+}
+
 async function send(file, item) {
     show(item, "claimed", words.sending);
-    const headers = { "X-CSRFToken": form.elements.csrfmiddlewaretoken.value };
+    const headers = { "X-CSRFToken": csrfToken() };
     try {
         const answer = await fetch(words.address, { method: "POST", body: body(file), headers });
         const told = await answer.json();
-        if (!answer.ok) show(item, "failed", told.detail);
-        else if (told.duplicate_of) show(item, "pending", words.duplicate, told.duplicate_of);
+        if (answer.ok) stored.add(file);
+        if (answer.status === 401) askToSignIn(item);
+        else if (!answer.ok) show(item, "failed", told.detail);
+        else if (answer.status === 200) show(item, "pending", words.known, told.product_id);
         else show(item, "ready", words.added, told.product_id);
     } catch (error) {
         show(item, "failed", `${words.lost} (${error.message})`);
@@ -54,7 +73,7 @@ async function send(file, item) {
 form.addEventListener("submit", async (event) => {
     if (!each.checked) return;
     event.preventDefault();
-    const files = [...form.elements.pictures.files];
+    const files = [...form.elements.pictures.files].filter((file) => !stored.has(file));
     if (busy || !files.length) return;
     busy = true;
     progress.hidden = false;

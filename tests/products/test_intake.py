@@ -121,3 +121,11 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
     assert sum(result.created for result in added) == 1
     assert {result.product for result in added} == {product}
     assert files_in(media) == sorted([str(image.file.name), image.thumbnail_name])
+
+
+def test_the_same_files_again_are_one_product_for_who_asks_for_that() -> None:
+    first = intake.add_product([Upload(pictures.jpeg(1))], name="a")
+    again = intake.add_product([Upload(pictures.jpeg(1))], name="b", unless_known=True)
+    assert (again.product, again.created, again.images) == (first.product, False, first.images)
+    assert intake.add_product([Upload(pictures.jpeg(1)), Upload(pictures.jpeg(2))], unless_known=True).created
+    assert Product.objects.count() == 2
