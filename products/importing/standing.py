@@ -18,12 +18,15 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.found: dict[str, Product | None] = {}
+        self.looked_up: set[str] = set()
 
     def look_up(self, rows: Iterable[Row]) -> None:
-        """Find the products of these rows' SKUs with one query; those of earlier rows are forgotten."""
+        """Find the products of these rows' SKUs with one query; those of the rows before last are forgotten."""
         skus = {row.sku for row in rows if row.sku}
         found = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
-        self.found = {sku: found.get(sku) for sku in skus}
+        recent = {sku: product for sku, product in self.found.items() if sku in self.looked_up}
+        self.found = recent | {sku: found.get(sku) for sku in skus}
+        self.looked_up = skus
 
     def product_of(self, row: Row, sha256: str = "") -> Product | None:
         """The product of the row: of its SKU, without one of its name and this picture, without both of its id."""

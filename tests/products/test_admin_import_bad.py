@@ -1,0 +1,192 @@
+"""Whatever somebody sends to the import page: what can be used is, and of the rest the page says where and why."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from openpyxl import Workbook
+
+from products.models import Import, Product
+from tests import pictures
+from tests.files import files_in
+from tests.imports import Sent, zipped
+from tests.rows import browser_of, make_product
+from tests.tables import rows_as_csv
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MUG = {"SKU": "MUG", "Name": "Mug – Größe 2", "colour": "blue; green"}
+LONG = "x" * 10_000
+
+
+@pytest.fixture(autouse=True)
+def imports_root(settings, tmp_path) -> Path:
+    settings.IMPORTS_ROOT = tmp_path / "imports"
+    return tmp_path / "imports"
+
+
+@pytest.fixture
+def browser() -> Client:
+    return browser_of("uploader")
+
+
+def workbook(*sheets: list[list[object]]) -> bytes:
+    book = Workbook()
+    for number, rows in enumerate(sheets):
+        sheet = book.active if number == 0 else book.create_sheet()
+        assert sheet is not None
+        for row in rows:
+            sheet.append(row)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    return buffer.getvalue()
+
+
+def with_sheet(xml: str) -> bytes:
+    """A workbook whose sheet is this XML."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook([["x"]]))) as good, zipfile.ZipFile(buffer, "w", 8) as bad:
+        for name in good.namelist():
+            bad.writestr(name, xml if name == "xl/worksheets/sheet1.xml" else good.read(name))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_every_usual_kind_of_csv_is_read(browser, encoding, delimiter):
+    product = make_product(sku="MUG")
+    sent = Sent(browser, {"list.csv": rows_as_csv([MUG], delimiter).encode(encoding)}).confirm()
+    assert sent.counts() == {"CHANGED": 1}
+    product.refresh_from_db()
+    assert (product.name, product.attributes) == ("Mug – Größe 2", {"colour": "blue; green"})
+
+
+def test_a_wrong_header_is_told_with_what_was_probably_meant(browser):
+    told = Sent(browser, {"list.csv": "Product SKU,Imgae,Naem\nA,a.jpg,Mug\n"}).refusal
+    assert "list.csv has no column image and no column sku" in told
+    assert "it reads: Product SKU, Imgae, Naem" in told
+    assert "Was “Product SKU” as sku and “Imgae” as image meant?" in told
+    shown = Sent(browser, {"list.csv": "sku,Naem\nA,Mug\n"}).shown()
+    assert shown["attributes"] == [{"name": "Naem", "meant": "name"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("list.csv", b"", "no column image"),
+        ("list.csv", "sku,name\nA,Größe\n".encode("latin-1"), "Save it as “CSV UTF-8”"),
+        ("list.csv", b"sku,SKU\nA,B\n", "more than one column sku"),
+        ("list.csv", b"PK\x03\x04\x00\xff", "neither UTF-8 nor UTF-16"),
+        ("list.xls", b"\xd0\xcf\x11\xe0", "as XLSX or CSV"),
+        ("list.xlsx", b"sku,name\n", "not a readable XLSX"),
+        ("list.xlsx", workbook([], [["sku"], ["A"]]), "no column image"),
+        ("list.xlsx", zipped({"xl/worksheets/sheet1.xml": bytes(80 * 2**20)}), "100 times its size"),
+        ("list.xlsx", zipped({"xl/sharedStrings.xml": bytes(70 * 2**20), "noise": pictures.jpeg(1)}), "100 times"),
+        ("all.zip", b"PK\x03\x04", "not a readable ZIP"),
+        ("all.zip", zipped({"a.csv": "sku\n", "b.csv": "sku\n"}), "several tables"),
+        ("all.zip", zipped({f"{number}.bmp": bytes(16 * 2**20) for number in range(5)}), "100 times its size"),
+        ("all.zip", zipped({f"{number}.jpg": "" for number in range(10_001)}), "10,001 entries"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_used_are_refused_where_the_person_is(browser, imports_root, name, content, reason):
+    assert reason in Sent(browser, {name: content}).refusal
+    assert not Import.objects.exists()
+    assert files_in(imports_root) == []
+
+
+@pytest.mark.parametrize(
+    "files", [{"list.csv": "sku,name\n"}, {"list.csv": "sku,name\n\n,\n"}, {"all.zip": zipped({".hidden": "x"})}]
+)
+def test_a_file_without_rows_is_told(browser, files):
+    page = browser.get(Sent(browser, files).page).content.decode()
+    assert "holds no rows and no pictures." in page
+
+
+def test_a_workbook_gives_what_a_person_sees_in_it(browser):
+    product = make_product(sku="7", attributes={"old": "x"})
+    rows: list[list[object]] = [
+        ["sku", "weight", "since", "sum", "ok", "empty"],
+        [7, 2.50, datetime.date(2026, 1, 2), "=1+1", True, None],
+    ]
+    assert Sent(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"CHANGED": 1}
+    product.refresh_from_db()
+    # No program has computed the formula yet, so its cell has no value.
+    since = "2026-01-02T00:00:00"
+    assert product.attributes == {"old": "x", "weight": "2.5", "since": since, "ok": "true"}
+
+
+def test_a_workbook_that_claims_rows_without_end_has_an_end(browser):
+    row = '<row r="{}"><c r="A{}" t="inlineStr"><is><t>{}</t></is></c></row>'
+    rows = row.format(1, 1, "sku") + row.format(2, 2, "A") + row.format(10**12, 10**12, "B")
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    sheet = with_sheet(f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>')
+    assert list(Sent(browser, {"list.xlsx": sheet}).reasons()) == [2]
+
+
+def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(pictures.jpeg(9))
+    link = zipfile.ZipInfo("link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("good.jpg", pictures.jpeg(1))
+        archive.writestr("../up.jpg", pictures.jpeg(2))
+        archive.writestr("/root.jpg", pictures.jpeg(3))
+        archive.writestr(link, str(tmp_path / "secret.jpg"))
+    before = files_in(tmp_path)
+    sent = Sent(browser, {"all.zip": buffer.getvalue()})
+    assert sent.counts() == {"ADDED": 1, "REFUSED": 3}
+    assert {name for name in files_in(tmp_path) if not name.startswith("imports/")} == set(before)
+    assert sent.confirm().counts() == {"ADDED": 1, "REFUSED": 3}
+    assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
+
+
+def test_a_zip_of_ten_thousand_entries_is_read(browser):
+    files: dict[str, bytes | str] = {f"unused/{number}.txt": "" for number in range(9_998)}
+    files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": pictures.jpeg(1)}
+    assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"ADDED": 1}
+
+
+def test_markup_and_any_script_are_text(browser):
+    product = make_product(sku="A")
+    name = "<script>alert(1)</script> שלום 😀"
+    sent = Sent(browser, {"<b>.csv": rows_as_csv([{"sku": "A", "name": name}, {"sku": name, "name": "x"}])})
+    for kind in ("CHANGED", "REFUSED"):
+        page = browser.get(sent.page, {"kind": kind}).content.decode()
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; שלום 😀" in page
+        assert "<script>alert" not in page
+        assert "&lt;b&gt;.csv" in page
+    sent.confirm()
+    product.refresh_from_db()
+    assert product.name == name
+
+
+def test_text_beyond_measure_is_refused_by_its_row_and_kept_for_correction(browser):
+    make_product(sku="A")
+    rows = [{"sku": "A", "name": LONG}, {"sku": LONG, "name": "x"}, {"sku": "A", "description": LONG, "note": LONG}]
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
+    reasons = sent.reasons()
+    assert "name: Ensure this value has at most 500 characters (it has 10000)." in reasons[2]
+    assert "sku: Ensure this value has at most 200 characters (it has 10000)." in reasons[3]
+    assert [row["name"] for row in sent.refused()] == [LONG, "x"]
+    assert Product.objects.get().description == Product.objects.get().attributes["note"] == LONG
+    assert len(browser.get(sent.page).content) < 100_000
+
+
+def test_many_rows_are_checked_and_imported(browser):
+    rows = 20_000
+    products = [Product(sku=f"S{number}", name=f"name {number}", category="mugs") for number in range(rows)]
+    Product.objects.bulk_create(products, batch_size=5_000)
+    lines = [f"S{number},{'renamed' if number % 1000 == 0 else f'name {number}'},mugs\n" for number in range(rows)]
+    sent = Sent(browser, {"list.csv": "sku,name,category\n" + "".join(lines) + "GONE,x,y\n"})
+    expected = {"CHANGED": 20, "KNOWN": rows - 20, "REFUSED": 1}
+    assert sent.counts() == expected
+    assert sent.shown("KNOWN", 400)["rows"][-1]["label"] == "S19999"
+    assert sent.confirm().counts() == expected
+    assert Product.objects.filter(name="renamed").count() == 20
