@@ -23,6 +23,7 @@ __all__ = [
     "SearchVectorError",
     "describe",
     "rebuild",
+    "refused",
     "search",
     "upkeep",
 ]
@@ -66,6 +67,12 @@ def describe() -> list[Described]:
     """For each kind and model: how it is searched, what changed since, and what to do if anything."""
     described: list[Described] = _engine().describe()
     return described
+
+
+def refused() -> list[int]:
+    """Ids of stored features that no search can use, as the engine met them; some may have been mended since."""
+    found: list[int] = _engine().refused()
+    return found
 
 
 def _engine() -> ModuleType:

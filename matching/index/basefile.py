@@ -1,7 +1,7 @@
 """The base file of one kind and model on disk: a FAISS index, its ids and columns, and a stamp that names them.
 
     INDEX_DIR/<kind>-<hash of the model's name>/stamp.json      what is current; replaced atomically, last
-                                               /<random>.faiss  inverted lists of 8-bit codes
+                                               /<random>.faiss  inverted lists of 1-bit codes, and 8-bit codes by row
                                                /<random>.rows   the columns, one after another
 
 Readers map the files and share their memory. A replaced file is unlinked, and lives on for who still maps it.
@@ -25,7 +25,7 @@ from django.conf import settings
 from matching.index.changes import Revision
 from matching.index.rows import Rows
 
-FORMAT = 1
+FORMAT = 2
 _STAMP = "stamp.json"
 _COLUMNS = (("feature", "<i8"), ("image", "<i8"), ("product", "<i8"), ("category", "<i4"), ("historical", "?"))
 _MIB = 1 << 20
@@ -50,6 +50,7 @@ class Stamp:
     revision: Revision
     built_at: float  # seconds since 1970
     probes: int  # lists that a search without filters looks into
+    probes_of_tenth: int  # the same where a filter leaves a tenth of the rows
     categories: list[str]
     refused: list[int]  # ids of features that are no usable vectors
     index_name: str
@@ -135,8 +136,9 @@ def write(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[i
         paths[2].write_text(json.dumps({"format": FORMAT} | asdict(stamp)), "utf-8")
         for path in paths:
             _sync(path)
+        open_files(stamp)  # FAISS does not tell when the end of a file found no room
         paths[2].replace(here / _STAMP)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, BaseFileError) as error:
         for path in paths:
             path.unlink(missing_ok=True)
         raise BaseFileError("base_not_written", f"The base file cannot be written to {here}: {error}") from error

@@ -21,7 +21,7 @@ from matching.index.changes import Changed, Revision
 from matching.index.ivf import BasePart
 from matching.index.maintenance import State
 from matching.index.memory import MemoryPart
-from matching.index.protocol import Described, Filters, Hit, Ids, SearchVectorError, Vectors, best
+from matching.index.protocol import Described, Filters, Hit, Ids, SearchVectorError, Vectors, best, spare
 from matching.index.rows import Categories
 from products.models import Product
 
@@ -55,7 +55,7 @@ class Catalogue:
         snapshot = self.fresh()
         parts = [part for part in (snapshot.base, snapshot.memory) if part is not None]
         without = () if filters.exclude_product is None else (filters.exclude_product,)
-        want = 2 * k + 20  # several pictures of one product are one hit
+        want = spare(k)
         while parts:
             if queries.shape[1] != parts[0].dim:
                 raise SearchVectorError(
@@ -191,6 +191,11 @@ def upkeep() -> list[str]:
 def describe() -> list[Described]:
     """See ``matching.index.describe``."""
     return [_described(state) for state in maintenance.states()]
+
+
+def refused() -> list[int]:
+    """See ``matching.index.refused``."""
+    return [feature for state in maintenance.states() if state.stamp is not None for feature in state.stamp.refused]
 
 
 def _built(stamp: Stamp) -> str:

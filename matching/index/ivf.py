@@ -1,14 +1,16 @@
-"""The large part of a large catalogue: a mapped FAISS inverted file that finds, and stored vectors that score.
+"""The large part of a large catalogue: a mapped FAISS index that finds, and stored vectors that score.
 
-An IVF index over the vectors' 256 principal directions with 8 bits each. It only has to bring the right rows among
-the first few dozen, whose float32 vectors are then read from the database. Principal directions keep distances,
-and scanning half the bytes costs half the time. Sources: Jégou, Douze and Schmid, "Product quantization for nearest
-neighbor search", 2011 (inverted lists); Douze et al., "The Faiss library", 2024.
+Three steps, each on fewer rows and more bits. An inverted file over the vectors' 256 principal directions, one bit
+each, finds 200 rows; the same rows at 8 bits for each of all dimensions say which of them are nearest; the float32
+vectors of those few are read from the database and score. Sources: Jégou, Douze and Schmid, "Product quantization
+for nearest neighbor search", 2011 (inverted lists); Gao and Long, "RaBitQ: quantizing high-dimensional vectors with a
+theoretical error bound", 2024; Douze et al., "The Faiss library", 2024.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +25,9 @@ from matching.index.rows import Categories, Found, Mask, Rows
 # A filter that leaves at most so many rows is answered exactly: their vectors are all read and compared.
 NARROW = 1500
 _SELECTIONS_KEPT = 16  # with up to 3 MB of vectors each
+_SHORTLIST = 200  # rows that the inverted file finds, at least
+_ROWS_A_PRODUCT = 3  # rows that the 8-bit codes leave for every product that is wanted
+_QUERY_BITS = 4  # of each coordinate of a query, while it is compared with one-bit codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +66,18 @@ class BasePart:
         return self if rows is self.rows else replace(self, rows=rows, _selections={})
 
     def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
-        """The stored vectors of about the ``want`` most similar qualifying rows of each query, or of all there are."""
+        """The stored vectors of about the ``want`` most similar qualifying products, or of all there are."""
         selection = self._selection(filters, categories)
         if selection.few is not None:
             return self._few(selection, selection.few, filters)
-        if selection.count <= want:
+        most = _ROWS_A_PRODUCT * want
+        if selection.count <= most:
             return self._read(np.flatnonzero(self.rows.mask(filters, categories)), complete=True)
-        indices, complete = probe(self.index, queries, want, self._probes(selection.count), selection.selector)
-        return self._read(indices, complete)
+        rows, complete = probe(self.index, queries, most, self._probes(selection.count), selection.selector)
+        if not complete and len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
+            raise BaseFileError("base_damaged", "The base file names rows that it does not have.")
+        kept = _of_first(self.rows.product[rows], want)
+        return self._read(rows[:kept], complete and kept == len(rows))
 
     def _few(self, selection: _Selection, few: Ids, filters: Filters) -> Found:
         if selection.found is not None:
@@ -79,21 +88,18 @@ class BasePart:
         return found
 
     def _probes(self, count: int) -> int:
-        """Lists to look into: more where few rows qualify, since the nearest of them lie farther away."""
-        return int(self.stamp.probes * (self.stamp.count / count) ** 0.5)
+        """Lists to look into: more where few rows qualify, since the nearest of them lie farther away.
 
-    def _read(self, indices: Ids, complete: bool) -> Found:
-        if len(indices) and not (indices[0] >= 0 and indices[-1] < len(self.rows)):
-            raise BaseFileError("base_damaged", "The base file names rows that it does not have.")
-        blocks = list(loading.fetch(self.stamp.kind, self.stamp.model, self.stamp.dim, self.rows.feature[indices]))
-        if not blocks:
+        Grows from what was measured for all rows, through what was measured for a tenth of them, as a power.
+        """
+        growth = math.log10(self.stamp.probes_of_tenth / self.stamp.probes)
+        return int(self.stamp.probes * (self.stamp.count / count) ** growth)
+
+    def _read(self, rows: Ids, complete: bool) -> Found:
+        if not len(rows):
             return Found.nothing(self.dim)
-        return Found(
-            np.concatenate([block.image for block in blocks]),
-            np.concatenate([block.product for block in blocks]),
-            np.concatenate([block.vectors for block in blocks]),
-            complete,
-        )
+        features = self.rows.feature[rows]
+        return Found(*loading.scored(self.stamp.kind, self.stamp.model, self.stamp.dim, features), complete)
 
     def _selection(self, filters: Filters, categories: Categories) -> _Selection:
         if filters.product_ids is not None:
@@ -109,35 +115,58 @@ class BasePart:
 
 
 def probe(index: Any, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
-    """Rows nearest to the queries by an IVF index: at least ``want``, or all that the selector leaves (True)."""
+    """Rows by rising distance to any of the queries: at least ``want``, or all that the selector leaves (True)."""
     faiss: Any = importlib.import_module("faiss")
     # One thread a query: the web server's threads are the parallelism, and waiting for each other costs more.
     faiss.omp_set_num_threads(1)
     lists = ivf_of(index).nlist
     while True:
         probes = min(lists, probes)
-        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
-        if isinstance(index, faiss.IndexPreTransform):
-            parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        _, found = index.search(queries, want, params=parameters)
-        rows = np.unique(found[found >= 0]).astype(np.int64)
+        distances, found = nearest(index, queries, want, probes, selector)
+        found = found.ravel()[np.argsort(distances, axis=None, kind="stable")]
+        found = found[found >= 0]
+        rows: Ids = found[np.sort(np.unique(found, return_index=True)[1])]
         if len(rows) >= want or probes == lists:
             return rows, len(rows) < want
         probes *= 4
 
 
-def ivf_of(index: Any) -> Any:
-    """The inverted file inside an index that may first transform its vectors."""
+def nearest(
+    index: Any, queries: Vectors, want: int, probes: int, selector: Any
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Distances and rows (q, want) of the nearest rows in ``probes`` lists, by their 8-bit codes; -1 where none is."""
     faiss: Any = importlib.import_module("faiss")
-    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    in_lists = faiss.IVFRaBitQSearchParameters(nprobe=probes, sel=selector, qb=_QUERY_BITS)
+    in_codes = faiss.IndexRefineSearchParameters(
+        k_factor=max(_SHORTLIST / want, 2), base_index_params=faiss.SearchParametersPreTransform(index_params=in_lists)
+    )
+    distances, rows = index.search(queries, want, params=in_codes)
+    return distances, rows
+
+
+def ivf_of(index: Any) -> Any:
+    """The inverted file inside the index."""
+    faiss: Any = importlib.import_module("faiss")
+    return faiss.downcast_index(faiss.downcast_index(index.base_index).index)
+
+
+def _of_first(products: Ids, want: int) -> int:
+    """How many of the leading rows belong to the first ``want`` different products."""
+    first = np.sort(np.unique(products, return_index=True)[1])
+    return int(first[want]) if len(first) > want else len(products)
 
 
 def _selection_of(mask: Mask) -> _Selection:
-    faiss: Any = importlib.import_module("faiss")
     count = int(np.count_nonzero(mask))
     if count <= NARROW:
         return _Selection(count, np.flatnonzero(mask), None)
     if count == len(mask):
         return _Selection(count, None, None)
+    return _Selection(count, None, selector_of(mask))
+
+
+def selector_of(mask: Mask) -> Any:
+    """A faiss selector of the rows that are True."""
+    faiss: Any = importlib.import_module("faiss")
     bits: npt.NDArray[np.uint8] = np.packbits(mask, bitorder="little")
-    return _Selection(count, None, faiss.IDSelectorBitmap(bits))
+    return faiss.IDSelectorBitmap(bits)

@@ -20,6 +20,7 @@ CHUNK = 8192
 _IDS_A_QUERY = 500  # SQLite takes 32,766 parameters at most, older builds 999
 
 _COLUMNS = ("id", "image_id", "product_id", "product__is_historical", "product__category", "color_features")
+_FILTERED = "f.id, f.image_id, f.product_id, p.is_historical, p.category"
 _LEGACY_COLUMNS = ("shape_features", "texture_features")
 
 
@@ -52,9 +53,21 @@ def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK) ->
 def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
     """The features with these ids that are there, by rising id."""
     for start in range(0, len(features), _IDS_A_QUERY):
-        rows = _rows_of(kind, model, features[start : start + _IDS_A_QUERY].tolist())
+        ids = features[start : start + _IDS_A_QUERY].tolist()
+        rows = _selected(kind, model, ids, _FILTERED, "JOIN products p ON p.id = f.product_id")
         if rows:
             yield _block(kind, rows, dim)
+
+
+def scored(kind: str, model: str, dim: int, features: Ids) -> tuple[Ids, Ids, Vectors]:
+    """What ranking needs of those of these (one or more) features that are there: picture and product ids, vectors."""
+    parts = []
+    for start in range(0, len(features), _IDS_A_QUERY):
+        ids = features[start : start + _IDS_A_QUERY].tolist()
+        rows, vectors, _ = _usable(kind, dim, _selected(kind, model, ids, "f.id, f.image_id, f.product_id", ""), 3)
+        parts.append((np.array([row[1:3] for row in rows], np.int64).reshape(-1, 2), vectors))
+    pairs = np.concatenate([pair for pair, _ in parts])
+    return pairs[:, 0], pairs[:, 1], np.concatenate([vectors for _, vectors in parts])
 
 
 def _rows(kind: str, model: str) -> Any:
@@ -62,15 +75,17 @@ def _rows(kind: str, model: str) -> Any:
     return Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list(*columns)
 
 
-def _rows_of(kind: str, model: str, ids: list[int]) -> list[tuple[Any, ...]]:
-    """The rows of ``_rows`` with these ids. In SQL, since building the query would cost every search a millisecond."""
+def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) -> list[tuple[Any, ...]]:
+    """``columns`` and the BLOBs of the features with these ids, by rising id.
+
+    In SQL, since building the query would cost every search a millisecond.
+    """
     blobs = "f.color_features" if kind == CLIP else "f.color_features, f.shape_features, f.texture_features"
     places = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT f.id, f.image_id, f.product_id, p.is_historical, p.category, {blobs} FROM features f "  # noqa: S608
-            f"JOIN products p ON p.id = f.product_id WHERE f.id IN ({places}) AND f.kind = %s AND f.model_name = %s "
-            "ORDER BY f.id",
+            f"SELECT {columns}, {blobs} FROM features f {join} WHERE f.id IN ({places}) "  # noqa: S608
+            "AND f.kind = %s AND f.model_name = %s ORDER BY f.id",
             [*ids, kind, model],
         )
         return list(cursor.fetchall())
@@ -81,29 +96,34 @@ def _dim(kind: str, row: tuple[Any, ...]) -> int:
 
 
 def _block(kind: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
-    if kind == CLIP:
-        lengths: tuple[int, ...] = (4 * dim,)
-    else:
-        lengths = (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
-    whole = [row for row in rows if tuple(map(len, row[5:])) == lengths]
-    refused = [row[0] for row in rows if tuple(map(len, row[5:])) != lengths]
-    vectors = _vectors(kind, dim, [row[5:] for row in whole])
-    norms = np.linalg.norm(vectors, axis=1)
-    good = np.isfinite(norms) & (norms > 0)
-    refused += [row[0] for row, fine in zip(whole, good, strict=True) if not fine]
-    kept = [row for row, fine in zip(whole, good, strict=True) if fine]
-    # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
-    unit = vectors[good] / norms[good, None]
+    kept, vectors, refused = _usable(kind, dim, rows, 5)
     return Block(
         feature=np.array([row[0] for row in kept], np.int64),
         image=np.array([row[1] for row in kept], np.int64),
         product=np.array([row[2] for row in kept], np.int64),
         historical=np.array([row[3] for row in kept], np.bool_),
         category=[row[4] for row in kept],
-        vectors=unit.astype(np.float32, copy=False),
+        vectors=vectors,
         refused=refused,
         dim=dim,
     )
+
+
+def _usable(
+    kind: str, dim: int, rows: Sequence[tuple[Any, ...]], blobs: int
+) -> tuple[list[tuple[Any, ...]], Vectors, list[int]]:
+    """The rows whose BLOBs, from column ``blobs`` on, are a vector; their unit vectors; ids of the other rows."""
+    lengths = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
+    whole = [row for row in rows if tuple(map(len, row[blobs:])) == lengths]
+    refused = [row[0] for row in rows if tuple(map(len, row[blobs:])) != lengths]
+    vectors = _vectors(kind, dim, [row[blobs:] for row in whole])
+    norms = np.linalg.norm(vectors, axis=1)
+    good = np.isfinite(norms) & (norms > 0)
+    refused += [row[0] for row, fine in zip(whole, good, strict=True) if not fine]
+    kept = [row for row, fine in zip(whole, good, strict=True) if fine]
+    # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
+    unit = vectors[good] / norms[good, None]
+    return kept, unit.astype(np.float32, copy=False), refused
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

@@ -53,8 +53,8 @@ class MemoryPart:
         return MemoryPart(self.rows.taken(alive), self.buffer[alive])
 
     def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
-        """The ``want`` best qualifying rows, with all that tie with the last of them."""
-        indices, complete = self._best(queries, want, self.rows.mask(filters, categories))
+        """The best qualifying rows, two for every product that is wanted, with all that tie with the last of them."""
+        indices, complete = self._best(queries, 2 * want, self.rows.mask(filters, categories))
         return Found(self.rows.image[indices], self.rows.product[indices], self.buffer[indices], complete)
 
     def _best(self, queries: Vectors, want: int, mask: Mask) -> tuple[Ids, bool]:

@@ -99,6 +99,13 @@ def describe() -> list[Described]:
     return graphs.describe()
 
 
+def refused() -> list[int]:
+    """See ``matching.index.refused``."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT feature_id FROM search_vectors WHERE unusable ORDER BY feature_id")
+        return [row[0] for row in cursor.fetchall()]
+
+
 def _fill_all(progress: Progress) -> None:
     done = 0
     while filled := fill(5000):
