@@ -46,6 +46,7 @@ def main() -> int:
             "questions": [*encode, "--pictures", "500"],
             "search": ["--n", "100000"],
             "http": [],
+            "admin": ["--products", "20000"],
         }
         figures: dict[str, Any] = {"machine": describe_machine()}
         failed = []

@@ -115,14 +115,21 @@ def choices(filter_: Any) -> list[tuple[str, str]]:
 
 
 def pages() -> Iterator[tuple[str, str]]:
+    from matching.models import Match
     from products.models import Product
 
-    newest = Product.objects.latest("pk").pk
+    product = f"/admin/products/product/{Product.objects.latest('pk').pk}"
+    match = f"/admin/matching/match/{Match.objects.earliest('pk').pk}"
     yield "home", "/admin/"
+    yield "history", "/admin/history/"
     yield "device", "/admin/device/"
     yield "ask", "/admin/ask/"
     yield "upload", "/admin/products/product/add/"
-    yield "product", f"/admin/products/product/{newest}/change/"
+    yield "import", "/admin/products/product/import/"
+    yield "product", f"{product}/change/"
+    yield "product, history", f"{product}/history/"
+    yield "product, delete", f"{product}/delete/"
+    yield "match, history", f"{match}/history/"
 
 
 def cases() -> Iterator[tuple[str, str]]:

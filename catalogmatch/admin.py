@@ -28,6 +28,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "full_name", "roles", "is_active", "last_login")
     list_filter = ("groups", "is_active")
+    list_per_page = 50
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (_("Person"), {"fields": (("first_name", "last_name"), "email")}),

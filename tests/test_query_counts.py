@@ -42,7 +42,15 @@ MAKE: dict[str, Callable[[int], object]] = {
     "auth.user": user,
     "auth.group": lambda number: Group.objects.create(name=f"group {number}"),
 }
-PAGES = ("/admin/", "/admin/device/", "/admin/ask/", "/admin/products/product/add/", "/admin/matching/match/case/")
+PAGES = (
+    "/admin/",
+    "/admin/history/",
+    "/admin/device/",
+    "/admin/ask/",
+    "/admin/products/product/add/",
+    "/admin/products/product/import/",
+    "/admin/matching/match/case/",
+)
 API_LISTS = ("/api/products", "/api/products?search=arrival", "/api/matches", "/api/matches?review_status=pending")
 
 
