@@ -78,7 +78,7 @@ def compute_similarity_mixed(features1: Features | FeatureDict, features2: Featu
 def score_of(dot: float, kind: str) -> float:
     """The score 0 to 100 of a dot product of two search vectors of one kind; rises with the dot product."""
     share = (dot - LEGACY_FLOOR) / (1 - LEGACY_FLOOR) if kind == LEGACY else dot
-    return float(np.clip(100 * share, 0, 100))
+    return float(min(max(100 * share, 0.0), 100.0))
 
 
 def search_vector(features: Features) -> FloatVector:

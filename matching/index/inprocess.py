@@ -66,9 +66,9 @@ class Catalogue:
             vectors, images, products = (
                 np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "image", "product")
             )
-            hits = best(queries, vectors, images, products, without)
+            hits = best(queries, vectors, images, products, without, k)
             if len(hits) >= k or all(part.complete for part in found):
-                return hits[:k]
+                return hits
             want *= 4
         return []
 

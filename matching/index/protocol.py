@@ -61,7 +61,9 @@ def checked(vectors: npt.ArrayLike) -> Vectors:
     return rows
 
 
-def best(queries: Vectors, vectors: Vectors, images: Ids, products: Ids, without: Iterable[int] = ()) -> list[Hit]:
+def best(
+    queries: Vectors, vectors: Vectors, images: Ids, products: Ids, without: Iterable[int] = (), most: int | None = None
+) -> list[Hit]:
     """Rank candidates by their stored vectors (n, d): one hit a product, best first, ties by picture id.
 
     Every engine's answer goes through here, so that the same catalogue gives the same scores whoever searched it.
@@ -72,10 +74,11 @@ def best(queries: Vectors, vectors: Vectors, images: Ids, products: Ids, without
     dots = (vectors.astype(np.float64) @ queries.astype(np.float64).T).max(axis=1)
     scores = np.round(np.clip(100 * dots, 0, 100), 6)
     order = np.lexsort((images, -scores))
+    order = order[~np.isin(products[order], list(without))]
     _, first = np.unique(products[order], return_index=True)
-    left_out = set(without)
     return [
-        Hit(int(images[row]), int(products[row]), float(scores[row]))
-        for row in order[np.sort(first)]
-        if int(products[row]) not in left_out
+        Hit(image, product, score)
+        for image, product, score in zip(
+            *(column[order[np.sort(first)[:most]]].tolist() for column in (images, products, scores)), strict=True
+        )
     ]
