@@ -82,7 +82,7 @@ def _send(request: HttpRequest) -> HttpResponse:
 def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """What would be, what is being, or what was done; for htmx the progress alone, until there is more to see."""
     job = _own(request, pk)
-    context: dict[str, Any] = {"job": job, "title": str(job)}
+    context: dict[str, Any] = {"job": job, "title": _("Import")}
     if job.is_at_work:
         context["left"] = None if job.total is None else max(0, job.total - job.done)
         if _is_htmx(request):

@@ -1,0 +1,194 @@
+"""A table comes in and goes out again in a real browser: preview, confirm, correct what was refused, export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import FilePayload, Page, expect
+
+from products.models import Product
+from tests import pictures
+from tests.e2e.conftest import SignIn, keep
+from tests.e2e.test_pages import WCAG
+from tests.imports import finish_imports, zipped
+from tests.tables import rows_as_csv
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
+
+ROWS = [
+    {"sku": "OLD-10", "name": "Blue mug, large", "category": "mugs", "image": "", "colour": "navy", "price": "12.50"},
+    {"sku": "OLD-20", "name": "product 2", "category": "mugs", "image": "", "colour": "blue", "price": ""},
+    {
+        "sku": "IN-1",
+        "name": "שלום <b>cup</b> 😀",
+        "category": "cups",
+        "image": "cup.jpg",
+        "colour": "red",
+        "price": "8",
+    },
+    {"sku": "IN-2", "name": "Teapot", "category": "pots", "image": "teapott.jpg", "colour": "", "price": "31"},
+]
+PICTURES = {"cup.jpg": pictures.jpeg(11, (320, 320)), "teapot.jpg": pictures.jpeg(12, (320, 320))}
+
+
+@pytest.fixture(autouse=True)
+def imports_root(settings, tmp_path: Path) -> Path:
+    settings.IMPORTS_ROOT = tmp_path / "imports"
+    return tmp_path / "imports"
+
+
+def file(name: str, data: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
+
+def send(page: Page, *files: FilePayload) -> None:
+    page.goto("/admin/products/product/import/")
+    page.get_by_label("Table, ZIP with pictures, or both").set_input_files(list(files))
+    page.get_by_role("button", name="Show what would change").click()
+
+
+def count(page: Page, label: str) -> str:
+    results = page.get_by_role("navigation", name="Results")
+    return results.get_by_role("link", name=re.compile(rf"\d\s*{label}")).inner_text().split()[0]
+
+
+def test_a_table_is_looked_at_imported_and_its_refused_row_corrected(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    page.goto("/admin/")
+    page.get_by_role("link", name="Import").click()
+    expect(page.get_by_role("heading", name="Import")).to_be_visible()
+    table, archive = file("list.csv", rows_as_csv(ROWS, ";").encode("utf-16")), file("pictures.zip", zipped(PICTURES))
+    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([table, archive])
+    expect(page.get_by_text("pictures.zip")).to_be_visible()
+    keep(page, "import-chosen")
+    page.get_by_role("button", name="Show what would change").click()
+
+    expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
+    assert [count(page, kind) for kind in ("new products", "changed products", "unchanged", "refused")] == [
+        "1",
+        "1",
+        "1",
+        "1",
+    ]
+    expect(page.get_by_role("cell", name="teapott.jpg is not in the ZIP.")).to_be_visible()
+    page.get_by_role("link", name="changed products", exact=False).first.click()
+    expect(page.get_by_role("row", name="OLD-10")).to_contain_text("product 1 → Blue mug, large")
+    keep(page, "import-preview")
+    assert Product.objects.get(sku="OLD-10").name == "product 1"
+
+    page.get_by_role("button", name="Import 2 rows").click()
+    expect(page.get_by_text("This is what became of the rows")).to_be_visible(timeout=15_000)
+    keep(page, "import-done")
+    assert Product.objects.get(sku="OLD-10").name == "Blue mug, large"
+    assert Product.objects.get(sku="IN-1").name == "שלום <b>cup</b> 😀"
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Refused rows as CSV").click()
+    [refused] = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig")))
+    corrected = rows_as_csv([refused | {"image": "teapot.jpg"}]).encode()
+    send(page, file("refused.csv", corrected), archive)
+    page.get_by_role("button", name="Import 1 row").click()
+    expect(page.get_by_text("This is what became of the rows")).to_be_visible(timeout=15_000)
+    assert Product.objects.get(sku="IN-2").images.count() == 1
+    finish_imports()
+
+
+def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    send(page, file("list.csv", b"Artikel,Bild\n1,a.jpg\n"))
+    expect(page.get_by_role("alert")).to_contain_text("list.csv has no column image and no column sku.")
+    keep(page, "import-refused")
+    # The files are still chosen; others take their place.
+    expect(page.get_by_text("list.csv", exact=True)).to_be_visible()
+    page.get_by_label("Table, ZIP with pictures, or both").set_input_files(
+        [file("good.csv", b"sku,name\nOLD-10,New\n")]
+    )
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
+    finish_imports()
+
+
+def test_a_closed_tab_loses_nothing(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    send(page, file("list.csv", b"sku,name\nOLD-10,Renamed\n"))
+    expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
+    page.goto("/admin/products/product/import/")
+    page.get_by_role("link", name="list.csv").click()
+    page.get_by_role("button", name="Import 1 row").click()
+    page.goto("about:blank")
+    finish_imports()
+    page.goto("/admin/products/product/import/")
+    page.get_by_role("link", name="list.csv").click()
+    expect(page.get_by_text("This is what became of the rows")).to_be_visible()
+    assert Product.objects.get(sku="OLD-10").name == "Renamed"
+
+
+def test_a_session_that_ended_leads_to_the_sign_in_and_sends_nothing_twice(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    page.goto("/admin/products/product/import/")
+    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([file("a.csv", b"sku,name\nOLD-10,X\n")])
+    page.context.clear_cookies(name="sessionid")
+    page.get_by_role("button", name="Show what would change").click()
+    page.wait_for_url(re.compile("/login/.*next=.*import"))
+
+
+def test_a_list_is_exported_as_it_is_filtered_and_comes_in_again(sign_in: SignIn) -> None:
+    page = sign_in("manager")
+    page.goto("/admin/products/product/?q=product")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="XLSX").click()
+    exported = Path(download.value.path()).read_bytes()
+    keep(page, "export")
+    send(page, file(download.value.suggested_filename, exported))
+    expect(page.get_by_text("There is nothing to import.")).to_be_visible()
+    assert count(page, "unchanged") == "4"
+
+    page.goto("/admin/products/product/")
+    page.get_by_role("checkbox", name="Select").nth(1).check()
+    page.get_by_role("combobox", name="Action").select_option("export_csv")
+    with page.expect_download() as chosen:
+        page.get_by_role("button", name="Run", exact=False).click()
+    assert len(list(csv.DictReader(io.StringIO(Path(chosen.value.path()).read_text("utf-8-sig"))))) == 1
+
+    page.goto("/admin/matching/match/")
+    with page.expect_download() as matches:
+        page.get_by_role("link", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(matches.value.path()).read_text("utf-8-sig"))))
+    assert {row["product sku"] for row in rows} == {"NEW-1"}
+    finish_imports()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_every_state_of_the_import_is_for_everyone(sign_in: SignIn, look: str) -> None:
+    options = {"viewport": {"width": 390, "height": 844}} if look == "phone" else {"color_scheme": look}
+    page = sign_in("uploader", reduced_motion="reduce", **options)
+
+    def check(name: str) -> None:
+        page.wait_for_load_state("networkidle")
+        keep(page, f"{name}-{look}")
+        found = Axe().run(page, options=WCAG).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+        if look == "phone":
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    page.goto("/admin/products/product/import/")
+    page.get_by_text("What a table looks like").click()
+    check("import")
+    send(page, file("list.csv", rows_as_csv(ROWS).encode()), file("pictures.zip", zipped(PICTURES)))
+    expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
+    for kind in ("REFUSED", "CHANGED", "ADDED"):
+        page.goto(f"{page.url.split('?')[0]}?kind={kind}")
+        check(f"import-{kind.lower()}")
+    send(page, file("list.csv", b"a,b\n"))
+    expect(page.get_by_role("alert")).to_be_visible()
+    check("import-told")
+    page.goto("/admin/products/product/")
+    check("export-products")
+    page.goto("/admin/matching/match/")
+    check("export-matches")
+    finish_imports()
