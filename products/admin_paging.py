@@ -24,10 +24,12 @@ class KeysFirstPaginator(Paginator):  # type: ignore[type-arg]  # Django's own i
         super().__init__(object_list, *args, **options)
         self.rows = rows
 
-    def _get_page(self, object_list: Any, *args: Any, **kwargs: Any) -> Page[Any]:
-        keys = list(object_list.values_list("pk", flat=True))
-        rows = self.rows.filter(pk__in=keys).order_by(*object_list.query.order_by)
-        return super()._get_page(rows, *args, **kwargs)
+    def page(self, number: int | str) -> Page[Any]:
+        page = super().page(number)
+        found: Any = page.object_list
+        keys = list(found.values_list("pk", flat=True))
+        page.object_list = self.rows.filter(pk__in=keys).order_by(*found.query.order_by)
+        return page
 
 
 class LongListAdmin(ModelAdmin):
