@@ -36,7 +36,7 @@ def main() -> None:
 
         page.goto("/admin/matching/match/?review_status__exact=pending")
         keep(page, "matches")
-        page.locator("#result_list tbody .cm-name").first.click()
+        page.goto("/admin/matching/match/case/")
         page.locator(".cm-candidate").first.get_by_role("button", name="Confirm").click()
         page.locator('[data-verdict="confirmed"]').first.wait_for()
         keep(page, "review")

@@ -77,7 +77,7 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **admin.site.each_context(request),
         **_case(request, product, chosen),
         "title": _("Review"),
-        "categories": categories(),
+        "categories": sorted({*categories(), chosen.selection().category} - {""}),
         "holder": None if _hold(request, product.pk) else turns.holder(product.pk),
     }
     return TemplateResponse(request, "catalogmatch/case.html", context)

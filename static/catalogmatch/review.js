@@ -7,6 +7,7 @@ let shown = document.getElementById("case");
 let ahead = null; // a promise of the next case's element, or of null when there is none
 let aheadProduct = null; // whose case that is, once it is known
 let busy = false; // a verdict or a change of case is under way
+let undoWanted = false; // U was pressed meanwhile
 let told = null; // the verdict that the answer under way brought
 const decided = []; // what was judged on this visit, the latest last: {product, matches}
 
@@ -17,6 +18,13 @@ const find = (key) => shown.querySelector(`.cm-case-head [data-key="${key}"]`);
 
 function tell(text) {
     say(shown.querySelector(".cm-case-head"), text);
+}
+
+function idle() {
+    busy = false;
+    if (!undoWanted) return;
+    undoWanted = false;
+    press("u");
 }
 
 async function post(address, fields) {
@@ -79,7 +87,7 @@ async function goOn({ stay = false } = {}) {
     } else {
         location.assign(shown.dataset.next);
     }
-    busy = false;
+    idle();
 }
 
 function undoHere(match) {
@@ -110,7 +118,7 @@ async function undo() {
     } catch {
         tell(words.unreachable);
     }
-    busy = false;
+    idle();
 }
 
 function choose(step) {
@@ -153,15 +161,18 @@ document.addEventListener("keydown", (event) => {
     } else if (key === "v" && chosen) {
         turnOn(chosen);
     } else if (busy) {
-        return; // the decision before is still on its way
-    } else if (key === "c" || key === "r") {
-        chosen?.querySelector(`[data-key="${key}"]`)?.click();
-    } else if (key === "u") {
-        (chosen?.querySelector('[data-key="u"]') ?? find("u"))?.click();
-    } else if (key === "x" || key === "n") {
-        find(key)?.click();
+        // The decision before is still on its way. Only U is kept: another would judge a case that nobody has seen.
+        undoWanted ||= key === "u";
+    } else {
+        press(key);
     }
 });
+
+function press(key) {
+    const chosen = current() ?? candidates()[0];
+    const onCandidate = "cru".includes(key) ? chosen?.querySelector(`[data-key="${key}"]`) : null;
+    (onCandidate ?? ("uxn".includes(key) ? find(key) : null))?.click();
+}
 
 review.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -189,13 +200,15 @@ review.addEventListener("htmx:beforeRequest", () => {
     told = null;
 });
 review.addEventListener("htmx:afterRequest", () => {
-    busy = false;
     offerUndo();
-    if (!told) return; // refused or not sent: admin.js says so
-    const judged = told.matches.map((match) => shown.querySelector(`[data-match="${match}"]`));
-    if (told.none) goOn();
-    else if (told.status !== "pending" && !waiting().length) goOn({ stay: true });
-    else (told.status === "rejected" ? waiting() : judged)[0]?.focus();
+    if (!told) return idle(); // refused or not sent: admin.js says so
+    const verdict = told;
+    const judged = shown.querySelector(`[data-match="${verdict.matches[0]}"]`);
+    (verdict.status === "rejected" ? waiting()[0] ?? judged : judged)?.focus();
+    idle();
+    if (busy) return; // undone already
+    if (verdict.none) goOn();
+    else if (verdict.status !== "pending" && !waiting().length) goOn({ stay: true });
 });
 
 document.getElementById("selection").addEventListener("change", (event) => event.currentTarget.requestSubmit());

@@ -42,6 +42,7 @@ def a_worker() -> None:
 
 
 def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
+    queue.set_paused(True, user_in("manager"))  # so that what waits goes on waiting
     make_product("failed", name="broken")
     make_product("pending", name="waits")
     work_lately()
@@ -88,11 +89,11 @@ def test_home_follows_the_work_without_loading_the_page(sign_in: SignIn) -> None
     page.clock.install()
     page.goto("/admin/")
     page.evaluate("window.sameplace = true")
-    waiting = page.locator("a[href$='picture=pending'] .cm-number")
-    expect(waiting).to_have_text("0")
-    make_product("pending", "pending")
+    failed = page.locator("a[href$='picture=failed'] .cm-number")
+    expect(failed).to_have_text("0")
+    make_product("failed", "failed")
     page.clock.run_for(15_000)
-    expect(waiting).to_have_text("2")
+    expect(failed).to_have_text("2")
     assert page.evaluate("window.sameplace")
 
 

@@ -148,6 +148,11 @@ def test_a_selection_that_cannot_be_read_selects_nothing_out(query: str, arrival
     assert opened("reviewer", query) == arrivals[0]
 
 
+def test_a_category_that_no_product_has_any_more_is_shown_as_chosen() -> None:
+    page = browser_of("reviewer").get(f"{CASE}{make_case(80)[0].pk}/?category=gone").content.decode()
+    assert "<option selected>gone</option>" in page
+
+
 def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> None:
     product, matches = make_case(90, 80)
     service.review(matches[0].pk, "confirmed", user_in("manager"))

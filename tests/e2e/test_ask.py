@@ -1,0 +1,105 @@
+"""Ask in a real browser: with a file that is dropped, an image that is pasted, and from there to a product."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from products.models import Product
+from tests.e2e.conftest import SignIn, keep, photograph
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
+
+# Into the clipboard as a screenshot gets there.
+COPY = """
+async (data) => {
+    const picture = new Image();
+    picture.src = "data:image/jpeg;base64," + data;
+    await picture.decode();
+    const canvas = new OffscreenCanvas(picture.width, picture.height);
+    canvas.getContext("2d").drawImage(picture, 0, 0);
+    const png = await canvas.convertToBlob({type: "image/png"});
+    await navigator.clipboard.write([new ClipboardItem({"image/png": png})]);
+}
+"""
+
+Give = Callable[[Page, bytes], None]
+
+
+@pytest.fixture
+def drop(tmp_path: Path) -> Give:
+    """Drops a file on the page's field for pictures, as the browser itself does it."""
+
+    def drop(page: Page, data: bytes) -> None:
+        file = tmp_path / "from elsewhere.jpg"
+        file.write_bytes(data)
+        place = page.locator("[data-dropzone]").bounding_box()
+        assert place is not None
+        where = {"x": place["x"] + place["width"] / 2, "y": place["y"] + 20}
+        carried = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        browser = page.context.new_cdp_session(page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            browser.send("Input.dispatchDragEvent", {"type": kind, **where, "data": carried})
+
+    return drop
+
+
+@pytest.fixture
+def paste() -> Give:
+    """Copies a picture and pastes it with the keyboard."""
+
+    def paste(page: Page, data: bytes) -> None:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.evaluate(COPY, base64.b64encode(data).decode())
+        page.keyboard.press("Control+V")
+
+    return paste
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_ask_with_a_picture_then_make_it_a_product(sign_in: SignIn, way: str, request: pytest.FixtureRequest) -> None:
+    give: Give = request.getfixturevalue(way)
+    page = sign_in("manager")
+    before = Product.objects.count()
+    page.goto("/admin/ask/")
+    give(page, photograph(3, angle=4))
+    expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
+    keep(page, "ask")
+    assert Product.objects.count() == before
+
+    page.get_by_label("Lowest score").fill("100")
+    expect(page.get_by_text("Nothing in the catalogue scores that high.")).to_be_visible()
+    page.get_by_role("button", name="Save as a new product").click()
+    expect(page.get_by_text("The product was added.")).to_be_visible()
+    assert Product.objects.count() == before + 1
+
+
+def test_the_category_narrows_the_answer(sign_in: SignIn, drop: Give) -> None:
+    Product.objects.filter(name="product 2").update(category="lamps")
+    page = sign_in("viewer")
+    page.goto("/admin/ask/")
+    drop(page, photograph(3, angle=4))
+    expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
+    page.get_by_label("Lowest score").fill("0")
+    expect(page.locator(".cm-answer")).to_have_count(4)
+    page.get_by_label("Only in category").select_option("lamps")
+    expect(page.locator(".cm-answer .cm-name")).to_have_text(["product 2"])
+    expect(page.get_by_role("button", name="Save as a new product")).to_have_count(0)
+
+
+def test_a_phone_offers_its_camera(sign_in: SignIn) -> None:
+    page = sign_in("viewer", viewport={"width": 390, "height": 844}, has_touch=True)
+    page.goto("/admin/ask/")
+    # What makes phones offer the camera beside the pictures that they have.
+    assert "image/*" in (page.get_by_label("Picture").get_attribute("accept") or "").split(",")
+
+
+def test_ask_says_why_a_file_is_refused(sign_in: SignIn, drop: Give) -> None:
+    page = sign_in("viewer")
+    page.goto("/admin/ask/")
+    drop(page, b"text")
+    expect(page.locator("#answer").get_by_role("alert")).to_contain_text("The file is not a picture.")
