@@ -177,6 +177,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # A request may wait this long for a Redis that is silent, twice at most; see products.broker.
     "socket_timeout": REDIS_SECONDS,
     "socket_connect_timeout": REDIS_SECONDS,
+    # A worker whose connection leads nowhere notices after about twice as many seconds.
+    "health_check_interval": 10,
     # A publisher that finds Redis away gives up after a second try; kombu would try for six seconds.
     "max_retries": 1,
     "interval_start": 0,

@@ -1,14 +1,16 @@
-"""The life of a process that embeds: its row in the database, its heartbeat, and unloading the model when idle."""
+"""The life of a process that embeds: its row in the database, its heartbeat, unloading when idle, ending when stuck."""
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from django.conf import settings
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Rows of workers that are gone are kept this long, for the last rates that were measured.
 FORGET_AFTER = timedelta(days=1)
 KEEP_SAMPLES = timedelta(days=1)
+LOAD_SECONDS = 600  # loading a model takes no longer, also from a slow disk
 
 
 class _Heartbeat(threading.Thread):
@@ -110,6 +113,24 @@ def alive() -> Iterator[None]:
         yield
     finally:
         stop()
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Load the model, then end this process if the block takes longer, with the stacks of all threads on stderr.
+
+    A device or a decoder that hangs cannot be interrupted and may hold the interpreter's lock, so the time is kept by
+    faulthandler's own thread. Whoever supervises the process starts it again. For one block at a time.
+    """
+    try:
+        faulthandler.dump_traceback_later(LOAD_SECONDS, exit=True, file=sys.__stderr__)
+        if clip.is_clip_available():
+            with suppress(clip.ClipUnavailableError):  # whoever embeds says why
+                clip.get_encoder()
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def unload_if_idle() -> bool:

@@ -22,7 +22,7 @@ RETRY_SECONDS = 2.0
 
 _lock = threading.Lock()
 _away = False
-_next_try = 0.0
+_tried = float("-inf")
 
 
 class BrokerAwayError(Exception):
@@ -32,11 +32,11 @@ class BrokerAwayError(Exception):
 @contextmanager
 def asked() -> Iterator[None]:
     """Whoever publishes to Redis, or reads and writes in it, does so in this block. Raises BrokerAwayError."""
-    global _away, _next_try
+    global _tried
     with _lock:
-        if _away and time.monotonic() < _next_try:
+        if _away and time.monotonic() < _tried + RETRY_SECONDS:
             raise BrokerAwayError("Redis did not answer a moment ago.")
-        _next_try = time.monotonic() + RETRY_SECONDS
+        _tried = time.monotonic()
     try:
         yield
     except (OperationalError, RedisError) as error:
@@ -47,10 +47,9 @@ def asked() -> Iterator[None]:
 
 def _found(*, away: bool, why: str = "") -> None:
     """Remember how Redis was found, and say so when that is news."""
-    global _away, _next_try
+    global _away, _tried
     with _lock:
-        news, _away = away != _away, away
-        _next_try = time.monotonic() + RETRY_SECONDS
+        news, _away, _tried = away != _away, away, time.monotonic()
     if news and away:
         logger.error("Redis does not answer, going on without it: %s", why)
     elif news:

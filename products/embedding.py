@@ -69,7 +69,7 @@ def embed(batch: Claim, *, announce: bool = True, afresh: bool = False) -> Outco
 def embed_pending(
     image_ids: Sequence[int] | None = None,
     *,
-    max_batches: int | None = None,
+    seconds: float | None = None,
     batch_size: int | None = None,
     announce: bool = True,
     afresh: bool = False,
@@ -79,12 +79,13 @@ def embed_pending(
 
     A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
     ``announce`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
-    ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch.
+    ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch;
+    ``seconds`` is how long further batches are begun.
     """
-    finished = batches = 0
+    finished = 0
     limit = batch_size or pipeline.preferred_batch_size()
-    while (max_batches is None or batches < max_batches) and (batch := claim(limit, image_ids)) is not None:
-        batches += 1
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while (batch := claim(limit, image_ids)) is not None:
         try:
             outcome = embed(batch, announce=announce, afresh=afresh)
         except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
@@ -95,6 +96,8 @@ def embed_pending(
         finished += outcome.finished
         if progress is not None:
             progress(outcome)
+        if deadline is not None and time.monotonic() >= deadline:
+            break
     return finished
 
 
@@ -186,6 +189,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
         mine = set(
             ProductImage.objects.select_for_update()
             .filter(pk__in=[image.pk for image in batch.images], claim_token=batch.token)
+            .order_by("pk")  # as everybody who locks pictures
             .values_list("pk", flat=True)
         )
         for image, result in zip(batch.images, results, strict=True):
@@ -230,6 +234,8 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     if ready:
         of_these = {requests[pk] for pk in ready} - {""}
         logger.info("Embedded pictures %s", ready, extra={"request_ids": sorted(of_these)})
+    if dropped := sorted({image.pk for image in batch.images} - mine):
+        logger.warning("Pictures %s were deleted or given to another worker meanwhile; nothing was stored", dropped)
     for pk, error in errors.items():
         extra = {"request_id": requests[pk]}
         logger.warning("Picture %s: %s (%s)", pk, error.message, error.code, extra=extra)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import tracing
+from products.deletion import DeletedUnderLock
 from products.history import Records
 from products.import_models import Import
 from products.queue_models import EmbeddingDay, QueueSwitch
@@ -28,7 +29,7 @@ class BlobLength(models.Func):
     output_field = models.IntegerField()
 
 
-class Product(models.Model):
+class Product(DeletedUnderLock):
     sku = models.CharField(_("SKU"), max_length=200, blank=True, default="")
     name = models.CharField(_("name"), max_length=500, blank=True, default="")
     category = models.CharField(_("category"), max_length=200, blank=True, default="")
@@ -81,7 +82,7 @@ def picture_path(_image: ProductImage, _filename: str) -> str:
     return f"pictures/{name[:2]}/{name}.jpg"
 
 
-class ProductImage(models.Model):
+class ProductImage(DeletedUnderLock):
     class State(models.TextChoices):
         PENDING = "pending", _("pending")
         CLAIMED = "claimed", _("claimed")
@@ -147,8 +148,8 @@ class ProductImage(models.Model):
             ),
         ]
         indexes = [
-            # The worker's claim: the oldest pending pictures; untried ones and retries apart.
-            models.Index(fields=["attempts", "id"], condition=Q(state="pending"), name="image_pending"),
+            # The worker's claim, /readyz and /metrics: the pending pictures that wait longest.
+            models.Index(fields=["updated_at", "id"], condition=Q(state="pending"), name="image_pending_turn"),
             # The sweep: claims whose lease is over.
             models.Index(fields=["claimed_at"], condition=Q(state="claimed"), name="image_claimed"),
             # reindex --failed, and the admin's list of failures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from gpu.features import LEGACY_MODEL
 from gpu.status import images_per_second
 from products.models import EmbeddingDay, Feature, ProductImage, QueueSwitch
 
+logger = logging.getLogger(__name__)
+
 State = ProductImage.State
 
 NOT_CLAIMED = {"claim_token": None, "claimed_at": None}
@@ -31,11 +34,11 @@ class Claim:
 
 
 def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
-    """Claim up to ``limit`` pending pictures, oldest first; None when there is nothing to do or the queue is paused.
+    """Claim up to ``limit`` pending pictures, those that wait longest first; None for nothing to do or a paused queue.
 
     Counting the attempt is part of the claim, so that a picture which kills its worker is counted all the
     same. A picture that was tried before is claimed alone: if it is the poisonous one of its batch, it
-    takes nobody with it.
+    takes nobody with it. Its new turn comes after those that waited when it was given back, and before later ones.
     """
     if is_paused():
         return None
@@ -43,11 +46,11 @@ def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
     if image_ids is not None:
         pending = pending.filter(pk__in=image_ids)
     while True:
-        ids = list(pending.filter(attempts=0).order_by("id").values_list("pk", flat=True)[:limit])
-        if not ids:
-            ids = list(pending.filter(attempts__gt=0).order_by("attempts", "id").values_list("pk", flat=True)[:1])
-        if not ids:
+        first = list(pending.order_by("updated_at", "id").values_list("pk", "attempts")[:limit])
+        if not first:
             return None
+        tried = first[0][1] > 0
+        ids = [first[0][0]] if tried else [pk for pk, attempts in first if attempts == 0]
         token = uuid.uuid4()
         # The condition on the state decides between workers that looked at the same rows.
         won = ProductImage.objects.filter(pk__in=ids, state=State.PENDING).update(
@@ -106,7 +109,10 @@ def worst_state(states: Iterable[str]) -> str:
 
 def release_stale_claims() -> int:
     """Give back the pictures of workers that are gone; answers how many."""
-    return give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
+    released = give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
+    if released:
+        logger.warning("Gave back %d pictures of workers that stopped or took longer than the lease", released)
+    return released
 
 
 def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Sequence[int] | None = None) -> int:

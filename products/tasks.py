@@ -16,6 +16,8 @@ from products import broker, embedding, kept_imports, questions, queue
 
 logger = logging.getLogger(__name__)
 
+# A question that comes in meanwhile waits for one batch, or for so many small ones.
+TASK_SECONDS = 0.3
 QUESTIONS = "questions"  # somebody waits: workers look here first
 BULK = settings.CELERY_TASK_DEFAULT_QUEUE
 
@@ -57,14 +59,14 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
 
 @shared_task
 def embed(image_ids: list[int] | None = None) -> None:
-    """Embed one batch of pending pictures (of the named ones, if any), then wake the next.
-
-    One batch a task, so that a question which comes in between waits for no more than that.
-    """
+    """Embed one batch of pending pictures (of the named ones, if any) or several small ones, then wake the next."""
     if not settings.HAS_BROKER:
         embedding.embed_pending(image_ids)
         return
-    embedding.embed_pending(image_ids, max_batches=1)
+    if not queue.anything_to_claim():
+        return
+    with worker.bounded(settings.CLAIM_LEASE_SECONDS):
+        embedding.embed_pending(image_ids, seconds=TASK_SECONDS)
     if queue.anything_to_claim():
         wake()
 
@@ -82,7 +84,8 @@ def sweep() -> None:
 @shared_task
 def embed_question(question: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
-    questions.answer(question, jpeg)
+    with worker.bounded(settings.CLAIM_LEASE_SECONDS):
+        questions.answer(question, jpeg)
 
 
 @worker_ready.connect

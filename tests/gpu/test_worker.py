@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import types
@@ -185,3 +186,25 @@ def test_without_torch_loaded_the_device_is_judged_by_the_hardware(monkeypatch):
     assert device.describe()["device"] == "rocm"
     assert device.memory_gb() == (None, None)
     assert "torch" not in sys.modules
+
+
+@pytest.mark.parametrize("work", ["time.sleep(60)", "ctypes.PyDLL(None).sleep(60)"], ids=["hangs", "stops all threads"])
+def test_a_worker_whose_work_takes_too_long_ends_and_says_where_it_was(work):
+    script = f"""
+import ctypes, time
+import django
+django.setup()
+from gpu import worker
+with worker.bounded(0.2):
+    pass
+time.sleep(0.3)
+print("alive", flush=True)
+def hanging():
+    {work}
+with worker.bounded(0.2):
+    hanging()
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stdout) == (1, "alive\n")
+    assert "Timeout (0:00:00.200000)!" in ended.stderr
+    assert "in hanging" in ended.stderr

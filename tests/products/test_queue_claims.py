@@ -89,6 +89,20 @@ def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[Produc
     assert Feature.objects.count() == 3
 
 
+def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media: Path) -> None:
+    (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
+    embedding.embed(claimed(1))
+    later = add_product([Upload(pictures.jpeg(seed)) for seed in (10, 11)]).images
+    turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
+    # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
+    assert turns == [
+        [image.pk for image in waiting[1:4]],
+        [waiting[4].pk, later[0].pk],
+        [waiting[0].pk],
+        [later[1].pk],
+    ]
+
+
 def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media: Path) -> None:
     file = media / str(waiting[2].file.name)
     kept = file.rename(file.with_suffix(".away"))
