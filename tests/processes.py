@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,39 +14,48 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
+from tests.outside import OutsideDatabase
 from tests.redis_server import RedisServer, free_port
 
 REPO = Path(__file__).resolve().parent.parent
 
+LEASE_SECONDS = 5  # short, but longer than a worker takes to start or for a slow batch
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the web server answered."""
+    """What the web server answered, and how long that took."""
 
     status: int
     body: Any
+    seconds: float
 
 
 class Stack:
-    """An installation in ``folder``: its own database, media, Redis and ports. ``close`` ends all that it started."""
+    """An installation in ``folder``: its own database, media, Redis and ports.
+
+    As a context manager it runs for the length of the block; ``close`` ends all that it started.
+    """
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.redis = RedisServer(folder)
+        self._database = OutsideDatabase(folder, settings.get("DATABASE_URL", ""))
         self.token = ""
         self._web_port = free_port()
-        self._web: subprocess.Popen[bytes] | None = None
+        self.web: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
         self._env = os.environ | {
             "CATALOGMATCH_DATA_DIR": str(folder / "var"),
             "CELERY_BROKER_URL": self.redis.url,
-            "CATALOGMATCH_CLAIM_LEASE_SECONDS": "2",
+            "CATALOGMATCH_CLAIM_LEASE_SECONDS": str(LEASE_SECONDS),
             "CATALOGMATCH_SWEEP_SECONDS": "1",
             "CLIP_BATCH_SIZE": "32",
             "PYTHONPATH": f"{REPO / 'tests' / 'faults'}:{REPO}",
@@ -56,6 +64,17 @@ class Stack:
         }
 
     # --- processes -------------------------------------------------------------------------------
+
+    def __enter__(self) -> Stack:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Start Redis and the web server on an empty, migrated database, with a manager's token."""
@@ -68,22 +87,39 @@ class Stack:
             "print(AuthToken.objects.create(user)[1])"
         )
         self.token = self.manage("shell", "--no-imports", "--command", script).strip()
+        self.start_web()
+
+    def start_web(self, **env: str) -> float:
+        """Start the web server (again), and wait until it answers; answers after how many seconds."""
+        started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
-        self._web = self._run(
-            "web", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1", "--bind", bind
+        self.web = self._run(
+            "web", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1", "--bind", bind, **env
         )
         wait_until(lambda: self._is_alive(), 60, "the web server answers")
+        return time.monotonic() - started
 
-    def start_worker(self, **env: str) -> subprocess.Popen[bytes]:
-        """Start a worker with the beat in it, and wait until it takes tasks."""
+    def start_worker(self, *, beat: bool = True, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker, with the beat in it unless another has it, and wait until it takes tasks."""
         before = self.log("worker").count(" ready.")
-        worker = self._run(
-            "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", "-B",
-            "--without-mingle", "--loglevel", "info", **env,
-        )  # fmt: skip
-        self._workers.append(worker)
+        worker = self.launch_worker(beat=beat, **env)
         wait_until(lambda: self.log("worker").count(" ready.") > before, 60, "the worker is ready")
         return worker
+
+    def launch_worker(self, *, beat: bool = True, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker without waiting for it."""
+        options = ["-n", f"{len(self._workers)}@%h", "--without-mingle", "--loglevel", "info"] + ["-B"] * beat
+        worker = self._run(
+            "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", *options, **env
+        )
+        self._workers.append(worker)
+        return worker
+
+    def start_beat(self) -> subprocess.Popen[bytes]:
+        """Start a beat of its own, for workers without."""
+        beat = self._run("beat", "celery", "-A", "catalogmatch", "beat", "--loglevel", "info")
+        self._workers.append(beat)
+        return beat
 
     def manage(self, *arguments: str) -> str:
         """Run a management command to its end; answers its stdout. Raises CalledProcessError."""
@@ -107,8 +143,8 @@ class Stack:
     def close(self) -> None:
         """End everything."""
         self.stop_workers()
-        if self._web is not None:
-            self._end(self._web)
+        if self.web is not None:
+            self._end(self.web)
         self.redis.stop()
 
     def log(self, name: str) -> str:
@@ -131,7 +167,7 @@ class Stack:
     def _is_alive(self) -> bool:
         try:
             return self.call("GET", "/healthz").status == 200
-        except urllib.error.URLError:
+        except (OSError, HTTPException):
             return False
 
     @property
@@ -146,12 +182,13 @@ class Stack:
         headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
         url = f"http://127.0.0.1:{self._web_port}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
+        started = time.monotonic()
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 status, body = response.status, response.read()
         except urllib.error.HTTPError as error:
             status, body = error.code, error.read()
-        return Answer(status, json.loads(body) if body else None)
+        return Answer(status, json.loads(body) if body else None, time.monotonic() - started)
 
     def upload(self, pictures: Iterable[bytes], wait: float = 0, **fields: Any) -> Answer:
         """Add a product with these pictures."""
@@ -165,21 +202,12 @@ class Stack:
     # --- what is in the database -----------------------------------------------------------------
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of the installation's database, read from outside."""
-        connection = sqlite3.connect(f"file:{self.folder / 'var' / 'catalogmatch.sqlite3'}?mode=ro", uri=True)
-        try:
-            return connection.execute(sql, parameters).fetchall()
-        finally:
-            connection.close()
+        """Rows of the installation's database, read from outside; ``?`` in the SQL is a parameter."""
+        return self._database.rows(sql, *parameters)
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """Change the database behind everybody's back, as lost messages and crashed machines do."""
-        connection = sqlite3.connect(self.folder / "var" / "catalogmatch.sqlite3", timeout=20)
-        try:
-            connection.execute(sql, parameters)
-            connection.commit()
-        finally:
-            connection.close()
+        self._database.execute(sql, *parameters)
 
     def states(self, product_id: int) -> Counter[str]:
         """How many of a product's pictures are in each state."""

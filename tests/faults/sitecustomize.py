@@ -1,9 +1,16 @@
-"""Faults of a worker process, without a hook in the program: Python runs this file before anything else.
+"""Faults of a process, without a hook in the program: Python runs this file before anything else.
 
-A test puts this folder on the worker's PYTHONPATH. FAULT_SECONDS_A_PICTURE makes every picture take that long;
-FAULT_DEADLY_SIDE kills the process, as a decoder's segmentation fault would, at a picture of that height in pixels.
+A test puts this folder on a process's PYTHONPATH and chooses by the environment:
+
+FAULT_SECONDS_A_PICTURE   every picture takes that long to compute
+FAULT_DEADLY_SIDE         a picture of that height in pixels kills the process, as a segmentation fault would
+FAULT_ENDLESS_SIDE        a picture of that height never ends
+FAULT_DEAF_SIDE           the same, and no other thread of the process runs any more
+FAULT_DELIVERIES          every message to a queue is published that often
+FAULT_SECONDS_A_COMMIT    what a transaction wrote waits that long for its commit
 """
 
+import ctypes
 import os
 import signal
 import time
@@ -13,6 +20,11 @@ from gpu import legacy
 
 SECONDS = float(os.environ.get("FAULT_SECONDS_A_PICTURE", "0"))
 DEADLY_SIDE = int(os.environ.get("FAULT_DEADLY_SIDE", "0"))
+ENDLESS_SIDE = int(os.environ.get("FAULT_ENDLESS_SIDE", "0"))
+DEAF_SIDE = int(os.environ.get("FAULT_DEAF_SIDE", "0"))
+DELIVERIES = int(os.environ.get("FAULT_DELIVERIES", "1"))
+SECONDS_A_COMMIT = float(os.environ.get("FAULT_SECONDS_A_COMMIT", "0"))
+
 _extract = legacy.extract_legacy
 
 
@@ -20,7 +32,34 @@ def faulty(image: Any) -> Any:
     time.sleep(SECONDS)
     if image.height == DEADLY_SIDE:
         os.kill(os.getpid(), signal.SIGKILL)
+    if image.height == ENDLESS_SIDE:
+        time.sleep(3600)
+    if image.height == DEAF_SIDE:
+        ctypes.PyDLL(None).sleep(3600)  # a call that keeps the interpreter's lock
     return _extract(image)
 
 
 legacy.extract_legacy = faulty
+
+if DELIVERIES > 1:
+    from kombu import Producer
+
+    _publish = Producer.publish
+
+    def publish_often(self: Producer, *arguments: Any, **options: Any) -> Any:
+        for _ in range(DELIVERIES - 1):
+            _publish(self, *arguments, **options)
+        return _publish(self, *arguments, **options)
+
+    Producer.publish = publish_often
+
+if SECONDS_A_COMMIT:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    _commit = BaseDatabaseWrapper._commit
+
+    def commit_late(self: BaseDatabaseWrapper) -> None:
+        time.sleep(SECONDS_A_COMMIT)
+        _commit(self)
+
+    BaseDatabaseWrapper._commit = commit_late

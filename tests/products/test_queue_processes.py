@@ -14,7 +14,7 @@ from tests.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 
-SLOW = {"FAULT_SECONDS_A_PICTURE": "0.2"}
+SLOW = {"FAULT_SECONDS_A_PICTURE": "0.1"}
 
 
 @pytest.fixture(scope="module")

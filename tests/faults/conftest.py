@@ -1,0 +1,36 @@
+"""Every test here breaks a real installation of its own. At the end each says what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import postgres
+from tests.processes import Stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """An installation with Redis and a web server, on SQLite; the test starts the workers."""
+    with Stack(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def either_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """The same, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        with Stack(tmp_path) as running:
+            yield running
+        return
+    with postgres.running() as url, Stack(tmp_path, DATABASE_URL=url) as running:
+        yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        if report.user_properties and "tests/faults/" in report.nodeid:
+            measured = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {measured}")

@@ -1,0 +1,83 @@
+"""Messages that come three times at once, and products that are deleted while they are embedded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import pictures
+from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
+from tests.processes import Stack, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
+
+Record = Callable[[str, object], None]
+
+MANY = [pictures.jpeg(seed) for seed in range(24)]
+
+
+def start_workers(stack: Stack, number: int, **env: str) -> None:
+    """Workers that take tasks, the first with the beat."""
+    for each in range(number):
+        stack.launch_worker(beat=each == 0, **env)
+    wait_until(lambda: stack.log("worker").count(" ready.") == number, 60, "the workers are ready")
+
+
+def test_every_message_comes_three_times_to_three_workers(either_stack: Stack, record_property: Record) -> None:
+    stack = either_stack
+    often = {"FAULT_DELIVERIES": "3"}
+    assert stack.web is not None
+    stack.stop(stack.web)
+    stack.start_web(**often)
+    start_workers(stack, 3, FAULT_SECONDS_A_PICTURE="0.02", **often)
+    with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
+        known = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
+        uploads = [pool.submit(stack.upload, MANY, wait=number % 2) for number in range(12)]
+        answers = [pool.submit(stack.ask, MANY[0], 30) for _ in range(6)]
+        products = {upload.result().body["product_id"]: len(MANY) for upload in uploads}
+        wait_until_idle(stack)
+    assert {answer.result().body["matches"][0]["product_id"] for answer in answers} == {known}
+    wait_until(
+        lambda: not stack.rows("SELECT id FROM products WHERE unmatched_since IS NOT NULL"), 60, "all are matched"
+    )
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    assert_whole(stack, products | {known: 1})
+    assert watch.longest_claim < BAR
+    assert sorted(stack.rows("SELECT product_id, candidate_id FROM matches")) == [
+        (pk, known) for pk in sorted(products)
+    ]
+    assert "Traceback" not in stack.log("worker") + stack.log("web")
+
+
+def test_products_are_deleted_while_they_are_embedded(either_stack: Stack, record_property: Record) -> None:
+    stack = either_stack
+    start_workers(stack, 2, FAULT_SECONDS_A_COMMIT="0.05")
+    choice = random.Random(4)
+    with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
+        historical = [number % 2 == 0 for number in range(40)]
+        uploads = [pool.submit(stack.upload, MANY[:8], is_historical=str(each).lower()) for each in historical]
+        deletions = {}
+        for upload in uploads:
+            product_id = upload.result().body["product_id"]
+            if choice.random() < 0.5:
+                deletions[product_id] = pool.submit(stack.call, "DELETE", f"/api/products/{product_id}")
+        assert {deletion.result().status for deletion in deletions.values()} == {204}
+        wait_until_idle(stack)
+    wait_until(
+        lambda: not stack.rows("SELECT id FROM products WHERE unmatched_since IS NOT NULL"), 60, "all are matched"
+    )
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    record_property("deleted", len(deletions))
+    kept = [upload.result().body["product_id"] for upload in uploads]
+    assert_whole(stack, {product_id: 8 for product_id in kept if product_id not in deletions})
+    assert watch.longest_claim < BAR
+    found = {match["product_id"] for match in stack.ask(MANY[0], wait=30).body["matches"]}
+    assert found
+    assert not found & set(deletions)
+    in_matches = stack.rows("SELECT product_id FROM matches UNION SELECT candidate_id FROM matches")
+    assert not {product_id for (product_id,) in in_matches} & set(deletions)
+    assert {stack.call("GET", f"/api/products/{product_id}").status for product_id in deletions} == {404}
+    assert "Traceback" not in stack.log("worker") + stack.log("web")

@@ -1,0 +1,84 @@
+"""Workers that are killed, frozen or hang in the middle of their work lose no picture and double none."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests import pictures
+from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
+from tests.processes import Stack, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
+
+Record = Callable[[str, object], None]
+
+KILLS = 20
+HUNDRED = [pictures.jpeg(seed) for seed in range(100)]
+
+
+def test_twenty_kills_during_two_thousand_pictures(stack: Stack, record_property: Record) -> None:
+    moments = random.Random(20)
+    with ThreadPoolExecutor(1) as pool, Watch(stack) as watch:
+        uploads = [pool.submit(stack.upload, HUNDRED, sku=f"box {number}") for number in range(20)]
+        for _ in range(KILLS):
+            worker = stack.start_worker(FAULT_SECONDS_A_PICTURE="0.02")
+            wait_until(lambda: stack.claimed() > 0, 60, "the worker holds pictures")
+            time.sleep(moments.uniform(0, 0.3))
+            stack.stop(worker, signal.SIGKILL)
+        stack.start_worker()
+        accepted = {upload.result().body["product_id"]: 100 for upload in uploads}
+        wait_until_idle(stack)
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    assert_whole(stack, accepted)
+    assert watch.longest_claim < BAR
+    assert "Gave back" in stack.log("worker")
+    assert stack.upload([pictures.jpeg(1000)], wait=30).body["status"] == "success"
+
+
+def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, record_property: Record) -> None:
+    products = [stack.upload(HUNDRED[:8]).body["product_id"] for _ in range(4)]
+    # Alone with its own clock: this worker would hold its claim for an hour.
+    late = stack.start_worker(FAULT_SECONDS_A_PICTURE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
+    wait_until(lambda: stack.claimed() == 32, 60, "it holds all pictures")
+    late.send_signal(signal.SIGSTOP)
+    try:
+        with Watch(stack) as watch:
+            stack.start_worker()
+            wait_until_idle(stack)
+        assert stack.call("DELETE", f"/api/products/{products[0]}").status == 204
+    finally:
+        late.send_signal(signal.SIGCONT)
+    wait_until(lambda: "given to another worker" in stack.log("worker"), 60, "the late worker is done")
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    assert watch.longest_claim < BAR
+    assert_whole(stack, dict.fromkeys(products[1:], 8))
+
+
+def test_pictures_that_crash_or_hang_the_worker_fail_alone(stack: Stack, record_property: Record) -> None:
+    files = HUNDRED[:32]
+    files[9], files[20], files[25] = (pictures.jpeg(1, (96, height)) for height in (77, 75, 73))
+    product_id = stack.upload(files).body["product_id"]
+    wanted = {"ready": 29, "failed": 3}
+    deadline = time.monotonic() + 120
+    with Watch(stack) as watch:
+        # Whoever runs the worker (systemd, a container) starts it again each time that it ends.
+        while stack.states(product_id) != wanted and time.monotonic() < deadline:
+            worker = stack.start_worker(FAULT_DEADLY_SIDE="77", FAULT_ENDLESS_SIDE="75", FAULT_DEAF_SIDE="73")
+            wait_until(
+                lambda: worker.poll() is not None or stack.states(product_id) == wanted,  # noqa: B023
+                deadline - time.monotonic(),
+                lambda: f"the worker ends or is done: {stack.states(product_id)}",
+            )
+            stack.stop_workers()
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    failed = "SELECT position, error_code, attempts FROM product_images WHERE state = 'failed' ORDER BY position"
+    assert stack.rows(failed) == [(position, "worker_lost", 3) for position in (9, 20, 25)]
+    assert_whole(stack, {product_id: 32}, failed=3)
+    assert watch.longest_claim < BAR
+    assert "Timeout (0:00:05)!" in stack.log("worker")  # and the stacks of its threads

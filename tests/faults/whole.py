@@ -1,0 +1,112 @@
+"""What must hold after any fault: each accepted picture has its features, once, and nobody held it for long."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from gpu.pipeline import extract_question
+from tests.files import files_in
+from tests.processes import LEASE_SECONDS, Stack, wait_until
+
+BAR = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given back
+
+
+class Watch:
+    """Looks at the queue for as long as the block lasts: how long was a picture held by one and the same claim."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.longest_claim = 0.0
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        since: dict[str, float] = {}
+        while not self._stopping.wait(0.05):
+            rows = self._stack.rows("SELECT DISTINCT claim_token FROM product_images WHERE state = 'claimed'")
+            now = time.monotonic()
+            since = {str(token): since.get(str(token), now) for (token,) in rows}
+            self.longest_claim = max([self.longest_claim, *(now - start for start in since.values())])
+
+
+def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
+    """Wait until no picture waits and none is held; answers how long that took."""
+    started = time.monotonic()
+    unfinished = (
+        "SELECT state, attempts, count(*) FROM product_images WHERE state IN ('pending', 'claimed') GROUP BY 1, 2"
+    )
+    wait_until(
+        lambda: not stack.rows(unfinished),
+        seconds,
+        lambda: f"every picture is done: {stack.rows(unfinished)}\n{stack.log('worker')[-3000:]}",
+    )
+    return time.monotonic() - started
+
+
+def assert_whole(stack: Stack, accepted: dict[int, int], *, failed: int = 0, uploads_died: bool = False) -> None:
+    """The accepted products (id: number of pictures) are there, and all of them, and each picture has its features.
+
+    ``failed`` is the number of pictures that had to be given up. Where uploads died with their process, files that
+    they had written may be left; `verify --fix` removes those.
+    """
+    rows = stack.rows("SELECT product_id, count(*) FROM product_images GROUP BY product_id")
+    assert dict(rows) == accepted
+    assert stack.rows("SELECT count(*) FROM products") == [(len(accepted),)]
+    states = Counter(dict(stack.rows("SELECT state, count(*) FROM product_images GROUP BY state")))
+    assert states == Counter(ready=sum(accepted.values()) - failed, failed=failed)
+    assert not stack.rows("SELECT id FROM product_images WHERE state = 'ready' AND (attempts > 0 OR error_code <> '')")
+    _assert_features(stack)
+    _assert_files(stack, leftovers=uploads_died)
+    stored = Counter(_stored_by_workers(stack))
+    assert {pk: times for pk, times in stored.items() if times > 1} == {}
+
+
+def _assert_features(stack: Stack) -> None:
+    """Each picture has one row of features, and it is what its own file gives; nothing else has any."""
+    ready = stack.rows("SELECT count(*) FROM product_images WHERE state = 'ready'")[0][0]
+    orphans = "SELECT count(*) FROM features f LEFT JOIN product_images i ON i.id = f.image_id WHERE i.id IS NULL"
+    assert stack.rows(orphans) == [(0,)]
+    features = stack.rows(
+        "SELECT i.file_sha256, i.file, f.color_features, f.texture_features, f.product_id = i.product_id"
+        " FROM features f JOIN product_images i ON i.id = f.image_id WHERE i.state = 'ready'"
+    )
+    assert len(features) == ready
+    expected: dict[str, tuple[bytes, bytes]] = {}
+    for sha256, file, color, texture, same_product in features:
+        if sha256 not in expected:
+            expected[sha256] = _features_of(stack.media / file)
+        assert (bytes(color), bytes(texture)) == expected[sha256]
+        assert same_product
+
+
+def _features_of(file: Path) -> tuple[bytes, bytes]:
+    legacy = extract_question(file).legacy
+    assert legacy is not None
+    return legacy.color.tobytes(), legacy.texture.tobytes()
+
+
+def _assert_files(stack: Stack, *, leftovers: bool) -> None:
+    """Each picture has its file and thumbnail, and nobody else has one."""
+    names = [name for (name,) in stack.rows("SELECT file FROM product_images")]
+    wanted = {*names, *(name.replace("pictures/", "thumbnails/", 1) for name in names)}
+    found = set(files_in(stack.media))
+    assert wanted <= found
+    assert leftovers or wanted == found
+
+
+def _stored_by_workers(stack: Stack) -> list[int]:
+    """Numbers of the pictures whose features a worker's log says were stored, as often as it says so."""
+    lines = re.findall(r"Embedded pictures \[([\d, ]+)\]", stack.log("worker"))
+    return [int(number) for line in lines for number in line.split(",")]

@@ -1,0 +1,44 @@
+"""The database of a running installation, read and changed from outside by SQL, on either engine."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class OutsideDatabase:
+    """A PostgreSQL by its URL, else the SQLite file of the installation in ``folder``. SQL has ``?`` for parameters."""
+
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self._file = folder / "var" / "catalogmatch.sqlite3"
+        self._url = url
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            cursor = connection.cursor()
+            cursor.execute(self._in_dialect(sql), parameters)
+            return list(cursor.fetchall())
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Change the database behind everybody's back, as lost messages and crashed machines do."""
+        with self._connected() as connection:
+            connection.cursor().execute(self._in_dialect(sql), parameters)
+            connection.commit()
+
+    def _in_dialect(self, sql: str) -> str:
+        return sql.replace("?", "%s") if self._url else sql
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        with closing(self._connect()) as connection:
+            yield connection
+
+    def _connect(self) -> Any:
+        if not self._url:
+            return sqlite3.connect(self._file, timeout=20)
+        import psycopg
+
+        return psycopg.connect(self._url)
