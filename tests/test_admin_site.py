@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from django.test import Client
 from django.utils import timezone
 
 from gpu.models import EmbeddingWorker
-from products.models import ProductImage
+from matching.models import Match
+from products import queue
+from products.models import EmbeddingDay, ProductImage
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case, make_product
 
@@ -140,6 +143,62 @@ def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, mon
     answer = browser_of("uploader").post("/admin/device/requeue/", {"which": which})
     assert answer.status_code == (302 if queued else 400)
     assert ProductImage.objects.filter(state="pending").count() == queued
+
+
+def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("products.tasks.wake", lambda *_: True)
+    first, other = (make_product("failed").images.get() for _ in range(2))
+    form = {"which": "failed", "image": first.pk}
+    assert browser_of("uploader").post("/admin/device/requeue/", form).status_code == 302
+    first.refresh_from_db()
+    other.refresh_from_db()
+    assert (first.state, other.state) == ("pending", "failed")
+    assert browser_of("uploader").post("/admin/device/requeue/", form | {"image": "x"}).status_code == 400
+
+
+def test_queue_is_paused_and_resumed_by_those_who_may() -> None:
+    assert browser_of("reviewer").post("/admin/device/pause/", {"paused": "1"}).status_code == 403
+    assert browser_of("uploader").post("/admin/device/pause/", {"paused": "please"}).status_code == 400
+    assert not queue.is_paused()
+    browser_of("uploader").post("/admin/device/pause/", {"paused": "1"})
+    for page in ("/admin/", "/admin/device/"):
+        assert "uploader paused the queue" in browser_of("viewer").get(page).content.decode()
+    browser_of("manager").post("/admin/device/pause/", {"paused": "0"})
+    assert not queue.is_paused()
+    assert "paused the queue" not in browser_of("viewer").get("/admin/").content.decode()
+
+
+def test_home_counts_the_work_of_the_last_thirty_days() -> None:
+    today = timezone.localdate()
+    for ago, pictures in ((0, 3), (29, 5), (30, 100)):
+        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
+    _, matches = make_case(95, 85, 60)
+    for match, ago in zip(matches, (0, 29, 31), strict=True):
+        given = {"review_status": "confirmed", "reviewed_at": timezone.now() - timedelta(days=ago)}
+        Match.objects.filter(pk=match.pk).update(**given)
+    embedded, judged = browser_of("viewer").get("/admin/").context["activities"]
+    assert (len(embedded.plot.bars), embedded.plot.total, embedded.plot.top) == (30, 8, 5)
+    assert [bar.value for bar in embedded.plot.bars][::29] == [5, 3]
+    assert [(bar.day, bar.value) for bar in judged.plot.bars if bar.value] == [
+        (today - timedelta(days=29), 1),
+        (today, 1),
+    ]
+    page = browser_of("viewer").get("/admin/matching/match/?judged=month")
+    assert len(page.context["cl"].result_list) == judged.plot.total
+
+
+@pytest.mark.parametrize(
+    ("waiting", "words"), [(30, "About 3 seconds left"), (3600, "About 6\xa0minutes left"), (10, "About 1 second left")]
+)
+def test_home_tells_how_long_the_queue_needs(waiting: int, words: str) -> None:
+    now = timezone.now()
+    EmbeddingWorker.objects.create(name="host:1", started_at=now, heartbeat_at=now, device="cpu", rates=[10.0])
+    product = make_product()
+    ProductImage.objects.bulk_create(
+        ProductImage(product=product, file=f"{n}.jpg", sha256=f"{n:064}", width=9, height=9, state="pending")
+        for n in range(waiting)
+    )
+    assert f"{words} at 10.0 pictures/s" in browser_of("viewer").get("/admin/").content.decode()
 
 
 def test_everything_needs_a_signed_in_user() -> None:
