@@ -21,13 +21,14 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 import argparse
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.cookiejar import CookieJar
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 from urllib.parse import urlencode
 
@@ -162,10 +163,10 @@ def api_lists() -> Iterator[tuple[str, str]]:
     products, matches = (-(-model.objects.count() // int(api_settings.PAGE_SIZE or 1)) for model in (Product, Match))
     for query in ("", "is_historical=false", category, "state=failed", "state=ready", "search=blue",
                   "search=SKU-0000777", f"page={products}"):  # fmt: skip
-        yield f"API products {query}", f"/api/products?{query}"
+        yield f"API products {query}".strip(), f"/api/products?{query}"
     for query in ("", "review_status=pending", "review_status=confirmed", category, "min_score=95", "min_score=10",
                   f"page={matches}"):  # fmt: skip
-        yield f"API matches {query}", f"/api/matches?{query}"
+        yield f"API matches {query}".strip(), f"/api/matches?{query}"
     yield "API queue", "/api/queue"
 
 
@@ -213,21 +214,30 @@ def main() -> None:
 
 
 def measured(take: Callable[[str], tuple[float, int]], only: str) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, address in chain(lists(), pages(), cases(), api_lists()):
         if only not in name:
             continue
         answers = [take(address) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
         median, worst = (1000 * of(seconds for seconds, _ in answers) for of in (statistics.median, max))
-        goal = GOAL_CASE_MS if name.startswith("case") else GOAL_MS
-        rows.append({"page": name, "address": address, "median_ms": round(median, 1), "max_ms": round(worst, 1),
-                     "kilobytes": round(answers[0][1] / 1000), "goal_ms": goal})  # fmt: skip
-        mark = "  OVER" if median > goal else ""
-        print(
-            f"{name:<52} median {median:7.1f} ms   max {worst:7.1f} ms   {rows[-1]['kilobytes']:5} kB{mark}", flush=True
-        )
+        row: dict[str, Any] = {
+            "page": name,
+            "address": address,
+            "median_ms": round(median, 1),
+            "max_ms": round(worst, 1),
+            "kilobytes": round(answers[0][1] / 1000),
+            "goal_ms": GOAL_CASE_MS if name.startswith("case") else GOAL_MS,
+        }
+        rows.append(row)
+        figures = f"median {row['median_ms']:7} ms   max {row['max_ms']:7} ms   {row['kilobytes']:5} kB"
+        print(f"{name:<52} {figures}{'  OVER' if median > row['goal_ms'] else ''}", flush=True)
+    print("\nThe slowest of each kind:")
+    for kind, group in groupby(rows, key=lambda row: re.split(r"[,:]| (?=[a-z_]+=)", row["page"])[0]):
+        of_kind = list(group)
+        slowest = max(of_kind, key=lambda row: float(row["median_ms"]))
+        print(f"{kind:<16} {len(of_kind):3} ways   median {slowest['median_ms']:7} ms   {slowest['page']}")
     over = [row["page"] for row in rows if row["median_ms"] > row["goal_ms"]]
-    print(f"{len(rows)} pages, {len(over)} over their goal.")
+    print(f"{len(rows)} addresses, {len(over)} over their goal.")
     return rows
 
 

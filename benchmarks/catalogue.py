@@ -100,9 +100,10 @@ def zipf_categories(products: int) -> list[str]:
 def insert(model: type[models.Model], rows: Iterable[Row]) -> None:
     """Insert rows, given by the names of their fields and all with the same ones; other fields get their default."""
     remaining = iter(rows)
+    fields: dict[str, Any] = {field.attname: field for field in model._meta.concrete_fields}
     while batch := list(islice(remaining, CHUNK)):
-        named = [model._meta.get_field(name) for name in batch[0]]
-        others = [field for field in model._meta.concrete_fields if field not in named and not field.primary_key]
+        named = [fields[name] for name in batch[0]]
+        others = [field for field in fields.values() if field not in named and not field.primary_key]
         defaults = [field.get_db_prep_save(field.pre_save(model(), add=True), connection) for field in others]
         columns = ", ".join(connection.ops.quote_name(field.column) for field in (*named, *others))
         places = ", ".join(["%s"] * (len(named) + len(others)))
