@@ -44,9 +44,9 @@ def release(product_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
 
 def take(reviewer: AbstractBaseUser, selection: Selection = ALL, after: int | None = None) -> int | None:
     """The next case of the selection for this reviewer alone; None for none. Nobody else gets it before it is left."""
+    ReviewTurn.objects.filter(taken_at__lte=timezone.now() - TURN).delete()
     while True:
-        others = ReviewTurn.objects.filter(taken_at__gt=timezone.now() - TURN).exclude(reviewer_id=reviewer.pk)
-        product_id = next_case(selection, after, without=others)
+        product_id = next_case(selection, after, without=ReviewTurn.objects.exclude(reviewer_id=reviewer.pk))
         if product_id is None or hold(product_id, reviewer):
             return product_id
         # Somebody took it between the look and the taking: there is another.

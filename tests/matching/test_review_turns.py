@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 
 from matching import service, turns
@@ -51,6 +55,28 @@ def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int
     assert ahead("manager", fourth, third) == third
 
 
+@pytest.mark.django_db(transaction=True)
+def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
+    people = [User.objects.create_user(f"person{number}") for number in range(4)]
+    cases = {make_case(80)[0].pk for _ in range(12)}
+    ready = threading.Barrier(len(people))
+
+    def take_three(person: User) -> list[int | None]:
+        try:
+            ready.wait(30)
+            taken: list[int | None] = []
+            for _ in range(3):
+                taken.append(turns.take(person, after=taken[-1] if taken else None))
+            return taken
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(people)) as pool:
+        taken = [product_id for mine in pool.map(take_three, people) for product_id in set(mine)]
+    assert len(taken) == len(set(taken))
+    assert set(taken) <= cases
+
+
 def test_what_is_left_is_free_at_once(arrivals: list[int]) -> None:
     first, second, *_ = arrivals
     assert opened("reviewer") == first
@@ -74,6 +100,14 @@ def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arri
     ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN)
     assert opened("manager") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
+
+
+def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
+    assert opened("reviewer") == arrivals[0]
+    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN)
+    Match.objects.filter(product=arrivals[0]).delete()
+    assert opened("manager") == arrivals[1]
+    assert ReviewTurn.objects.count() == 1
 
 
 def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
