@@ -99,16 +99,16 @@ class Stack:
         wait_until(lambda: self._is_alive(), 60, "the web server answers")
         return time.monotonic() - started
 
-    def start_worker(self, *, beat: bool = True, **env: str) -> subprocess.Popen[bytes]:
-        """Start a worker, with the beat in it unless another has it, and wait until it takes tasks."""
+    def start_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until it takes tasks. The option ``beat`` is empty where another process has it."""
         before = self.log("worker").count(" ready.")
         worker = self.launch_worker(beat=beat, **env)
         wait_until(lambda: self.log("worker").count(" ready.") > before, 60, "the worker is ready")
         return worker
 
-    def launch_worker(self, *, beat: bool = True, **env: str) -> subprocess.Popen[bytes]:
+    def launch_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:
         """Start a worker without waiting for it."""
-        options = ["-n", f"{len(self._workers)}@%h", "--without-mingle", "--loglevel", "info"] + ["-B"] * beat
+        options = ["-n", f"{len(self._workers)}@%h", "--without-mingle", "--loglevel", "info", *filter(None, [beat])]
         worker = self._run(
             "worker", "celery", "-A", "catalogmatch", "worker", "--pool=solo", "-Q", "questions,bulk", *options, **env
         )

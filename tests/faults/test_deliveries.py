@@ -22,7 +22,7 @@ MANY = [pictures.jpeg(seed) for seed in range(24)]
 def start_workers(stack: Stack, number: int, **env: str) -> None:
     """Workers that take tasks, the first with the beat."""
     for each in range(number):
-        stack.launch_worker(beat=each == 0, **env)
+        stack.launch_worker(beat="" if each else "-B", **env)
     wait_until(lambda: stack.log("worker").count(" ready.") == number, 60, "the workers are ready")
 
 
