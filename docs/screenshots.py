@@ -5,6 +5,7 @@ They show the demo catalogue as it is served on $PORT (8000 unless set), with on
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from pathlib import Path
@@ -47,6 +48,24 @@ def main() -> None:
         page.get_by_label("Picture").set_input_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": asked})
         page.locator(".cm-answer").first.wait_for()
         keep(page, "ask")
+
+        exported = (
+            page.request.get("/admin/products/product/export.csv?is_historical__exact=1").body().decode("utf-8-sig")
+        )
+        header, *rows = list(csv.reader(io.StringIO(exported)))[:40]
+        for number in (1, 4, 5, 9):
+            rows[number][header.index("name")] += ", large"
+        rows[-1][header.index("sku")] = "not there yet"
+        table = io.StringIO()
+        csv.writer(table).writerows([header, *rows])
+        page.goto("/admin/products/product/import/")
+        sent = {"name": "autumn.csv", "mimeType": "text/csv", "buffer": table.getvalue().encode()}
+        page.get_by_label("Table, ZIP with pictures, or both").set_input_files(sent)
+        page.get_by_role("button", name="Show what would change").click()
+        page.get_by_role("link", name="changed products").first.click()
+        page.wait_for_url("**kind=CHANGED")
+        keep(page, "import")
+        page.get_by_role("button", name="Discard").click()
 
         for name, path in (
             ("device", "/admin/device/"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
@@ -74,6 +75,7 @@ def _send(request: HttpRequest) -> HttpResponse:
         "error": error,
         "kept": Import.objects.filter(person=_person(request)),
         "columns": COLUMNS,
+        "limit": settings.MAX_REQUEST_BYTES,
     }
     return _page(request, "catalogmatch/import.html", context, status=422 if error else 200)
 
@@ -122,7 +124,9 @@ def refused(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    counts = {did: job.counts.get(did.name, 0) for did in KINDS}
+    log = jobs.log_of(job)
+    counted = log.counts()
+    counts = {did: counted.get(did.name, 0) for did in KINDS}
     filled = [did for did in (Did.REFUSED, *KINDS) if counts[did]]
     asked = request.GET.get("kind", "")
     kind = Did[asked] if asked in Did.__members__ else next(iter(filled), Did.ADDED)
@@ -133,9 +137,10 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
     return {
         "kinds": [{"name": did.name, "label": label, "count": counts[did]} for did, label in KINDS.items()],
         "kind": kind.name,
-        "rows": jobs.log_of(job).page(kind, page, PAGE),
+        "rows": log.page(kind, page, PAGE),
         "page": page,
         "pages": pages,
+        "told": sum(counts.values()),
         "would_do": sum(counts[did] for did in (Did.ADDED, Did.CHANGED, Did.VIEW)),
         "refused": counts[Did.REFUSED],
         "attributes": _attributes(job.columns),

@@ -22,6 +22,13 @@ def media(settings: Settings, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def imports_root(settings: Settings, tmp_path: Path) -> Path:
+    """Every test's own folder for what is sent to be imported."""
+    settings.IMPORTS_ROOT = tmp_path / "imports"
+    return tmp_path / "imports"
+
+
+@pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
     """No test is throttled for the calls of another."""
     for cache in caches.all(initialized_only=True):

@@ -15,8 +15,10 @@ from django.test.utils import ContextList
 
 IMPORT = "/admin/products/product/import/"
 
+Files = Mapping[str, bytes | str]  # content by name
 
-def zipped(files: Mapping[str, bytes | str]) -> bytes:
+
+def zipped(files: Files) -> bytes:
     """A ZIP of these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -36,7 +38,7 @@ def finish_imports() -> None:
 class Sent:
     """What a person sent, and what the page says of it."""
 
-    def __init__(self, browser: Client, files: Mapping[str, bytes | str], **fields: str) -> None:
+    def __init__(self, browser: Client, files: Files, **fields: str) -> None:
         self.browser = browser
         sent = [
             SimpleUploadedFile(name, data.encode() if isinstance(data, str) else data) for name, data in files.items()

@@ -52,7 +52,7 @@ def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historica
     """
     remove_old()
     table, archive = _told_apart(files)
-    earlier = Import.objects.filter(person=person)
+    earlier = Import.objects.filter(person_id=person.pk)
     at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], beat_at__gte=timezone.now() - SILENT)
     if busy := at_work.filter(state=State.RUNNING).first():
         raise ImportFileError(f"Your import of {busy} is still at work. Wait for its end.")

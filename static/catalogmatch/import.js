@@ -8,6 +8,16 @@ function busy(now) {
     progress.hidden = !now;
 }
 
+form.addEventListener("htmx:beforeRequest", (event) => {
+    const size = [...form.elements.files.files].reduce((sum, file) => sum + file.size, 0);
+    if (size <= Number(form.dataset.limit)) return;
+    event.preventDefault();
+    const told = document.createElement("p");
+    told.className = "cm-alert";
+    told.setAttribute("role", "alert");
+    told.textContent = form.dataset.tooLarge;
+    document.getElementById("import-error").replaceChildren(told);
+});
 form.addEventListener("htmx:beforeSend", () => busy(true));
 form.addEventListener("htmx:afterRequest", () => busy(false));
 form.addEventListener("htmx:xhr:progress", (event) => {

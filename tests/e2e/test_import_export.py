@@ -36,12 +36,6 @@ ROWS = [
 PICTURES = {"cup.jpg": pictures.jpeg(11, (320, 320)), "teapot.jpg": pictures.jpeg(12, (320, 320))}
 
 
-@pytest.fixture(autouse=True)
-def imports_root(settings, tmp_path: Path) -> Path:
-    settings.IMPORTS_ROOT = tmp_path / "imports"
-    return tmp_path / "imports"
-
-
 def file(name: str, data: bytes) -> FilePayload:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.test import Client
@@ -12,18 +11,13 @@ from django.utils import timezone
 from products import tasks
 from products.models import Import, Product, ProductImage
 from tests import pictures
+from tests.accounts import user_in
 from tests.files import files_in
-from tests.imports import IMPORT, Sent, zipped
+from tests.imports import IMPORT, Files, Sent, zipped
 from tests.rows import browser_of, make_product
 from tests.tables import rows_as_csv
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def imports_root(settings, tmp_path) -> Path:
-    settings.IMPORTS_ROOT = tmp_path / "imports"
-    return tmp_path / "imports"
 
 
 @pytest.fixture
@@ -71,7 +65,7 @@ def test_what_was_confirmed_is_what_was_shown(browser):
         {"sku": "MUG", "name": "Large mug", "is_historical": "yes", "image": "side.jpg"},
         {"sku": "NEW", "name": "New", "image": "new.jpg", "material": "clay"},
     ]
-    files = {"list.csv": rows_as_csv(rows), "side.jpg": pictures.jpeg(1), "new.jpg": pictures.jpeg(2)}
+    files: Files = {"list.csv": rows_as_csv(rows), "side.jpg": pictures.jpeg(1), "new.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
     shown = sent.counts()
     assert sent.confirm().counts() == shown == {"ADDED": 1, "CHANGED": 1}
@@ -91,7 +85,7 @@ def test_rows_of_one_file_build_on_each_other_in_the_preview_as_in_the_run(brows
         {"sku": "", "name": "nameless", "image": "1.jpg"},
         {"sku": "", "name": "nameless", "image": "1.jpg"},
     ]
-    files = {"list.csv": rows_as_csv(rows), "1.jpg": pictures.jpeg(1), "2.jpg": pictures.jpeg(2)}
+    files: Files = {"list.csv": rows_as_csv(rows), "1.jpg": pictures.jpeg(1), "2.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
     expected = {"ADDED": 2, "VIEW": 1, "CHANGED": 1, "KNOWN": 2}
     assert sent.counts() == expected
@@ -276,3 +270,27 @@ def test_files_that_go_nowhere_are_not_kept(browser, imports_root):
     assert Sent(browser, {}).refusal == "Send one table, one ZIP with pictures, or one of each."
     assert not Import.objects.exists()
     assert not imports_root.exists() or list(imports_root.iterdir()) == []
+
+
+def test_a_file_without_the_forms_token_is_not_taken():
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(user_in("uploader"))
+    assert Sent(browser, {"list.csv": "sku\nA\n"}).answer.status_code == 403
+    assert not Import.objects.exists()
+
+
+def test_an_import_that_ended_early_tells_what_was_done(browser):
+    rows = [{"sku": f"S{number}", "image": f"{number}.jpg"} for number in range(3)]
+    files = {f"{number}.jpg": pictures.jpeg(number + 1) for number in range(3)}
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)})
+    job = Import.objects.get()
+    table = (job.folder / "table.csv").read_bytes()
+    (job.folder / "table.csv").write_bytes(table + b"\xff,")
+    page = browser.get(sent.confirm().page).content.decode()
+    assert "neither UTF-8 nor UTF-16" in page
+    (job.folder / "table.csv").write_bytes(table)
+    Import.objects.update(state="checked")
+    sent.confirm()
+    Import.objects.update(state="failed", error="The disk is full.")
+    assert "The disk is full." in browser.get(sent.page).content.decode()
+    assert sent.counts() == {"ADDED": 3}

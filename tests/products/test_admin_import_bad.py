@@ -6,7 +6,6 @@ import datetime
 import io
 import stat
 import zipfile
-from pathlib import Path
 
 import pytest
 from django.test import Client
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 MUG = {"SKU": "MUG", "Name": "Mug – Größe 2", "colour": "blue; green"}
 LONG = "x" * 10_000
-
-
-@pytest.fixture(autouse=True)
-def imports_root(settings, tmp_path) -> Path:
-    settings.IMPORTS_ROOT = tmp_path / "imports"
-    return tmp_path / "imports"
 
 
 @pytest.fixture

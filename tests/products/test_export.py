@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +28,6 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def imports_root(settings, tmp_path) -> Path:
-    settings.IMPORTS_ROOT = tmp_path / "imports"
-    return tmp_path / "imports"
-
-
 @pytest.fixture
 def browser() -> Client:
     return browser_of("manager")
@@ -42,7 +35,7 @@ def browser() -> Client:
 
 def exported(browser: Client, address: str) -> list[dict[str, Any]]:
     """The rows of a table by its header, as a spreadsheet program reads them."""
-    data = browser.get(address).getvalue()  # type: ignore[attr-defined]
+    data = browser.get(address).getvalue()
     if address.split("?")[0].endswith(".csv"):
         return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     header, *rows = load_workbook(io.BytesIO(data)).active.iter_rows(values_only=True)  # type: ignore[union-attr]
