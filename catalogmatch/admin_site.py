@@ -1,9 +1,9 @@
-"""The admin site: the home page, the device page, the ask page, and a sign-in that is limited per address."""
+"""The admin site: the home page, the device page, the ask page, and a sign-in that is limited."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -14,24 +14,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from unfold.sites import UnfoldAdminSite
 
-from catalogmatch.throttling import OutageProofThrottle
-
-if TYPE_CHECKING:
-    from rest_framework.request import Request
-    from rest_framework.views import APIView
-
+from catalogmatch.throttling import AccountThrottle, LoginThrottle
 
 PENDING = "?review_status__exact=pending"  # the list of matches opens with what waits
 EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # other entries lie below them
-
-
-class LoginThrottle(OutageProofThrottle):
-    """Attempts to sign in per address, right or wrong, at the rate of the settings."""
-
-    scope = "login"
-
-    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
-        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}  # type: ignore[arg-type]
 
 
 class CatalogSite(UnfoldAdminSite):
@@ -60,17 +46,19 @@ class CatalogSite(UnfoldAdminSite):
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The sign-in page; 429 with the time to wait when this address tried too often."""
-        throttle = LoginThrottle()
-        if request.method != "POST" or throttle.allow_request(request, None):  # type: ignore[arg-type]
+        """The sign-in page; 429 with the time to wait when this address, or anybody as this user, tried too often."""
+        throttles = (LoginThrottle(), AccountThrottle()) if request.method == "POST" else ()
+        # In this order: what is refused for its address does not keep the user of that name out.
+        refused = next((one for one in throttles if not one.allow_request(request, None)), None)  # type: ignore[arg-type]
+        if refused is None:
             ended = _("Your session has ended, and what you did last was not stored. Sign in to go on where you were.")
             context = {"notice": ended if "ended" in request.GET else "", **(extra_context or {})}
             response: HttpResponse = super().login(request, context)
             return response
-        seconds = max(1, math.ceil(throttle.wait() or 60))
+        seconds = max(1, math.ceil(refused.wait() or 60))
         sentence = ngettext(
-            "Too many attempts to sign in from your address. Try again in %(seconds)d second.",
-            "Too many attempts to sign in from your address. Try again in %(seconds)d seconds.",
+            "Too many attempts to sign in. Try again in %(seconds)d second.",
+            "Too many attempts to sign in. Try again in %(seconds)d seconds.",
             seconds,
         ) % {"seconds": seconds}
         context = {

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
+from catalogmatch.outages import outage_of
 from gpu.images import ImageProcessingError
 from matching.models import Match
 from products.intake import SkuExistsError
@@ -68,6 +69,8 @@ class ProblemHandler(ExceptionHandler):
             return NotFound("There is nothing under this number (any more).")
         if isinstance(exc, UnreadablePostError):  # the client left, or was too slow to wait for
             return Problem("request_incomplete", "The request ended before its announced length had come.")
+        if outage := outage_of(exc):
+            return Problem(outage.code, str(outage.detail), outage.status)
         if isinstance(exc, RequestDataTooBig):
             return Problem("image_too_large", str(exc))
         if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have

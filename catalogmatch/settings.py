@@ -203,7 +203,8 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
 }
-CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
+# Nothing here is so rare that its last time had to outlive a restart; and a full disk would end the beat that notes it.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 
 # A picture claimed longer ago than this belongs to a worker that is gone.
 CLAIM_LEASE_SECONDS = env.int("CATALOGMATCH_CLAIM_LEASE_SECONDS", default=120)
@@ -270,14 +271,15 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.throttling.ApiThrottle"],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("CATALOGMATCH_API_RATE", default="6000/min"),
-        "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),
+        "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),  # of an address
+        "account": env.str("CATALOGMATCH_ACCOUNT_RATE", default="20/min"),  # of a user, from all addresses
     },
     "NUM_PROXIES": NUM_PROXIES,
     "DEFAULT_PAGINATION_CLASS": "catalogmatch.pagination.Pages",
     "PAGE_SIZE": 50,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "catalogmatch.problems.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
@@ -301,6 +303,10 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "catalogmatch.openapi.add_problems",
+    ],
 }
 
 # --- Admin -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from django.core.cache import caches
@@ -9,7 +10,10 @@ from rest_framework.throttling import SimpleRateThrottle, UserRateThrottle
 
 from products import broker
 
-if TYPE_CHECKING:  # the views' module itself looks up its throttles here
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    # The views' module itself looks up its throttles here.
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
@@ -24,6 +28,26 @@ class OutageProofThrottle(SimpleRateThrottle):
         except broker.BrokerAwayError:
             self.cache = caches["process"]
             return super().allow_request(request, view)
+
+
+class LoginThrottle(OutageProofThrottle):
+    """Attempts to sign in from one address, right or wrong."""
+
+    scope = "login"
+
+    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}  # type: ignore[arg-type]
+
+
+class AccountThrottle(OutageProofThrottle):
+    """Attempts to sign in as one user, from wherever: many addresses are not as many chances."""
+
+    scope = "account"
+
+    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
+        name = request.POST.get("username", "").strip().casefold()
+        # Hashed, since a name of somebody's choice is no key that every cache takes.
+        return self.cache_format % {"scope": self.scope, "ident": hashlib.sha256(name.encode()).hexdigest()}
 
 
 class ApiThrottle(OutageProofThrottle, UserRateThrottle):

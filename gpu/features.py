@@ -73,12 +73,12 @@ class Features:
     @classmethod
     def from_embedding(cls, embedding: npt.ArrayLike, model_name: str) -> Features:
         """Wrap a CLIP embedding (dim,), normalised here once. Raises ValueError for zero or non-finite vectors."""
-        vector = np.asarray(embedding, dtype=np.float32)
+        vector = np.asarray(embedding, dtype=np.float64)  # the squares of large and small float32 do not fit float32
         norm = float(np.linalg.norm(vector))
         if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
             raise ValueError("an embedding must be one finite vector that is not zero")
         empty_shape, empty_texture = np.empty(0, np.float32), np.empty(0, np.uint8)
-        return cls(CLIP, model_name, vector / np.float32(norm), empty_shape, empty_texture)
+        return cls(CLIP, model_name, (vector / norm).astype(np.float32), empty_shape, empty_texture)
 
 
 def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str, np.ndarray[Any, Any]]:

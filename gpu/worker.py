@@ -86,9 +86,12 @@ def start() -> None:
         if _heartbeat is not None and _heartbeat.pid == os.getpid() and _heartbeat.is_alive():
             return
         _heartbeat = _Heartbeat()
-        EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_AFTER).delete()
         _heartbeat.beat()
         _heartbeat.start()
+        try:
+            EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_AFTER).delete()
+        except DatabaseError as error:
+            logger.warning("Workers that are gone could not be forgotten: %s", error)
 
 
 def stop() -> None:
@@ -102,7 +105,10 @@ def stop() -> None:
         heartbeat.join(HEARTBEAT_SECONDS)
         heartbeat.beat()
         gone = timezone.now() - timedelta(hours=1)
-        EmbeddingWorker.objects.filter(name=heartbeat.worker).update(heartbeat_at=gone)
+        try:
+            EmbeddingWorker.objects.filter(name=heartbeat.worker).update(heartbeat_at=gone)
+        except DatabaseError as error:
+            logger.warning("The worker could not say that it is gone: %s", error)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
+from django.db import OperationalError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -21,7 +20,7 @@ from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from gpu.images import ImageProcessingError, read_file
 from gpu.stages import stage
 from products.models import Feature, Product, ProductImage
-from products.queue import NOT_CLAIMED, Claim, State, claim, count_embedded, give_back, is_paused
+from products.queue import NOT_CLAIMED, Claim, State, claim, count_embedded, give_back, is_paused, undo
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +47,20 @@ def embed(batch: Claim, *, announce: bool = True, afresh: bool = False) -> Outco
     """Compute and store the features of a claimed batch. No transaction is open while a model runs.
 
     Legacy features that are there already are computed again only with ``afresh``.
-    Whatever interrupts it (also Ctrl-C or SystemExit), the claim does not stay: an interruption from
-    outside gives the attempt back, a failure of the model counts it.
+    Whatever interrupts it (also Ctrl-C or SystemExit), the claim does not stay: an interruption from outside,
+    such as a full disk, gives the attempt back; a failure of the model counts it.
     """
     try:
         outcome = _store(batch, _extract(batch.images, afresh))
-    except BaseException as interruption:
-        claimed = ProductImage.objects.filter(claim_token=batch.token)
-        if isinstance(interruption, Exception):
-            give_back(claimed, "embedding_failed", f"Embedding failed: {interruption}")
+    except Exception as failure:
+        if isinstance(failure, OperationalError):
+            undo(batch)
         else:
-            claimed.update(state=State.PENDING, attempts=F("attempts") - 1, **NOT_CLAIMED)
+            claimed = ProductImage.objects.filter(claim_token=batch.token)
+            give_back(claimed, "embedding_failed", f"Embedding failed: {failure}")
+        raise
+    except BaseException:
+        undo(batch)
         raise
     if outcome.ready and announce:
         product_ids = sorted({image.product_id for image in batch.images if image.pk in set(outcome.ready)})
@@ -80,7 +82,8 @@ def embed_pending(
     A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
     ``announce`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
     ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch;
-    ``seconds`` is how long further batches are begun.
+    ``seconds`` is how long further batches are begun. Raises django.db.OperationalError where the
+    database takes no writes: then the pictures just wait.
     """
     finished = 0
     limit = batch_size or pipeline.preferred_batch_size()
@@ -88,6 +91,8 @@ def embed_pending(
     while (batch := claim(limit, image_ids)) is not None:
         try:
             outcome = embed(batch, announce=announce, afresh=afresh)
+        except OperationalError:
+            raise  # the next batch would fare no better
         except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
             ids = {image.pk for image in batch.images}
             logger.exception("Embedding failed for pictures %s", sorted(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import date, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import OperationalError
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
@@ -21,6 +23,8 @@ from products.models import EmbeddingDay, Feature, ProductImage, QueueSwitch
 logger = logging.getLogger(__name__)
 
 State = ProductImage.State
+
+UNDO_PAUSES = (0.1, 0.4, 1.0)  # seconds after each attempt that failed
 
 NOT_CLAIMED = {"claim_token": None, "claimed_at": None}
 
@@ -70,6 +74,21 @@ def give_back(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
         updated_at=timezone.now(),
         **NOT_CLAIMED,
     )
+
+
+def undo(claimed: Claim) -> None:
+    """Give back what is left of a claim as if it had never been: its pictures are not at fault.
+
+    A database that fails is asked again for a moment; after that the pictures wait for the end of the lease.
+    """
+    images = ProductImage.objects.filter(claim_token=claimed.token)
+    for pause in UNDO_PAUSES:
+        try:
+            images.update(state=State.PENDING, attempts=F("attempts") - 1, **NOT_CLAIMED)
+            return
+        except OperationalError as error:
+            logger.warning("Claimed pictures could not be given back: %s", error)
+        time.sleep(pause)
 
 
 def anything_to_claim() -> bool:

@@ -8,6 +8,7 @@ FAULT_ENDLESS_SIDE        a picture of that height never ends
 FAULT_DEAF_SIDE           the same, and no other thread of the process runs any more
 FAULT_DELIVERIES          every message to a queue is published that often
 FAULT_SECONDS_A_COMMIT    what a transaction wrote waits that long for its commit
+FAULT_WRITES              writes to the database fail, see ``failing_writes``
 """
 
 import ctypes
@@ -63,3 +64,6 @@ if SECONDS_A_COMMIT:
         _commit(self)
 
     BaseDatabaseWrapper._commit = commit_late
+
+if "FAULT_WRITES" in os.environ:
+    from tests.faults import failing_writes as failing_writes

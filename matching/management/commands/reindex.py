@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from matching import bulk
 from matching.index import BaseFileError
@@ -40,6 +41,8 @@ class Command(BaseCommand):
                     self._reindex(which or "missing", check)
         except BaseFileError as error:
             raise CommandError(f"The search index was not built: {error}") from error
+        except DatabaseError as error:
+            raise CommandError(f"Stopped: {error}. `manage.py reindex` goes on there.") from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
 

@@ -1,0 +1,66 @@
+"""The errors of the API in its OpenAPI document: which call may answer which, all of them problem documents."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from catalogmatch.problems import CONTENT_TYPE
+
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457). `code` is stable; `detail` is a sentence for people.",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "description": "With `validation_error`: what is wrong with which field.",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "detail"],
+                "properties": {
+                    "field": {"type": "string", "nullable": True},
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+# Which call may answer what. 411 and 408 are of the web server, 503 and 507 of what it runs on.
+ALWAYS = (400, 401, 403, 406, 429, 503)
+OF_A_NUMBER_OR_A_PAGE = (404,)
+WITH_A_BODY = (408, 411, 413, 415)
+WITH_PICTURES = (422,)
+THAT_WRITES = (409, 507)
+
+
+def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A postprocessing hook of drf-spectacular: name the error answers of each call."""
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    for methods in result["paths"].values():
+        for method, operation in methods.items():
+            for status in _statuses(method, operation):
+                operation["responses"][str(status)] = {
+                    "description": HTTPStatus(status).phrase,
+                    "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+    return result
+
+
+def _statuses(method: str, operation: dict[str, Any]) -> list[int]:
+    statuses = [*ALWAYS]
+    if {"id", "page"} & {parameter["name"] for parameter in operation.get("parameters", [])}:
+        statuses += OF_A_NUMBER_OR_A_PAGE
+    if "requestBody" in operation:
+        statuses += WITH_A_BODY
+        if [*operation["requestBody"]["content"]] == ["multipart/form-data"]:
+            statuses += WITH_PICTURES
+    if method != "get":
+        statuses += THAT_WRITES
+    return sorted(statuses)

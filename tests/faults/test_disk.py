@@ -1,0 +1,190 @@
+"""A full disk: what was accepted stays, what cannot be stored is refused with a code, and work goes on with room."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from pytest_django import Settings
+
+from gpu.features import CLIP
+from matching import index
+from matching.index import BaseFileError, Filters, basefile, maintenance
+from matching.index.inprocess import Catalogue
+from products.models import Product
+from tests import pictures
+from tests.faults.disks import SmallDisk, small_disk
+from tests.files import files_in
+from tests.matching.vectors import MODEL, add_products, embeddings, random_vectors
+from tests.processes import Answer, Stack, wait_until
+from tests.rows import browser_of
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
+
+FULL = {(507, "disk_full"), (503, "database_unavailable")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("full")
+
+
+@pytest.fixture(scope="module")
+def whole_disk(folder: Path) -> Iterator[SmallDisk]:
+    with small_disk(folder / "var", megabytes=24) as disk:
+        yield disk
+
+
+@pytest.fixture(scope="module")
+def installation(folder: Path, whole_disk: SmallDisk) -> Iterator[Stack]:
+    """A web server whose data folder is the small disk; the logs lie elsewhere."""
+    stack = Stack(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def disk(whole_disk: SmallDisk) -> Iterator[SmallDisk]:
+    yield whole_disk
+    whole_disk.free()
+
+
+@pytest.fixture
+def stack(installation: Stack) -> Iterator[Stack]:
+    yield installation
+    installation.stop_workers()
+    installation.execute("DELETE FROM gpu_workers")
+
+
+def exit_of(stack: Stack, *arguments: str) -> tuple[int, str]:
+    """Exit code of a management command on the installation, and what it said; where it failed, also on stderr."""
+    try:
+        return 0, stack.manage(*arguments)
+    except subprocess.CalledProcessError as error:
+        return error.returncode, f"{error.stdout}{error.stderr}"
+
+
+def wait_until_all_is_embedded(stack: Stack) -> None:
+    unfinished = "SELECT count(*) FROM product_images WHERE state IN ('pending', 'claimed')"
+    wait_until(lambda: stack.rows(unfinished) == [(0,)], 60, "all that was accepted is embedded")
+
+
+def assert_sound(stack: Stack) -> None:
+    """Every row has its files and its features once, no file is left over, and ``verify`` agrees."""
+    [(images,)] = stack.rows("SELECT count(*) FROM product_images")
+    assert len(files_in(stack.media)) == 2 * images
+    assert stack.rows("SELECT state, attempts, count(*) FROM product_images GROUP BY 1, 2") == [("ready", 0, images)]
+    assert stack.rows("SELECT count(*), count(DISTINCT image_id) FROM features") == [(images, images)]
+    assert exit_of(stack, "verify") == (0, "Everything holds.\n")
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.body["code"]
+
+
+def test_uploads_are_refused_with_a_code_and_leave_nothing(stack: Stack, disk: SmallDisk) -> None:
+    stack.start_worker()
+    disk.fill(leave=150_000)
+    answers = [stack.upload([pictures.as_file(pictures.noise(seed, (200, 200)))]) for seed in range(12)]
+    refused = [answer for answer in answers if answer.status != 201]
+    assert refused
+    assert {refusal(answer) for answer in refused} <= FULL
+    assert "disk is full" in stack.log("web") or "No space left" in stack.log("web")
+    [(products,)] = stack.rows("SELECT count(*) FROM products")
+    assert products == len(answers) - len(refused)
+    assert len(files_in(stack.media)) == 2 * products
+    disk.free()
+    assert stack.upload([pictures.jpeg(1)], wait=60).body["status"] == "success"
+    wait_until_all_is_embedded(stack)
+    assert_sound(stack)
+
+
+@pytest.mark.parametrize("leave", [0, 30_000, 100_000])
+def test_pictures_wait_while_their_features_find_no_room(stack: Stack, disk: SmallDisk, leave: int) -> None:
+    stack.start_worker(FAULT_SECONDS_A_PICTURE="0.05")
+    before = len(stack.log("worker"))
+    product_id = stack.upload([pictures.jpeg(1000 * leave + seed) for seed in range(64)]).body["product_id"]
+    disk.fill(leave)
+    no_room = re.compile("disk is full|disk I/O error")
+    # More often than a picture is tried.
+    wait_until(lambda: len(no_room.findall(stack.log("worker")[before:])) > 6, 60, "the worker finds no room")
+    disk.free()
+    stack.wait_for_states(product_id, ready=64)
+    assert_sound(stack)
+
+
+def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDisk, tmp_path: Path) -> None:
+    for seed in range(40):
+        (tmp_path / f"imported-{seed}.jpg").write_bytes(pictures.as_file(pictures.noise(seed, (160, 160))))
+    disk.fill(leave=400_000)
+    code, said = exit_of(stack, "import_products", str(tmp_path))
+    assert (code, "Run the same command again to go on." in said) == (1, True)
+    disk.free()
+    stack.start_worker()
+    assert exit_of(stack, "import_products", str(tmp_path))[0] == 0
+    assert stack.rows("SELECT count(*) FROM products WHERE name LIKE 'imported-%'") == [(40,)]
+    wait_until_all_is_embedded(stack)
+    assert_sound(stack)
+
+
+def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, disk: SmallDisk) -> None:
+    disk.fill(leave=200_000)
+    target = disk.path / "backups" / "today"
+    code, said = exit_of(stack, "backup", str(target))
+    assert (code, "The backup could not be written" in said) == (1, True)
+    assert files_in(target.parent) == []
+    disk.free()
+    stack.start_worker()
+    wait_until_all_is_embedded(stack)
+    assert_sound(stack)
+    assert exit_of(stack, "backup", str(target))[0] == 0
+
+
+@pytest.mark.django_db
+def test_an_index_without_room_leaves_the_old_one_serving(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(maintenance, "CROSSOVER", 1000)
+    vectors = random_vectors(2000, dim=64)
+    products = add_products(embeddings(vectors))
+    with small_disk(tmp_path / "index", megabytes=4) as disk:
+        settings.INDEX_DIR = disk.path
+        index.rebuild()
+        before = basefile.read_stamp(CLIP, MODEL)
+        for leave in (0, 20_000, 200_000):
+            disk.fill(leave)
+            with pytest.raises(BaseFileError, match="cannot be written"):
+                index.rebuild()
+            process = Catalogue(CLIP, MODEL)
+            [hit] = process.search(np.atleast_2d(vectors[3]), 1, Filters())
+            assert hit.product_id == products[3].pk
+            assert process.fresh().base is not None
+            assert basefile.read_stamp(CLIP, MODEL) == before
+            assert len(files_in(disk.path)) == 5  # stamp, vectors, rows, the builder's lock and the ballast
+        disk.free()
+        index.rebuild()
+        assert basefile.read_stamp(CLIP, MODEL) != before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> None:
+    client = browser_of("manager")
+    client.raise_request_exception = False
+    with small_disk(tmp_path / "media", megabytes=1) as disk:
+        settings.MEDIA_ROOT = disk.path
+        disk.fill()
+        form = {"pictures": SimpleUploadedFile("a.jpg", pictures.jpeg(1)), "name": "no room for it"}
+        answer = client.post("/admin/products/product/add/", form)
+        assert (answer.status_code, b"The disk is full." in answer.content) == (507, True)
+        assert not Product.objects.exists()
+        disk.free()
+        form["pictures"] = SimpleUploadedFile("a.jpg", pictures.jpeg(1))
+        assert client.post("/admin/products/product/add/", form).status_code == 302

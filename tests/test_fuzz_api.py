@@ -1,0 +1,81 @@
+"""Whatever the API's own description allows, and what it does not, from everybody: no crash, no undescribed answer.
+
+FUZZ_EXAMPLES=500 tries more than the few calls of each kind that every run of the tests makes, and new ones each time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.wsgi import get_wsgi_application
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from knox.models import AuthToken
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from tests import pictures
+from tests.accounts import user_in
+from tests.rows import make_case
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+PICTURES = [pictures.jpeg(1), pictures.as_file(pictures.noise(2), "WebP"), pictures.truncated(pictures.jpeg(3)), b""]
+OF_THE_ANSWER = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+schemathesis.openapi.format("binary", st.sampled_from(PICTURES) | st.binary(max_size=200))
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(0 if EXAMPLES else 180)]
+
+
+def fill() -> list[int]:
+    """Something that calls can find; answers the numbers of products and matches."""
+    known = add_product([Upload(pictures.jpeg(1))], sku="S-1", is_historical=True).product
+    new = add_product([Upload(pictures.jpeg(1, angle=3))], sku="S-2").product
+    embed_pending()
+    product, matches = make_case(80, 60)
+    return [known.pk, new.pk, product.pk, *(match.pk for match in matches)]
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("role", [None, "viewer", "uploader", "reviewer", "manager"])
+def test_every_answer_is_one_that_the_description_names(role: str | None, mode: GenerationMode) -> None:
+    numbers = fill()
+    headers = {"Authorization": f"Token {AuthToken.objects.create(user_in(role))[1]}"} if role else {}
+    api = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
+    api.app = get_wsgi_application()
+
+    def call(case: Case, number: int | None) -> None:
+        if number is not None and "id" in case.path_parameters:
+            case.path_parameters["id"] = number
+        if "wait" in case.query:
+            case.query["wait"] = 0
+        case.call_and_validate(headers=headers, checks=OF_THE_ANSWER)
+
+    tried = settings(
+        max_examples=EXAMPLES or 6, derandomize=not EXAMPLES, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    for result in api.get_all_operations():
+        operation: Any = result.ok()
+        if mode is GenerationMode.NEGATIVE and not any((*operation.iter_parameters(), *operation.body)):
+            continue  # nothing can be wrong with it
+        cases = operation.as_strategy(generation_mode=mode)
+        tried(given(case=cases, number=st.none() | st.sampled_from(numbers))(call))()

@@ -1,0 +1,77 @@
+"""Who may try or ask how often: by address and by user, whatever the client says of its address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from catalogmatch.throttling import AccountThrottle, ApiThrottle, LoginThrottle
+from tests.accounts import client_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def behind(settings: Settings) -> Any:
+    """Set the number of proxies before the program."""
+
+    def these(proxies: int) -> None:
+        settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | {"NUM_PROXIES": proxies}
+
+    return these
+
+
+def sign_in(forwarded: str = "", name: str = "nobody", **environ: str) -> int:
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    form = {"username": name, "password": "wrong"}
+    return Client().post("/admin/login/", form, headers=headers, **environ).status_code  # type: ignore[arg-type]
+
+
+def test_without_a_proxy_no_header_makes_another_address(behind: Any) -> None:
+    behind(0)
+    answers = [sign_in(f"198.51.100.{number}", f"name{number}") for number in range(6)]
+    assert answers == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize(("proxies", "behind_them"), [(1, "{}"), (2, "{}, 10.0.0.9")])
+def test_behind_proxies_the_address_is_the_one_that_the_first_of_them_saw(
+    behind: Any, proxies: int, behind_them: str
+) -> None:
+    behind(proxies)
+    seen = behind_them.format("203.0.113.7")
+    # What the client itself sent stands before what the proxies added.
+    answers = [sign_in(f"198.51.100.{number}, {seen}", f"name{number}") for number in range(6)]
+    assert answers == [200] * 5 + [429]
+    assert sign_in(behind_them.format("203.0.113.8"), "somebody") == 200
+
+
+def test_many_addresses_are_not_as_many_chances_with_one_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
+    answers = [
+        sign_in(name=name, REMOTE_ADDR=f"10.0.0.{n}") for n, name in enumerate(["anna", "Anna ", "ANNA", "anna"])
+    ]
+    assert answers == [200, 200, 200, 429]
+    assert sign_in(name="berta", REMOTE_ADDR="10.0.0.9") == 200
+
+
+def test_who_is_refused_for_the_address_keeps_no_user_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
+    monkeypatch.setattr(LoginThrottle, "THROTTLE_RATES", {"login": "1/min"})
+    assert [sign_in(name="anna", REMOTE_ADDR="10.0.0.1") for _ in range(6)] == [200] + [429] * 5
+    assert sign_in(name="anna", REMOTE_ADDR="10.0.0.2") == 200
+
+
+def test_the_api_counts_a_user_with_all_tokens_and_addresses_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ApiThrottle, "THROTTLE_RATES", {"user": "3/min"})
+    clients = [client_of("viewer"), client_of("viewer")]
+    answers = [
+        clients[number % 2].get("/api/queue", REMOTE_ADDR=f"10.0.0.{number}", HTTP_X_FORWARDED_FOR=f"10.1.1.{number}")
+        for number in range(4)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[-1].json()["code"] == "throttled"
+    assert int(answers[-1]["Retry-After"]) > 0
+    assert client_of("uploader").get("/api/queue").status_code == 200
