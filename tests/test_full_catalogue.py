@@ -1,0 +1,45 @@
+"""The catalogue that the benchmarks measure on is one that the program itself could have made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from django.contrib.auth.models import User
+
+from benchmarks import catalogue
+from catalogmatch.verify import Job, verify
+from matching.models import Match
+from products.models import Feature, Product, ProductImage
+from products.progress import progress_bar
+from tests.rows import browser_of
+
+pytestmark = pytest.mark.django_db
+
+WORK = catalogue.Work(arrivals=60, failed=3, pending=5, reviewers=8, complete=True)
+
+
+@pytest.fixture(autouse=True)
+def _written() -> None:
+    """200 products, 240 pictures and what people and workers left."""
+    vectors = np.random.default_rng(0).standard_normal((240, 16), dtype=np.float32)
+    catalogue.write(vectors, catalogue.zipf_categories(200), WORK)
+
+
+def test_it_has_the_rows_that_were_asked_for() -> None:
+    assert Product.objects.filter(is_historical=False).count() == 60
+    states = list(ProductImage.objects.values_list("state", flat=True))
+    assert {state: states.count(state) for state in set(states)} == {"ready": 232, "failed": 3, "pending": 5}
+    assert Feature.objects.filter(kind="clip").count() == Feature.objects.filter(kind="legacy").count() == 232
+    assert Match.objects.count() == 600
+    assert set(Match.objects.values_list("review_status", flat=True)) == {"pending", "confirmed", "rejected"}
+    assert Match.history.count() == Match.objects.exclude(review_status="pending").count()
+
+
+def test_verify_finds_nothing_wrong_with_it() -> None:
+    assert [problem.text for problem in verify(Job(fix=False, bar=progress_bar))] == []
+
+
+def test_work_goes_on_in_it() -> None:
+    boss = User.objects.create_superuser("boss")
+    assert Product.objects.create(name="one more").pk == 201
+    assert browser_of(boss).get("/admin/matching/match/case/", follow=True).context["product"].matches.count() == 10
