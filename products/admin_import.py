@@ -23,7 +23,7 @@ from django.views.decorators.http import require_POST, require_safe
 from products import kept_imports
 from products.import_models import Import
 from products.importing import Did, ImportFileError, jobs
-from products.importing.sources import COLUMNS, attribute_of, is_note
+from products.importing.sources import COLUMNS, ID_COLUMN, attribute_of, is_note
 from products.importing.tables import meant_by
 
 PAGE = 50
@@ -144,7 +144,7 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
         "would_do": sum(counts[did] for did in (Did.ADDED, Did.CHANGED, Did.VIEW)),
         "refused": counts[Did.REFUSED],
         "attributes": _attributes(job.columns),
-        "notes": [column for column in job.columns if is_note(column)],
+        "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }
 
 

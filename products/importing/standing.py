@@ -22,7 +22,7 @@ class Catalogue:
 
     def look_up(self, rows: Iterable[Row]) -> None:
         """Find the products of these rows' SKUs with one query; those of the rows before last are forgotten."""
-        skus = {row.sku for row in rows if row.sku}
+        skus = {row.sku for row in rows if row.sku and not row.problem}  # not every database takes every text
         found = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
         recent = {sku: product for sku, product in self.found.items() if sku in self.looked_up}
         self.found = recent | {sku: found.get(sku) for sku in skus}
