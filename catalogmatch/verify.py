@@ -15,7 +15,7 @@ from matching import index
 from matching.index import basefile, changes, maintenance
 from matching.index.basefile import BaseFileError
 from matching.index.unusable import unusable
-from products import queue, repair
+from products import constraints, queue, repair
 from products.files import rebuild_thumbnail
 from products.models import Feature, ProductImage
 from products.progress import Bar
@@ -81,6 +81,9 @@ def triggers(job: Job) -> Iterator[Problem]:
     if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
         yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
+    if missing := constraints.missing_triggers(DEFAULT_DB_ALIAS):
+        text = f"the triggers {', '.join(sorted(missing))} are missing, so useless vectors may be stored"
+        yield job.mended("features", text, partial(constraints.on_migrated, DEFAULT_DB_ALIAS))
 
 
 def base_files(job: Job) -> Iterator[Problem]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from django.core.cache import caches
+from django.db import DEFAULT_DB_ALIAS
 from pytest_django import Settings
 
 from benchmarks.random_clip import build
 from gpu import clip
+from products import constraints
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,14 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
     use_clip(settings, tiny_clip, tmp_path / "cache")
     yield tiny_clip
     clip.unload()
+
+
+@pytest.fixture
+def unconstrained_vectors(db: None) -> Iterator[None]:
+    """The database takes vectors that no search can use, as one does that somebody wrote to by hand."""
+    constraints.drop(DEFAULT_DB_ALIAS)
+    yield
+    constraints.on_migrated(DEFAULT_DB_ALIAS)
 
 
 def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:

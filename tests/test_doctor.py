@@ -10,12 +10,14 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from matching import index
 from products import intake
 from products.embedding import embed_pending
 from products.intake import Upload
 from products.models import Feature, ProductImage
 from tests import pictures
 from tests.commands import run
+from tests.matching.vectors import DIM, add_products, embeddings, random_vectors
 
 PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "queue", "web"]
 
@@ -57,6 +59,7 @@ def test_without_weights_it_says_how_to_get_them(db):
     assert "legacy features" in lines["model"]
 
 
+@pytest.mark.usefixtures("unconstrained_vectors")
 def test_an_embedding_that_is_no_vector_fails(picture):
     vector = np.full(512, np.nan, "<f4")
     Feature.objects.create(
@@ -65,6 +68,18 @@ def test_an_embedding_that_is_no_vector_fails(picture):
     code, lines = diagnosis()
     assert code == 1
     assert lines["features"].startswith("FAIL")
+
+
+@pytest.mark.usefixtures("unconstrained_vectors")
+def test_an_old_feature_that_the_index_left_out_fails(db, monkeypatch):
+    monkeypatch.setattr("catalogmatch.doctor.FEATURES", 10)
+    monkeypatch.setattr("matching.index.maintenance.CROSSOVER", 100)
+    first, *_ = add_products(embeddings(random_vectors(200)))
+    first.features.update(color_features=bytes(4 * DIM))
+    index.rebuild()
+    code, lines = diagnosis()
+    assert code == 1
+    assert f"feature {first.features.get().pk}" in lines["features"]
 
 
 def test_a_lost_file_fails(picture, media):

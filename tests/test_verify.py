@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection
 from django.utils import timezone
 from pytest_django import Settings
 
 from gpu.features import LEGACY_MODEL
 from matching.index import basefile, changes
-from products import originals
+from products import constraints, originals
 from products.embedding import embed_pending
 from products.intake import Upload, add_product
 from products.models import Feature, ProductImage
@@ -119,12 +119,14 @@ def test_the_original_of_a_picture_stays_and_one_of_nobody_goes(settings: Settin
     assert not forgotten.exists()
 
 
+@pytest.mark.usefixtures("unconstrained_vectors")
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, value: float) -> None:
     feature = Feature.objects.create(
         image=image, product=image.product, kind="clip", model_name="some-model", dim=8,
         color_features=np.full(8, value, "<f4").tobytes(),
     )  # fmt: skip
+    constraints.on_migrated(DEFAULT_DB_ALIAS)
     assert_mended("1 features are no usable vectors")
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
@@ -155,6 +157,12 @@ def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> No
         cursor.execute("DROP TRIGGER index_feature_deleted")
     assert_mended("index_feature_deleted")
     assert not changes.missing_triggers()
+
+
+def test_missing_triggers_that_guard_vectors_come_back(image: ProductImage) -> None:
+    constraints.drop(DEFAULT_DB_ALIAS)
+    assert_mended("feature_vector_inserted")
+    assert not constraints.missing_triggers(DEFAULT_DB_ALIAS)
 
 
 def test_a_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:

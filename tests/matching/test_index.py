@@ -185,6 +185,7 @@ def test_a_query_of_another_length_than_the_stored_vectors_is_refused():
         search(random_vectors(1, dim=DIM + 1)[0])
 
 
+@pytest.mark.usefixtures("unconstrained_vectors")
 def test_unusable_vectors_that_got_in_are_never_an_answer():
     query = random_vectors(1)[0]
     good, zero, nan, short = add_products(embeddings(random_vectors(4, seed=6)))

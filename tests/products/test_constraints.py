@@ -1,0 +1,68 @@
+"""What the database itself refuses of stored vectors, however they are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from django.db import IntegrityError, transaction
+
+from gpu.features import CLIP, LEGACY, LEGACY_MODEL, SHAPE_DIM
+from products.models import Feature, ProductImage
+from tests.rows import make_product
+
+pytestmark = pytest.mark.django_db
+DIM = 8
+
+
+@pytest.fixture
+def picture() -> ProductImage:
+    return make_product().images.get()
+
+
+def embedding(*changed: float) -> bytes:
+    vector = np.full(DIM, DIM**-0.5, "<f4")
+    vector[DIM - len(changed) :] = changed
+    return vector.tobytes()
+
+
+def store(picture: ProductImage, color: bytes, **changed: object) -> Feature:
+    columns = {"kind": CLIP, "model_name": "a-model", "dim": DIM, "color_features": color} | changed
+    with transaction.atomic():
+        return Feature.objects.create(product=picture.product, image=picture, **columns)
+
+
+@pytest.mark.parametrize(
+    "color",
+    [
+        embedding(np.nan),
+        embedding(-np.nan),
+        embedding(np.inf),
+        embedding(-np.inf),
+        bytes(4 * DIM),
+        b"",
+        embedding()[:-4],
+    ],
+    ids=["NaN", "negative NaN", "infinite", "negative infinite", "zero", "empty", "too short"],
+)
+def test_an_embedding_that_no_search_can_use_is_refused(picture, color):
+    with pytest.raises(IntegrityError):
+        store(picture, color)
+    feature = store(picture, embedding())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Feature.objects.filter(pk=feature.pk).update(color_features=color)
+    feature.refresh_from_db()
+    assert bytes(feature.color_features) == embedding()
+
+
+def test_numbers_that_merely_look_alike_are_taken(picture):
+    # Bytes of not-a-number across two numbers, the largest finite one, and the smallest.
+    assert store(picture, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
+    assert store(picture, embedding(np.finfo("<f4").max, np.finfo("<f4").tiny), model_name="another").pk
+
+
+def test_shape_features_are_finite_too(picture):
+    shape = np.zeros(SHAPE_DIM, "<f4")
+    legacy = {"kind": LEGACY, "model_name": LEGACY_MODEL, "dim": 256, "texture_features": bytes(256)}
+    with pytest.raises(IntegrityError):
+        store(picture, bytes(256), shape_features=(shape * np.nan).tobytes(), **legacy)
+    assert store(picture, bytes(256), shape_features=shape.tobytes(), **legacy).pk
