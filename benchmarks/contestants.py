@@ -59,11 +59,14 @@ class Numpy:
 class CatalogMatch:
     """This program, on a SQLite catalogue with one picture a product: the index's public functions."""
 
+    database = "sqlite"
+
     def build(self, folder: Path) -> None:
         self._django(folder)
-        if not (folder / "catalogue").exists():
+        filled = folder / f"catalogue-{self.database}"
+        if not filled.exists():
             self._fill(folder)
-            (folder / "catalogue").touch()
+            filled.touch()
             raise SystemExit(9)  # measured again in a new process, so that filling does not count
         from matching import index
 
@@ -90,6 +93,8 @@ class CatalogMatch:
             "DJANGO_SECRET_KEY": "for the benchmark only",
         }
         os.environ.pop("DATABASE_URL", None)
+        if self.database == "postgres":
+            os.environ["DATABASE_URL"] = os.environ["PGVECTOR_URL"]
         import django
 
         django.setup()
@@ -100,6 +105,7 @@ class CatalogMatch:
         from benchmarks import catalogue
 
         call_command("migrate", verbosity=0)
+        call_command("flush", verbosity=0, interactive=False)  # a server may hold the catalogue of another size
         vectors, labels = load(folder)
         catalogue.write(vectors, [CATEGORIES[label] for label in labels])
 
@@ -204,10 +210,65 @@ class SqliteVec:
         return connection
 
 
+class Pgvector:
+    """HNSW graph of half-precision vectors in PostgreSQL, m 16, ef_construction 64, ef 100; filters by iterative scan.
+
+    The server is the tests' (see tests/postgres.py); ``PGVECTOR_URL`` names it. Memory and file sizes are the client's.
+    """
+
+    most = 200_000  # above that, two cores build the graph for longer than anybody waits for a benchmark
+
+    def build(self, folder: Path) -> None:
+        vectors, labels = load(folder)
+        if len(vectors) > self.most:
+            raise UnsupportedError(f"a graph of more than {self.most:,} vectors takes two cores very long to build")
+        connection = self._connect()
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute("DROP TABLE IF EXISTS v")
+        connection.execute(f"CREATE TABLE v (id int PRIMARY KEY, label int, embedding halfvec({vectors.shape[1]}))")
+        with connection.cursor().copy("COPY v FROM STDIN") as copy:
+            for row, (vector, label) in enumerate(zip(vectors, labels, strict=True)):
+                copy.write_row((row, int(label), str(vector.tolist())))
+        connection.execute("SET maintenance_work_mem = '1GB'")
+        connection.execute("CREATE INDEX ON v USING hnsw (embedding halfvec_cosine_ops)")
+        connection.execute("CREATE INDEX ON v (label)")
+        connection.execute("VACUUM ANALYZE v")
+
+    def open(self, folder: Path) -> None:
+        self._threads = threading.local()
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        if not hasattr(self._threads, "connection"):
+            self._threads.connection = self._connect()
+            self._threads.connection.execute("SET hnsw.ef_search = 100; SET hnsw.iterative_scan = strict_order")
+        where, extra = ("", ()) if label is None else ("WHERE label = %s", (label,))
+        sql = f"SELECT id FROM v {where} ORDER BY embedding <=> %s LIMIT {K}"
+        found = self._threads.connection.execute(sql, (*extra, str(query.tolist())))
+        return np.array([row[0] for row in found])
+
+    def _connect(self) -> Any:
+        import psycopg
+
+        return psycopg.connect(os.environ["PGVECTOR_URL"], autocommit=True)
+
+
+class CatalogMatchPostgres(CatalogMatch):
+    """This program on the same PostgreSQL server."""
+
+    database = "postgres"
+
+    def build(self, folder: Path) -> None:
+        if len(load(folder)[1]) > Pgvector.most:
+            raise UnsupportedError("see pgvector")
+        super().build(folder)
+
+
 CONTESTANTS: dict[str, type[Contestant]] = {
     "catalogmatch": CatalogMatch,
     "numpy": Numpy,
     "hnswlib": Hnswlib,
     "usearch": Usearch,
     "sqlite-vec": SqliteVec,
+    "pgvector": Pgvector,
+    "catalogmatch-postgres": CatalogMatchPostgres,
 }

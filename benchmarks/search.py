@@ -23,6 +23,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ import numpy as np
 from benchmarks.contestants import CONTESTANTS, K, UnsupportedError
 from benchmarks.machine import describe_machine
 from benchmarks.vectors import catalogue
+from tests import postgres
 
 QUERIES = 200
 FILTERS = {"none": None, "10%": 1, "0.1%": 2}
@@ -53,13 +55,17 @@ def main() -> None:
     print("load average:", os.getloadavg()[0])
     print(" ".join(f"{column:>12}" for column in COLUMNS))
     rows: list[dict[str, Any]] = []
-    for n in map(int, options.n.split(",")):
-        with tempfile.TemporaryDirectory(dir=options.folder, prefix="search-") as folder:
-            prepare(Path(folder), n)
-            for name in options.contestants.split(","):
-                rows += measured(name, n, Path(folder))
-                if options.json:
-                    options.json.write_text(json.dumps(rows, indent=1))
+    names = options.contestants.split(",")
+    with ExitStack() as stack:
+        if {"pgvector", "catalogmatch-postgres"} & set(names):
+            os.environ["PGVECTOR_URL"] = stack.enter_context(postgres.running())
+        for n in map(int, options.n.split(",")):
+            with tempfile.TemporaryDirectory(dir=options.folder, prefix="search-") as folder:
+                prepare(Path(folder), n)
+                for name in names:
+                    rows += measured(name, n, Path(folder))
+                    if options.json:
+                        options.json.write_text(json.dumps(rows, indent=1))
 
 
 def prepare(folder: Path, n: int) -> None:
@@ -132,7 +138,9 @@ def search(name: str, folder: Path) -> dict[str, Any]:
     imported = time.perf_counter()
     contestant.open(folder)
     contestant.search(queries[0], None)
-    if name == "catalogmatch":  # Django and FAISS are imported now: the start of the next process, imports aside
+    if (
+        name == "catalogmatch"
+    ):  # Django and FAISS are imported now: the start of the next process, imports aside
         from matching.index import inprocess
 
         inprocess._catalogues.clear()
