@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.vectors import catalogue
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, basefile, changes, ivf, maintenance
@@ -107,6 +111,37 @@ def test_wide_vectors_are_found_by_their_principal_directions():
     products = add_products(embeddings(vectors))
     index.rebuild()
     assert found(a_process(), vectors[3], 1) == [products[3].pk]
+
+
+@pytest.mark.parametrize("category", [None, "a tenth"])
+def test_clustered_vectors_are_found_with_and_without_a_filter(category):
+    made = catalogue(4000, queries=40, dim=96)
+    products = add_products(embeddings(made.vectors))
+    tenth = np.random.default_rng(3).permutation(4000)[:400]
+    Product.objects.filter(pk__in=[products[row].pk for row in tenth]).update(category="a tenth")
+    index.rebuild()
+    process, hit = a_process(), 0
+    for query in made.queries:
+        rows = np.arange(4000) if category is None else tenth
+        truth = rows[np.argsort(-exact_scores(query, made.vectors[rows]))[:10]]
+        hit += len({products[row].pk for row in truth} & set(found(process, query, 10, category=category)))
+    assert hit >= 0.96 * 400
+    assert base_of(process).stamp.probes < 100  # of 126 lists: it has not just looked everywhere
+
+
+def test_products_of_many_pictures_do_not_crowd_out_the_others(vectors, built):
+    rng = np.random.default_rng(5)
+    views = [vectors[0] + rng.normal(scale=0.01, size=64) for _ in range(150)]
+    crowded = add_product(*embeddings(views))
+    index.rebuild()
+    hits = found(a_process(), vectors[0], 10)
+    assert len(set(hits)) == 10
+    assert {crowded.pk, built[0].pk} <= set(hits)
+
+
+def test_every_view_of_a_question_brings_its_best_products(vectors, built):
+    hits = found(a_process(), vectors[[3, 700, 1100]], 3)
+    assert set(hits) == {built[3].pk, built[700].pk, built[1100].pk}
 
 
 def test_filters_hold_within_the_base_file_and_k_stays_k(vectors, built):
@@ -218,20 +253,61 @@ def test_a_mapped_base_file_serves_on_while_its_successor_is_damaged(vectors, bu
     assert base_of(process) is not None
 
 
-def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, built, monkeypatch):
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@contextmanager
+def _room_for(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size`` bytes: the operating system refuses as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    monkeypatch.setattr("matching.index.basefile._sync", full)
+
+@contextmanager
+def _as_somebody_else() -> Iterator[None]:
+    """Files have the rights of a user who owns none of them; root would be let through."""
+    os.seteuid(65534 if os.getuid() == 0 else os.getuid())
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+
+
+@pytest.mark.parametrize("missing", [1, 5000, 100_000])
+def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, built, missing):
     before = basefile.read_stamp(CLIP, MODEL)
+    add_products(embeddings(random_vectors(20, seed=3, dim=64)))
+    [size, _] = before.checks[before.index_name]
 
-    with pytest.raises(index.BaseFileError, match="No space left") as error:
+    with _room_for(size - missing), pytest.raises(index.BaseFileError) as error:
         index.rebuild()
 
     assert error.value.code == "base_not_written"
+    assert str(stamp_path().parent) in str(error.value)
     assert basefile.read_stamp(CLIP, MODEL) == before
     assert len(list(stamp_path().parent.iterdir())) == 3
     assert base_of(a_process()) is not None
+
+
+def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(vectors, built, woken, caplog):
+    folder = stamp_path().parent
+    for path in [*folder.iterdir(), folder.parent / "lock"]:
+        path.chmod(0)
+    with _as_somebody_else():
+        assert found(a_process(), vectors[0], 1) == [built[0].pk]
+        assert "cannot be read" in caplog.text
+        with pytest.raises(index.BaseFileError) as error:
+            index.rebuild()
+    assert error.value.code == "base_not_written"
+    assert "Permission denied" in str(error.value)
+
+
+@pytest.mark.usefixtures("unconstrained_vectors")
+def test_what_the_index_left_out_is_told(products):
+    products[3].features.update(color_features=bytes(4 * 64))
+    index.rebuild()
+    assert index.refused() == [products[3].features.get().pk]
 
 
 def test_upkeep_builds_what_is_due_and_nothing_else(products):
