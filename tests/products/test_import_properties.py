@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpu.images import ImageProcessingError
 from products.importing import ImportFileError, import_rows, open_source, open_table
+from products.importing.errors import RowError
+from products.importing.places import open_archive
 from tests.tables import rows_as_csv, write_xlsx
 
 # No surrogates and no controls: neither UTF-8 nor XML can hold them. A number is a number in a workbook.
@@ -73,3 +77,25 @@ def test_a_damaged_file_is_refused_whole_or_row_by_row(tmp_path, name, good, dat
     with contextlib.suppress(ImportFileError), open_source(path) as source:
         for result in import_rows(source):
             assert result.code
+
+
+# Pieces of which names are made that try to lead elsewhere.
+piece = st.sampled_from(["..", ".", "", "a", "b.jpg", "C:", "\\", "etc", "passwd", "~", "%2e%2e", "\x00", "ü"]) | cell
+path_name = st.tuples(st.sampled_from(["", "/", "//", "\\"]), st.lists(piece, min_size=1, max_size=5)).map(
+    lambda parts: parts[0] + "/".join(parts[1])
+)
+entry_name = path_name.filter(lambda name: name.partition("\x00")[0])  # up to there zipfile takes it
+
+
+@quickly
+@given(names=st.lists(entry_name, max_size=4, unique=True), asked=path_name, folder=path_name)
+def test_no_name_leads_out_of_a_zip(tmp_path, names, asked, folder):
+    path = tmp_path / "c.zip"
+    (tmp_path / "b.jpg").write_bytes(b"outside")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of names that are the same once they are written
+        with zipfile.ZipFile(path, "w") as archive:
+            for number, name in enumerate(names):
+                archive.writestr(name, f"entry {number}")
+    with open_archive(path) as place, contextlib.suppress(RowError, ImageProcessingError):
+        assert place.read(asked, folder).startswith(b"entry ")
