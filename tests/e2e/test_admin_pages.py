@@ -1,0 +1,133 @@
+"""The admin's other pages for everyone, those that the libraries bring included: no axe violation, light or dark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import Group, User
+from playwright.sync_api import Page
+
+from matching import service
+from matching.models import Match
+from products import intake
+from products.models import Product
+from tests.accounts import user_in
+from tests.e2e.conftest import SignIn, keep
+from tests.e2e.test_pages import WCAG
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
+
+PAGES = {
+    "users": "/admin/auth/user/",
+    "user": "/admin/auth/user/{user}/change/",
+    "user-new": "/admin/auth/user/add/",
+    "user-password": "/admin/auth/user/{user}/password/",
+    "user-history": "/admin/auth/user/{user}/history/",
+    "user-delete": "/admin/auth/user/{user}/delete/",
+    "roles": "/admin/auth/group/",
+    "role": "/admin/auth/group/{group}/change/",
+    "password": "/admin/password_change/",
+    "password-changed": "/admin/password_change/done/",
+    "products-none": "/admin/products/product/?q=nothing+is+called+that",
+    "matches-none": "/admin/matching/match/?review_status__exact=rejected",
+    "product-delete": "/admin/products/product/{product}/delete/",
+    "product-history": "/admin/products/product/{product}/history/",
+    "match-history": "/admin/matching/match/{match}/history/",
+    "match-delete": "/admin/matching/match/{match}/delete/",
+    "history": "/admin/history/",
+    "history-none": "/admin/history/?what=deleted",
+    "app": "/admin/products/",
+    "not-found": "/admin/nothing/here/",
+}
+
+
+@pytest.fixture
+def ids() -> dict[str, int]:
+    """A product with a history, a match with a verdict, a user and a role."""
+    product = Product.objects.get(name="arrival")
+    intake.change_product(product, {"name": "arrival, renamed", "description": "long " * 200, "category": "mugs"})
+    match = Match.objects.filter(product=product)[0]
+    service.review(match.pk, "confirmed", user_in("reviewer"), "the same handle")
+    return {
+        "product": product.pk, "match": match.pk, "user": User.objects.create_user("somebody").pk,
+        "group": Group.objects.get(name="viewer").pk,
+    }  # fmt: skip
+
+
+def violations(page: Page) -> list[Any]:
+    found = Axe().run(page, options=WCAG).response["violations"]
+    return [(one["id"], [(node["html"][:200], node["failureSummary"]) for node in one["nodes"]]) for one in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, int], scheme: str) -> None:
+    page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
+    User.objects.filter(username="manager").update(is_superuser=True)
+    found = {}
+    for name, path in PAGES.items():
+        page.goto(path.format(**ids))
+        page.wait_for_load_state("networkidle")
+        keep(page, f"{name}-{scheme}")
+        found[name] = violations(page)
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[str, int], scheme: str) -> None:
+    found = {}
+    page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
+
+    def look(name: str) -> None:
+        page.wait_for_load_state("networkidle")
+        keep(page, f"{name}-{scheme}")
+        found[name] = violations(page)
+
+    page.goto("/admin/products/product/")
+    page.locator("input.action-select").first.check()
+    look("products-chosen")
+    page.locator("select[name=action]").select_option("delete_selected")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Yes, delete").wait_for()
+    look("delete-selected")
+
+    page.goto(f"/admin/products/product/{ids['product']}/change/")
+    page.get_by_label("Attributes").fill("{")
+    page.get_by_role("button", name="Save", exact=True).click()
+    look("product-refused")
+
+    page.goto("/admin/password_change/")
+    page.locator("#content-main [type=submit], form [type=submit]").last.click()
+    look("password-refused")
+
+    page.goto("/admin/")
+    page.evaluate("document.getElementById('logout-form').submit()")
+    look("logged-out")
+    page.goto("/admin/login/")
+    look("login")
+    page.fill("[name=username]", "nobody")
+    page.fill("[name=password]", "wrong")
+    page.click("[type=submit]")
+    look("login-refused")
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_when_something_went_wrong(
+    sign_in: SignIn, ids: dict[str, int], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    page = sign_in("viewer", color_scheme=scheme).context.new_page()  # a page of its own: it shall complain
+    monkeypatch.setattr("catalogmatch.admin_history.history_page", lambda *_: 1 / 0)
+    for name, path in {"forbidden": "/admin/auth/user/", "broken": "/admin/history/", "absent": "/nothing"}.items():
+        page.goto(path)
+        keep(page, f"{name}-{scheme}")
+        found[name] = violations(page)
+    page.goto("/admin/")
+    page.context.clear_cookies(name="csrftoken")
+    page.evaluate("document.getElementById('logout-form').submit()")
+    page.wait_for_load_state("networkidle")
+    keep(page, f"forged-{scheme}")
+    found["forged"] = violations(page)
+    assert {name: what for name, what in found.items() if what} == {}
