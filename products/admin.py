@@ -150,7 +150,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         """New products come in with their pictures."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        return admin_upload.upload(request, self)
+        return admin_upload.upload(request)
 
     def get_urls(self) -> list[URLPattern]:
         own = [
@@ -160,7 +160,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         return own + admin_import.urls(self.admin_site) + list(super().get_urls())
 
     def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
-        return admin_upload.add_views(request, self, product)
+        return admin_upload.add_views(request, product)
 
     def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
         self._embed_again(request, Product.objects.filter(pk=product.pk))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -22,9 +22,6 @@ from products import intake
 from products.admin_filters import categories
 from products.intake import Added, SkuExistsError, Upload
 from products.models import Product
-
-if TYPE_CHECKING:
-    from products.admin import ProductAdmin
 
 
 class PicturesInput(forms.FileInput):
@@ -99,7 +96,7 @@ class UploadForm(ViewsForm):
     )
 
 
-def upload(request: HttpRequest, product_admin: ProductAdmin) -> HttpResponse:
+def upload(request: HttpRequest) -> HttpResponse:
     """The form of a new product. A product that was added is shown, with its matches where they are there already."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
@@ -113,12 +110,10 @@ def upload(request: HttpRequest, product_admin: ProductAdmin) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error)
         else:
-            if added.created:
-                product_admin.log_addition(request, added.product, [{"added": {}}])
             _tell(request, added, _("The product was added.") if added.created else _("This product is here already."))
             return redirect("admin:products_product_change", added.product.pk)
     context = {
-        **product_admin.admin_site.each_context(request),
+        **admin.site.each_context(request),
         "title": _("New product"),
         "form": form,
         "categories": categories(),
@@ -127,7 +122,7 @@ def upload(request: HttpRequest, product_admin: ProductAdmin) -> HttpResponse:
     return TemplateResponse(request, "catalogmatch/upload.html", context, status=status)
 
 
-def add_views(request: HttpRequest, product_admin: ProductAdmin, product: Product) -> HttpResponse:
+def add_views(request: HttpRequest, product: Product) -> HttpResponse:
     """Add the posted pictures to the product and go back to its page."""
     form = ViewsForm(request.POST, request.FILES)
     if form.is_valid():
@@ -136,8 +131,6 @@ def add_views(request: HttpRequest, product_admin: ProductAdmin, product: Produc
         except ImageProcessingError:
             form.add_picture_errors()
         else:
-            if added.created:
-                product_admin.log_change(request, product, [{"added": {"name": _("view"), "object": str(product)}}])
             count = len(added.images)
             _tell(
                 request,
