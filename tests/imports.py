@@ -60,7 +60,7 @@ class Sent:
 
     def shown(self, kind: str = "", page: int = 1) -> ContextList:
         """The context of the page, opened at the rows of a kind."""
-        answer = self.browser.get(self.page, {"kind": kind, "page": page})
+        answer = self.browser.get(self.page, {"kind": kind, "page": str(page)})
         assert answer.status_code == 200
         return answer.context  # type: ignore[return-value]  # a page of several templates
 
@@ -75,4 +75,4 @@ class Sent:
     def refused(self) -> list[dict[str, str]]:
         """The refused rows as the page gives them to be corrected."""
         answer = self.browser.get(f"{self.page}refused.csv")
-        return list(csv.DictReader(io.StringIO(answer.getvalue().decode("utf-8-sig"))))  # type: ignore[attr-defined]
+        return list(csv.DictReader(io.StringIO(answer.getvalue().decode("utf-8-sig"))))
