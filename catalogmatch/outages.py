@@ -45,6 +45,5 @@ def outage_of(error: BaseException | None) -> Outage | None:
 def server_error(_request: HttpRequest) -> HttpResponse:
     """Django's hook for what no page expected. Asks the database nothing; Django logs the traceback."""
     outage = outage_of(sys.exception())
-    detail = outage.detail if outage else _("Something went wrong. What happened is in the log.")
-    page = render_to_string("catalogmatch/outage.html", {"detail": detail})
+    page = render_to_string("500.html", {"detail": outage.detail if outage else ""})
     return HttpResponse(page, status=outage.status if outage else 500)

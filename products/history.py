@@ -120,7 +120,7 @@ class Records(HistoricalRecords):
 
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
     """An entry of ``user`` for each of these rows, which ``QuerySet.update`` has changed; one statement for all."""
-    history: Any = rows.model.history.model  # type: ignore[attr-defined]  # where it is not, nothing is recorded
+    history: Any = rows.model.history.model
     columns = {one.column: F(one.attname) for one in history.tracked_fields}
     given = {"history_date": timezone.now(), "history_type": "~", "history_change_reason": source().value}
     given["history_user_id"] = user.pk
@@ -181,7 +181,7 @@ def timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PA
     left out or shown twice however many have the same time. Two queries for each queryset.
     """
     seen = [int(part) if part.isdecimal() else None for part in before.split("-")]
-    last = seen if len(seen) == len(records) else [None] * len(records)
+    last: list[int | None] = seen if len(seen) == len(records) else [None] * len(records)
     each = [_entries(queryset, mark, limit + 1) for queryset, mark in zip(records, last, strict=True)]
     merged = list(islice(heapq.merge(*each, key=lambda entry: entry.at, reverse=True), limit + 1))
     page = merged[:limit]

@@ -10,7 +10,7 @@ from tests import postgres
 from tests.installations import manage
 
 # There and back: a fresh database that stops half-way would lack what the roles are made of.
-BEFORE = ([], ["products", "0002"], ["matching", "0004"])
+BEFORE: tuple[list[str], ...] = ([], ["products", "0002"], ["matching", "0004"])
 
 # As the program of that time would have written them, whatever columns the tables have had since.
 FILL = """
