@@ -28,6 +28,7 @@ from django.utils import timezone
 from benchmarks.legacy import picture
 from gpu.features import LEGACY_MODEL, Features
 from matching.models import Match
+from products import planner
 from products.models import EmbeddingDay, Feature, Product, ProductImage
 
 Vectors = npt.NDArray[np.float32]
@@ -86,7 +87,7 @@ def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> N
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), [Product, ProductImage, Feature, Match]):
             cursor.execute(sql)
-        cursor.execute("ANALYZE")  # as the databases' own schedules would have
+    planner.refresh()  # as the schedule does
 
 
 def zipf_categories(products: int) -> list[str]:

@@ -197,6 +197,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(SWEEP_SECONDS),
         "options": {"expires": SWEEP_SECONDS},
     },
+    "refresh-planner": {
+        "task": "products.tasks.refresh_planner",
+        "schedule": schedule(3600),
+        "options": {"expires": 3600},
+    },
     "keep-index": {
         "task": "matching.tasks.keep_index",
         "schedule": schedule(60),

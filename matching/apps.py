@@ -11,5 +11,7 @@ class MatchingConfig(AppConfig):
     def ready(self) -> None:
         from matching import signals  # noqa: F401  (connects the receivers)
         from matching.index import changes
+        from products import planner
 
         post_migrate.connect(changes.on_migrated, sender=self)
+        post_migrate.connect(planner.on_migrated, sender=self)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gpu import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
-from products import embedding
+from products import embedding, planner
 from products.embedding import Outcome
 from products.models import ProductImage
 from products.progress import progress_bar
@@ -50,6 +50,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
             check()
 
         embedding.embed_pending(announce=False, afresh=afresh, progress=progress)
+    planner.refresh()
     return done
 
 
@@ -90,6 +91,7 @@ def match(
             check()
 
         service.match_products(product_ids, threshold, limit, progress)
+    planner.refresh()
     return done
 
 

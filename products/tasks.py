@@ -12,7 +12,7 @@ from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 
 from gpu import clip, worker
-from products import broker, embedding, kept_imports, questions, queue
+from products import broker, embedding, kept_imports, planner, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,12 @@ def sweep() -> None:
     kept_imports.remove_old()
     if queue.anything_to_claim():
         wake()
+
+
+@shared_task
+def refresh_planner() -> None:
+    """What is in the tables changes; once an hour the database looks at them."""
+    planner.refresh()
 
 
 @shared_task

@@ -1,0 +1,62 @@
+"""SQLite is told what is in its tables: after migrations, after bulk commands and by the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+
+import numpy as np
+import pytest
+from celery import current_app
+from django.core.management import call_command
+from django.db import connection
+
+from benchmarks import catalogue
+from matching import cases
+from matching.models import Match
+from products import planner, tasks
+from products.intake import Upload, add_product
+from tests.pictures import jpeg
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL looks at its tables by itself"),
+]
+
+
+def known() -> dict[str, str]:
+    """What the planner knows, by index."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT idx, stat FROM sqlite_stat1")
+        return dict(cursor.fetchall())
+
+
+def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
+    vectors = np.random.default_rng(0).standard_normal((200, 16), dtype=np.float32)
+    catalogue.write(vectors, catalogue.zipf_categories(200), catalogue.Work(arrivals=60, reviewers=8))
+    planner.refresh()
+    [band] = [band for band in cases.BANDS if band.low == 90]
+    assert "match_waiting" in cases.Selection(band=band).waiting().explain()
+    assert known()["match_waiting"].split()[0] == str(Match.objects.filter(review_status="pending").count())
+
+
+@pytest.mark.parametrize(
+    "occasion",
+    [
+        tasks.refresh_planner,
+        lambda: call_command("migrate", verbosity=0),
+        lambda: call_command("reindex", "--all", stdout=StringIO(), stderr=StringIO()),
+    ],
+    ids=["schedule", "migrate", "bulk command"],
+)
+def test_it_is_looked_at_when_much_may_have_changed(occasion: Callable[[], object]) -> None:
+    planner.refresh()
+    add_product([Upload(jpeg(1))], sku="A-1", category="mugs")
+    assert "product_category" not in known()
+    occasion()
+    assert "product_category" in known()
+
+
+def test_the_schedule_names_the_task() -> None:
+    named = {entry["task"] for entry in current_app.conf.beat_schedule.values()}
+    assert tasks.refresh_planner.name in named <= set(current_app.tasks)
