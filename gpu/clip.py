@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from django.conf import settings
 
-from gpu import downloads, onnx, weights
+from gpu import downloads, onnx, preparers, weights
 from gpu.device import empty_cache, likely_device
 from gpu.downloads import ensure_weights
 from gpu.encoders import Encoder, LoadError, TorchEncoder, load_torch, used_now
@@ -137,6 +137,7 @@ def unload() -> None:
         _model = _encoder = None
         gc.collect()
         empty_cache()
+        preparers.close()
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:

@@ -128,7 +128,7 @@ class TorchEncoder:
             self.lanes = cores()
             self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
         elif self.device == "cuda":
-            self._copies = torch.cuda.Stream(self._device)
+            self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
         self.used_at = used_now()
@@ -177,7 +177,7 @@ class TorchEncoder:
         # Copied back behind its own batch: a copy that is asked for later would wait for all batches begun since.
         on_host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         on_host.copy_(vectors, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(torch.cuda.current_stream(self._device))
 
         def answer() -> Embeddings:

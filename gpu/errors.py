@@ -13,6 +13,10 @@ class ImageProcessingError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type[ImageProcessingError], tuple[str, str]]:
+        """Pickled by both, since it travels between processes."""
+        return type(self), (self.code, self.message)
+
 
 def too_many_bytes(size: int) -> ImageProcessingError:
     """What to raise for a file of ``size`` bytes, which is over the limit."""

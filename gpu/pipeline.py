@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,19 +19,16 @@ from gpu.encoders import Embeddings, Encoder, Pending, cores
 from gpu.features import Features
 from gpu.images import ImageProcessingError, decode
 from gpu.legacy import extract_legacy
-from gpu.preprocess import Pixels, Preprocess
+from gpu.prepare import PictureJob as PictureJob
+from gpu.prepare import Prepared, prepare
+from gpu.preparers import Outcome, prepare_in_process
+from gpu.preprocess import Preprocess
 from gpu.stages import stage, take
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class PictureJob:
-    """One picture and what is wanted of it."""
-
-    path: Path
-    clip: bool
-    legacy: bool
+# For fewer pictures a GPU's worker does not start processes; it asks each for so many at once.
+PROCESSES_FROM, PROCESS_SHARE = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +43,10 @@ Result = PictureFeatures | ImageProcessingError
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    pixels: Pixels | None
-    legacy: Features | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     """Consecutive pictures, and the vectors that are being computed of those that have pixels."""
 
-    prepared: list[_Prepared | ImageProcessingError]
+    prepared: list[Outcome]
     vectors: Pending | None
 
 
@@ -106,10 +98,13 @@ def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> 
     rate = meter.Rate(size * lanes)
     under_way: deque[_Group] = deque()
     try:
-        with ThreadPoolExecutor(cores(), "decode") as pool:
-            prepared = _prepare_ahead(pool, jobs, encoder.preprocess if encoder else None, size * (lanes + 1))
+        preprocess = encoder.preprocess if encoder is not None else None
+        in_processes = encoder is not None and encoder.device == "cuda" and len(jobs) >= PROCESSES_FROM
+        # Small batches would leave processes without work; each has a share in hand and one waiting.
+        ahead = max(size * (lanes + 1), 2 * PROCESS_SHARE * cores() if in_processes else 0)
+        with closing(_prepare_ahead(jobs, preprocess, ahead, in_processes)) as prepared:
             while group := list(islice(prepared, size)):
-                pixels = [p.pixels for p in group if isinstance(p, _Prepared) and p.pixels is not None]
+                pixels = [p.pixels for p in group if isinstance(p, Prepared) and p.pixels is not None]
                 under_way.append(_Group(group, batches.start(pixels) if batches is not None and pixels else None))
                 # One group more than lanes, so that a lane that is done finds the next one waiting.
                 if len(under_way) > lanes:
@@ -126,36 +121,29 @@ def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> 
 
 
 def _prepare_ahead(
-    pool: ThreadPoolExecutor, jobs: Sequence[PictureJob], preprocess: Preprocess | None, ahead: int
-) -> Iterator[_Prepared | ImageProcessingError]:
-    """Decode and prepare on the pool's threads, never more than ``ahead`` pictures before they are asked for."""
-    waiting: deque[Future[_Prepared | ImageProcessingError]] = deque()
-    todo = iter(jobs)
-    try:
-        while True:
-            waiting.extend(pool.submit(_prepare, job, preprocess) for job in islice(todo, ahead - len(waiting)))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+    jobs: Sequence[PictureJob], preprocess: Preprocess | None, ahead: int, in_processes: bool
+) -> Generator[Outcome, None, None]:
+    """Decode and prepare on threads or in processes, never more than ``ahead`` pictures before they are asked for."""
+    waiting: deque[Future[list[Outcome]]] = deque()
+    share = PROCESS_SHARE if in_processes else 1
+    work = prepare_in_process if in_processes else _prepare_here
+    todo = iter([jobs[start : start + share] for start in range(0, len(jobs), share)])
+    with ThreadPoolExecutor(cores(), "prepare") as pool:
+        try:
+            while True:
+                waiting.extend(
+                    pool.submit(work, some, preprocess) for some in islice(todo, max(1, ahead // share) - len(waiting))
+                )
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _prepare(job: PictureJob, preprocess: Preprocess | None) -> _Prepared | ImageProcessingError:
-    for_clip = preprocess if job.clip else None
-    # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
-    draft_side = for_clip.draft_side if for_clip and not job.legacy else None
-    try:
-        with stage("decode"):
-            picture = decode(job.path, draft_side=draft_side)
-    except ImageProcessingError as error:
-        return error
-    with stage("prepare"):
-        return _Prepared(
-            for_clip(picture) if for_clip else None,
-            extract_legacy(picture) if job.legacy else None,
-        )
+def _prepare_here(jobs: Sequence[PictureJob], preprocess: Preprocess | None) -> list[Outcome]:
+    return [prepare(job, preprocess) for job in jobs]
 
 
 def _finish(group: _Group, model: str, rate: meter.Rate) -> Iterator[Result]:

@@ -1,10 +1,10 @@
-"""Where the time goes: seconds per stage of the way from a file to a stored vector, over all threads of the process."""
+"""Where the time goes: seconds per stage of the way from a file to a stored vector, over all threads and helpers."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -21,8 +21,13 @@ def stage(name: Stage) -> Iterator[None]:
     try:
         yield
     finally:
-        spent = time.perf_counter() - started
-        with _lock:
+        add({name: time.perf_counter() - started})
+
+
+def add(seconds: Mapping[Stage, float]) -> None:
+    """Count seconds that another process has spent for this one."""
+    with _lock:
+        for name, spent in seconds.items():
             _seconds[name] = _seconds.get(name, 0.0) + spent
 
 

@@ -1,0 +1,46 @@
+"""One picture from its file to what the models look at. Light: processes of gpu.preparers start with this alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu.features import Features
+from gpu.images import ImageProcessingError, decode
+from gpu.legacy import extract_legacy
+from gpu.preprocess import Pixels, Preprocess
+from gpu.stages import stage
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """One picture and what is wanted of it."""
+
+    path: Path
+    clip: bool
+    legacy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture that was decoded: the pixels that CLIP looks at and its legacy features; None for what nobody wants."""
+
+    pixels: Pixels | None
+    legacy: Features | None
+
+
+def prepare(job: PictureJob, preprocess: Preprocess | None) -> Prepared | ImageProcessingError:
+    """Decode a picture and prepare what the job asks for, or say why that cannot be."""
+    for_clip = preprocess if job.clip else None
+    # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
+    draft_side = for_clip.draft_side if for_clip and not job.legacy else None
+    try:
+        with stage("decode"):
+            picture = decode(job.path, draft_side=draft_side)
+    except ImageProcessingError as error:
+        return error
+    with stage("prepare"):
+        return Prepared(
+            for_clip(picture) if for_clip else None,
+            extract_legacy(picture) if job.legacy else None,
+        )

@@ -1,0 +1,147 @@
+"""Processes that prepare pictures for a GPU: the same results in the same order, whatever becomes of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+
+from gpu import clip, pipeline, preparers, stages, weights
+from gpu.images import ImageProcessingError
+from gpu.pipeline import PictureFeatures, PictureJob
+from gpu.prepare import Prepared, prepare
+from gpu.preparers import prepare_in_process
+from tests.pictures import jpeg, truncated
+
+
+@pytest.fixture(autouse=True)
+def _ended():
+    yield
+    preparers.close()
+
+
+def at_work() -> list[psutil.Process]:
+    """The processes that prepare pictures right now."""
+    idle = {process._process.pid for process in list(preparers._idle)}
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            busy = child.pid not in idle and child.status() != psutil.STATUS_ZOMBIE
+            if busy and preparers.__name__ in child.cmdline():
+                found.append(child)
+    return found
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Ninety pictures, every twentieth cut off."""
+    made = [tmp_path / f"{number}.jpg" for number in range(90)]
+    for number, path in enumerate(made):
+        data = jpeg(number % 10, (100 + number, 120))
+        path.write_bytes(truncated(data) if number % 20 == 7 else data)
+    return made
+
+
+def test_a_process_prepares_what_this_one_would(with_clip, paths):
+    preprocess = weights.find().preprocess
+    jobs = [PictureJob(path, clip=bool(n % 3), legacy=bool(n % 2)) for n, path in enumerate(paths[:12])]
+    for job, got in zip(jobs, prepare_in_process(jobs, preprocess), strict=True):
+        wanted = prepare(job, preprocess)
+        if isinstance(wanted, ImageProcessingError):
+            assert isinstance(got, ImageProcessingError)
+            assert (got.code, got.message) == (wanted.code, wanted.message)
+            continue
+        assert isinstance(got, Prepared)
+        assert (got.pixels is None) == (wanted.pixels is None)
+        assert got.pixels is None or np.array_equal(got.pixels, np.asarray(wanted.pixels))
+        assert (got.legacy is None) == (wanted.legacy is None)
+        if got.legacy is not None and wanted.legacy is not None:
+            assert got.legacy.to_blobs() == wanted.legacy.to_blobs()
+
+
+def test_a_relative_path_means_the_callers_folder(paths, monkeypatch):
+    monkeypatch.chdir(paths[0].parent)
+    (got,) = prepare_in_process([PictureJob(paths[0].relative_to(paths[0].parent), clip=False, legacy=True)], None)
+    assert isinstance(got, Prepared)
+
+
+def test_the_time_that_processes_spend_is_counted(paths):
+    stages.take()
+    prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
+    assert {"decode", "prepare"} <= set(stages.take())
+
+
+def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkeypatch):
+    expected = clip.process_batch(paths, batch_size=8)
+    asked: list[int] = []
+
+    def counted(jobs, preprocess):
+        asked.append(len(jobs))
+        return prepare_in_process(jobs, preprocess)
+
+    monkeypatch.setattr(pipeline, "prepare_in_process", counted)
+    monkeypatch.setattr(clip.get_encoder(), "device", "cuda")
+    results = clip.process_batch(paths, batch_size=8)
+    assert sum(asked) == len(paths)
+    for got, wanted in zip(results, expected, strict=True):
+        if isinstance(wanted, ImageProcessingError):
+            assert isinstance(got, ImageProcessingError)
+            assert got.code == wanted.code
+        else:
+            assert isinstance(got, np.ndarray)
+            assert float(got @ wanted) > 0.99999
+
+
+def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
+    monkeypatch.setattr(clip.get_encoder(), "device", "cuda")
+    jobs = [PictureJob(path, clip=True, legacy=False) for path in paths]
+    results = list(pipeline.run(jobs, batch_size=1))
+    assert [isinstance(result, PictureFeatures) for result in results] == [n % 20 != 7 for n in range(90)]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [(signal.SIGSEGV, "image_corrupt"), (signal.SIGKILL, "image_too_large")], ids=str
+)
+def test_a_picture_that_ends_its_process_takes_no_other_with_it(ending, code, paths, tmp_path):
+    pipe = tmp_path / "waits.jpg"
+    os.mkfifo(pipe)  # reading it waits, until the process is ended from here
+
+    def end() -> None:
+        for _ in range(2):  # with its neighbours, and when it is tried alone
+            with pipe.open("wb"):  # waits for a process to read
+                (reader,) = at_work()
+                reader.send_signal(ending)
+            while psutil.pid_exists(reader.pid):  # until its parent has noticed
+                time.sleep(0.01)
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    jobs = [PictureJob(path, clip=False, legacy=True) for path in (paths[0], pipe, paths[1])]
+    first, culprit, last = prepare_in_process(jobs, None)
+    ender.join()
+    assert isinstance(first, Prepared)
+    assert isinstance(culprit, ImageProcessingError)
+    assert culprit.code == code
+    assert isinstance(last, Prepared)
+
+
+def test_a_process_that_was_ended_while_idle_is_replaced(paths):
+    job = PictureJob(paths[0], clip=False, legacy=True)
+    prepare_in_process([job], None)
+    process = preparers._idle[-1]._process
+    process.kill()
+    process.wait()
+    assert isinstance(prepare_in_process([job], None)[0], Prepared)
+
+
+def test_processes_end_with_the_model(with_clip, paths):
+    prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
+    (process,) = [idle._process for idle in preparers._idle]
+    clip.unload()
+    assert process.returncode is not None
