@@ -34,6 +34,8 @@ def batch_size(device: str, free_gb: float | None, cpu_batch: int = CPU_BATCH) -
 
 def free_memory_gb(device: str) -> float | None:
     """Free memory of the GPU in GB (2**30 bytes), what torch keeps in its cache included; None on a CPU."""
+    if device == "cpu":
+        return None  # ONNX Runtime does without torch, and so may an installation
     import torch
 
     if device in {"cuda", "rocm"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -74,15 +75,16 @@ def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, fo
     reference = TorchEncoder(model, found.preprocess)
     prepared = _prepared(pictures, found)
     wanted = _encode(reference, prepared)
+    if int8 and len(prepared) < MIN_PICTURES and not force:
+        raise ExportError(
+            f"INT8 is installed only after it was measured on at least {MIN_PICTURES} pictures "
+            f"({len(prepared)} could be read): name a folder with --verify, or use --force."
+        )
     _write_float32(model, found, work)
+    if int8:
+        _write_int8(work)
     installed = [_install(found, work, "float32", prepared, wanted, force=False)]
     if int8:
-        if len(prepared) < MIN_PICTURES and not force:
-            raise ExportError(
-                f"INT8 is installed only after it was measured on at least {MIN_PICTURES} pictures "
-                f"({len(prepared)} could be read): name a folder with --verify, or use --force."
-            )
-        _write_int8(onnx.folder(found), work)
         installed.append(_install(found, work, "int8", prepared, wanted, force))
     return installed
 
@@ -149,8 +151,12 @@ def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
     return np.asarray(onnx.session(path).run(None, {"input_ids": ids, "attention_mask": mask})[0])
 
 
-def _write_int8(source: Path, work: Path) -> None:
-    """Quantise both towers: weights per output channel, activations dynamically by their own range."""
+def _write_int8(work: Path) -> None:
+    """Quantise both towers: weights per output channel, activations dynamically by their own range.
+
+    The quantiser leaves files of its own beside its input, so that has to lie in ``work`` too.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
@@ -159,7 +165,7 @@ def _write_int8(source: Path, work: Path) -> None:
     try:
         for tower in ("image", "text"):
             quantize_dynamic(
-                source / onnx.file_name(tower, "float32"),
+                work / onnx.file_name(tower, "float32"),
                 work / onnx.file_name(tower, "int8"),
                 per_channel=True,
                 # Without VNNI, products of 8 × 8 bits overflow the 16-bit sums; 7 bits do not.
@@ -167,6 +173,8 @@ def _write_int8(source: Path, work: Path) -> None:
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["MatMul"],
             )
+    except DecodeError as error:  # the quantiser does not notice that its working file came to an end too soon
+        raise OSError(errno.ENOSPC, "No space left for the working files of INT8") from error
     finally:
         root.setLevel(level)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -99,6 +103,23 @@ def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage,
     assert len(vectors(pictures)) == 30
 
 
+def test_torch_is_not_loaded_for_it(exports, tiny_clip, pictures):
+    script = """
+import sys, django
+django.setup()
+from pathlib import Path
+from gpu import clip
+vectors = clip.process_batch(sorted(Path(sys.argv[1]).glob("*.jpg")))
+print(clip.get_encoder().backend, len(vectors), "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(pictures)],
+        env=os.environ | {"CLIP_MODEL": str(tiny_clip), "CLIP_CACHE_DIR": str(exports), "CLIP_BACKEND": "onnx"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["onnx", "30", "False"]
+
+
 def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
     image = exported / "image.onnx"
     image.write_bytes(bytes(image.stat().st_size))
@@ -134,15 +155,16 @@ def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, pictures,
     assert onnx.exported(weights.find(), "int8") is not None
 
 
-def test_a_disk_that_is_full_leaves_nothing_half_written(with_clip, pictures, monkeypatch):
-    from pathlib import Path
-
-    def full(self, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(CommandError, match="No space left on device"):
-        call_command("export_onnx", verify=pictures)
+@pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
+def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, pictures):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # files end there, as they do on a full disk
+    try:
+        with pytest.raises(CommandError, match="cannot be written") as told:
+            call_command("export_onnx", int8=True, verify=pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(told.value)
     assert list(onnx.folder(weights.find()).iterdir()) == []
 
 
