@@ -6,7 +6,6 @@ SQLite catalogues are searched inside the process, PostgreSQL ones by the databa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import ModuleType
 
 from django.db import connection
@@ -42,7 +41,7 @@ def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters 
     queries = checked(vectors)
     hits: list[Hit] = _engine().search(queries, k, kind, model, filters) if k > 0 else []
     # Engines rank by 100 times the dot product; what that is worth as a score depends on the kind.
-    return [replace(hit, score=round(score_of(hit.score / 100, kind), 6)) for hit in hits]
+    return [Hit(hit.image_id, hit.product_id, round(score_of(hit.score / 100, kind), 6)) for hit in hits]
 
 
 def rebuild(progress: Progress | None = None) -> list[str]:

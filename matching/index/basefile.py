@@ -16,6 +16,7 @@ import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Stamp:
     count: int
     revision: Revision
     built_at: float  # seconds since 1970
+    lists: int
     probes: int  # lists that a search without filters looks into
     probes_of_tenth: int  # the same where a filter leaves a tenth of the rows
     categories: list[str]
@@ -58,15 +60,19 @@ class Stamp:
     checks: dict[str, list[int]]
 
 
+@cache
+def _name(kind: str, model: str) -> str:
+    return f"{kind}-{hashlib.sha256(model.encode()).hexdigest()[:16]}"
+
+
 def folder(kind: str, model: str) -> Path:
-    name = hashlib.sha256(model.encode()).hexdigest()[:16]
-    return Path(settings.INDEX_DIR) / f"{kind}-{name}"
+    return Path(settings.INDEX_DIR) / _name(kind, model)
 
 
 def fingerprint(kind: str, model: str) -> tuple[int, int] | None:
-    """Changes whenever the stamp is replaced; None without one. Costs one stat."""
+    """Changes whenever the stamp is replaced; None without one. Costs one stat, before every search."""
     try:
-        stat = (folder(kind, model) / _STAMP).stat()
+        stat = os.stat(f"{settings.INDEX_DIR}/{_name(kind, model)}/{_STAMP}")  # noqa: PTH116  # five times a Path's speed
     except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from matching.index import basefile, changes, loading
 from matching.index.basefile import Stamp
-from matching.index.ivf import ivf_of, nearest, selector_of
+from matching.index.ivf import nearest, selector_of
 from matching.index.loading import Block
 from matching.index.protocol import Ids, Vectors, spare
 from matching.index.rows import Categories, Rows
@@ -50,7 +50,8 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     rng = np.random.default_rng(0)
     dim = next(loading.stream(kind, model)).dim
     sample = _sample(kind, model, dim, np.sort(rng.permutation(ids)[: _SAMPLES_A_LIST * lists]), progress)
-    index = _trained(sample, min(lists, len(sample)), progress)
+    lists = min(lists, len(sample))
+    index = _trained(sample, lists, progress)
     questions = sample[rng.permutation(len(sample))[:_PROBED]]
     del sample
     truth, truth_of_tenth = _Nearest(questions), _Nearest(questions)
@@ -62,15 +63,15 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
         rows.append(Rows.of(block, categories))
         refused += block.refused
     whole = Rows.joined(rows)
-    probes = _probes(index, questions, truth.neighbours(), 4, None)
+    probes = _probes(index, questions, truth.neighbours(), lists, 4, None)
     tenth = np.arange(len(whole)) % _EVERY == 0
     rows_of_tenth = truth_of_tenth.neighbours() * _EVERY
-    probes_of_tenth = _probes(index, questions, rows_of_tenth, probes, selector_of(tenth))
+    probes_of_tenth = _probes(index, questions, rows_of_tenth, lists, probes, selector_of(tenth))
 
     def stamp(index_name: str, rows_name: str, checks: dict[str, list[int]]) -> Stamp:
         return Stamp(
-            kind, model, dim, len(whole), revision, time.time(), probes, probes_of_tenth, categories.names, refused,
-            index_name, rows_name, checks,
+            kind, model, dim, len(whole), revision, time.time(), lists, probes, probes_of_tenth,
+            categories.names, refused, index_name, rows_name, checks,
         )  # fmt: skip
 
     return basefile.write(index, whole, stamp)
@@ -128,9 +129,8 @@ class _Nearest:
         return self._rows[:, 1:]
 
 
-def _probes(index: Any, questions: Vectors, truth: Truth, probes: int, selector: Any) -> int:
+def _probes(index: Any, questions: Vectors, truth: Truth, lists: int, probes: int, selector: Any) -> int:
     """How many lists, ``probes`` at least, bring the nearest rows of stored vectors among the candidates."""
-    lists = ivf_of(index).nlist
     while probes < lists:
         _, found = nearest(index, questions, spare(_NEIGHBOURS), probes, selector)
         hit = sum(len(np.intersect1d(*pair)) for pair in zip(found, truth, strict=True))

@@ -73,8 +73,8 @@ class BasePart:
         most = _ROWS_A_PRODUCT * want
         if selection.count <= most:
             return self._read(np.flatnonzero(self.rows.mask(filters, categories)), complete=True)
-        rows, complete = probe(self.index, queries, most, self._probes(selection.count), selection.selector)
-        if not complete and len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
+        rows, complete = probe(self, queries, most, self._probes(selection.count), selection.selector)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
             raise BaseFileError("base_damaged", "The base file names rows that it does not have.")
         kept = _of_first(self.rows.product[rows], want)
         return self._read(rows[:kept], complete and kept == len(rows))
@@ -114,15 +114,15 @@ class BasePart:
         return selection
 
 
-def probe(index: Any, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
+def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
     """Rows by rising distance to any of the queries: at least ``want``, or all that the selector leaves (True)."""
     faiss: Any = importlib.import_module("faiss")
     # One thread a query: the web server's threads are the parallelism, and waiting for each other costs more.
     faiss.omp_set_num_threads(1)
-    lists = ivf_of(index).nlist
+    lists = base.stamp.lists
     while True:
         probes = min(lists, probes)
-        distances, found = nearest(index, queries, want, probes, selector)
+        distances, found = nearest(base.index, queries, want, probes, selector)
         found = found.ravel()[np.argsort(distances, axis=None, kind="stable")]
         found = found[found >= 0]
         rows: Ids = found[np.sort(np.unique(found, return_index=True)[1])]
@@ -142,12 +142,6 @@ def nearest(
     )
     distances, rows = index.search(queries, want, params=in_codes)
     return distances, rows
-
-
-def ivf_of(index: Any) -> Any:
-    """The inverted file inside the index."""
-    faiss: Any = importlib.import_module("faiss")
-    return faiss.downcast_index(faiss.downcast_index(index.base_index).index)
 
 
 def _of_first(products: Ids, want: int) -> int:
