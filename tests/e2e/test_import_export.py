@@ -107,6 +107,18 @@ def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn)
     finish_imports()
 
 
+def test_files_that_are_too_large_are_told_before_they_are_sent(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.method))
+    page.goto("/admin/products/product/import/")
+    page.locator("#import-form").evaluate("form => form.dataset.limit = 10")
+    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([file("list.csv", b"sku,name\nA,B\n")])
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.get_by_role("alert")).to_contain_text("These files are larger than 512")
+    assert "POST" not in asked
+
+
 def test_a_closed_tab_loses_nothing(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"sku,name\nOLD-10,Renamed\n"))
