@@ -70,7 +70,9 @@ class MatchedProductAdmin(ProductAdmin):
         if settings.HAS_BROKER:
             text = ngettext("%d new product will be matched.", "%d new products will be matched.", count)
         else:
-            text = _("%d new products wait to be matched. There are no workers: `manage.py match_products` does it.")
+            text = str(
+                _("%d new products wait to be matched. There are no workers: `manage.py match_products` does it.")
+            )
         messages.success(request, text % count)
 
     def _match_here(self, request: HttpRequest, products: QuerySet[Product]) -> None:
