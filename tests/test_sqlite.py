@@ -1,9 +1,11 @@
-"""Transactions of one process wait for each other in a queue, and give their turn back however they end."""
+"""Transactions of one process wait in a queue and give their turn back however they end; processes wait patiently."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -91,3 +93,38 @@ def test_a_savepoint_needs_no_second_turn():
     with transaction.atomic():
         write()
     assert Product.objects.count() == 1
+
+
+@pytest.fixture
+def another_process():
+    """The lock as another process takes it: on a connection that knows nothing of this process's queue."""
+    with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
+        yield other
+
+
+def test_a_single_statement_waits_for_another_process(another_process):
+    another_process.execute("BEGIN IMMEDIATE")
+
+    def rename():
+        return Product.objects.update(name="changed")
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: in_a_thread(rename))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        another_process.execute("COMMIT")
+        assert waiting.result(timeout=30) == 0
+
+
+def test_who_waits_for_another_process_longer_than_the_timeout_is_told(another_process):
+    another_process.execute("BEGIN IMMEDIATE")
+
+    def impatient():
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": {"timeout": 0.1}}
+        Product.objects.create(name="too late")
+
+    with pytest.raises(OperationalError, match="database is locked"):
+        in_a_thread(impatient)
+    another_process.execute("ROLLBACK")
+    in_a_thread(write)
+    assert [product.name for product in Product.objects.all()] == ["written"]

@@ -1,18 +1,25 @@
-"""Django's SQLite engine, with the transactions of one process in a queue.
+"""Django's SQLite engine, with the transactions of one process in a queue, and even chances between processes.
 
-SQLite has one writer at a time and lets the others poll, at distances that grow to 100 ms: among many threads of a
-web process, whoever has waited longest asks most rarely, and waits for seconds. Here the threads wait for each other
-on a lock that is handed over at once, and only one of them competes with the other processes.
+SQLite has one writer at a time and lets the others poll, at distances that grow to 100 ms: whoever has waited longest
+asks most rarely, and waits for seconds. Here the threads of a process wait for each other on a lock that is handed
+over at once, and the processes ask as often at the end of their waiting as at its beginning.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import sqlite3
 import threading
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.backends.sqlite3 import base
 from django.db.utils import OperationalError
+
+# Between two looks at a lock that another process holds: about as long as a transaction.
+POLL_SECONDS = (0.002, 0.008)
 
 _turn = threading.Lock()
 
@@ -26,10 +33,38 @@ def _new_lock() -> None:
 os.register_at_fork(after_in_child=_new_lock)
 
 
+class PatientCursor(base.SQLiteCursorWrapper):
+    """Tries a statement again that found the database locked, for ``patience`` seconds; never within a transaction."""
+
+    patience = 0.0
+
+    def execute(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        started = time.monotonic()
+        while True:
+            try:
+                return super().execute(query, params)
+            except sqlite3.OperationalError as error:
+                # The lower byte: the upper ones say why it is busy.
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or self.connection.in_transaction or time.monotonic() - started > self.patience:
+                    raise
+            time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Waits for its turn before BEGIN, for no longer than SQLite's own timeout. Raises OperationalError after that."""
 
     _held: threading.Lock | None = None
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = super().get_new_connection(conn_params)
+        connection.execute("PRAGMA busy_timeout = 0")  # PatientCursor waits instead
+        return connection
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = self.connection.cursor(factory=PatientCursor)
+        cursor.patience = self.settings_dict["OPTIONS"]["timeout"]
+        return cursor
 
     def _start_transaction_under_autocommit(self) -> None:
         turn = _turn

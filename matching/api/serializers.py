@@ -49,7 +49,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
 class MatchSerializer(serializers.ModelSerializer[Match]):
     product_id = serializers.IntegerField(read_only=True)
     candidate_id = serializers.IntegerField(read_only=True)
-    reviewer = serializers.CharField(source="reviewer.get_username", read_only=True, default=None)
+    reviewer = serializers.CharField(source="reviewer.get_username", read_only=True, default=None, allow_null=True)
 
     class Meta:
         model = Match

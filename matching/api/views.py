@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import django_filters
 from django.contrib.auth.models import User
+from django.db.models import BigIntegerField
+from django.forms import IntegerField
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
@@ -62,9 +64,18 @@ class MatchPictureView(APIView):
         return Response(_body(service.match_picture(upload, wait=wait, **wanted)))
 
 
-class MatchFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    product = django_filters.NumberFilter(field_name="product_id")
-    candidate = django_filters.NumberFilter(field_name="candidate_id")
+class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types
+    """A number that the database can compare with its ids."""
+
+    field_class = IntegerField
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_value=0, max_value=BigIntegerField.MAX_BIGINT, **options)
+
+
+class MatchFilter(django_filters.FilterSet):  # type: ignore[misc]
+    product = IdFilter(field_name="product_id")
+    candidate = IdFilter(field_name="candidate_id")
     min_score = django_filters.NumberFilter(field_name="similarity_score", lookup_expr="gte")
     max_score = django_filters.NumberFilter(field_name="similarity_score", lookup_expr="lte")
     category = django_filters.CharFilter(field_name="product__category")
