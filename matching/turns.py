@@ -27,7 +27,7 @@ def hold(product_id: int, reviewer: AbstractBaseUser) -> bool:
     if ReviewTurn.objects.filter(free, product_id=product_id).update(**mine):
         return True
     turn, _created = ReviewTurn.objects.get_or_create(product_id=product_id, defaults=mine)
-    return turn.reviewer_id == reviewer.pk
+    return bool(turn.reviewer_id == reviewer.pk)
 
 
 def holder(product_id: int) -> AbstractBaseUser | None:
