@@ -34,7 +34,7 @@ _AFFORDABLE = 30_000  # rows scanned a query, about half a millisecond; beyond i
 def build(kind: str, model: str, progress: Progress) -> Stamp:
     """Write the base file of one kind and model and make it current. Raises BaseFileError, LookupError when empty.
 
-    Takes about 1.2 GB of memory and two minutes of two cores for a million vectors.
+    Takes less than 2 GB of memory and about two minutes of two cores for a million vectors.
     """
     import faiss
 
