@@ -12,7 +12,6 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -38,7 +37,7 @@ class PatientCursor(base.SQLiteCursorWrapper):
 
     patience = 0.0
 
-    def execute(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+    def execute(self, query: str, params: Any = None) -> Any:
         started = time.monotonic()
         while True:
             try:
@@ -72,25 +71,25 @@ class DatabaseWrapper(base.DatabaseWrapper):
             raise OperationalError("database is locked by another thread of this process")
         self._held = turn
         try:
-            super()._start_transaction_under_autocommit()
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]
         except BaseException:
             self._end_turn()
             raise
 
     def _commit(self) -> Any:
-        result = super()._commit()  # one that fails is still to be rolled back
+        result = super()._commit()  # type: ignore[misc]  # one that fails is still to be rolled back
         self._end_turn()
         return result
 
     def _rollback(self) -> Any:
         try:
-            return super()._rollback()
+            return super()._rollback()  # type: ignore[misc]
         finally:
             self._end_turn()
 
     def _close(self) -> Any:
         try:
-            return super()._close()
+            return super()._close()  # type: ignore[misc]
         finally:
             self._end_turn()
 
