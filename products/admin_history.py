@@ -44,9 +44,9 @@ class HistoryAdmin(ModelAdmin):
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         records = self.history_records(int(object_id)) if object_id.isdecimal() else ()
-        if not any(queryset.exists() for queryset in records):
+        row = self.model.objects.filter(pk=object_id).first() if records else None
+        if row is None and not any(queryset.exists() for queryset in records):
             raise Http404(_("Nothing is known of this."))
-        row = self.model.objects.filter(pk=object_id).first()
         context = {"title": _("History"), "opts": self.opts, "object": row, **(extra_context or {})}
         if row is not None:
             context["back"] = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])

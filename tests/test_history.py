@@ -247,6 +247,12 @@ def test_history_asks_the_database_as_often_for_many_entries_as_for_few(
         assert len(browser.get("/admin/history/").context["lines"]) == min(5 * count, 100)
 
 
+def test_a_match_that_nobody_judged_has_a_history_that_says_so() -> None:
+    _product, [match] = make_case(80)
+    page = browser_of("viewer").get(f"/admin/matching/match/{match.pk}/history/")
+    assert "Nobody has decided anything here yet." in page.content.decode()
+
+
 def test_nothing_is_known_of_what_never_was() -> None:
     assert browser_of("viewer").get(f"{LIST}999/history/").status_code == 404
 
