@@ -138,9 +138,7 @@ def search(name: str, folder: Path) -> dict[str, Any]:
     imported = time.perf_counter()
     contestant.open(folder)
     contestant.search(queries[0], None)
-    if (
-        name == "catalogmatch"
-    ):  # Django and FAISS are imported now: the start of the next process, imports aside
+    if name == "catalogmatch":  # Django and FAISS are imported now: the start of the next process, imports aside
         from matching.index import inprocess
 
         inprocess._catalogues.clear()

@@ -128,12 +128,13 @@ def bounded(seconds: float) -> Iterator[None]:
     A device or a decoder that hangs cannot be interrupted and may hold the interpreter's lock, so the time is kept by
     faulthandler's own thread. Whoever supervises the process starts it again. For one block at a time.
     """
+    stderr = sys.__stderr__ or 2
     try:
-        faulthandler.dump_traceback_later(LOAD_SECONDS, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(LOAD_SECONDS, exit=True, file=stderr)
         if clip.is_clip_available():
             with suppress(clip.ClipUnavailableError):  # whoever embeds says why
                 clip.get_encoder()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()

@@ -98,7 +98,7 @@ class MatchedProductAdmin(ProductAdmin):
 
     def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
         try:
-            answer = service.save_matches(service.find_matches(product.pk))
+            answer = service.find_and_save_matches(product.pk)
         except FeaturesPendingError as error:
             messages.warning(request, str(error))
         else:

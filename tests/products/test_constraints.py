@@ -57,7 +57,7 @@ def test_an_embedding_that_no_search_can_use_is_refused(picture, color):
 def test_numbers_that_merely_look_alike_are_taken(picture):
     # Bytes of not-a-number across two numbers, the largest finite one, and the smallest.
     assert store(picture, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
-    assert store(picture, embedding(np.finfo("<f4").max, np.finfo("<f4").tiny), model_name="another").pk
+    assert store(picture, embedding(float(np.finfo("<f4").max), float(np.finfo("<f4").tiny)), model_name="another").pk
 
 
 def test_shape_features_are_finite_too(picture):
