@@ -1,0 +1,79 @@
+"""A database that takes no writes is not the pictures' fault: they wait, and no attempt of theirs is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from products import queue
+from products.embedding import embed_pending
+from products.intake import Upload, add_product
+from products.models import Feature, ProductImage
+from products.tasks import held_back
+from tests import pictures
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def failing(statement: str, times: int = 1000) -> Iterator[None]:
+    """Let statements that begin like this one fail, as on a full disk, so many times."""
+    left = times
+
+    def fail(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        nonlocal left
+        if sql.startswith(statement) and left:
+            left -= 1
+            raise OperationalError("database or disk is full")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+@pytest.fixture
+def waiting() -> list[int]:
+    """Ids of pictures that wait for a worker."""
+    with held_back():
+        return [image.pk for image in add_product([Upload(pictures.jpeg(seed)) for seed in range(3)]).images]
+
+
+def states() -> set[tuple[str, int]]:
+    return set(ProductImage.objects.values_list("state", "attempts"))
+
+
+def test_pictures_are_not_given_up_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
+    with failing('INSERT INTO "features"'):
+        for _ in range(5):
+            with pytest.raises(OperationalError):
+                embed_pending()
+    assert states() == {("pending", 0)}
+    assert embed_pending() == len(waiting)
+    assert Feature.objects.count() == len(waiting)
+
+
+def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "UNDO_PAUSES", (0, 0, 0))
+    batch = queue.claim(10)
+    assert batch is not None
+    with failing('UPDATE "product_images"', times=2):
+        queue.undo(batch)
+    assert states() == {("pending", 0)}
+
+
+def test_what_cannot_be_given_back_waits_for_the_end_of_the_lease(
+    waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(queue, "UNDO_PAUSES", (0, 0, 0))
+    batch = queue.claim(10)
+    assert batch is not None
+    with failing('UPDATE "product_images"'):
+        queue.undo(batch)
+    assert states() == {("claimed", 1)}
+    settings.CLAIM_LEASE_SECONDS = 0
+    assert queue.release_stale_claims() == len(waiting)
+    assert embed_pending() == len(waiting)
