@@ -13,7 +13,7 @@ test: .venv/.installed-dev  ## Run the test suite, without the long tests of fau
 	$(BIN)/python -m pytest -m "not faults"
 
 faults: .venv/.installed-dev  ## Kill, stop and starve a real installation: what must hold when things break
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
 lint: .venv/.installed-dev  ## Check style and types
 	$(BIN)/ruff check .

@@ -68,3 +68,11 @@ def unconstrained_vectors(db: None) -> Iterator[None]:
 def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:
     """Let CLIP_MODEL name ``folder``, with ``cache`` as CLIP_CACHE_DIR and further keys of CLIP_CONFIG."""
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(folder), "cache_dir": str(cache), **config}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured (by ``record_property``) is said at the end."""
+    for report in terminalreporter.getreports("passed"):
+        if report.user_properties:
+            measured = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+            terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {measured}")

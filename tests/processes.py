@@ -52,6 +52,7 @@ class Stack:
         self._web_port = free_port()
         self.web: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._starting: subprocess.Popen[bytes] | None = None
         self._env = os.environ | {
             "CATALOGMATCH_DATA_DIR": str(folder / "var"),
             "CELERY_BROKER_URL": self.redis.url,
@@ -102,8 +103,9 @@ class Stack:
     def start_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it takes tasks. The option ``beat`` is empty where another process has it."""
         before = self.log("worker").count(" ready.")
-        worker = self.launch_worker(beat=beat, **env)
+        worker = self._starting = self.launch_worker(beat=beat, **env)
         wait_until(lambda: self.log("worker").count(" ready.") > before, 60, "the worker is ready")
+        self._starting = None
         return worker
 
     def launch_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:
@@ -114,6 +116,10 @@ class Stack:
         )
         self._workers.append(worker)
         return worker
+
+    def has_workers(self) -> bool:
+        """Whether any worker runs, beyond its start."""
+        return any(worker.poll() is None and worker is not self._starting for worker in list(self._workers))
 
     def start_beat(self) -> subprocess.Popen[bytes]:
         """Start a beat of its own, for workers without."""

@@ -1,4 +1,4 @@
-"""Every test here breaks a real installation of its own. At the end each says what it measured."""
+"""Every test here breaks a real installation of its own."""
 
 from __future__ import annotations
 
@@ -27,10 +27,3 @@ def either_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
         return
     with postgres.running() as url, Stack(tmp_path, DATABASE_URL=url) as running:
         yield running
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for report in terminalreporter.getreports("passed"):
-        if report.user_properties and "tests/faults/" in report.nodeid:
-            measured = ", ".join(f"{name} {value}" for name, value in report.user_properties)
-            terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {measured}")

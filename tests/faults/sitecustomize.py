@@ -52,18 +52,18 @@ if DELIVERIES > 1:
             _publish(self, *arguments, **options)
         return _publish(self, *arguments, **options)
 
-    Producer.publish = publish_often
+    Producer.publish = publish_often  # type: ignore[method-assign]
 
 if SECONDS_A_COMMIT:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    _commit = BaseDatabaseWrapper._commit
+    _commit = BaseDatabaseWrapper.commit
 
     def commit_late(self: BaseDatabaseWrapper) -> None:
         time.sleep(SECONDS_A_COMMIT)
         _commit(self)
 
-    BaseDatabaseWrapper._commit = commit_late
+    BaseDatabaseWrapper.commit = commit_late  # type: ignore[method-assign]
 
 if "FAULT_WRITES" in os.environ:
     from tests.faults import failing_writes as failing_writes

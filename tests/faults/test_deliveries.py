@@ -35,6 +35,8 @@ def test_every_message_comes_three_times_to_three_workers(either_stack: Stack, r
     start_workers(stack, 3, FAULT_SECONDS_A_PICTURE="0.02", **often)
     with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
         known = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
+        stack.wait_for_states(known, ready=1)
+        assert stack.ask(MANY[0], wait=30).status == 200
         uploads = [pool.submit(stack.upload, MANY, wait=number % 2) for number in range(12)]
         answers = [pool.submit(stack.ask, MANY[0], 30) for _ in range(6)]
         products = {upload.result().body["product_id"]: len(MANY) for upload in uploads}

@@ -16,7 +16,10 @@ BAR = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given
 
 
 class Watch:
-    """Looks at the queue for as long as the block lasts: how long was a picture held by one and the same claim."""
+    """Looks at the queue for as long as the block lasts: how long was a picture held by one and the same claim.
+
+    Time in which no worker runs does not count, since nobody could give anything back.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -34,11 +37,14 @@ class Watch:
 
     def _run(self) -> None:
         since: dict[str, float] = {}
+        clock, looked = 0.0, time.monotonic()
         while not self._stopping.wait(0.05):
             rows = self._stack.rows("SELECT DISTINCT claim_token FROM product_images WHERE state = 'claimed'")
-            now = time.monotonic()
-            since = {str(token): since.get(str(token), now) for (token,) in rows}
-            self.longest_claim = max([self.longest_claim, *(now - start for start in since.values())])
+            before, looked = looked, time.monotonic()
+            if self._stack.has_workers():
+                clock += looked - before
+            since = {str(token): since.get(str(token), clock) for (token,) in rows}
+            self.longest_claim = max([self.longest_claim, *(clock - start for start in since.values())])
 
 
 def wait_until_idle(stack: Stack, seconds: float = 90) -> float:

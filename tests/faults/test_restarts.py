@@ -1,0 +1,90 @@
+"""Web server, workers and beat are ended fifty times at random moments while clients upload without a pause."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+
+import pytest
+
+from tests import pictures
+from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
+from tests.processes import Stack
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
+
+Record = Callable[[str, object], None]
+
+RESTARTS = 50
+# The issue's bar for the first answer after a restart.
+FIRST_ANSWER_SECONDS = 10.0
+
+
+class Client(threading.Thread):
+    """Uploads product after product as an import does: one whose answer was lost is sent again, under its SKU."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        super().__init__(name=name)
+        self._stack = stack
+        self.stopping = threading.Event()
+        self.accepted: dict[int, int] = {}
+
+    def run(self) -> None:
+        number = 0
+        while not self.stopping.is_set():
+            number += 1
+            files = [pictures.jpeg(seed) for seed in range(number % 4 + 1)]
+            while not self._upload(files, f"{self.name} {number}"):
+                time.sleep(0.05)
+
+    def _upload(self, files: list[bytes], sku: str) -> bool:
+        try:
+            answer = self._stack.upload(files, sku=sku)
+        except (OSError, HTTPException):
+            return False
+        assert answer.status in (200, 201), answer
+        self.accepted[answer.body["product_id"]] = len(files)
+        return True
+
+
+def test_fifty_restarts_at_random_moments(stack: Stack, record_property: Record) -> None:
+    chance = random.Random(50)
+    processes = {"web": stack.web, "worker": stack.start_worker(beat=""), "beat": stack.start_beat()}
+    starts = {"worker": lambda: stack.launch_worker(beat=""), "beat": stack.start_beat}
+    first_answers = []
+    clients = [Client(stack, f"client {number}") for number in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        with Watch(stack) as watch:
+            for _ in range(RESTARTS):
+                time.sleep(chance.uniform(0, 0.6))
+                which = chance.choice(["web", "web", "worker", "worker", "beat"])
+                process = processes[which]
+                assert process is not None
+                stack.stop(process, chance.choice([signal.SIGTERM, signal.SIGKILL]))
+                if which == "web":
+                    first_answers.append(stack.start_web())
+                    processes["web"] = stack.web
+                else:
+                    processes[which] = starts[which]()
+            for client in clients:
+                client.stopping.set()
+            for client in clients:
+                client.join()
+            wait_until_idle(stack)
+    finally:
+        for client in clients:
+            client.stopping.set()
+    accepted = clients[0].accepted | clients[1].accepted
+    record_property("products", len(accepted))
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    record_property("slowest first answer", f"{max(first_answers):.1f} s")
+    assert_whole(stack, accepted, uploads_died=True)
+    assert watch.longest_claim < BAR
+    assert max(first_answers) < FIRST_ANSWER_SECONDS
+    assert stack.upload([pictures.jpeg(9)], wait=30).body["status"] == "success"
