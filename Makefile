@@ -10,7 +10,7 @@ demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:$(PORT)
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
 test: .venv/.installed-dev  ## Run the test suite, without the long tests of faults
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
 
 faults: .venv/.installed-dev  ## Kill, stop and starve a real installation: what must hold when things break
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal

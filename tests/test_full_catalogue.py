@@ -41,5 +41,5 @@ def test_verify_finds_nothing_wrong_with_it() -> None:
 
 def test_work_goes_on_in_it() -> None:
     boss = User.objects.create_superuser("boss")
-    assert Product.objects.create(name="one more").pk == 201
+    assert Product.objects.create(name="one more").pk > 200
     assert browser_of(boss).get("/admin/matching/match/case/", follow=True).context["product"].matches.count() == 10

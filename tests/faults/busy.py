@@ -18,11 +18,12 @@ import django
 
 def adding(name: str, times: int) -> Iterator[Callable[[], object]]:
     from products import intake
+    from products.models import Product
 
     for number in range(times // 2):
         sku = f"{name}-{number}"
         yield lambda sku=sku: intake.add_product([], sku=sku)  # type: ignore[misc]
-        product = intake.Product.objects.get(sku=sku)
+        product = Product.objects.get(sku=sku)
         yield lambda product=product: intake.change_product(product, {"name": "changed"})  # type: ignore[misc]
 
 

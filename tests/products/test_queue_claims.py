@@ -123,7 +123,7 @@ def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
             raise RuntimeError("the model broke down")
         return extract_legacy(image)
 
-    monkeypatch.setattr("gpu.pipeline.extract_legacy", failing)
+    monkeypatch.setattr("gpu.prepare.extract_legacy", failing)
     assert embedding.embed_pending() == 6
     assert states() == [("ready", 0)] * 5 + [("failed", 3)]
     deadly.refresh_from_db()
@@ -136,7 +136,7 @@ def test_an_interruption_gives_the_batch_back_without_counting(
     def interrupted(_image: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu.pipeline.extract_legacy", interrupted)
+    monkeypatch.setattr("gpu.prepare.extract_legacy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embedding.embed_pending()
     assert states() == [("pending", 0)] * 5
