@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -62,8 +62,9 @@ class WaitingFilter(DropdownFilter):
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
         match self.value():
             case "waiting":
-                pending = Match.objects.filter(review_status=Match.Status.PENDING).order_by()
-                return queryset.filter(pk__in=pending.values("product").distinct())  # in the order of an index
+                # Each product asks the index of its waiting matches; a list of all of them would be made first.
+                waiting = Match.objects.filter(product=OuterRef("pk"), review_status=Match.Status.PENDING)
+                return queryset.filter(Exists(waiting))
             case "confirmed":
                 confirmed = Match.objects.filter(review_status=Match.Status.CONFIRMED)
                 return queryset.filter(pk__in=confirmed.values("product"))
