@@ -62,13 +62,15 @@ class WaitingFilter(DropdownFilter):
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
         match self.value():
             case "waiting":
-                # Each product asks the index of its waiting matches; a list of all of them would be made first.
-                waiting = Match.objects.filter(product=OuterRef("pk"), review_status=Match.Status.PENDING)
-                return queryset.filter(Exists(waiting))
+                return _with_matches(queryset, Match.Status.PENDING)
             case "confirmed":
-                confirmed = Match.objects.filter(review_status=Match.Status.CONFIRMED)
-                return queryset.filter(pk__in=confirmed.values("product"))
+                return _with_matches(queryset, Match.Status.CONFIRMED)
             case "none":
                 return queryset.filter(is_historical=False).exclude(pk__in=Match.objects.values("product"))
             case _other:
                 return queryset
+
+
+def _with_matches(products: QuerySet[Product], status: str) -> QuerySet[Product]:
+    """Each product asks the index of matches of this verdict; a subquery of keys would list all of them first."""
+    return products.filter(Exists(Match.objects.filter(product=OuterRef("pk"), review_status=status)))

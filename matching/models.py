@@ -77,6 +77,8 @@ class Match(models.Model):
             models.Index(
                 fields=["reviewed_at", "reviewer"], condition=Q(reviewed_at__isnull=False), name="match_reviewed"
             ),
+            # Products with a match that was confirmed.
+            models.Index(fields=["product"], condition=Q(review_status="confirmed"), name="match_confirmed"),
             # The lists of the API and the admin by verdict.
             models.Index(fields=["review_status", "-id"], name="match_by_verdict"),
         ]
