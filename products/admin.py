@@ -27,7 +27,7 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_import, admin_upload, export, queue, tasks
+from products import admin_import, admin_upload, export, intake, queue, tasks
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
@@ -151,6 +151,11 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         if not self.has_add_permission(request):
             raise PermissionDenied
         return admin_upload.upload(request)
+
+    def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
+        """What the form changed, and nothing else: a worker may have written to the row since it was read."""
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        intake.change_product(get_object_or_404(Product, pk=obj.pk), changes)
 
     def get_urls(self) -> list[URLPattern]:
         own = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from products.admin import ProductForm
 from products.models import Feature, Product, ProductImage
 from tests.rows import browser_of, make_case, make_match, make_product
 
@@ -92,6 +94,31 @@ def test_fields_can_be_edited() -> None:
     assert answer.status_code == 302
     product.refresh_from_db()
     assert (product.name, product.sku, product.attributes) == ("after", "A-2", {"colour": "blue"})
+
+
+def test_catalogue_product_that_becomes_a_new_one_gets_its_matches_looked_up() -> None:
+    product = make_product(is_historical=True)
+    save(product, name="still in the catalogue", is_historical="on")
+    product.refresh_from_db()
+    assert product.unmatched_since is None
+    save(product)
+    product.refresh_from_db()
+    assert not product.is_historical
+    assert product.unmatched_since is not None
+
+
+def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    product, check = make_product(name="before"), ProductForm.clean_sku
+
+    def while_a_worker_stores_features(form: Any) -> str:
+        Product.objects.filter(pk=product.pk).update(unmatched_since=timezone.now())
+        return check(form)
+
+    monkeypatch.setattr(ProductForm, "clean_sku", while_a_worker_stores_features)
+    save(product, name="after")
+    product.refresh_from_db()
+    assert product.name == "after"
+    assert product.unmatched_since is not None
 
 
 @pytest.mark.parametrize(
