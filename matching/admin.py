@@ -19,8 +19,9 @@ from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
-from matching import admin_review, export, service, tasks
+from matching import admin_review, export, service
 from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
+from matching.again import match_again
 from matching.models import Match
 from matching.words import NEWEST, with_words
 from products.admin import ProductAdmin
@@ -66,7 +67,7 @@ class MatchedProductAdmin(ProductAdmin):
             self._match_here(request, products)
 
     def _match_later(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        count = tasks.match_again(products)
+        count = match_again(products)
         if settings.HAS_BROKER:
             text = ngettext("%d new product will be matched.", "%d new products will be matched.", count)
         else:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from celery import shared_task
-from django.conf import settings
-from django.db.models import Exists, OuterRef, QuerySet
-from django.utils import timezone
 
 from matching import index, service
 from matching.index import BaseFileError
-from products.models import Feature, Product
-from products.steps import ids_in_steps
+from products import broker
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +25,13 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     service.match_products(list(waiting.values_list("pk", flat=True)[:MOST]))
 
 
-def match_again(products: QuerySet[Product]) -> int:
-    """Have the new ones of these products matched once more, in steps; answers how many have features to be matched by.
-
-    Without workers they are left for `match_products`. What a lost message forgets is found by the sweep.
-    """
-    count = 0
-    embedded = products.filter(Exists(Feature.objects.filter(product=OuterRef("pk"))), is_historical=False)
-    for ids in ids_in_steps(embedded, MOST):
-        count += Product.objects.filter(pk__in=ids).update(unmatched_since=timezone.now())
-        if settings.HAS_BROKER:
-            match_unmatched.delay(ids)
-    return count
+def wake(product_ids: Sequence[int]) -> None:
+    """Have these new products matched soon. Where no worker can be told, the next sweep does it."""
+    try:
+        with broker.asked():
+            match_unmatched.delay(list(product_ids))
+    except broker.BrokerAwayError as error:
+        logger.warning("The sweep will match the new products, no worker could be told: %s", error)
 
 
 @shared_task

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from benchmarks.random_clip import build
 from gpu import clip
-from products import constraints
+from products import broker, constraints
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,15 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
     use_clip(settings, tiny_clip, tmp_path / "cache")
     yield tiny_clip
     clip.unload()
+
+
+@pytest.fixture
+def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test found out about Redis is forgotten after it."""
+    yield
+    monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
+    with broker.asked():
+        pass
 
 
 @pytest.fixture

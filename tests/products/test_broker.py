@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from kombu.exceptions import OperationalError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from products import broker
 
-
-@pytest.fixture(autouse=True)
-def _redis_is_there_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    yield
-    monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
-    reach()
+pytestmark = pytest.mark.usefixtures("redis_comes_back")
 
 
 def reach() -> None:

@@ -1,0 +1,68 @@
+"""Matching again what somebody chose in the list of products, where that is more than a person waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kombu.exceptions import OperationalError
+from pytest_django import Settings
+
+from matching import admin, tasks
+from matching.models import Match
+from products.intake import Upload, add_product
+from products.models import Product
+from tests import pictures
+from tests.rows import browser_of, make_product
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
+    """Two new products that look like one of the catalogue, their matches lost; already two are many."""
+    monkeypatch.setattr(admin, "MATCH_HERE", 1)
+    add_product([Upload(pictures.jpeg(1))], is_historical=True)
+    products = [add_product([Upload(pictures.jpeg(1))]).product for _ in range(2)]
+    Match.objects.all().delete()
+    return products
+
+
+def match_all() -> str:
+    """What the page says after *Match now* on every product of the list."""
+    chosen = {"_selected_action": [product.pk for product in Product.objects.all()], "action": "match_now"}
+    answer: Any = browser_of("uploader").post("/admin/products/product/", chosen, follow=True)
+    return str(answer.content.decode())
+
+
+def waiting() -> set[int]:
+    return set(Product.objects.filter(unmatched_since__isnull=False).values_list("pk", flat=True))
+
+
+def test_workers_match_many_products(arrivals: list[Product], settings: Settings) -> None:
+    settings.HAS_BROKER = True
+    make_product("pending")  # it has no features that it could be matched by
+    assert "2 new products will be matched." in match_all()
+    assert set(Match.objects.values_list("product", flat=True)) == {product.pk for product in arrivals}
+    assert not waiting()
+
+
+def test_without_workers_they_are_left_for_the_command(arrivals: list[Product]) -> None:
+    assert "2 new products wait to be matched." in match_all()
+    assert waiting() == {product.pk for product in arrivals}
+
+
+@pytest.mark.usefixtures("redis_comes_back")
+def test_while_redis_is_away_they_wait_for_the_sweep(
+    arrivals: list[Product], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_answers(*_: Any, **__: Any) -> None:
+        raise OperationalError("connection refused")
+
+    settings.HAS_BROKER = True
+    with monkeypatch.context() as away:
+        away.setattr(tasks.match_unmatched, "apply_async", nobody_answers)
+        assert "2 new products will be matched." in match_all()
+    assert waiting() == {product.pk for product in arrivals}
+    tasks.match_unmatched()
+    assert not waiting()
