@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -24,19 +23,20 @@ from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.status import clip_info, gpu_status
 from matching import index
 from products import queue, tasks
+from products.admin_requests import is_htmx, person, require
 from products.models import ProductImage
 
 LAST_ERRORS = 10
 WORKERS = 20
 HOURS = 6  # that the curves show
+CHANGE_QUEUE = "products.change_productimage"
 
 
 @require_safe
 def device(request: HttpRequest) -> HttpResponse:
     """The page; for htmx the part that changes while work runs."""
-    if not request.user.has_perm("gpu.view_embeddingworker"):
-        raise PermissionDenied
-    if request.headers.get("HX-Request"):
+    require(request, "gpu.view_embeddingworker")
+    if is_htmx(request):
         return TemplateResponse(request, "catalogmatch/device_live.html", _live(request))
     context = {
         **admin.site.each_context(request),
@@ -54,7 +54,7 @@ def requeue(request: HttpRequest) -> HttpResponse:
 
     A posted ``image`` narrows that down to this one picture.
     """
-    _may_change_the_queue(request)
+    require(request, CHANGE_QUEUE)
     image = request.POST.get("image", "")
     try:
         count = queue.requeue(request.POST.get("which", ""), image_ids=[int(image)] if image else None)
@@ -70,22 +70,17 @@ def requeue(request: HttpRequest) -> HttpResponse:
 @require_POST
 def pause(request: HttpRequest) -> HttpResponse:
     """Pause the queue for all workers, or resume it: the posted ``paused`` is 1 or 0."""
-    _may_change_the_queue(request)
+    require(request, CHANGE_QUEUE)
     paused = request.POST.get("paused")
     if paused not in ("0", "1"):
         return HttpResponseBadRequest("paused must be 0 or 1")
-    queue.set_paused(paused == "1", request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
+    queue.set_paused(paused == "1", person(request))
     if paused == "1":
         messages.success(request, _("The queue is paused. What is being embedded now is finished."))
     else:
         tasks.wake()
         messages.success(request, _("The queue goes on."))
     return redirect("admin:device")
-
-
-def _may_change_the_queue(request: HttpRequest) -> None:
-    if not request.user.has_perm("products.change_productimage"):
-        raise PermissionDenied
 
 
 def _live(request: HttpRequest) -> dict[str, Any]:
@@ -100,7 +95,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "index": index.describe(),
         "reason": next((worker.device_reason for worker in workers if worker.is_live), describe()["reason"]),
         "errors": failed.order_by("-id")[:LAST_ERRORS],
-        "may_requeue": request.user.has_perm("products.change_productimage"),
+        "may_requeue": request.user.has_perm(CHANGE_QUEUE),
     }
 
 

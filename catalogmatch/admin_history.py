@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -15,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from matching.models import Match
 from products.admin_history import HistoryRecords, history_page
+from products.admin_requests import require
 from products.history import Source
 from products.models import Product, ProductImage
 
@@ -29,8 +29,7 @@ KINDS = {
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """All entries, or those of one person (``?who=``) and of one kind (``?what=``, a key of KINDS)."""
-    if not request.user.has_perms(["products.view_product", "matching.view_match"]):
-        raise PermissionDenied
+    require(request, "products.view_product", "matching.view_match")
     who, what = request.GET.get("who", ""), request.GET.get("what", "")
     chosen = {"who": who if who.isdecimal() else "", "what": what if what in KINDS else ""}
     context = {

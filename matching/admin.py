@@ -29,6 +29,7 @@ from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_history import HistoryAdmin, HistoryRecords
 from products.admin_paging import SEARCH_WORDS, LongListAdmin
+from products.admin_requests import person
 from products.export import Table
 from products.models import Product
 from products.questions import FeaturesPendingError
@@ -213,7 +214,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
-        count = service.review_all(matches, status, request.user)  # type: ignore[arg-type]  # nobody else gets here
+        count = service.review_all(matches, status, person(request))
         text = ngettext("%d verdict was noted.", "%d verdicts were noted.", count) % count
         messages.success(request, text)
 

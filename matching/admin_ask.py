@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from gpu.images import ImageProcessingError
 from matching import service
 from products.admin_filters import categories
+from products.admin_requests import is_htmx, require
 from products.admin_upload import PicturesField
 from products.questions import FeaturesPendingError
 
@@ -31,8 +32,7 @@ class AskForm(forms.Form):
 
 def ask(request: HttpRequest) -> HttpResponse:
     """The page; for a posted picture with its candidates, for htmx the candidates alone."""
-    if not request.user.has_perm("matching.view_match"):
-        raise PermissionDenied
+    require(request, "matching.view_match")
     posted = request.method == "POST"
     form = AskForm(request.POST, request.FILES) if posted else AskForm()
     context: dict[str, Any] = {
@@ -41,7 +41,7 @@ def ask(request: HttpRequest) -> HttpResponse:
         "posted": posted,
     }
     status = 422 if form.errors else 200
-    if request.headers.get("HX-Request"):
+    if is_htmx(request):
         return TemplateResponse(request, "catalogmatch/answer.html", context, status=status)
     context |= {
         **admin.site.each_context(request),

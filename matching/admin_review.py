@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -23,7 +22,10 @@ from matching import cases, service, turns
 from matching.cases import BANDS, Selection
 from matching.models import Match
 from products.admin_filters import categories
+from products.admin_requests import is_htmx, person, require
 from products.models import Product
+
+LOOK, REVIEW = "matching.view_match", "matching.change_match"
 
 
 class SelectionForm(forms.Form):
@@ -55,11 +57,11 @@ class SelectionForm(forms.Form):
 @require_safe
 def next_case(request: HttpRequest) -> HttpResponse:
     """Leave ``?after=`` and go to the case that follows, which is this reviewer's then; to the list after the last."""
-    _may_look(request)
+    require(request, LOOK)
     after = next(iter(_numbers(request.GET.getlist("after"))), None)
     chosen = _selection(request)
     if after is not None:
-        turns.release([after], request.user)  # type: ignore[arg-type]  # the admin is for signed-in users
+        turns.release([after], person(request))
     product_id = _take(request, chosen.selection(), after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
@@ -70,7 +72,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
 @require_safe
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """A product beside its candidates; a reviewer holds the case from now on, unless somebody else does."""
-    _may_look(request)
+    require(request, LOOK)
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
     chosen = _selection(request)
     context = {
@@ -89,9 +91,9 @@ def ahead(request: HttpRequest) -> HttpResponse:
 
     A reviewer holds both from now on, and gives up those that were ``left``.
     """
-    _may_look(request)
+    require(request, LOOK)
     chosen = _selection(request)
-    turns.release(_numbers(request.POST.getlist("left")), request.user)  # type: ignore[arg-type]
+    turns.release(_numbers(request.POST.getlist("left")), person(request))
     shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
     if shown is not None:
         _hold(request, shown)
@@ -104,7 +106,7 @@ def ahead(request: HttpRequest) -> HttpResponse:
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
     """Go on holding the posted ``case``s; tells which are this reviewer's."""
-    _may_review(request)
+    require(request, REVIEW)
     held = [product_id for product_id in _numbers(request.POST.getlist("case")) if _hold(request, product_id)]
     return JsonResponse({"held": held})
 
@@ -112,23 +114,23 @@ def hold(request: HttpRequest) -> HttpResponse:
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Give up the posted ``case``s: the page was left."""
-    _may_review(request)
-    turns.release(_numbers(request.POST.getlist("case")), request.user)  # type: ignore[arg-type]
+    require(request, REVIEW)
+    turns.release(_numbers(request.POST.getlist("case")), person(request))
     return HttpResponse(status=204)
 
 
 @require_POST
 def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
-    _may_review(request)
+    require(request, REVIEW)
     status = request.POST.get("status", "")
     try:
-        service.review(match_id, status, request.user)  # type: ignore[arg-type]
+        service.review(match_id, status, person(request))
     except Match.DoesNotExist as error:
         raise Http404(_("This match is not there any more.")) from error
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
-    if request.headers.get("HX-Request"):
+    if is_htmx(request):
         match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
         response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
         return _tell(request, response, match.product_id, [match_id], status)
@@ -138,10 +140,10 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
 @require_POST
 def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
-    _may_review(request)
+    require(request, REVIEW)
     product = get_object_or_404(Product, pk=product_id)
-    rejected = cases.reject_pending(product, request.user)  # type: ignore[arg-type]
-    if request.headers.get("HX-Request"):
+    rejected = cases.reject_pending(product, person(request))
+    if is_htmx(request):
         return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
     count = len(rejected)
     messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
@@ -151,8 +153,8 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 @require_POST
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
-    _may_review(request)
-    cases.take_back(_numbers(request.POST.getlist("match")), request.user)  # type: ignore[arg-type]
+    require(request, REVIEW)
+    cases.take_back(_numbers(request.POST.getlist("match")), person(request))
     if not _hold(request, product_id):
         text = _("The verdict was taken back. The case itself is now with somebody else.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -177,7 +179,7 @@ def _case(request: HttpRequest, product: Product, chosen: SelectionForm) -> dict
         **_counts(request, chosen),
         "chosen": chosen,
         "query": chosen.query(),
-        "may_review": request.user.has_perm("matching.change_match"),
+        "may_review": request.user.has_perm(REVIEW),
     }
 
 
@@ -188,16 +190,16 @@ def _part(request: HttpRequest, product_id: int, chosen: SelectionForm) -> HttpR
 
 def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:
     """The case after this one: for a reviewer alone, for others just to look at."""
-    if request.user.has_perm("matching.change_match"):
-        return turns.take(request.user, selection, after)  # type: ignore[arg-type]
+    if request.user.has_perm(REVIEW):
+        return turns.take(person(request), selection, after)
     return cases.next_case(selection, after)
 
 
 def _hold(request: HttpRequest, product_id: int) -> bool:
     """Whether nobody else has the case in front of them; a reviewer holds it then."""
-    if not request.user.has_perm("matching.change_match"):
+    if not request.user.has_perm(REVIEW):
         return True
-    return turns.hold(product_id, request.user)  # type: ignore[arg-type]
+    return turns.hold(product_id, person(request))
 
 
 def _selection(request: HttpRequest) -> SelectionForm:
@@ -210,19 +212,9 @@ def _numbers(texts: Iterable[str]) -> list[int]:
     return [int(text) for text in texts if text.isdecimal()]
 
 
-def _may_look(request: HttpRequest) -> None:
-    if not request.user.has_perm("matching.view_match"):
-        raise PermissionDenied
-
-
-def _may_review(request: HttpRequest) -> None:
-    if not request.user.has_perm("matching.change_match"):
-        raise PermissionDenied
-
-
 def _counts(request: HttpRequest, chosen: SelectionForm) -> dict[str, int]:
     """Matches left to judge, and this person's verdicts of today."""
-    return {"left": cases.waiting_count(chosen.selection()), "today": cases.verdicts_today(request.user)}  # type: ignore[arg-type]
+    return {"left": cases.waiting_count(chosen.selection()), "today": cases.verdicts_today(person(request))}
 
 
 def _tell(

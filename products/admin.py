@@ -33,6 +33,7 @@ from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.admin_history import HistoryAdmin, HistoryRecords
 from products.admin_paging import LongListAdmin
+from products.admin_requests import require
 from products.export import Table
 from products.models import Feature, Product, ProductImage
 from products.steps import ids_in_steps
@@ -186,8 +187,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         """A view of one product that takes POST from those who may change products."""
 
         def checked(request: HttpRequest, pk: int) -> HttpResponse:
-            if not request.user.has_perm(permission):
-                raise PermissionDenied
+            require(request, permission)
             response: HttpResponse = view(request, get_object_or_404(Product, pk=pk))
             return response
 

@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
-from django.core.exceptions import PermissionDenied
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -21,12 +20,14 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from products import kept_imports
+from products.admin_requests import is_htmx, person, require
 from products.import_models import Import
 from products.importing import Did, ImportFileError, jobs
 from products.importing.sources import COLUMNS, ID_COLUMN, attribute_of, is_note
 from products.importing.tables import meant_by
 
 PAGE = 50
+MAY_IMPORT = ("products.add_product", "products.change_product")
 KINDS = {
     Did.ADDED: gettext_lazy("new products"),
     Did.CHANGED: gettext_lazy("changed products"),
@@ -51,7 +52,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
 @csrf_exempt
 def send(request: HttpRequest) -> HttpResponseBase:
     """The form. Whoever may import sends a file that goes to disk as it comes, larger than a picture may be."""
-    _check_permission(request)
+    require(request, *MAY_IMPORT)
     # Set before anything reads the body, which is why the token is checked only then.
     request.upload_handlers = [TemporaryFileUploadHandler(request)]
     answer: HttpResponseBase = _send(request)
@@ -64,16 +65,16 @@ def _send(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             historical = "is_historical" in request.POST
-            job = jobs.receive(_person(request), request.FILES.getlist("files"), historical=historical)
+            job = jobs.receive(person(request), request.FILES.getlist("files"), historical=historical)
         except ImportFileError as refusal:
             error = str(refusal)
         else:
             page = reverse("admin:products_import_show", args=[job.pk])
-            return HttpResponse(headers={"HX-Redirect": page}) if _is_htmx(request) else redirect(page)
+            return HttpResponse(headers={"HX-Redirect": page}) if is_htmx(request) else redirect(page)
     context = {
         "title": _("Import"),
         "error": error,
-        "kept": Import.objects.filter(person=_person(request)),
+        "kept": Import.objects.filter(person=person(request)),
         "columns": COLUMNS,
         "limit": settings.MAX_REQUEST_BYTES,
     }
@@ -86,10 +87,9 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     job = _own(request, pk)
     context: dict[str, Any] = {"job": job, "title": _("Import")}
     if job.is_at_work:
-        context["left"] = None if job.total is None else max(0, job.total - job.done)
-        if _is_htmx(request):
+        if is_htmx(request):
             return TemplateResponse(request, "catalogmatch/import_progress.html", context)
-    elif _is_htmx(request):
+    elif is_htmx(request):
         return HttpResponse(headers={"HX-Refresh": "true"})
     else:
         context |= _results(request, job)
@@ -155,23 +155,10 @@ def _attributes(columns: list[str]) -> list[dict[str, str]]:
     return [{"name": name, "meant": meant_by(column, sorted(free))} for column, name in named if name]
 
 
-def _check_permission(request: HttpRequest) -> None:
-    if not request.user.has_perms(["products.add_product", "products.change_product"]):
-        raise PermissionDenied
-
-
 def _own(request: HttpRequest, pk: uuid.UUID) -> Import:
     """An import of the person who asks; those of others are not there."""
-    _check_permission(request)
-    return get_object_or_404(Import, pk=pk, person=_person(request))
-
-
-def _person(request: HttpRequest) -> Any:
-    return request.user
-
-
-def _is_htmx(request: HttpRequest) -> bool:
-    return "HX-Request" in request.headers
+    require(request, *MAY_IMPORT)
+    return get_object_or_404(Import, pk=pk, person=person(request))
 
 
 def _page(request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
