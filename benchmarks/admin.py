@@ -142,6 +142,7 @@ def cases() -> Iterator[tuple[str, str]]:
     for query in (
         {},
         {"score": 90},
+        {"score": 50},
         {"score": 0},
         {"category": first["product__category"]},
         {"category": last["product__category"], "score": 90},

@@ -26,7 +26,7 @@ class ScoreBandFilter(DropdownFilter):
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
         band = next((band for band in BANDS if band.name == self.value()), None)
-        return queryset.filter(band.condition) if band else queryset
+        return queryset.filter(band.condition()) if band else queryset
 
 
 class JudgedFilter(DropdownFilter):

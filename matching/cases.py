@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, Max, Min, Q, QuerySet, Value
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Value
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -31,10 +31,10 @@ class Band:
     def label(self) -> str:
         return f"{self.low}–{self.high}"
 
-    @property
-    def condition(self) -> Q:
-        below = Q(similarity_score__lte=100) if self.high == 100 else Q(similarity_score__lt=self.high)
-        return Q(similarity_score__gte=self.low) & below
+    def condition(self, field: str = "similarity_score") -> Q:
+        """Whether the score in this field is one of the band."""
+        below = "lte" if self.high == 100 else "lt"
+        return Q((f"{field}__gte", self.low), (f"{field}__{below}", self.high))
 
 
 BANDS = tuple(Band(low, high) for low, high in ((90, 100), (80, 90), (70, 80), (50, 70), (0, 50)))
@@ -63,11 +63,16 @@ class Selection:
     since: date | None = None
     until: date | None = None
 
-    def waiting(self) -> QuerySet[Match]:
-        """The matches that wait for a verdict."""
+    def waiting(self, *, in_turn: bool = False) -> QuerySet[Match]:
+        """The matches that wait for a verdict; ``in_turn``: newest product first."""
         matches = Match.objects.filter(review_status=Match.Status.PENDING)
+        if in_turn:
+            matches = matches.order_by("-product_id")
         if self.band is not None:
-            matches = matches.filter(self.band.condition)
+            # No index finds a computed score. So the turn is followed until one fits, where else all matches of the
+            # band would be gathered and sorted.
+            score = F("similarity_score") + 0.0 if in_turn else F("similarity_score")
+            matches = matches.alias(score=score).filter(self.band.condition("score"))
         if self.category:
             matches = matches.filter(product__category=self.category)
         added = {}
@@ -135,7 +140,7 @@ def next_case(
 
     ``without``: turns whose cases are left to others.
     """
-    waiting = selection.waiting().order_by("-product_id")
+    waiting = selection.waiting(in_turn=True)
     if without is not None:
         waiting = waiting.exclude(product__in=without.values("product"))
     ids = waiting.exclude(product=after).values_list("product_id", flat=True)

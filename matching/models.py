@@ -67,18 +67,17 @@ class Match(models.Model):
             ),
         ]
         indexes = [
-            # Matches waiting for a verdict, best first.
-            models.Index(fields=["-similarity_score"], condition=Q(review_status="pending"), name="match_waiting"),
-            # The next case of a review: the newest product with a match that waits, in any band of scores.
-            models.Index(
-                fields=["-product", "similarity_score"], condition=Q(review_status="pending"), name="match_next_case"
-            ),
+            # Matches of a verdict in a band of scores, best first: the list of what waits, and how many in each band.
+            # Not limited to what waits: SQLite would read each row of a partial index to compare the verdict, which
+            # Django passes as a parameter.
+            models.Index(fields=["review_status", "-similarity_score"], name="match_verdict_score"),
+            # The next case of a review: the newest product with a match that waits, in any band of scores. Products
+            # that have a match of a verdict.
+            models.Index(fields=["review_status", "-product", "similarity_score"], name="match_verdict_product"),
             # Verdicts day by day, and a reviewer's own of today.
             models.Index(
                 fields=["reviewed_at", "reviewer"], condition=Q(reviewed_at__isnull=False), name="match_reviewed"
             ),
-            # Products with a match that was confirmed.
-            models.Index(fields=["product"], condition=Q(review_status="confirmed"), name="match_confirmed"),
             # The lists of the API and the admin by verdict.
             models.Index(fields=["review_status", "-id"], name="match_by_verdict"),
         ]

@@ -172,7 +172,10 @@ def without_features_of(model_name: str) -> Q:
 def counts() -> dict[str, int]:
     """Number of pictures in each state."""
     by_state = dict.fromkeys(State.values, 0)
-    by_state |= dict(ProductImage.objects.values_list("state").annotate(n=Count("pk")).order_by())
+    # By model too, in the order of an index, so that no row is read.
+    of_models = ProductImage.objects.values_list("embedded_with", "state").annotate(n=Count("pk")).order_by()
+    for _model, state, count in of_models:
+        by_state[state] += count
     return by_state
 
 

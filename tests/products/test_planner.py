@@ -10,11 +10,12 @@ import pytest
 from celery import current_app
 from django.core.management import call_command
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from benchmarks import catalogue
 from matching import cases
 from matching.models import Match
-from products import planner, tasks
+from products import planner, queue, tasks
 from products.intake import Upload, add_product
 from tests.pictures import jpeg
 
@@ -36,8 +37,26 @@ def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     catalogue.write(vectors, catalogue.zipf_categories(200), catalogue.Work(arrivals=60, reviewers=8))
     planner.refresh()
     [band] = [band for band in cases.BANDS if band.low == 90]
-    assert "match_waiting" in cases.Selection(band=band).waiting().explain()
-    assert known()["match_waiting"].split()[0] == str(Match.objects.filter(review_status="pending").count())
+    counted = cases.Selection(band=band).waiting().order_by().values("pk")
+    assert "COVERING INDEX match_verdict_score" in counted.explain()
+    assert known()["match_verdict_score"].split()[0] == str(Match.objects.count())
+
+
+def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
+    for band in (None, *cases.BANDS):
+        plan = cases.Selection(band=band).waiting(in_turn=True).values("product").explain()
+        assert "COVERING INDEX match_verdict_product" in plan
+        assert "TEMP B-TREE" not in plan
+
+
+def test_home_counts_pictures_by_state_without_reading_them() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        queue.counts()
+    [query] = captured.captured_queries
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+        [step] = cursor.fetchall()
+    assert step[-1] == "SCAN product_images USING COVERING INDEX image_embedded_with"
 
 
 @pytest.mark.parametrize(
