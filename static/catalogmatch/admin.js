@@ -14,11 +14,16 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     }
 });
 
-function say(target, text) {
+function alertOf(text) {
     const note = document.createElement("p");
     note.className = "cm-alert";
     note.setAttribute("role", "alert");
     note.textContent = text;
+    return note;
+}
+
+function say(target, text) {
+    const note = alertOf(text);
     target.insertAdjacentElement("afterend", note);
     setTimeout(() => note.remove(), 8000);
 }

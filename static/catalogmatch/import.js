@@ -12,11 +12,7 @@ form.addEventListener("htmx:beforeRequest", (event) => {
     const size = [...form.elements.files.files].reduce((sum, file) => sum + file.size, 0);
     if (size <= Number(form.dataset.limit)) return;
     event.preventDefault();
-    const told = document.createElement("p");
-    told.className = "cm-alert";
-    told.setAttribute("role", "alert");
-    told.textContent = form.dataset.tooLarge;
-    document.getElementById("import-error").replaceChildren(told);
+    document.getElementById("import-error").replaceChildren(alertOf(form.dataset.tooLarge));
 });
 form.addEventListener("htmx:beforeSend", () => busy(true));
 form.addEventListener("htmx:afterRequest", () => busy(false));

@@ -29,28 +29,26 @@ function body(file) {
     return data;
 }
 
+function addLink(item, address, text) {
+    const link = document.createElement("a");
+    link.className = "cm-link";
+    link.href = address;
+    link.textContent = text;
+    item.append(" ", link);
+    return link;
+}
+
 function show(item, state, text, product) {
     const mark = document.createElement("span");
     mark.className = `cm-state cm-state-${state}`;
     mark.textContent = text;
     item.replaceChildren(item.dataset.name, " ", mark);
-    if (product) {
-        const link = document.createElement("a");
-        link.className = "cm-link";
-        link.href = words.product.replace("/0/", `/${product}/`);
-        link.textContent = `#${product}`;
-        item.append(" ", link);
-    }
+    if (product) addLink(item, words.product.replace("/0/", `/${product}/`), `#${product}`);
 }
 
 function askToSignIn(item) {
     show(item, "failed", words.signedOut);
-    const link = document.createElement("a");
-    link.className = "cm-link";
-    link.href = words.signIn;
-    link.target = "_blank";
-    link.textContent = words.signInText;
-    item.append(" ", link);
+    addLink(item, words.signIn, words.signInText).target = "_blank";
 }
 
 async function send(file, item) {
