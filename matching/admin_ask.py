@@ -38,7 +38,6 @@ def ask(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "form": form,
         "answer": _answer(form) if posted and form.is_valid() else None,
-        "posted": posted,
     }
     status = 422 if form.errors else 200
     if is_htmx(request):

@@ -13,7 +13,6 @@ Cell = str | int | float | None
 
 # By the specification of XLSX.
 XLSX_ROWS = 1_048_576
-XLSX_COLUMNS = 16_384
 XLSX_CELL = 32_767
 
 _CHUNK = 2**16
@@ -84,7 +83,7 @@ def xlsx_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
     """The rows as a workbook of one sheet in pieces, the first of them before the last row is asked for.
 
     Texts are cells of text and numbers are numbers. Controls that XML cannot hold are left out. Whoever calls keeps
-    to XLSX_ROWS, XLSX_COLUMNS and XLSX_CELL characters a cell.
+    to XLSX_ROWS and to XLSX_CELL characters a cell.
     """
     target = _Pieces()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
