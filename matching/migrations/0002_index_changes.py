@@ -1,3 +1,5 @@
+"""The log of what changed in the catalogue, for the search index."""
+
 from django.db import migrations, models
 
 

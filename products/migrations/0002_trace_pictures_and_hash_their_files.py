@@ -1,3 +1,5 @@
+"""Each picture knows the request that brought it and the hash of its stored file."""
+
 from django.db import migrations, models
 
 

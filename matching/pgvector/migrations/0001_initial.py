@@ -1,3 +1,5 @@
+"""The vectors that PostgreSQL searches by, and the triggers that give every feature a row."""
+
 import django.db.models.deletion
 from django.db import migrations, models
 
