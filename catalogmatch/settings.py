@@ -208,7 +208,8 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
 }
-# Nothing here is so rare that its last time had to outlive a restart; and a full disk would end the beat that notes it.
+# What is hourly only keeps queries quick, so no last time has to outlive a restart; and a full disk would end the beat
+# that notes it.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 
 # A picture claimed longer ago than this belongs to a worker that is gone.
