@@ -96,7 +96,7 @@ def save_matches(answer: Answer) -> Answer:
     product = answer.product
     if product is None:
         raise ValueError("an answer about a picture that is not stored cannot be saved")
-    # Made before, read again after: on SQLite all other writers wait for this transaction.
+    # Made before: on SQLite all other writers wait for this transaction.
     now = timezone.now()
     wanted = {
         found.product.pk: Match(
@@ -111,7 +111,6 @@ def save_matches(answer: Answer) -> Answer:
         )
         for found in answer.candidates
     }
-    stale = product.matches.exclude(candidate__in=wanted).filter(review_status=Match.Status.PENDING, note="")
     with transaction.atomic():
         # A row lock (PostgreSQL; SQLite has the write lock anyway): the product and the candidates stay meanwhile.
         alive = set(
@@ -128,12 +127,15 @@ def save_matches(answer: Answer) -> Answer:
             unique_fields=["product", "candidate"],
             update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
         )
-        stale.delete()
+        saved = {match.candidate_id: match for match in product.matches.all()}
+        unwanted = [match.pk for candidate, match in saved.items() if candidate not in wanted]
+        if unwanted:
+            product.matches.filter(pk__in=unwanted, review_status=Match.Status.PENDING, note="").delete()
         if product.unmatched_since is not None:
             # Only if the features are still those that were searched by.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-    saved = _with_matches(answer)
-    return replace(saved, candidates=[found for found in saved.candidates if found.match is not None])
+    kept = [found for found in answer.candidates if found.product.pk in saved]
+    return replace(answer, candidates=[replace(found, match=saved[found.product.pk]) for found in kept])
 
 
 def find_and_save_matches(
