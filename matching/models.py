@@ -8,13 +8,14 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from matching.index.models import IndexChange
+from products.deletion import DeletedUnderLock
 from products.history import Records
 from products.models import Feature, Product
 
 __all__ = ["IndexChange", "Match"]
 
 
-class Match(models.Model):
+class Match(DeletedUnderLock):
     class Status(models.TextChoices):
         PENDING = "pending", _("pending")
         CONFIRMED = "confirmed", _("confirmed")

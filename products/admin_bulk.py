@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin
 from products.steps import ids_in_steps
 
 NAMED = 20  # rows that a question names one by one
-DELETE_STEP = 200
+DELETE_STEP = 500
 
 
 class BulkDeleteAdmin(ModelAdmin):

@@ -1,25 +1,43 @@
-"""Deleting products and pictures while workers store features and matches of them."""
+"""Deleting rows with all that hangs on them, by a few statements, while workers store features and matches of them."""
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from django.db import models, transaction
+from django.db.models.deletion import get_candidate_relations_to_delete
+
+from products.history import record_deletions
 
 Row = TypeVar("Row", bound=models.Model)
 
+NAMED = 1_000  # rows that one statement names
+
+
+def delete(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
+    """Delete rows of a model with a history, and what refers to them; answers what Django's ``delete`` does.
+
+    Django loads whatever hangs on a row to send a signal for each, and a product has dozens of matches. Nothing
+    listens for them here: the entry of the row says that they went along, and files are removed after the commit.
+    """
+    counts: Counter[str] = Counter()
+    with transaction.atomic():
+        ids = iter(_lock(rows))
+        while part := list(islice(ids, NAMED)):
+            named = rows.model._default_manager.filter(pk__in=part)
+            record_deletions(named)
+            _delete(named, counts)
+    return counts.total(), dict(counts)
+
 
 class LockedDeletion(models.QuerySet[Row]):
-    """Deletes rows under a lock that is taken before Django collects what hangs on them.
-
-    Without it, features or matches that are stored between the two refer to nothing, and the deletion fails. The
-    order of the locks is everybody's: pictures before products, each by their number.
-    """
+    """Rows whose deletion is ``delete`` above."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            _lock(self)
-            return super().delete()
+        return delete(self)
 
 
 class DeletedUnderLock(models.Model):
@@ -30,24 +48,39 @@ class DeletedUnderLock(models.Model):
     class Meta:
         abstract = True
 
-    def delete(self, *arguments: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            _lock(type(self)._default_manager.filter(pk=self.pk))
-            return super().delete(*arguments, **options)
+    def delete(self, *_arguments: Any, **_options: Any) -> tuple[int, dict[str, int]]:
+        return delete(type(self)._default_manager.filter(pk=self.pk))
 
 
-def _lock(rows: models.QuerySet[Any]) -> None:
-    """Lock these pictures, or these products and their pictures, until the end of the transaction.
+def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
+    """Delete rows after those that refer to them."""
+    from products import files
+    from products.models import ProductImage
 
-    SQLite has no locks of rows and needs none, since the transaction holds its only one.
+    for relation in get_candidate_relations_to_delete(rows.model._meta):
+        if relation.on_delete is models.CASCADE:
+            others: Any = relation.related_model
+            _delete(others._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
+    if rows.model is ProductImage:
+        transaction.on_commit(partial(files.remove, list(rows.values_list("file", flat=True))), robust=True)
+    if count := rows._raw_delete(rows.db):  # type: ignore[attr-defined]  # the statement alone
+        counts[rows.model._meta.label] += count
+
+
+def _lock(rows: models.QuerySet[Any]) -> list[int]:
+    """Lock these rows until the end of the transaction, and before products their pictures; answers their ids.
+
+    Without it, features or matches that are stored between two statements refer to nothing, and the deletion fails.
+    The order of the locks is everybody's: pictures before products, each by their number. SQLite has no locks of rows
+    and needs none, since the transaction holds its only one.
     """
     from products.models import Product, ProductImage
 
     chosen = rows.order_by().values("pk")
     if rows.model is Product:
         _lock_each(ProductImage.objects.filter(product__in=chosen))
-    _lock_each(rows.model._default_manager.filter(pk__in=chosen))
+    return _lock_each(rows.model._default_manager.filter(pk__in=chosen))
 
 
-def _lock_each(rows: models.QuerySet[Any]) -> None:
-    list(rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))
+def _lock_each(rows: models.QuerySet[Any]) -> list[int]:
+    return list(rows.select_for_update(of=("self",)).order_by("pk").values_list("pk", flat=True))

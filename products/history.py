@@ -44,6 +44,15 @@ def acting(source: Source, user: AbstractBaseUser | None = None) -> Iterator[Non
         _acting.reset(token)
 
 
+def actor() -> AbstractBaseUser | None:
+    """Who makes a change that is made now; None when nobody is signed in."""
+    acting_now = _acting.get()
+    if acting_now is not None and acting_now[1] is not None:
+        return acting_now[1]
+    user: AbstractBaseUser | None = getattr(getattr(HistoricalRecords.context, "request", None), "user", None)
+    return user if user is not None and user.is_authenticated else None
+
+
 def source() -> Source:
     """The way by which a change that is made now comes."""
     acting_now = _acting.get()
@@ -59,9 +68,9 @@ class Records(HistoricalRecords):
     """An entry for each change of the fields that people look at, in the transaction of the change.
 
     ``additions``: whether rows that come are entries, and those that go as they came. ``beside``: fields that an entry
-    keeps without being about them. A save that changes nothing leaves no entry, and neither does a row that is deleted
-    along with another one, whose entry says it. ``QuerySet.update`` and ``bulk_create`` pass by here, as everywhere in
-    Django: the queue and the matcher write with them.
+    keeps without being about them. A save that changes nothing leaves no entry. Deletions are recorded by those who
+    delete (products.deletion). ``QuerySet.update`` and ``bulk_create`` pass by here, as everywhere in Django: the queue
+    and the matcher write with them.
     """
 
     def __init__(
@@ -87,23 +96,15 @@ class Records(HistoricalRecords):
         history_model.told = [
             one for one in tracked if not (one.primary_key or one.is_relation or one.name in self.beside)
         ]
+        history_model.additions = self.additions
         return history_model
 
     def post_save(self, instance: Any, created: bool, using: str | None = None, **kwargs: Any) -> None:
         if self.additions if created else self._differs(instance):
             super().post_save(instance, created, using, **kwargs)
 
-    def post_delete(self, instance: Any, using: str | None = None, **kwargs: Any) -> None:
-        origin = kwargs.get("origin")
-        alone = getattr(origin, "model", type(origin)) is type(instance)
-        if alone and (self.additions or self._differs_from(type(instance)(), instance)):
-            super().post_delete(instance, using, **kwargs)
-
-    def get_history_user(self, instance: Any) -> Any:
-        acting_now = _acting.get()
-        if acting_now is not None and acting_now[1] is not None:
-            return acting_now[1]
-        return super().get_history_user(instance)
+    def get_history_user(self, _instance: Any) -> AbstractBaseUser | None:
+        return actor()
 
     def get_change_reason_for_object(self, _instance: Any, _history_type: str, _using: str | None) -> str:
         return source().value
@@ -120,10 +121,22 @@ class Records(HistoricalRecords):
 
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
     """An entry of ``user`` for each of these rows, which ``QuerySet.update`` has changed; one statement for all."""
+    _record(rows, "~", user)
+
+
+def record_deletions(rows: QuerySet[Any]) -> None:
+    """An entry for each of these rows, which are deleted next and not along with another; one statement for all."""
+    history: Any = rows.model.history.model
+    if not history.additions:
+        rows = rows.exclude(**{one.attname: one.get_default() for one in history.told})
+    _record(rows, "-", actor())
+
+
+def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None) -> None:
     history: Any = rows.model.history.model
     columns = {one.column: F(one.attname) for one in history.tracked_fields}
-    given = {"history_date": timezone.now(), "history_type": "~", "history_change_reason": source().value}
-    given["history_user_id"] = user.pk
+    given = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": source().value}
+    given["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in given.items()}
     values = rows.order_by().values_list(*columns.values(), *constants.values())
     sql, parameters = values.query.sql_with_params()

@@ -1,4 +1,4 @@
-"""A saved picture wakes the worker after the commit; a deleted one takes its files along."""
+"""A saved picture wakes the worker after the commit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from products import files
 from products.models import ProductImage
 from products.tasks import wake
 
@@ -18,8 +17,3 @@ from products.tasks import wake
 def wake_worker(instance: ProductImage, **_: Any) -> None:
     if instance.state == ProductImage.State.PENDING:
         transaction.on_commit(partial(wake, [instance.pk]), robust=True)
-
-
-@receiver(post_delete, sender=ProductImage)
-def delete_files(instance: ProductImage, **_: Any) -> None:
-    transaction.on_commit(partial(files.remove, [str(instance.file.name)]), robust=True)
