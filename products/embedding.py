@@ -186,10 +186,6 @@ def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
 
 def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     """Store a batch in one short transaction, without the pictures that were deleted or claimed anew meanwhile."""
-    errors: dict[int, ImageProcessingError] = {}
-    features: list[Feature] = []
-    embedded_with: dict[str, list[int]] = {}
-    now = timezone.now()
     with stage("store"), transaction.atomic():
         mine = set(
             ProductImage.objects.select_for_update()
@@ -197,44 +193,19 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
             .order_by("pk")  # as everybody who locks pictures
             .values_list("pk", flat=True)
         )
+        errors: dict[int, ImageProcessingError] = {}
+        embedded: list[tuple[ProductImage, pipeline.PictureFeatures]] = []
         for image, result in zip(batch.images, results, strict=True):
             if image.pk not in mine:
                 continue
             if isinstance(result, ImageProcessingError):
                 errors[image.pk] = result
-                continue
-            features += [
-                Feature(
-                    image=image, product_id=image.product_id, created_at=now, updated_at=now, **Feature.columns(part)
-                )
-                for part in (result.clip, result.legacy)
-                if part is not None
-            ]
-            # A picture that keeps an older CLIP embedding keeps its name until a newer one replaces it.
-            name = result.clip.model_name if result.clip else image.embedded_with or LEGACY_MODEL
-            embedded_with.setdefault(name, []).append(image.pk)
-        Feature.objects.bulk_create(
-            features,
-            update_conflicts=True,
-            unique_fields=["image", "kind", "model_name"],
-            update_fields=["dim", "color_features", "shape_features", "texture_features", "updated_at"],
-        )
-        for name, ids in embedded_with.items():
-            ProductImage.objects.filter(pk__in=ids).update(
-                state=State.READY,
-                embedded_with=name,
-                error_code="",
-                error_message="",
-                attempts=0,
-                updated_at=now,
-                **NOT_CLAIMED,
-            )
-        Product.objects.filter(pk__in={feature.product_id for feature in features}, is_historical=False).update(
-            unmatched_since=now
-        )
-        ready = [pk for ids in embedded_with.values() for pk in ids]
-        if ready:
-            count_embedded(len(ready))
+            else:
+                embedded.append((image, result))
+        if embedded:
+            _write(embedded)
+            count_embedded(len(embedded))
+    ready = [image.pk for image, _ in embedded]
     requests = {image.pk: image.request_id for image in batch.images}
     if ready:
         of_these = {requests[pk] for pk in ready} - {""}
@@ -247,3 +218,38 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
         give_back(ProductImage.objects.filter(pk=pk, claim_token=batch.token), error.code, error.message)
     failed = set(ProductImage.objects.filter(pk__in=errors, state=State.FAILED).values_list("pk", flat=True))
     return Outcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
+
+
+def _write(embedded: Sequence[tuple[ProductImage, pipeline.PictureFeatures]]) -> None:
+    """Write the features, make the pictures ready and their new products unmatched, within the caller's transaction."""
+    now = timezone.now()
+    features: list[Feature] = []
+    embedded_with: dict[str, list[int]] = {}
+    for image, result in embedded:
+        features += [
+            Feature(image=image, product_id=image.product_id, created_at=now, updated_at=now, **Feature.columns(part))
+            for part in (result.clip, result.legacy)
+            if part is not None
+        ]
+        # A picture that keeps an older CLIP embedding keeps its name until a newer one replaces it.
+        name = result.clip.model_name if result.clip else image.embedded_with or LEGACY_MODEL
+        embedded_with.setdefault(name, []).append(image.pk)
+    Feature.objects.bulk_create(
+        features,
+        update_conflicts=True,
+        unique_fields=["image", "kind", "model_name"],
+        update_fields=["dim", "color_features", "shape_features", "texture_features", "updated_at"],
+    )
+    for name, ids in embedded_with.items():
+        ProductImage.objects.filter(pk__in=ids).update(
+            state=State.READY,
+            embedded_with=name,
+            error_code="",
+            error_message="",
+            attempts=0,
+            updated_at=now,
+            **NOT_CLAIMED,
+        )
+    Product.objects.filter(pk__in={feature.product_id for feature in features}, is_historical=False).update(
+        unmatched_since=now
+    )
