@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from products.admin import ProductForm
 from products.models import Feature, Product, ProductImage
-from tests.rows import browser_of, make_case, make_match, make_product
+from tests.rows import browser_of, make_case, make_match, make_product, save_product
 
 pytestmark = pytest.mark.django_db
 
@@ -90,7 +90,7 @@ def test_product_page_shows_pictures_errors_features_and_matches() -> None:
 
 def test_fields_can_be_edited() -> None:
     product = make_product(name="before", sku="A-1")
-    answer = save(product, name="after", sku="A-2", attributes='{"colour": "blue"}')
+    answer = save_product(product, name="after", sku="A-2", attributes='{"colour": "blue"}')
     assert answer.status_code == 302
     product.refresh_from_db()
     assert (product.name, product.sku, product.attributes) == ("after", "A-2", {"colour": "blue"})
@@ -98,10 +98,10 @@ def test_fields_can_be_edited() -> None:
 
 def test_catalogue_product_that_becomes_a_new_one_gets_its_matches_looked_up() -> None:
     product = make_product(is_historical=True)
-    save(product, name="still in the catalogue", is_historical="on")
+    save_product(product, name="still in the catalogue", is_historical="on")
     product.refresh_from_db()
     assert product.unmatched_since is None
-    save(product)
+    save_product(product)
     product.refresh_from_db()
     assert not product.is_historical
     assert product.unmatched_since is not None
@@ -115,7 +115,7 @@ def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(mon
         return check(form)
 
     monkeypatch.setattr(ProductForm, "clean_sku", while_a_worker_stores_features)
-    save(product, name="after")
+    save_product(product, name="after")
     product.refresh_from_db()
     assert product.name == "after"
     assert product.unmatched_since is not None
@@ -132,7 +132,7 @@ def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(mon
 def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason: str) -> None:
     make_product(sku="TAKEN")
     product = make_product(name="mine", sku="MINE")
-    answer = save(product, **{field: value})
+    answer = save_product(product, **{field: value})
     assert reason in answer.content.decode()
     product.refresh_from_db()
     assert product.sku == "MINE"
@@ -141,7 +141,7 @@ def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason:
 def test_deleting_one_picture_keeps_the_product() -> None:
     product = make_product("ready", "failed")
     _first, second = product.images.all()
-    save(product, **{"images-1-id": second.pk, "images-1-DELETE": "on"})
+    save_product(product, **{"images-1-id": second.pk, "images-1-DELETE": "on"})
     assert [image.state for image in product.images.all()] == ["ready"]
 
 
@@ -170,15 +170,3 @@ def test_actions_take_no_get() -> None:
     product = make_product()
     for path in ("embed", "views", "match"):
         assert browser_of("manager").get(f"{LIST}{product.pk}/{path}/").status_code == 405
-
-
-def save(product: Product, **changes: Any) -> Any:
-    """Save the product's form with these fields changed."""
-    fields: dict[str, Any] = {
-        "sku": product.sku, "name": product.name, "category": "", "description": "", "attributes": "{}",
-        "features-TOTAL_FORMS": 0, "features-INITIAL_FORMS": 0,
-        "images-TOTAL_FORMS": product.images.count(), "images-INITIAL_FORMS": product.images.count(),
-    }  # fmt: skip
-    for number, image in enumerate(product.images.all()):
-        fields |= {f"images-{number}-id": image.pk, f"images-{number}-product": product.pk}
-    return browser_of("uploader").post(page_of(product), fields | changes)
