@@ -16,6 +16,16 @@ from tests import pictures
 
 SHARES = (0.02, 0.1, 0.3, 0.6, 0.9)
 FLIPS = 8
+# What an answer may say of a picture, and nothing else: neither a crash nor an open question.
+STATUS = {
+    "not_an_image": 415,
+    "unsupported_format": 415,
+    "image_corrupt": 422,
+    "image_too_large": 413,
+    "image_too_small": 422,
+    "image_aspect": 422,
+}
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

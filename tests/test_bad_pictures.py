@@ -13,18 +13,10 @@ from gpu import box, box_pool
 from products.models import ProductImage
 from tests import bad_pictures, pictures
 from tests.accounts import client_of
+from tests.bad_pictures import STATUS
 from tests.files import files_in
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
-# What an answer may say of a picture, and nothing else: neither a crash nor an open question.
-STATUS = {
-    "not_an_image": 415,
-    "unsupported_format": 415,
-    "image_corrupt": 422,
-    "image_too_large": 413,
-    "image_too_small": 422,
-    "image_aspect": 422,
-}
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -25,9 +25,7 @@ def request_of(stack: Stack, path: str) -> str:
 
 
 def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, CATALOGMATCH_LOG_JSON="1")
-    try:
-        stack.start()
+    with Stack(tmp_path, CATALOGMATCH_LOG_JSON="1") as stack:
         stack.start_worker()
         answer = stack.upload([pictures.jpeg(1)], wait=20)
         assert answer.body["status"] == "success"
@@ -37,5 +35,3 @@ def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> Non
         # Celery speaks the same language, and tells no results.
         assert any(line["logger"].startswith("celery") for line in lines(stack, "worker"))
         assert "succeeded in" not in stack.log("worker")
-    finally:
-        stack.close()

@@ -1,17 +1,9 @@
-"""What a request may weigh, how slowly it may come, and what is kept of an upload."""
+"""What a request may weigh, and what is kept of an upload."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +19,6 @@ from products.models import Product, ProductImage
 from tests import pictures
 from tests.accounts import client_of, user_in
 from tests.files import files_in
-from tests.redis_server import free_port
-
-REPO = Path(__file__).resolve().parents[1]
 
 # --- weight ----------------------------------------------------------------------------------------
 
@@ -106,138 +95,6 @@ def test_a_file_that_is_too_large_is_not_kept_while_it_comes(media: Path, settin
     assert written
     assert max(written) < MAX_BYTES + 2**20
     assert files_in(media) == []
-
-
-# --- pace, on the web server as it is meant to run ---------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
-    """The port of a running web server and an uploader's token."""
-    folder = tmp_path_factory.mktemp("web")
-    env = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
-        "CATALOGMATCH_DATA_DIR": str(folder),
-        "WEB_CONCURRENCY": "1",
-        "PORT": str(free_port()),
-    }
-    manage = [sys.executable, "manage.py"]
-    subprocess.run([*manage, "migrate", "-v", "0"], env=env, cwd=REPO, check=True)
-    made = subprocess.run(
-        [*manage, "create_token", "uploader", "--role", "uploader"],
-        env=env, cwd=REPO, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/gunicorn.py"]
-    process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
-    port = int(env["PORT"])
-    try:
-        deadline = time.monotonic() + 30
-        while not answers(port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
-            assert time.monotonic() < deadline, "the web server did not start"
-            time.sleep(0.1)
-        yield port, made.stdout.strip()
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
-
-
-def read_answer(connection: socket.socket) -> bytes:
-    """All that comes until the answer's end or the connection's."""
-    received = b""
-    with suppress(ConnectionResetError):
-        while part := connection.recv(65_536):
-            received += part
-            head, _, body = received.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            if length and len(body) >= int(length[1]):
-                break
-    return received
-
-
-def answers(port: int, request: bytes) -> bytes:
-    with suppress(ConnectionRefusedError), connect(port) as connection:
-        connection.sendall(request)
-        return read_answer(connection)
-    return b""
-
-
-def head(token: str, length: int) -> bytes:
-    return (
-        "POST /api/products/upload?wait=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Authorization: Token {token}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        f"Content-Length: {length}\r\n\r\n"
-    ).encode()
-
-
-def form(**fields: str) -> bytes:
-    """An upload's body: the picture first, then other fields."""
-    parts = [
-        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + pictures.jpeg(1) + b"\r\n"
-    ]
-    parts += [
-        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
-    return b"".join(parts) + b"--x--\r\n"
-
-
-def test_a_sender_of_a_gigabyte_gets_to_read_why_not(server: tuple[int, str]) -> None:
-    port, token = server
-    with connect(port) as connection:
-        connection.sendall(head(token, 2**30))
-        connection.sendall(bytes(4 * 2**20))
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "image_too_large"
-
-
-def test_a_request_that_ends_before_its_length_is_no_request(server: tuple[int, str]) -> None:
-    port, token = server
-    body = form(sku="CUT-SHORT")
-    with connect(port) as connection:
-        # The picture is whole, its SKU is not there: taken as it came, it would be another product.
-        connection.sendall(head(token, len(body)) + body[: body.index(b"sku") - 40])
-        connection.shutdown(socket.SHUT_WR)
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    listed = answers(
-        port, f"GET /api/products HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Token {token}\r\n\r\n".encode()
-    )
-    assert json.loads(listed.partition(b"\r\n\r\n")[2])["count"] == 0
-
-
-def test_slow_clients_keep_nobody_waiting_and_are_cut_off(server: tuple[int, str]) -> None:
-    port, token = server
-    slow = [connect(port) for _ in range(50)]
-    for number, connection in enumerate(slow):
-        connection.sendall(head(token, 2**20) if number % 2 else b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-    cut: set[socket.socket] = set()
-    deadline = time.monotonic() + 40
-    while len(cut) < len(slow) and time.monotonic() < deadline:
-        for connection in slow:
-            if connection not in cut:
-                try:
-                    connection.sendall(b"x" * 10)
-                    connection.setblocking(False)
-                    if connection.recv(4096) == b"":
-                        cut.add(connection)
-                except BlockingIOError:
-                    pass
-                except (BrokenPipeError, ConnectionResetError):
-                    cut.add(connection)
-        with connect(port) as ordinary:
-            ordinary.settimeout(5)
-            ordinary.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            assert read_answer(ordinary).startswith(b"HTTP/1.1 200 ")
-        time.sleep(0.1)
-    assert len(cut) == 50
-    assert answers(port, head(token, len(form())) + form()).startswith(b"HTTP/1.1 201 ")
-    for connection in slow:
-        connection.close()
 
 
 # --- what is kept ------------------------------------------------------------------------------------

@@ -43,12 +43,8 @@ def whole_disk(folder: Path) -> Iterator[SmallDisk]:
 @pytest.fixture(scope="module")
 def installation(folder: Path, whole_disk: SmallDisk) -> Iterator[Stack]:
     """A web server whose data folder is the small disk; the logs lie elsewhere."""
-    stack = Stack(folder)
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.close()
+    with Stack(folder) as running:
+        yield running
 
 
 @pytest.fixture

@@ -26,12 +26,8 @@ WRITERS, WRITES = 8, 500
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("failing")
-    stack = Stack(folder, FAULT_WRITES=str(folder / "nth"))
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.close()
+    with Stack(folder, FAULT_WRITES=str(folder / "nth")) as running:
+        yield running
 
 
 def answer_of(stack: Stack, seed: int) -> tuple[int, Answer]:

@@ -10,6 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from products.models import Product, ProductImage
 from tests.accounts import client_of
+from tests.bad_pictures import STATUS
 from tests.files import files_in
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
@@ -19,15 +20,6 @@ pytestmark = [
     pytest.mark.django_db,
     pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the repository"),
 ]
-
-STATUS = {
-    "not_an_image": 415,
-    "unsupported_format": 415,
-    "image_corrupt": 422,
-    "image_too_large": 413,
-    "image_too_small": 422,
-    "image_aspect": 422,
-}
 
 
 def upload(kind: str, every: int = 1) -> dict[str, tuple[int, str]]:

@@ -14,9 +14,7 @@ def test_the_workers_embed_and_match_what_an_import_brought(tmp_path):
     write_pictures(tmp_path, *(f"{number}.jpg" for number in range(40)))
     rows = [{"sku": f"S{n}", "is_historical": str(n > 0).lower(), "image": f"{n}.jpg"} for n in range(40)]
     table = write_csv(tmp_path / "c.csv", rows)
-    stack = Stack(tmp_path)
-    try:
-        stack.start()
+    with Stack(tmp_path) as stack:
         said = stack.manage("import_products", str(table))
         assert "40 products added" in said
         assert "The workers embed and match what was imported." in said
@@ -26,5 +24,3 @@ def test_the_workers_embed_and_match_what_an_import_brought(tmp_path):
         wait_until(lambda: stack.rows(ready) == [(40,)], 60, "all pictures are ready")
         matched = "SELECT count(*) FROM products WHERE unmatched_since IS NOT NULL"
         wait_until(lambda: stack.rows(matched) == [(0,)], 30, "the new product is matched")
-    finally:
-        stack.close()

@@ -19,12 +19,8 @@ SLOW = {"FAULT_SECONDS_A_PICTURE": "0.1"}
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("installation"))
-    try:
-        stack.start()
-        yield stack
-    finally:
-        stack.close()
+    with Stack(tmp_path_factory.mktemp("installation")) as running:
+        yield running
 
 
 @pytest.fixture
