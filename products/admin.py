@@ -27,7 +27,7 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_import, admin_upload, export, intake, queue, tasks
+from products import admin_bulk, admin_import, admin_upload, export, intake, queue, tasks
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
@@ -163,7 +163,8 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
             path("<int:pk>/views/", self._post(self.post_views), name="products_product_views"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
-        return own + admin_import.urls(self.admin_site) + list(super().get_urls())
+        jobs = admin_import.urls(self.admin_site) + admin_bulk.urls(self.admin_site)
+        return own + jobs + list(super().get_urls())
 
     def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
         return admin_upload.add_views(request, product)
@@ -206,7 +207,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
         pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()
-        return [*super().deletion_counts(rows), (str(ProductImage._meta.verbose_name_plural), pictures)]
+        return [(str(ProductImage._meta.verbose_name_plural), pictures)]
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Product.history.filter(id=object_id), ProductImage.history.filter(product_id=object_id)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
 from django.utils import timezone
 
-from products.import_models import SILENT, Import
-
-KEPT = timedelta(days=1)
+from products.import_models import Import
+from products.work import KEPT, SILENT
 
 
 def discard(job: Import) -> None:

@@ -15,11 +15,12 @@ from django.utils.translation import gettext_lazy as _
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import tracing
 from products.deletion import DeletedUnderLock
+from products.deletion_models import Deletion, DeletionStep
 from products.history import Records
 from products.import_models import Import
 from products.queue_models import EmbeddingDay, QueueSwitch
 
-__all__ = ["EmbeddingDay", "Feature", "Import", "Product", "ProductImage", "QueueSwitch"]
+__all__ = ["Deletion", "DeletionStep", "EmbeddingDay", "Feature", "Import", "Product", "ProductImage", "QueueSwitch"]
 
 
 class BlobLength(models.Func):

@@ -12,7 +12,7 @@ from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 
 from gpu import clip, worker
-from products import broker, embedding, kept_imports, planner, questions, queue
+from products import broker, deletions, embedding, kept_imports, planner, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,11 @@ def embed(image_ids: list[int] | None = None) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Pick up what lost messages and workers left, queue what the current model has not seen, forget old imports."""
+    """Pick up what lost messages and workers left, queue what the current model has not seen, forget old work."""
     queue.release_stale_claims()
     queue.requeue("outdated")
     kept_imports.remove_old()
+    deletions.remove_old()
     if queue.anything_to_claim():
         wake()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.test.utils import ContextList
+
+from tests.work import finish_work
 
 IMPORT = "/admin/products/product/import/"
 
@@ -27,14 +28,6 @@ def zipped(files: Files) -> bytes:
     return buffer.getvalue()
 
 
-def finish_imports() -> None:
-    """Wait until every import that this process has started is at its end."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("import "):
-            thread.join(120)
-            assert not thread.is_alive()
-
-
 class Sent:
     """What a person sent, and what the page says of it."""
 
@@ -45,7 +38,7 @@ class Sent:
         ]
         self.answer: Any = browser.post(IMPORT, {"files": sent, **fields})
         self.page = self.answer.headers.get("Location", "")
-        finish_imports()
+        finish_work()
 
     @property
     def refusal(self) -> str:
@@ -55,7 +48,7 @@ class Sent:
 
     def confirm(self) -> Sent:
         self.browser.post(f"{self.page}run/")
-        finish_imports()
+        finish_work()
         return self
 
     def shown(self, kind: str = "", page: int = 1) -> ContextList:

@@ -21,7 +21,7 @@ from pytest_django import Settings
 
 from catalogmatch.roles import ROLES
 from matching.models import Match
-from products.models import Import, Product, ProductImage
+from products.models import Deletion, Import, Product, ProductImage
 from tests.accounts import user_in
 from tests.pictures import jpeg
 
@@ -73,6 +73,9 @@ def ids(db: None) -> dict[str, object]:
         "admin/matching/match/case": asked.pk,
         "admin/matching": match.pk,
         "admin/products/product/import": Import.objects.create(person=user_in("uploader"), state="done").pk,
+        "admin/products/product/deletion": Deletion.objects.create(
+            person=user_in("uploader"), label="products.Product", total=1
+        ).pk,
         "admin/auth/user": other.pk,
         "admin/auth/group": Group.objects.get(name="viewer").pk,
         "admin/r": 1,

@@ -6,27 +6,24 @@ waits behind it and no tab need stay open. What is kept lets another thread go o
 
 from __future__ import annotations
 
-import logging
 import shutil
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import File
-from django.db import connection
 from django.utils import timezone
 
 from products import tasks
 from products.history import Source as By
-from products.history import acting
-from products.import_models import SILENT, Import
+from products.import_models import Import
 from products.importing.errors import ImportFileError
 from products.importing.log import Log
 from products.importing.places import MAX_TABLE_BYTES
@@ -34,15 +31,9 @@ from products.importing.run import Did, import_rows
 from products.importing.sources import Kept, Source, open_upload
 from products.importing.tables import is_table
 from products.kept_imports import discard, remove_old
-
-logger = logging.getLogger(__name__)
+from products.work import BEAT_SECONDS, SILENT
 
 State = Import.State
-BEAT_SECONDS = 1.0
-
-
-class _SupersededError(Exception):
-    """Somebody else works on this import now, or it was discarded."""
 
 
 def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
@@ -89,14 +80,10 @@ def confirm(job: Import) -> bool:
 
 def go_on(job: Import) -> bool:
     """Take up an import whose process was stopped; False when somebody works on it."""
-    if not job.is_silent:
-        return False
-    # The token decides between two that try at once.
-    won = Import.objects.filter(pk=job.pk, token=job.token).update(token=uuid.uuid4(), beat_at=timezone.now())
+    won = job.take_over()
     if won:
-        job.refresh_from_db()
         _start(job)
-    return bool(won)
+    return won
 
 
 def log_of(job: Import) -> Log:
@@ -146,23 +133,15 @@ def _open(job: Import) -> AbstractContextManager[Source]:
 
 
 def _start(job: Import) -> None:
-    threading.Thread(target=_work, args=(job,), name=f"import {job.pk}", daemon=True).start()
+    job.start(partial(_work, job), By.IMPORT)
 
 
 def _work(job: Import) -> None:
-    """Do what the import's state says, in a thread of its own."""
+    """Do what the import's state says. Raises SupersededError."""
     try:
-        with acting(By.IMPORT, job.person):
-            _import(job)
-    except _SupersededError:
-        logger.info("Import %s was left to somebody else", job.pk)
+        _import(job)
     except ImportFileError as error:
-        _end(job, State.FAILED, str(error))
-    except Exception:
-        logger.exception("Import %s failed", job.pk)
-        _end(job, State.FAILED, "Something went wrong that should not have. What was imported until then is there.")
-    finally:
-        connection.close()
+        job.end(State.FAILED, str(error))
 
 
 def _import(job: Import) -> None:
@@ -180,25 +159,15 @@ def _import(job: Import) -> None:
             writer.write(result)
             counts[result.did.name] += 1
             if time.monotonic() - beaten > BEAT_SECONDS:
-                _beat(job, counts)
+                job.beat(counts=dict(counts))
                 beaten = time.monotonic()
-    _beat(job, counts)
+    job.beat(counts=dict(counts))
     if not counts.total():
         raise ImportFileError(f"{job} holds no rows and no pictures.")
-    _end(job, State.CHECKED if rehearsal else State.DONE)
+    job.end(State.CHECKED if rehearsal else State.DONE)
     if not rehearsal:
         for kept in (_table(job), _archive(job)):
             if kept is not None:
                 kept.path.unlink(missing_ok=True)
         if counts[Did.ADDED.name] + counts[Did.VIEW.name] + counts[Did.CHANGED.name]:
             tasks.wake()
-
-
-def _beat(job: Import, counts: Counter[str]) -> None:
-    mine = Import.objects.filter(pk=job.pk, token=job.token)
-    if not mine.update(counts=dict(counts), beat_at=timezone.now()):
-        raise _SupersededError
-
-
-def _end(job: Import, state: str, error: str = "") -> None:
-    Import.objects.filter(pk=job.pk, token=job.token).update(state=state, error=error, beat_at=timezone.now())

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from matching import service
 from matching.models import Match
 from products import intake
-from products.models import Product
+from products.models import Deletion, Product
 from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_pages import WCAG
@@ -38,14 +38,15 @@ PAGES = {
     "match-delete": "/admin/matching/match/{match}/delete/",
     "history": "/admin/history/",
     "history-none": "/admin/history/?what=deleted",
+    "deletion": "/admin/products/product/deletion/{deletion}/",
     "app": "/admin/products/",
     "not-found": "/admin/nothing/here/",
 }
 
 
 @pytest.fixture
-def ids() -> dict[str, int]:
-    """A product with a history, a match with a verdict, a user and a role."""
+def ids() -> dict[str, object]:
+    """A product with a history, a match with a verdict, a user, a role and a deletion."""
     product = Product.objects.get(name="arrival")
     intake.change_product(product, {"name": "arrival, renamed", "description": "long " * 200, "category": "mugs"})
     match = Match.objects.filter(product=product)[0]
@@ -53,6 +54,10 @@ def ids() -> dict[str, int]:
     return {
         "product": product.pk, "match": match.pk, "user": User.objects.create_user("somebody").pk,
         "group": Group.objects.get(name="viewer").pk,
+        "deletion": Deletion.objects.create(
+            person=user_in("manager"), label="products.Product", state="stopped", total=200, done=40,
+            counts={"products.Product": 40},
+        ).pk,
     }  # fmt: skip
 
 
@@ -62,7 +67,7 @@ def violations(page: Page) -> list[Any]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, int], scheme: str) -> None:
+def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, object], scheme: str) -> None:
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
     User.objects.filter(username="manager").update(is_superuser=True)
     found = {}
@@ -75,7 +80,7 @@ def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, in
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[str, int], scheme: str) -> None:
+def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[str, object], scheme: str) -> None:
     found = {}
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
 
@@ -115,7 +120,7 @@ def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[s
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_when_something_went_wrong(
-    sign_in: SignIn, ids: dict[str, int], scheme: str, monkeypatch: pytest.MonkeyPatch
+    sign_in: SignIn, ids: dict[str, object], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
     page = sign_in("viewer", color_scheme=scheme).context.new_page()  # a page of its own: it shall complain

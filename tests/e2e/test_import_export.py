@@ -15,8 +15,9 @@ from products.models import Product
 from tests import pictures
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_pages import WCAG
-from tests.imports import finish_imports, zipped
+from tests.imports import zipped
 from tests.tables import rows_as_csv
+from tests.work import finish_work
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -89,7 +90,7 @@ def test_a_table_is_looked_at_imported_and_its_refused_row_corrected(sign_in: Si
     page.get_by_role("button", name="Import 1 row").click()
     expect(page.get_by_text("This is what became of the rows")).to_be_visible(timeout=15_000)
     assert Product.objects.get(sku="IN-2").images.count() == 1
-    finish_imports()
+    finish_work()
 
 
 def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn) -> None:
@@ -104,7 +105,7 @@ def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn)
     )
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
-    finish_imports()
+    finish_work()
 
 
 def test_files_that_are_too_large_are_told_before_they_are_sent(sign_in: SignIn) -> None:
@@ -127,7 +128,7 @@ def test_a_closed_tab_loses_nothing(sign_in: SignIn) -> None:
     page.get_by_role("link", name="list.csv").click()
     page.get_by_role("button", name="Import 1 row").click()
     page.goto("about:blank")
-    finish_imports()
+    finish_work()
     page.goto("/admin/products/product/import/")
     page.get_by_role("link", name="list.csv").click()
     expect(page.get_by_text("This is what became of the rows")).to_be_visible()
@@ -166,7 +167,7 @@ def test_a_list_is_exported_as_it_is_filtered_and_comes_in_again(sign_in: SignIn
         page.get_by_role("link", name="CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(matches.value.path()).read_text("utf-8-sig"))))
     assert {row["product sku"] for row in rows} == {"NEW-1"}
-    finish_imports()
+    finish_work()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
@@ -197,4 +198,4 @@ def test_every_state_of_the_import_is_for_everyone(sign_in: SignIn, look: str) -
     check("export-products")
     page.goto("/admin/matching/match/")
     check("export-matches")
-    finish_imports()
+    finish_work()

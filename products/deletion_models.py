@@ -1,0 +1,63 @@
+"""What somebody asked to be deleted that takes longer than a person waits, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from products.work import Work
+
+
+class Deletion(Work):
+    class State(models.TextChoices):
+        RUNNING = "running", _("at work")
+        DONE = "done", _("done")
+        STOPPED = "stopped", _("stopped")
+        FAILED = "failed", _("failed")
+
+    AT_WORK = (State.RUNNING,)
+
+    label = models.CharField(_("model"), max_length=100)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.RUNNING)
+    total = models.PositiveIntegerField(_("rows"))
+    done = models.PositiveIntegerField(_("rows so far"), default=0)
+    counts = models.JSONField(_("deleted so far"), default=dict)
+
+    class Meta:
+        db_table = "deletions"
+        verbose_name = _("deletion")
+        verbose_name_plural = _("deletions")
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.model._meta.verbose_name_plural}: {self.total}"
+
+    @property
+    def model(self) -> type[models.Model]:
+        """Of what the rows are."""
+        return apps.get_model(self.label)
+
+    @property
+    def deleted(self) -> list[tuple[str, int]]:
+        """(what, how many) went so far, the rows first; only of what has a history, which is what people look at."""
+        counts = sorted(self.counts.items(), key=lambda one: one[0] != self.label)
+        found: list[tuple[Any, int]] = [(apps.get_model(label), count) for label, count in counts]
+        return [(str(model._meta.verbose_name_plural), count) for model, count in found if hasattr(model, "history")]
+
+
+class DeletionStep(models.Model):
+    """Rows that are deleted together; this row goes with them."""
+
+    deletion = models.ForeignKey(Deletion, on_delete=models.CASCADE, related_name="steps", verbose_name=_("deletion"))
+    ids = models.JSONField(_("rows"))
+
+    class Meta:
+        db_table = "deletion_steps"
+        verbose_name = _("step of a deletion")
+        verbose_name_plural = _("steps of a deletion")
+
+    def __str__(self) -> str:
+        return f"{self.deletion}, {self.ids[0]}–{self.ids[-1]}"

@@ -1,0 +1,100 @@
+"""Work that a person started on a page: a thread of the web process does it, however long the page is open.
+
+The thread that holds the row's token says every second that it is at work. When its process was stopped, the row falls
+silent, and another thread may take it over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import connection, models
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from products.history import Source, acting
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+SILENT = timedelta(seconds=60)
+KEPT = timedelta(days=1)
+FAILED = "failed"  # a state that all work has
+
+
+class SupersededError(Exception):
+    """Somebody else does this work now, or it was stopped or discarded."""
+
+
+class Work(models.Model):
+    """What is kept of it. A model of some work adds its states, of which AT_WORK are those with a thread."""
+
+    AT_WORK: ClassVar[tuple[str, ...]]
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=gettext_lazy("person")
+    )
+    state = models.CharField(gettext_lazy("state"), max_length=10)
+    error = models.TextField(gettext_lazy("error"), blank=True, default="")
+    token = models.UUIDField(gettext_lazy("claim"), default=uuid.uuid4)
+    beat_at = models.DateTimeField(gettext_lazy("last sign of work"), default=timezone.now)
+    created_at = models.DateTimeField(gettext_lazy("created"), auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.state in self.AT_WORK
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody works on it any more, though it is not done: its process was stopped."""
+        return self.is_at_work and self.beat_at < timezone.now() - SILENT
+
+    def start(self, do: Callable[[], None], by: Source) -> None:
+        """``do`` it in a thread of its own; what it changes is the person's, by this way."""
+        name = f"{self._meta.model_name} {self.pk}"
+        threading.Thread(target=self._work, args=(do, by), name=name, daemon=True).start()
+
+    def take_over(self) -> bool:
+        """Make it this thread's when it is silent; False when somebody works on it."""
+        if not self.is_silent:
+            return False
+        # The token decides between two that try at once.
+        won = self._mine().update(token=uuid.uuid4(), beat_at=timezone.now())
+        if won:
+            self.refresh_from_db()
+        return bool(won)
+
+    def beat(self, **values: object) -> None:
+        """Say that it is at work, and how far it is. Raises SupersededError."""
+        if not self._mine().update(beat_at=timezone.now(), **values):
+            raise SupersededError
+
+    def end(self, state: str, error: str = "") -> None:
+        self._mine().update(state=state, error=error, beat_at=timezone.now())
+
+    def _mine(self) -> models.QuerySet[Work]:
+        mine: models.QuerySet[Work] = type(self)._default_manager.filter(pk=self.pk, token=self.token)
+        return mine
+
+    def _work(self, do: Callable[[], None], by: Source) -> None:
+        try:
+            with acting(by, self.person):
+                do()
+        except SupersededError:
+            logger.info("%s was left to somebody else", threading.current_thread().name)
+        except Exception:
+            logger.exception("%s failed", threading.current_thread().name)
+            self.end(FAILED, _("Something went wrong that should not have. What was done until then stays done."))
+        finally:
+            connection.close()

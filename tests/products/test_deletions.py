@@ -1,0 +1,187 @@
+"""Deleting the selected rows of a list: what goes is told first, a few go at once, many in the background."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from matching import service
+from matching.models import Match
+from products import deletions, files, intake, tasks
+from products.deletion_models import Deletion, DeletionStep
+from products.intake import Upload
+from products.models import Feature, Product, ProductImage
+from tests.accounts import user_in
+from tests.files import files_in
+from tests.pictures import jpeg
+from tests.rows import browser_of, make_match, make_product
+from tests.work import finish_work
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PRODUCTS = "/admin/products/product/"
+MATCHES = "/admin/matching/match/"
+
+
+@pytest.fixture
+def browser() -> Client:
+    return browser_of("uploader")
+
+
+@pytest.fixture
+def _many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows are many, and two of them a step."""
+    monkeypatch.setattr(deletions, "HERE", 2)
+    monkeypatch.setattr(deletions, "STEP", 2)
+
+
+def ask(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
+    """Select these rows and choose to delete them."""
+    chosen = {"action": "delete_selected", "_selected_action": [str(row.pk) for row in rows]}
+    return browser.post(address, chosen | fields)
+
+
+def confirm(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
+    """The answer to a yes, when all that it started is done."""
+    answer = ask(browser, rows, address, expected=str(len(rows)), **fields)
+    finish_work()
+    return answer
+
+
+def deleted(answer: Any) -> dict[str, int]:
+    """What a deletion's page says has gone."""
+    return dict(answer.context["job"].deleted)
+
+
+def uploaded(number: int) -> Product:
+    return intake.add_product([Upload(jpeg(number)), Upload(jpeg(number + 50))], sku=f"N-{number}").product
+
+
+def test_it_is_told_what_goes_before_anything_does(browser: Client) -> None:
+    gone, kept = make_product("ready", "failed", name="mug"), make_product(name="cup")
+    make_match(kept, gone)
+    answer = ask(browser, [gone])
+    assert dict(answer.context["counts"]) == {"products": 1, "pictures": 2, "matches": 1}
+    assert "mug" in answer.content.decode()
+    assert Product.objects.count() == 2
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.usefixtures("_many")
+def test_a_few_and_many_go_with_all_that_is_theirs_and_nothing_else(browser: Client, media: Path, count: int) -> None:
+    kept = uploaded(20)
+    before = files_in(media)
+    rows = [uploaded(number) for number in range(1, count + 1)]
+    for row in rows:
+        make_match(row, kept)
+        make_match(kept, row)
+    other = make_match(kept, make_product(is_historical=True))
+
+    answer = confirm(browser, rows)
+
+    if count > deletions.HERE:
+        page = browser.get(answer["Location"])
+        assert deleted(page) == {"products": count, "pictures": 2 * count, "matches": 2 * count}
+    assert not Product.objects.filter(pk__in=[row.pk for row in rows]).exists()
+    assert list(Match.objects.all()) == [other]
+    assert set(ProductImage.objects.values_list("product", flat=True)) == {kept.pk, other.candidate_id}
+    assert set(Feature.objects.values_list("product", flat=True)) == {kept.pk}
+    assert files_in(media) == before
+    entries = Product.history.filter(history_type="-")
+    told = entries.values_list("id", "sku", "history_user__username", "history_change_reason")
+    assert set(told) == {(row.pk, row.sku, "uploader", "admin") for row in rows}
+    assert not ProductImage.history.filter(history_type="-").exists()
+
+
+@pytest.mark.usefixtures("_many")
+def test_all_that_a_list_finds_can_go_at_once(browser: Client) -> None:
+    rows = [make_product(category="mugs") for _ in range(5)]
+    kept = make_product(category="cups")
+    answer = confirm(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1")
+    assert "Meanwhile the list has changed" in answer.content.decode()  # one was said, five are found
+    answer = ask(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1", expected="5")
+    finish_work()
+    assert deleted(browser.get(answer["Location"]))["products"] == 5
+    assert Product.objects.get() == kept
+
+
+@pytest.mark.usefixtures("_many")
+def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
+    manager, products = user_in("manager"), [make_product() for _ in range(5)]
+    matches = [make_match(product, products[0]) for product in products[1:]]
+    service.review(matches[0].pk, "confirmed", manager)
+    confirm(browser_of(manager), matches, MATCHES)
+    assert not Match.objects.exists()
+    assert Product.objects.count() == 5
+    assert list(Match.history.filter(history_type="-").values_list("id", "history_user")) == [
+        (matches[0].pk, manager.pk)
+    ]
+
+
+@pytest.mark.usefixtures("_many")
+def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [uploaded(number) for number in range(1, 6)]
+    taken_away = files.remove
+
+    def stopped_meanwhile(names: list[str]) -> None:
+        """The files go after the commit of a step; the person stops it then."""
+        taken_away(names)
+        job = Deletion.objects.get()
+        browser.post(f"{PRODUCTS}deletion/{job.pk}/stop/")
+
+    monkeypatch.setattr(files, "remove", stopped_meanwhile)
+    page = browser.get(confirm(browser, rows)["Location"])
+
+    assert "Stopped after 2 of 5 rows." in page.content.decode()
+    assert deleted(page) == {"products": 2, "pictures": 4}
+    assert set(Product.objects.all()) == set(rows[2:])
+    assert len(files_in(media)) == 3 * 2 * 2
+
+
+@pytest.mark.usefixtures("_many")
+def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> None:
+    rows = [make_product() for _ in range(5)]
+    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=7, done=2)
+    for first in (0, 2):
+        job.steps.create(ids=[row.pk for row in rows[first : first + 2]])
+    address = f"{PRODUCTS}deletion/{job.pk}/"
+    assert "Your deletion is at work: 2 of 7 rows." in browser.get(PRODUCTS).content.decode()
+    browser.post(f"{address}run/")
+    finish_work()
+    assert Product.objects.count() == 5  # somebody was at work until a moment ago
+
+    Deletion.objects.update(beat_at=timezone.now() - timedelta(minutes=5))
+    assert "Go on" in browser.get(address).content.decode()
+    browser.post(f"{address}run/")
+    finish_work()
+    assert list(Product.objects.all()) == rows[4:]
+    assert "Everything that was selected is deleted." in browser.get(address).content.decode()
+
+
+def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser: Client) -> None:
+    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=200, done=40)
+    address, asked_by_htmx = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
+    told = browser.get(address, headers=asked_by_htmx).content.decode()
+    assert "40 of 200 rows" in told
+    assert "<html" not in told
+    Deletion.objects.update(state="done")
+    assert browser.get(address, headers=asked_by_htmx).headers["HX-Refresh"] == "true"
+
+
+def test_who_may_not_delete_any_more_stops_nothing() -> None:
+    job = Deletion.objects.create(person=user_in("reviewer"), label="products.Product", total=200)
+    assert browser_of("reviewer").post(f"{PRODUCTS}deletion/{job.pk}/stop/").status_code == 403
+
+
+def test_it_is_forgotten_after_a_day() -> None:
+    yesterday = timezone.now() - timedelta(hours=25)
+    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=1, beat_at=yesterday)
+    Deletion.objects.update(created_at=yesterday)
+    DeletionStep.objects.create(deletion=job, ids=[1])
+    tasks.sweep()
+    assert not DeletionStep.objects.exists()
