@@ -12,8 +12,8 @@ SAMPLE = 4_000  # rows of each index; fewer mislead about matches, where a verdi
 def refresh(using: str = DEFAULT_DB_ALIAS) -> None:
     """Let SQLite sample its indexes, which takes some hundredths of a second however many rows there are.
 
-    Without it SQLite guesses that ten rows share a value, and takes "all that wait" for a better index than "these
-    scores, of what waits". New connections know what was found; those that are open go on as before.
+    Without it SQLite guesses that ten rows share a value, such as the state of a picture, and takes the wrong index
+    first. New connections know what was found; those that are open go on as before.
     """
     connection = connections[using]
     if connection.vendor == "sqlite":
