@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from gpu.images import ACCEPTED, MAX_BYTES, ImageProcessingError
 from products import intake
 from products.admin_filters import categories
+from products.fields import MAX_DESCRIPTION
 from products.intake import Added, SkuExistsError, Upload
 from products.models import Product
 
@@ -84,7 +85,7 @@ class UploadForm(ViewsForm):
     )
     description = forms.CharField(
         label=gettext_lazy("Description"),
-        max_length=20_000,
+        max_length=MAX_DESCRIPTION,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
     )

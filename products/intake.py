@@ -10,14 +10,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from gpu import box_pool
 from gpu.images import MAX_BYTES, ImageProcessingError
 from products import files
+from products.fields import check, check_fields
 from products.known import other_with_any, product_with
 from products.models import Product, ProductImage
 from products.tracing import request_id
@@ -119,7 +118,7 @@ def add_product(
         is_historical=is_historical,
         attributes=dict(attributes or {}),
     )
-    _check_fields(product)
+    check(product)
     pictures = _clean_all(uploads)
     known = _same_product(product.sku, pictures)
     if known is None and unless_known and (product_there := product_with(_hashes(pictures))):
@@ -156,7 +155,8 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
         changed.add("unmatched_since")
     for name, value in changes.items():
         setattr(product, name, value.strip() if isinstance(value, str) else value)
-    _check_fields(product)
+    product.clean_fields()
+    check_fields({name: getattr(product, name) for name in changes})
     try:
         with transaction.atomic():
             product.save(update_fields=changed)
@@ -196,20 +196,6 @@ def read_bounded(file: File[bytes]) -> bytes:
         )
     data: bytes = file.read()
     return data
-
-
-def _check_fields(product: Product) -> None:
-    """Raises ValidationError for text that is too long or that no database takes."""
-    product.clean_fields()
-    no_null = ProhibitNullCharactersValidator()
-    errors: dict[str, ValidationError] = {}
-    for name in ("sku", "name", "category", "description"):
-        try:
-            no_null(getattr(product, name))
-        except ValidationError as error:
-            errors[name] = error
-    if errors:
-        raise ValidationError(errors)
 
 
 def _clean_all(uploads: Iterable[Upload | CleanPicture]) -> list[CleanPicture]:

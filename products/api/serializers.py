@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.conf import settings
 from rest_framework import serializers
 
+from products.fields import MAX_DESCRIPTION
 from products.models import Feature, Product, ProductImage
 
 
@@ -40,17 +40,6 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
         )  # fmt: skip
         read_only_fields = ("id", "created_at", "updated_at", "images")
 
-    def validate_attributes(self, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise serializers.ValidationError("Attributes are an object of names and values.")
-        try:
-            text = json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:  # half a surrogate pair: JSON can write it, UTF-8 cannot
-            raise serializers.ValidationError("Attributes must be valid Unicode.") from error
-        if b"\\u0000" in text:
-            raise serializers.ValidationError("Null characters are not allowed.", code="null_characters_not_allowed")
-        return value
-
 
 class WaitSerializer(serializers.Serializer[Any]):
     """``?wait=``: seconds to wait for the features, at most a minute."""
@@ -74,7 +63,7 @@ class UploadSerializer(PicturesSerializer):
     sku = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     name = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
     category = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
-    description = serializers.CharField(max_length=20_000, required=False, default="", allow_blank=True)
+    description = serializers.CharField(max_length=MAX_DESCRIPTION, required=False, default="", allow_blank=True)
     is_historical = serializers.BooleanField(required=False, default=False)
     unless_known = serializers.BooleanField(
         required=False,

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 
 from gpu.images import ImageProcessingError
 from products import intake
+from products.fields import check
 from products.importing.changes import Change, changed_fields, described
 from products.importing.errors import RowError
 from products.importing.sources import Row, Source
@@ -99,7 +100,8 @@ class _Importer:
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
-            Product(sku=row.sku, name=row.name, category=row.category, description=row.description).clean_fields()
+            texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
+            check(Product(**texts, attributes=row.attributes))
             if not row.picture and not self.update:
                 raise RowError("validation_error", "the row names no picture in its column image")
             if not row.picture or (self.source.place is None and self.catalogue.product_of(row) is not None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -12,6 +13,7 @@ from django.db import DatabaseError, connection
 
 from gpu.images import ImageProcessingError
 from products import intake
+from products.fields import MAX_DESCRIPTION
 from products.intake import Added, SkuExistsError, Upload
 from products.models import Product, ProductImage
 from tests import pictures
@@ -74,6 +76,30 @@ def test_what_no_database_takes_is_refused(field: str) -> None:
     with pytest.raises(ValidationError) as error:
         intake.add_product(uploads(1), **{field: "null \0"})  # type: ignore[arg-type]
     assert list(error.value.message_dict) == [field]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"description": "x" * (MAX_DESCRIPTION + 1)},
+        {"attributes": {"colour": "null \0"}},
+        {"attributes": {"half a pair": ["\ud83d"]}},
+        {"attributes": ["blue"]},
+    ],
+    ids=["long description", "null in an attribute", "half a character", "attributes without names"],
+)
+def test_what_nobody_can_store_or_read_is_refused_whichever_way_it_comes(fields: dict[str, Any]) -> None:
+    product = intake.add_product(uploads(1), sku="M-1").product
+    with pytest.raises(ValidationError) as error:
+        intake.change_product(product, fields)
+    assert set(error.value.message_dict) == set(fields)
+    product.refresh_from_db()
+    assert (product.description, product.attributes) == ("", {})
+
+
+def test_a_backslash_and_what_follows_it_are_text() -> None:
+    attributes = {"path": r"C:\u0000", "tab": "a\tb"}
+    assert intake.add_product(uploads(1), attributes=attributes).product.attributes == attributes
 
 
 def test_a_view_may_be_among_those_that_are_there() -> None:

@@ -1,0 +1,49 @@
+"""What may stand in a product's fields: the same for uploads, the API, the admin and imports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.forms.models import model_to_dict
+from django.utils.translation import gettext as _
+
+from products.models import Product
+
+MAX_DESCRIPTION = 20_000  # characters
+
+
+def check(product: Product) -> None:
+    """Raises ValidationError, by field, for a product that cannot be stored, whichever way it came."""
+    product.clean_fields()
+    check_fields(model_to_dict(product))
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """The part of ``check`` that the columns do not say, for some fields of a product by name."""
+    errors: dict[str, ValidationError] = {}
+    for name in ("sku", "name", "category", "description"):
+        if "\0" in fields.get(name, ""):
+            errors[name] = ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")
+    if len(fields.get("description", "")) > MAX_DESCRIPTION:
+        text = _("A description has at most %(limit)d characters.") % {"limit": MAX_DESCRIPTION}
+        errors["description"] = ValidationError(text, code="max_length")
+    try:
+        _check_attributes(fields.get("attributes", {}))
+    except ValidationError as error:
+        errors["attributes"] = error
+    if errors:
+        raise ValidationError(errors)
+
+
+def _check_attributes(attributes: Any) -> None:
+    if not isinstance(attributes, dict):
+        raise ValidationError(_('Attributes are names and values, such as {"colour": "blue"}.'), code="invalid")
+    try:
+        text = json.dumps(attributes, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair: JSON can write it, UTF-8 cannot
+        raise ValidationError(_("Attributes must be valid Unicode."), code="invalid") from error
+    if b"\\u0000" in text.replace(b"\\\\", b""):  # not the six characters that somebody wrote
+        raise ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")
