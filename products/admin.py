@@ -35,6 +35,7 @@ from products.admin_history import HistoryAdmin, HistoryRecords
 from products.admin_paging import LongListAdmin
 from products.admin_requests import require
 from products.export import Table
+from products.fields import check_fields
 from products.models import Feature, Product, ProductImage
 from products.steps import ids_in_steps
 
@@ -52,11 +53,9 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
             raise ValidationError(_("Another product has this SKU."), code="sku_exists")
         return sku
 
-    def clean_attributes(self) -> dict[str, Any]:
-        attributes = self.cleaned_data["attributes"]
-        if not isinstance(attributes, dict):
-            raise ValidationError(_('Attributes are names and values, such as {"colour": "blue"}.'))
-        return attributes
+    def clean(self) -> dict[str, Any]:
+        check_fields({name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data})
+        return self.cleaned_data
 
 
 class ReadOnlyInline(TabularInline):

@@ -127,6 +127,8 @@ def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(mon
         ("sku", "TAKEN", "Another product has this SKU."),
         ("attributes", "[1, 2]", "Attributes are names and values"),
         ("attributes", "{", "Enter a valid JSON."),
+        ("attributes", r'{"colour": "\u0000"}', "Null characters are not allowed."),
+        ("description", "x" * 20_001, "A description has at most 20000 characters."),
     ],
 )
 def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason: str) -> None:
