@@ -11,6 +11,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from products.models import Product
+from tests.threads import at_once
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -20,15 +21,8 @@ pytestmark = [
 
 def in_a_thread(work):
     """What ``work`` answers or raises on a connection of its own."""
-
-    def run():
-        try:
-            return work()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result(timeout=30)
+    [answer] = at_once(work)
+    return answer
 
 
 def write() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 from django.db import connection
@@ -14,6 +12,7 @@ from matching.index import Filters
 from matching.pgvector import engine, graphs
 from products.models import Feature, Product
 from tests.matching.vectors import MODEL, add_product, add_products, embeddings, exact_scores, random_vectors
+from tests.threads import at_once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -84,17 +83,7 @@ def test_changes_are_found_without_a_rebuild(vectors, built):
 
 def test_two_processes_fill_without_waiting_for_each_other(vectors):
     add_products(embeddings(vectors[:300]))
-    filled: list[int] = []
-
-    def fill() -> None:
-        filled.append(engine.fill(200))
-        connection.close()
-
-    threads = [threading.Thread(target=fill) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    filled = at_once(*[lambda: engine.fill(200)] * 2)
     assert sum(filled) + engine.fill(1000) == 300
     assert graphs.waiting() == 0
 

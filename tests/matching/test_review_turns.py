@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.utils import timezone
 
 from matching import service, turns
@@ -19,6 +18,7 @@ from matching.models import Match, ReviewTurn
 from products.models import Product
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -61,18 +61,14 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
     cases = {make_case(80)[0].pk for _ in range(12)}
     ready = threading.Barrier(len(people))
 
-    def take_three(person: User) -> list[int | None]:
-        try:
-            ready.wait(30)
-            taken: list[int | None] = []
-            for _ in range(3):
-                taken.append(turns.take(person, after=taken[-1] if taken else None))
-            return taken
-        finally:
-            connection.close()
+    def take_three(person: User) -> set[int | None]:
+        ready.wait(30)
+        taken: list[int | None] = []
+        for _ in range(3):
+            taken.append(turns.take(person, after=taken[-1] if taken else None))
+        return set(taken)
 
-    with ThreadPoolExecutor(len(people)) as pool:
-        taken = [product_id for mine in pool.map(take_three, people) for product_id in set(mine)]
+    taken = [product_id for mine in at_once(*(partial(take_three, one) for one in people)) for product_id in mine]
     assert len(taken) == len(set(taken))
     assert set(taken) <= cases
 

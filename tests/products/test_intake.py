@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from gpu.images import ImageProcessingError
 from products import intake
@@ -18,6 +18,7 @@ from products.intake import Added, SkuExistsError, Upload
 from products.models import Product, ProductImage
 from tests import pictures
 from tests.files import files_in
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -125,25 +126,16 @@ def test_a_view_that_is_no_picture_adds_none() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path) -> None:
-    results: list[Added | Exception] = []
-
-    def upload(seed: int) -> None:
+    def upload(seed: int) -> Added | Exception:
         try:
-            results.append(intake.add_product(uploads(seed), sku="M-1"))
+            return intake.add_product(uploads(seed), sku="M-1")
         except SkuExistsError as error:
-            results.append(error)
-        finally:
-            connection.close()
+            return error
 
-    threads = [threading.Thread(target=upload, args=(seed,)) for seed in (1, 1, 1, 1, 2, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = at_once(*(partial(upload, seed) for seed in (1, 1, 1, 1, 2, 2)))
     product = Product.objects.get()
     image = product.images.get()
     added = [result for result in results if isinstance(result, Added)]
-    assert len(results) == 6
     assert sum(result.created for result in added) == 1
     assert {result.product for result in added} == {product}
     assert files_in(media) == sorted([str(image.file.name), image.thumbnail_name])

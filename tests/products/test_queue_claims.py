@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from django.core.files.storage import default_storage
-from django.db import connection
 from django.utils import timezone
 
 from gpu.features import LEGACY_MODEL
@@ -21,6 +19,7 @@ from products import embedding, queue, tasks
 from products.intake import Upload, add_product
 from products.models import Feature, Product, ProductImage
 from tests import pictures
+from tests.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -260,18 +259,11 @@ def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path
     claims: list[list[int]] = []
 
     def work() -> None:
-        try:
-            while (claim := queue.claim(3)) is not None:
-                claims.append([image.pk for image in claim.images])
-                embedding.embed(claim)
-        finally:
-            connection.close()
+        while (claim := queue.claim(3)) is not None:
+            claims.append([image.pk for image in claim.images])
+            embedding.embed(claim)
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    at_once(*[work] * 4)
     assert sorted(pk for claim in claims for pk in claim) == sorted(image.pk for image in images)
     assert states() == [("ready", 0)] * 24
     assert Feature.objects.count() == 24
