@@ -47,10 +47,10 @@ class SelectionForm(forms.Form):
         band = next((band for band in BANDS if band.name == name), None)
         return Selection(band=band, **chosen)
 
-    def query(self) -> str:
-        """The same selection for another address: ``?…``, or nothing for all."""
+    def query(self, **more: int) -> str:
+        """The same selection for another address, and ``more`` that it is told: ``?…``, or nothing for all."""
         query = QueryDict(mutable=True)
-        query.update({name: self.data[name] for name in self.fields if self.data.get(name)})
+        query.update({name: self.data[name] for name in self.fields if self.data.get(name)} | more)
         return f"?{query.urlencode()}" if query else ""
 
 
@@ -147,7 +147,7 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
         return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
     count = len(rejected)
     messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
-    return redirect(f"{reverse('admin:matching_match_next')}?after={product.pk}")
+    return redirect(_address_after(product, _selection(request)))
 
 
 @require_POST
@@ -179,6 +179,7 @@ def _case(request: HttpRequest, product: Product, chosen: SelectionForm) -> dict
         **_counts(request, chosen),
         "chosen": chosen,
         "query": chosen.query(),
+        "next_address": _address_after(product, chosen),
         "may_review": request.user.has_perm(REVIEW),
     }
 
@@ -186,6 +187,10 @@ def _case(request: HttpRequest, product: Product, chosen: SelectionForm) -> dict
 def _part(request: HttpRequest, product_id: int, chosen: SelectionForm) -> HttpResponse:
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
     return TemplateResponse(request, "catalogmatch/case_part.html", _case(request, product, chosen))
+
+
+def _address_after(product: Product, chosen: SelectionForm) -> str:
+    return reverse("admin:matching_match_next") + chosen.query(after=product.pk)
 
 
 def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:

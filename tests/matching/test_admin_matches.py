@@ -177,6 +177,14 @@ def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() 
     assert "No other case waits for a verdict." in answer.content.decode()
 
 
+def test_none_of_these_goes_on_within_what_was_chosen() -> None:
+    make_case(80, category="lamps")
+    wanted, _ = make_case(80, category="mugs")
+    product, _ = make_case(80, category="mugs")
+    answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/?category=mugs", follow=True)
+    assert answer.redirect_chain[-1][0] == f"{LIST}case/{wanted.pk}/?category=mugs"
+
+
 def test_waiting_matches_are_counted_by_band() -> None:
     make_case(100, 90, 89.99, 12)
     counts = {band.label: count for band, count in cases.waiting().items()}
