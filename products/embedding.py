@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import OperationalError, transaction
 from django.dispatch import Signal
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from gpu import pipeline
 from gpu.clip import ClipUnavailableError, is_clip_available, model_id
@@ -149,7 +150,7 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
         if not stored:
             added.images[0].refresh_from_db()
             if added.images[0].state != State.FAILED:
-                raise FeaturesPendingError(f"The picture of product {product.pk} still waits to be embedded.")
+                raise FeaturesPendingError(_("The picture of product %d still waits to be embedded.") % product.pk)
             raise ImageProcessingError(added.images[0].error_code, added.images[0].error_message)
     return stored[0].color
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from products.importing.changes import as_text
 from products.importing.sources import ID_COLUMN, column_of
@@ -66,11 +67,11 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Tab
 def check_fits(rows: int, longest: int) -> None:
     """Raises ExportError where a workbook would cut something off: by its rows, or by the longest text of a cell."""
     if rows >= XLSX_ROWS:
-        raise ExportError(f"A workbook holds {XLSX_ROWS:,} rows, and these are {rows:,}. Export them as CSV.")
+        text = _("A workbook holds %(limit)s rows, and these are %(rows)s. Export them as CSV.")
+        raise ExportError(text % {"limit": f"{XLSX_ROWS:,}", "rows": f"{rows:,}"})
     if longest >= XLSX_CELL:
-        raise ExportError(
-            f"One of the texts has {longest:,} characters, and a cell of a workbook holds {XLSX_CELL:,}. Export as CSV."
-        )
+        text = _("One of the texts has %(length)s characters, and a cell of a workbook holds %(limit)s. Export as CSV.")
+        raise ExportError(text % {"length": f"{longest:,}", "limit": f"{XLSX_CELL:,}"})
 
 
 def longest_text(ids: Sequence[int]) -> int:
@@ -100,8 +101,9 @@ def _attribute_keys(ids: Sequence[int]) -> list[str]:
         for attributes in Product.objects.filter(pk__in=step).values_list("attributes", flat=True):
             keys |= dict.fromkeys(attributes)
     if len(keys) > MAX_ATTRIBUTES:
-        raise ExportError(
-            f"These products have {len(keys):,} different attributes, and a table can have {MAX_ATTRIBUTES:,} of them. "
-            "Narrow the list down."
+        text = _(
+            "These products have %(count)s different attributes, and a table can have %(limit)s of them. Narrow the "
+            "list down."
         )
+        raise ExportError(text % {"count": f"{len(keys):,}", "limit": f"{MAX_ATTRIBUTES:,}"})
     return sorted(keys)

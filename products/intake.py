@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from gpu import box_pool
 from gpu.images import MAX_BYTES, ImageProcessingError
@@ -31,10 +32,11 @@ class SkuExistsError(Exception):
     code = "sku_exists"
 
     def __init__(self, sku: str, product_id: int) -> None:
-        super().__init__(
-            f"SKU {sku!r} already belongs to product {product_id}. "
-            "Choose another SKU, or add the picture to that product as a view."
+        text = _(
+            "SKU %(sku)r already belongs to product %(id)d. Choose another SKU, or add the picture to that product "
+            "as a view."
         )
+        super().__init__(text % {"sku": sku, "id": product_id})
         self.product_id = product_id
 
 
@@ -191,9 +193,8 @@ def read_bounded(file: File[bytes]) -> bytes:
     """The bytes of an uploaded file. Raises ImageProcessingError before reading one that is over the limit."""
     if file.size is not None and file.size > MAX_BYTES:
         megabytes = MAX_BYTES // 2**20
-        raise ImageProcessingError(
-            "image_too_large", f"{file.name!r} is larger than {megabytes} MiB. Use a smaller one."
-        )
+        text = _("%(file)r is larger than %(limit)d MiB. Use a smaller one.")
+        raise ImageProcessingError("image_too_large", text % {"file": file.name, "limit": megabytes})
     data: bytes = file.read()
     return data
 

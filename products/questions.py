@@ -10,6 +10,7 @@ from typing import Any
 from celery import current_app
 from django.conf import settings
 from django.core.cache import cache
+from django.utils.translation import gettext as _
 
 from gpu import pipeline
 from gpu.features import Features
@@ -47,11 +48,10 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
             )
             packed = _wait_for_answer(question, wait)
     except broker.BrokerAwayError as error:
-        raise FeaturesPendingError("No worker can be reached at the moment. Try again.", waited=True) from error
+        raise FeaturesPendingError(_("No worker can be reached at the moment. Try again."), waited=True) from error
     if packed is None:
-        raise FeaturesPendingError(
-            f"No worker answered within {wait:g} seconds. Try again, or check that workers are running.", waited=True
-        )
+        text = _("No worker answered within %g seconds. Try again, or check that workers are running.")
+        raise FeaturesPendingError(text % wait, waited=True)
     return unpack(packed)
 
 

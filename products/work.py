@@ -16,8 +16,8 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import connection, models
 from django.utils import timezone
+from django.utils.translation import get_language, gettext_lazy, override
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from products.history import Source, acting
 
@@ -61,9 +61,9 @@ class Work(models.Model):
         return self.is_at_work and self.beat_at < timezone.now() - SILENT
 
     def start(self, do: Callable[[], None], by: Source) -> None:
-        """``do`` it in a thread of its own; what it changes is the person's, by this way."""
-        name = f"{self._meta.model_name} {self.pk}"
-        threading.Thread(target=self._work, args=(do, by), name=name, daemon=True).start()
+        """``do`` it in a thread of its own and the person's language; what it changes is theirs, by this way."""
+        name, language = f"{self._meta.model_name} {self.pk}", get_language()
+        threading.Thread(target=self._work, args=(do, by, language), name=name, daemon=True).start()
 
     def take_over(self) -> bool:
         """Make it this thread's when it is silent; False when somebody works on it."""
@@ -87,14 +87,15 @@ class Work(models.Model):
         mine: models.QuerySet[Work] = type(self)._default_manager.filter(pk=self.pk, token=self.token)
         return mine
 
-    def _work(self, do: Callable[[], None], by: Source) -> None:
+    def _work(self, do: Callable[[], None], by: Source, language: str | None) -> None:
         try:
-            with acting(by, self.person):
+            with override(language), acting(by, self.person):
                 do()
         except SupersededError:
             logger.info("%s was left to somebody else", threading.current_thread().name)
         except Exception:
             logger.exception("%s failed", threading.current_thread().name)
-            self.end(FAILED, _("Something went wrong that should not have. What was done until then stays done."))
+            with override(language):
+                self.end(FAILED, _("Something went wrong that should not have. What was done until then stays done."))
         finally:
             connection.close()

@@ -28,6 +28,7 @@ NAMES = {"CatalogMatch", "CLIP", "CSV", "GB", "MB", "XLSX"}  # which are the sam
 TRANSLATE = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext"}
 SENTENCE = re.compile(r"[A-Z][a-z]+( [a-z]+)+|[A-Z][a-z]+.*\.$")
 SHOWN = {"success", "warning", "error", "info", "ValidationError"}
+ERRORS = {"ImportFileError", "RowError", "ExportError", "FeaturesPendingError"}  # whose text pages show
 
 
 class Text(HTMLParser):
@@ -92,3 +93,24 @@ def untranslated(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPO)))
 def test_pages_and_models_name_nothing_untranslated(path: Path) -> None:
     assert list(untranslated(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "products").rglob("*.py")), ids=lambda path: str(path.relative_to(REPO))
+)
+def test_errors_that_pages_show_are_translated(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    errors = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ERRORS]
+    plain = [
+        argument for error in errors for argument in error.args if isinstance(argument, ast.Constant | ast.JoinedStr)
+    ]
+    codes = {
+        "validation_error",
+        "file_missing",
+        "file_unreadable",
+        "image_too_large",
+        "sku_exists",
+        "not_found",
+        "unsafe_path",
+    }
+    assert {ast.unparse(argument).strip("'") for argument in plain} <= codes

@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import File
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from products import tasks
 from products.history import Source as By
@@ -46,7 +47,7 @@ def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historica
     earlier = Import.objects.filter(person_id=person.pk)
     at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], beat_at__gte=timezone.now() - SILENT)
     if busy := at_work.filter(state=State.RUNNING).first():
-        raise ImportFileError(f"Your import of {busy} is still at work. Wait for its end.")
+        raise ImportFileError(_("Your import of %s is still at work. Wait for its end.") % busy)
     for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(one)
     job = Import(person_id=person.pk, is_historical=historical)
@@ -97,14 +98,16 @@ def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[
     archives = [file for file in files if PurePath(file.name or "").suffix.lower() == ".zip"]
     for file in files:
         if file not in tables and file not in archives:
-            raise ImportFileError(
-                f"{file.name} is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, "
-                "and pack pictures into a ZIP."
+            text = _(
+                "%s is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, and pack "
+                "pictures into a ZIP."
             )
+            raise ImportFileError(text % file.name)
     if len(tables) > 1 or len(archives) > 1 or not files:
-        raise ImportFileError("Send one table, one ZIP with pictures, or one of each.")
+        raise ImportFileError(_("Send one table, one ZIP with pictures, or one of each."))
     if tables and tables[0].size > MAX_TABLE_BYTES:
-        raise ImportFileError(f"{tables[0].name} is larger than {MAX_TABLE_BYTES // 2**20} MiB. Split it.")
+        text = _("%(file)s is larger than %(limit)d MiB. Split it.")
+        raise ImportFileError(text % {"file": tables[0].name, "limit": MAX_TABLE_BYTES // 2**20})
     return next(iter(tables), None), next(iter(archives), None)
 
 
@@ -163,7 +166,7 @@ def _import(job: Import) -> None:
                 beaten = time.monotonic()
     job.beat(counts=dict(counts))
     if not counts.total():
-        raise ImportFileError(f"{job} holds no rows and no pictures.")
+        raise ImportFileError(_("%s holds no rows and no pictures.") % job)
     job.end(State.CHECKED if rehearsal else State.DONE)
     if not rehearsal:
         for kept in (_table(job), _archive(job)):

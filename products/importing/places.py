@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
+from django.utils.translation import gettext as _
+
 from gpu.images import MAX_BYTES, read_file
 from products.importing.errors import ImportFileError, RowError
 
@@ -68,7 +70,9 @@ class Folder:
         try:
             return (self.root / name).open("rb")
         except OSError as error:
-            raise ImportFileError(f"{name} cannot be opened: {error.strerror}.") from error
+            raise ImportFileError(
+                _("%(file)s cannot be opened: %(reason)s.") % {"file": name, "reason": error.strerror}
+            ) from error
 
 
 class Archive:
@@ -94,24 +98,27 @@ class Archive:
     def _entry(self, name: str, folder: str) -> zipfile.ZipInfo:
         path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
         if path.startswith(("/", "../")) or path == ".." or ":" in path.split("/")[0]:
-            raise RowError("unsafe_path", f"{name} points outside of the ZIP.")
+            raise RowError("unsafe_path", _("%s points outside of the ZIP.") % name)
         try:
             entry = self.archive.getinfo(path)
         except KeyError as error:
-            raise RowError("file_missing", f"{name} is not in the ZIP.") from error
+            raise RowError("file_missing", _("%s is not in the ZIP.") % name) from error
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise RowError("unsafe_path", f"{name} is a symbolic link, not a picture.")
+            raise RowError("unsafe_path", _("%s is a symbolic link, not a picture.") % name)
         return entry
 
     def _read(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
         name = entry.filename
         if entry.file_size > limit:
-            raise RowError("image_too_large", f"{name} has {entry.file_size / 2**20:.1f} MiB; {limit // 2**20} may be.")
+            text = _("%(file)s has %(size).1f MiB; %(limit)d may be.")
+            values = {"file": name, "size": entry.file_size / 2**20, "limit": limit // 2**20}
+            raise RowError("image_too_large", text % values)
         try:
             # zipfile never unpacks more than the size that was just looked at.
             return self.archive.read(entry)
         except ZIP_ERRORS as error:
-            raise RowError("file_unreadable", f"{name} cannot be unpacked: {error}.") from error
+            text = _("%(file)s cannot be unpacked: %(reason)s.") % {"file": name, "reason": error}
+            raise RowError("file_unreadable", text) from error
 
 
 @contextmanager
@@ -120,7 +127,8 @@ def open_archive(path: Path, name: str = "") -> Iterator[Archive]:
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
-        raise ImportFileError(f"{name or path.name} is not a readable ZIP: {error}.") from error
+        text = _("%(file)s is not a readable ZIP: %(reason)s.") % {"file": name or path.name, "reason": error}
+        raise ImportFileError(text) from error
     with archive:
         yield Archive(archive)
 
@@ -131,21 +139,20 @@ def check_archive(archive: zipfile.ZipFile) -> None:
     packed = sum(entry.compress_size for entry in entries)
     unpacked = sum(entry.file_size for entry in entries)
     if len(entries) > MAX_ENTRIES:
-        raise ImportFileError(
-            f"The ZIP has {len(entries):,} entries; {MAX_ENTRIES:,} may be. Split it, or use a folder."
-        )
+        text = _("The ZIP has %(entries)s entries; %(limit)s may be. Split it, or use a folder.")
+        raise ImportFileError(text % {"entries": f"{len(entries):,}", "limit": f"{MAX_ENTRIES:,}"})
     if unpacked > MAX_UNPACKED_BYTES:
-        raise ImportFileError(
-            f"The ZIP unpacks to {unpacked / 2**30:.1f} GiB; {MAX_UNPACKED_BYTES // 2**30} may be. "
-            "Split it, or use a folder."
-        )
+        text = _("The ZIP unpacks to %(size).1f GiB; %(limit)d may be. Split it, or use a folder.")
+        raise ImportFileError(text % {"size": unpacked / 2**30, "limit": MAX_UNPACKED_BYTES // 2**30})
     if unpacked > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
-        raise ImportFileError(f"The ZIP unpacks to more than {MAX_RATIO} times its size, as pictures never do.")
+        text = _("The ZIP unpacks to more than %d times its size, as pictures never do.")
+        raise ImportFileError(text % MAX_RATIO)
     # Entries that share their bytes unpack to any size at no cost; newer Pythons refuse them, 3.11 does not.
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
     for entry, following in pairwise(ordered):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > following.header_offset:
-            raise ImportFileError(f"The ZIP's entries {entry.filename} and {following.filename} overlap.")
+            text = _("The ZIP's entries %(first)s and %(second)s overlap.")
+            raise ImportFileError(text % {"first": entry.filename, "second": following.filename})
 
 
 def _is_hidden(name: str) -> bool:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import islice
 
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
 
 from gpu.images import ImageProcessingError
 from products import intake
@@ -103,11 +104,12 @@ class _Importer:
             texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
             check(Product(**texts, attributes=row.attributes))
             if not row.picture and not self.update:
-                raise RowError("validation_error", "the row names no picture in its column image")
+                raise RowError("validation_error", _("the row names no picture in its column image"))
             if not row.picture or (self.source.place is None and self.catalogue.product_of(row) is not None):
                 return None
             if self.source.place is None:
-                raise RowError("file_missing", f"{row.picture} is not there: no ZIP with pictures came with the table.")
+                text = _("%s is not there: no ZIP with pictures came with the table.")
+                raise RowError("file_missing", text % row.picture)
             upload = Upload(self.source.place.read(row.picture, row.folder), row.picture)
             sha256 = hashlib.sha256(upload.data).hexdigest()
             product = self.catalogue.product_of(row, sha256)
@@ -128,7 +130,8 @@ class _Importer:
                 return Result(row, Did.ADDED)
             product = self.catalogue.product_of(row, picture.sha256)
         if product is None:
-            raise RowError("file_missing", f"There is no product {row.label} yet, and a new one needs a picture.")
+            text = _("There is no product %s yet, and a new one needs a picture.")
+            raise RowError("file_missing", text % row.label)
         changes: tuple[Change, ...] = ()
         if self.update and changed_fields(product, row):
             product = self.catalogue.fresh(product)
@@ -149,8 +152,7 @@ def _reasons(error: ValidationError) -> str:
 
 def _check_category(row: Row, category: str) -> None:
     if row.own_category and row.category != category:
-        raise RowError(
-            "sku_exists",
-            f"{row.sku} is already a product of the category {category or '(none)'}. Rename the file, "
-            "or name the pictures in a CSV.",
+        text = _(
+            "%(sku)s is already a product of the category %(category)s. Rename the file, or name the pictures in a CSV."
         )
+        raise RowError("sku_exists", text % {"sku": row.sku, "category": category or _("(none)")})

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from django.utils.translation import gettext as _
+
 from products.importing.errors import ImportFileError
 from products.importing.places import Folder, Place, open_archive
 from products.importing.tables import Table, is_table, open_table, read_table
@@ -90,9 +92,9 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
     """
     with ExitStack() as stack:
         if not path.exists():
-            raise ImportFileError(f"There is no file or folder {path}.")
+            raise ImportFileError(_("There is no file or folder %s.") % path)
         if images is not None and not images.is_dir():
-            raise ImportFileError(f"There is no folder {images} for the pictures.")
+            raise ImportFileError(_("There is no folder %s for the pictures.") % images)
         if path.is_file() and is_table(path.name):
             table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
             rows = _table_rows(table)
@@ -104,9 +106,10 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         elif zipfile.is_zipfile(path):
             place = stack.enter_context(open_archive(path))
         else:
-            raise ImportFileError(f"{path.name} is neither a CSV, an XLSX, a ZIP nor a folder of pictures.")
+            raise ImportFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of pictures.") % path.name)
         if images is not None:
-            raise ImportFileError(f"--images goes with a CSV or an XLSX; {path.name} holds its own pictures.")
+            text = _("--images goes with a CSV or an XLSX; %s holds its own pictures.")
+            raise ImportFileError(text % path.name)
         yield stack.enter_context(_within(place, path.name, historical, ["image"]))
 
 
@@ -126,7 +129,7 @@ def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = 
         elif place is not None and archive is not None:
             yield stack.enter_context(_within(place, archive.name, historical, []))
         else:
-            raise ImportFileError("There is neither a table nor a ZIP.")
+            raise ImportFileError(_("There is neither a table nor a ZIP."))
 
 
 @contextmanager
@@ -135,7 +138,8 @@ def _within(place: Place, name: str, historical: bool, required: Sequence[str]) 
     names = place.names()
     tables = [one for one in names if is_table(one)]
     if len(tables) > 1:
-        raise ImportFileError(f"{name} holds several tables ({', '.join(tables)}). Import one of them by itself.")
+        text = _("%(file)s holds several tables (%(names)s). Import one of them by itself.")
+        raise ImportFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
         yield Source(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
         return
@@ -194,9 +198,9 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
         picture = own.get("image", "")
         problem = row.problem
         if not problem and any("\x00" in text for text in row.raw):
-            problem = "the row holds a NUL character"
+            problem = _("the row holds a NUL character")
         if not problem and says and says not in _TRUE | _FALSE:
-            problem = f"is_historical is {says!r}; write true or false, or leave it empty"
+            problem = _("is_historical is %r; write true or false, or leave it empty") % says
         yield Row(
             row.number,
             picture=picture,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from products import intake
 from products.importing.errors import RowError
 from products.importing.sources import Row
@@ -85,7 +87,7 @@ class Catalogue:
 
     def _gone(self, product: Product) -> RowError:
         self.found.pop(product.sku, None)
-        return RowError("not_found", "The product was deleted in the meantime. Load the row again.")
+        return RowError("not_found", _("The product was deleted in the meantime. Load the row again."))
 
 
 class Rehearsal(Catalogue):

@@ -16,6 +16,8 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 from xml.etree.ElementTree import ParseError
 
+from django.utils.translation import gettext as _
+
 from products.importing.errors import ImportFileError
 from products.importing.places import ZIP_ERRORS, check_archive
 from products.spreadsheet import XLSX_ROWS
@@ -81,7 +83,9 @@ def open_table(
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ImportFileError(f"{name or path} cannot be opened: {error.strerror}.") from error
+        raise ImportFileError(
+            _("%(file)s cannot be opened: %(reason)s.") % {"file": name or path, "reason": error.strerror}
+        ) from error
     with file:
         yield read_table(file, name or path.name, required, one_of, known)
 
@@ -105,14 +109,12 @@ def read_table(
     if one_of and not set(one_of) & set(lower):
         missing += one_of
     if missing:
-        raise ImportFileError(
-            f"{name} has no column {' and no column '.join(missing)}. Its first row must name the columns; "
-            f"it reads: {_shortened(columns) or 'nothing'}.{_meant(missing, columns)}"
-        )
+        raise ImportFileError(_missing(name, missing, columns))
     named = [column.lower() if column.lower() in known else column for column in columns]
     twice = sorted({column for column in named if column and named.count(column) > 1})
     if twice:
-        raise ImportFileError(f"{name} has more than one column {', '.join(twice)}. Rename or remove the others.")
+        text = _("%(file)s has more than one column %(names)s. Rename or remove the others.")
+        raise ImportFileError(text % {"file": name, "names": ", ".join(twice)})
     return Table(columns, total, _table_rows(columns, rows))
 
 
@@ -123,10 +125,18 @@ def meant_by(column: str, names: Collection[str]) -> str:
     return inside or next(iter(get_close_matches(column.lower(), names, n=1, cutoff=0.7)), "")
 
 
-def _meant(missing: Sequence[str], columns: Sequence[str]) -> str:
+def _missing(name: str, missing: Sequence[str], columns: Sequence[str]) -> str:
+    """Which columns the table has not, what it has, and what was probably meant."""
+    text = _("%(file)s has no column %(names)s. Its first row must name the columns; it reads: %(read)s.") % {
+        "file": name,
+        "names": _(" and no column ").join(missing),
+        "read": _shortened(columns) or _("nothing"),
+    }
     guesses = {column: meant_by(column, missing) for column in columns}
-    pairs = [f"“{column}” as {name}" for column, name in guesses.items() if name]
-    return f" Was {' and '.join(pairs)} meant?" if pairs else ""
+    pairs = [
+        _("“%(column)s” as %(name)s") % {"column": column, "name": name} for column, name in guesses.items() if name
+    ]
+    return f"{text} {_('Was %(pairs)s meant?') % {'pairs': _(' and ').join(pairs)}}" if pairs else text
 
 
 def _shortened(columns: Sequence[str]) -> str:
@@ -137,11 +147,11 @@ def _shortened(columns: Sequence[str]) -> str:
 def _table_rows(columns: list[str], rows: _Rows) -> Iterator[TableRow]:
     for number, cells in enumerate(rows, start=2):
         if isinstance(cells, _Unreadable):
-            problem = f"the row is not proper CSV ({cells.reason}); look for a stray or missing quote"
-            yield TableRow(number, problem=problem, raw=(cells.text,))
+            problem = _("the row is not proper CSV (%(reason)s); look for a stray or missing quote")
+            yield TableRow(number, problem=problem % {"reason": cells.reason}, raw=(cells.text,))
         elif any(cells[len(columns) :]):
-            problem = f"the row has {len(cells)} cells, the header {len(columns)}; look for an unquoted separator"
-            yield TableRow(number, problem=problem, raw=cells)
+            problem = _("the row has %(cells)d cells, the header %(columns)d; look for an unquoted separator")
+            yield TableRow(number, problem=problem % {"cells": len(cells), "columns": len(columns)}, raw=cells)
         elif any(cells):
             padded = cells + [""] * (len(columns) - len(cells))
             yield TableRow(number, dict(zip(columns, padded, strict=False)), raw=cells)
@@ -183,7 +193,7 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
         # Reading it once beforehand finds a wrong encoding before anything is imported, and gives the total.
         total = max(0, sum(1 for _ in rows(delimiter)) - 1)
     except UnicodeError as error:
-        raise ImportFileError(f"{name} is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") from error
+        raise ImportFileError(_("%s is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") % name) from error
     below = rows(delimiter)
     next(below, None)
     return columns, total, below
@@ -207,15 +217,17 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
             check_archive(parts)
             whole = [part for part in parts.infolist() if not part.filename.startswith(_READ_IN_PIECES)]
             if sum(part.file_size for part in whole) > MAX_IN_MEMORY:
-                raise ImportFileError(f"{name} holds more text than can be read at once. Save it as “CSV UTF-8”.")
+                text = _("%s holds more text than can be read at once. Save it as “CSV UTF-8”.")
+                raise ImportFileError(text % name)
         file.seek(0)
         sheet: Any = load_workbook(file, read_only=True, data_only=True).active
         if sheet is None:
-            raise ImportFileError(f"{name} has no sheet.")
+            raise ImportFileError(_("%s has no sheet.") % name)
         total = sheet.max_row and max(0, sheet.max_row - 1)
         sheet.reset_dimensions()  # what some programs write there is wrong, and rows would be cut to it
     except (InvalidFileException, *_XLSX_ERRORS) as error:
-        raise ImportFileError(f"{name} is not a readable XLSX workbook: {error}.") from error
+        text = _("%(file)s is not a readable XLSX workbook: %(reason)s.")
+        raise ImportFileError(text % {"file": name, "reason": error}) from error
 
     def read() -> Iterator[list[str]]:
         try:
@@ -223,7 +235,8 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
             for cells in islice(sheet.iter_rows(values_only=True), XLSX_ROWS):
                 yield [_text(value) for value in cells]
         except _XLSX_ERRORS as error:
-            raise ImportFileError(f"{name} is damaged and cannot be read to its end: {error}.") from error
+            text = _("%(file)s is damaged and cannot be read to its end: %(reason)s.")
+            raise ImportFileError(text % {"file": name, "reason": error}) from error
 
     rows = read()
     columns = next(rows, [])
