@@ -1,6 +1,7 @@
 """Settings of CatalogMatch: one file, everything that differs between places comes from the environment."""
 
 import os
+import tomllib
 from pathlib import Path
 
 import environ
@@ -301,7 +302,7 @@ DRF_STANDARDIZED_ERRORS = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "CatalogMatch",
     "DESCRIPTION": "Is this new product one that we already have, and which?",
-    "VERSION": "1.0.0",
+    "VERSION": tomllib.loads((BASE_DIR / "pyproject.toml").read_text("utf-8"))["project"]["version"],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import django_filters
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -20,11 +21,18 @@ from products.api import serializers
 from products.intake import Upload
 from products.models import Product, ProductImage
 
-WAIT = OpenApiParameter("wait", float, description="Seconds to wait for the features (0 to 60, default 5).")
+WAIT = OpenApiParameter(
+    "wait",
+    float,
+    description=(
+        f"Seconds to wait for the features (0 to {settings.UPLOAD_WAIT_MAX_SECONDS:g}, "
+        f"default {settings.UPLOAD_WAIT_SECONDS:g})."
+    ),
+)
 
 
 def wait_of(request: Request) -> float:
-    """``?wait=`` of a request. Raises ValidationError for anything but 0 to 60 seconds."""
+    """``?wait=`` of a request. Raises ValidationError for anything but so many seconds."""
     query = serializers.WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
     return float(query.validated_data["wait"])
