@@ -22,7 +22,7 @@ from gpu.device import describe
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.status import clip_info, gpu_status
 from matching import index
-from products import queue, tasks
+from products import again, queue
 from products.admin_requests import is_htmx, person, require
 from products.models import ProductImage
 
@@ -57,13 +57,13 @@ def requeue(request: HttpRequest) -> HttpResponse:
     require(request, CHANGE_QUEUE)
     image = request.POST.get("image", "")
     try:
-        count = queue.requeue(request.POST.get("which", ""), image_ids=[int(image)] if image else None)
+        ids = [int(image)] if image else None
+        count = queue.requeue(request.POST.get("which", ""), image_ids=ids)
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
-    if count:
-        tasks.wake()
     text = ngettext("%d picture was queued.", "%d pictures were queued.", count) % count
     messages.success(request, text)
+    _embed(request, ids)
     return redirect("admin:device")
 
 
@@ -78,9 +78,16 @@ def pause(request: HttpRequest) -> HttpResponse:
     if paused == "1":
         messages.success(request, _("The queue is paused. What is being embedded now is finished."))
     else:
-        tasks.wake()
         messages.success(request, _("The queue goes on."))
+        _embed(request)
     return redirect("admin:device")
+
+
+def _embed(request: HttpRequest, ids: list[int] | None = None) -> None:
+    """Have these pictures, or all that wait, embedded; says so where nobody does it."""
+    pictures = ProductImage.objects.all() if ids is None else ProductImage.objects.filter(pk__in=ids)
+    if not again.embed_soon(pictures):
+        messages.warning(request, again.LEFT)
 
 
 def _live(request: HttpRequest) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
@@ -27,7 +26,7 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from products import admin_bulk, admin_import, admin_upload, export, intake, queue, tasks
+from products import admin_bulk, admin_import, admin_upload, again, export, intake, queue
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
@@ -38,9 +37,6 @@ from products.export import Table
 from products.fields import check_fields
 from products.models import Feature, Product, ProductImage
 from products.steps import ids_in_steps
-
-# Without a broker the embedding happens while the person waits: of no more pictures than these.
-EMBED_HERE = 50
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
@@ -196,13 +192,9 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def _embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         count = sum(queue.requeue("all", ids) for ids in ids_in_steps(products))
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
-        if settings.HAS_BROKER or count <= EMBED_HERE:
-            tasks.wake(None)
-        else:
-            text = (
-                _("%d pictures wait to be embedded again. There are no workers: `manage.py reindex` does it.") % count
-            )
         messages.success(request, text)
+        if not again.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):
+            messages.warning(request, again.LEFT)
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
         pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()

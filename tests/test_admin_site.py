@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from gpu.models import EmbeddingWorker
 from matching.models import Match
-from products import queue
+from products import again, queue
 from products.models import EmbeddingDay, ProductImage
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case, make_product
@@ -154,6 +154,16 @@ def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     other.refresh_from_db()
     assert (first.state, other.state) == ("pending", "failed")
     assert browser_of("uploader").post("/admin/device/requeue/", form | {"image": "x"}).status_code == 400
+
+
+@pytest.mark.parametrize("form", [{"which": "all"}, {"paused": "0"}], ids=["embed all again", "resume"])
+def test_without_workers_nobody_waits_for_many_pictures(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(again, "HERE", 1)
+    make_product("pending", "pending")
+    page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"
+    told = browser_of("uploader").post(page, form, follow=True).content.decode()
+    assert "There are no workers" in told
+    assert set(ProductImage.objects.values_list("state", "attempts")) == {("pending", 0)}
 
 
 def test_queue_is_paused_and_resumed_by_those_who_may() -> None:

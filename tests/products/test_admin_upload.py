@@ -103,6 +103,16 @@ def test_failed_picture_is_embedded_again(browser: Client) -> None:
     assert other.images.get().state == "failed"
 
 
+def test_embedding_one_product_again_embeds_nothing_else_that_waits(browser: Client) -> None:
+    upload(browser, pictures.jpeg(1))
+    product = Product.objects.get()
+    other = make_product()
+    other.images.update(state=ProductImage.State.PENDING)
+    browser.post(f"/admin/products/product/{product.pk}/embed/")
+    assert product.images.get().state == "ready"
+    assert (other.images.get().state, other.images.get().attempts) == ("pending", 0)
+
+
 def test_chosen_products_are_embedded_and_matched_again_from_the_list(browser: Client) -> None:
     upload(browser, pictures.jpeg(1), is_historical="on", name="catalogue")
     upload(browser, pictures.jpeg(1), name="arrival")
