@@ -106,7 +106,7 @@ def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str,
     }
 
 
-def detect_feature_type(color_features: np.ndarray[Any, Any] | FloatVector) -> Kind:
+def detect_feature_type(color_features: np.ndarray[Any, Any]) -> Kind:
     """``clip`` for 512 values, ``legacy`` for 256, as the guide has it. Raises ValueError for any other length.
 
     The program itself trusts the stored kind, since other CLIP models have other lengths.

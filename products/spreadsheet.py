@@ -20,7 +20,7 @@ _CHUNK = 2**16
 # with apostrophes before it gets one more, so that taking one off again always gives what it was.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # What XML 1.0 cannot hold. A tab and line ends it can.
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 _PARTS = {
     "[Content_Types].xml": (
@@ -105,7 +105,7 @@ def _xlsx_cell(cell: Cell) -> str:
     if not isinstance(cell, str):
         return f"<c><v>{cell}</v></c>"
     # A carriage return is a line end to whoever reads XML, unless it is spelt out.
-    text = escape(_NOT_XML.sub("", harmless(cell)), {"\r": "&#13;"})
+    text = escape(NOT_XML.sub("", harmless(cell)), {"\r": "&#13;"})
     return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
 
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
 from typing import Any
 
+from products.history import Change
 from products.importing.sources import Row
 from products.models import Product
-
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field or attribute before and after, as people read it; "" where there was nothing."""
-
-    name: str
-    old: str
-    new: str
+from products.spreadsheet import NOT_XML
 
 
 def as_text(value: Any) -> str:
@@ -68,7 +57,7 @@ def _same(stored: Any, cell: str) -> bool:
 
 def _plain(text: str) -> str:
     """The text without what not every kind of table holds: controls, kinds of line ends, space around it."""
-    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    return NOT_XML.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def _typed(stored: Any, cell: str) -> Any:

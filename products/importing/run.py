@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from gpu.images import ImageProcessingError
 from products import intake
 from products.fields import check
-from products.importing.changes import Change, changed_fields, described
+from products.history import Change
+from products.importing.changes import changed_fields, described
 from products.importing.errors import RowError
 from products.importing.sources import Row, Source
 from products.importing.standing import Catalogue, Rehearsal
