@@ -40,11 +40,6 @@ def load_demo(progress: Callable[[int, int], None] | None = None) -> DemoSummary
     return DemoSummary(historical, len(items) - historical, len(skus) - len(there))
 
 
-def truth() -> dict[str, str | None]:
-    """For each new arrival's SKU that of the historical product which it is, or None; the database does not know."""
-    return {item.sku: item.shows for item in plan() if not item.is_historical}
-
-
 def _add(pictures: Iterable[DemoPicture]) -> None:
     views = list(pictures)
     first = views[0]
