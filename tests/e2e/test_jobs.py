@@ -1,4 +1,4 @@
-"""The jobs of a day in a real browser: upload, see what matches, judge by button and by key."""
+"""The jobs of a day in a real browser: upload, see what matches, judge by button and by key, delete."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from django.contrib.sessions.models import Session
 from playwright.sync_api import FilePayload, expect
 
 from matching.models import Match
+from products import deletions
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep, photograph
+from tests.work import finish_work
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -115,6 +117,24 @@ def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_text("2 verdicts were noted.")).to_be_visible()
     assert not Match.objects.exclude(review_status="rejected").exists()
+
+
+def test_many_products_are_deleted_while_a_page_tells_how_far(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletions, "HERE", 1)
+    page = sign_in("uploader")
+    page.goto("/admin/products/product/")
+    count = Product.objects.count()
+    page.locator("#action-toggle").check()
+    page.locator("select[name=action]").select_option("delete_selected")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("They are deleted step by step")).to_be_visible()
+    keep(page, "delete-many")
+    page.get_by_role("button", name="Yes, delete").click()
+    expect(page.get_by_text("Everything that was selected is deleted.")).to_be_visible(timeout=15_000)
+    expect(page.locator(".cm-facts")).to_contain_text(str(count))
+    page.get_by_role("link", name="Back to the list").click()
+    assert not Product.objects.exists()
+    finish_work()
 
 
 def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
