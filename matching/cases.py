@@ -65,7 +65,7 @@ class Selection:
 
     def waiting(self, *, in_turn: bool = False) -> QuerySet[Match]:
         """The matches that wait for a verdict; ``in_turn``: newest product first."""
-        matches = Match.objects.filter(review_status=Match.Status.PENDING)
+        matches: QuerySet[Match] = Match.objects.filter(review_status=Match.Status.PENDING)
         if in_turn:
             matches = matches.order_by("-product_id")
         if self.band is not None:

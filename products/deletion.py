@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -57,13 +58,14 @@ def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
     from products import files
     from products.models import ProductImage
 
-    for relation in get_candidate_relations_to_delete(rows.model._meta):
+    relations: Iterable[Any] = get_candidate_relations_to_delete(rows.model._meta)
+    for relation in relations:
         if relation.on_delete is models.CASCADE:
-            others: Any = relation.related_model
+            others = relation.related_model
             _delete(others._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
     if rows.model is ProductImage:
         transaction.on_commit(partial(files.remove, list(rows.values_list("file", flat=True))), robust=True)
-    if count := rows._raw_delete(rows.db):  # type: ignore[attr-defined]  # the statement alone
+    if count := rows._raw_delete(rows.db):  # the statement alone
         counts[rows.model._meta.label] += count
 
 
