@@ -78,6 +78,7 @@ def device() -> Finding:
 
 
 def model() -> Finding:
+    """The model's files and the packages that it needs; without it legacy features do."""
     status = clip_status()
     if status.available:
         return Finding(Level.OK, f"{status.model_name}, {status.embedding_dim} dimensions, backend {status.backend}")
@@ -86,6 +87,7 @@ def model() -> Finding:
 
 
 def broker() -> Finding:
+    """Whether Redis answers and anybody works for it."""
     if not settings.HAS_BROKER:
         return Finding(Level.OK, "none set: whoever uploads also embeds")
     address = celery.connection_for_write().as_uri()  # without the password
@@ -103,6 +105,7 @@ def broker() -> Finding:
 
 
 def database() -> Finding:
+    """Its migrations, and what SQLite finds wrong with its file."""
     connection.ensure_connection()
     name = connection.vendor
     if missing := missing_migrations():
@@ -113,6 +116,7 @@ def database() -> Finding:
 
 
 def features() -> Finding:
+    """Vectors that no search can use, and pictures that the current model has not seen."""
     last = Feature.objects.aggregate(last=Max("pk"))["last"] or 0
     left_out = index.refused()[:SAMPLE]  # by the index, which has seen every feature of a large catalogue
     if broken := unusable(Feature.objects.filter(Q(pk__gt=last - FEATURES) | Q(pk__in=left_out))):
@@ -128,6 +132,7 @@ def features() -> Finding:
 
 
 def search_index() -> Finding:
+    """How each kind and model is searched, and whether a file is due."""
     parts = index.describe()
     text = "; ".join(part.text.removesuffix(".") for part in parts) or "nothing to search yet"
     remedies = " ".join(dict.fromkeys(part.remedy for part in parts if part.remedy))
@@ -135,6 +140,7 @@ def search_index() -> Finding:
 
 
 def media() -> Finding:
+    """Whether the newest pictures have their files."""
     names = list(ProductImage.objects.order_by("-pk").values_list("file", flat=True)[:SAMPLE])
     lost = [name for name in names if not default_storage.exists(name)]
     if lost:
@@ -144,6 +150,7 @@ def media() -> Finding:
 
 
 def disk() -> Finding:
+    """Room in the data folder."""
     free = shutil.disk_usage(settings.DATA_DIR).free
     text = f"{free / 2**30:.1f} GiB free in {settings.DATA_DIR}"
     if free < NO_DISK_BYTES:
@@ -154,6 +161,7 @@ def disk() -> Finding:
 
 
 def queue() -> Finding:
+    """Whether the queue moves, and what it has given up."""
     counts = queue_counts()
     text = ", ".join(f"{number:,} {state}" for state, number in counts.items())
     if (switch := queue_switch()) is not None and switch.paused:

@@ -33,5 +33,6 @@ def post_worker_init(_worker: Any) -> None:
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:
+    """A process that embedded says that it is gone."""
     if "gpu.worker" in sys.modules:  # it is not where the program could not be loaded
         sys.modules["gpu.worker"].stop()

@@ -108,5 +108,6 @@ def take_over(task: Any, **_: Any) -> None:
 
 @task_postrun.connect
 def let_go(task: Any, **_: Any) -> None:
+    """What a worker does between two tasks belongs to no request."""
     if not task.request.is_eager:
         request_id.set("")

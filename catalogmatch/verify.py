@@ -78,6 +78,7 @@ def file_damage() -> list[str]:
 
 
 def triggers(job: Job) -> Iterator[Problem]:
+    """The triggers that migrations install are there."""
     if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
         yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
@@ -102,6 +103,7 @@ def base_files(job: Job) -> Iterator[Problem]:
 
 
 def claims(job: Job) -> Iterator[Problem]:
+    """Whoever holds a picture is still at work on it."""
     if count := queue.stale_claims().count():
         text = f"{count:,} pictures are claimed by workers that are gone"
         yield job.mended("queue", text, queue.release_stale_claims)

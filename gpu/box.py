@@ -54,6 +54,7 @@ THUMBNAIL_QUALITY = 85
 
 
 def main() -> None:
+    """Answer requests until stdin ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     seconds = int(sys.argv[1])
     register_decoders()

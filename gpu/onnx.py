@@ -26,10 +26,12 @@ def folder(found: Weights) -> Path:
 
 
 def file_name(tower: Tower, precision: Precision) -> str:
+    """What the export of a tower is called in ``folder``."""
     return f"{tower}.onnx" if precision == "float32" else f"{tower}-{precision}.onnx"
 
 
 def stamp_name(precision: Precision) -> str:
+    """What the stamp of a precision is called there; it is written last."""
     return f"{precision}.json"
 
 

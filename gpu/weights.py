@@ -57,6 +57,7 @@ def repository(name: str) -> str:
 
 
 def cache_dir() -> Path:
+    """Where weights are kept, the hub's and what is exported from any."""
     return Path(settings.CLIP_CONFIG["cache_dir"]).expanduser()
 
 

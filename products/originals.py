@@ -17,6 +17,7 @@ def path_of(file_name: str) -> Path:
 
 
 def keep(file_name: str, data: bytes) -> None:
+    """Write the upload that the stored picture was made of."""
     path = path_of(file_name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
