@@ -23,8 +23,8 @@ from products import kept_imports
 from products.admin_requests import is_htmx, person, require
 from products.import_models import Import
 from products.importing import Did, ImportFileError, jobs
+from products.importing.headers import meant_by
 from products.importing.sources import COLUMNS, ID_COLUMN, attribute_of, is_note
-from products.importing.tables import meant_by
 
 PAGE = 50
 MAY_IMPORT = ("products.add_product", "products.change_product")

@@ -1,25 +1,19 @@
-"""Who changed what, and when: the records that django-simple-history keeps, and how they read as a list of entries."""
+"""Who changed what, and when: the records that django-simple-history keeps. products.timeline reads them."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import islice
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, models
-from django.db.models import F, OuterRef, QuerySet, Subquery, Value
+from django.db.models import F, QuerySet, Value
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords
-
-PAGE = 100
 
 
 class Source(models.TextChoices):
@@ -156,103 +150,3 @@ def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None) -> No
     into = ", ".join(quote(column) for column in (*columns, *constants))
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {quote(history._meta.db_table)} ({into}) {sql}", parameters)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field (or one attribute) before and after; "" where there was nothing."""
-
-    name: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a history. ``record`` is the model instance of django-simple-history that it is made of."""
-
-    record: Any
-    changes: list[Change] = field(default_factory=list)
-
-    @property
-    def at(self) -> datetime:
-        at: datetime = self.record.history_date
-        return at
-
-    @property
-    def kind(self) -> str:
-        """``product``, ``productimage`` or ``match``: whose entry this is."""
-        return str(self.record.instance_type._meta.model_name)
-
-    @property
-    def source(self) -> str:
-        value = self.record.history_change_reason
-        return str(Source(value).label) if value in Source.values else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Entries, newest first. ``older``: where to go on, for ``timeline``; "" when these are all."""
-
-    entries: list[Entry]
-    older: str
-
-
-def timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PAGE) -> Timeline:
-    """The newest ``limit`` entries of these records together, each with what it changed.
-
-    ``records``: querysets of historical models, always the same ones in the same order for one list.
-    ``before``: the ``older`` of the page before. It names the last entry seen of each queryset, so that no entry is
-    left out or shown twice however many have the same time. Two queries for each queryset.
-    """
-    seen = [int(part) if part.isdecimal() else None for part in before.split("-")]
-    last: list[int | None] = seen if len(seen) == len(records) else [None] * len(records)
-    each = [_entries(queryset, mark, limit + 1) for queryset, mark in zip(records, last, strict=True)]
-    merged = list(islice(heapq.merge(*each, key=lambda entry: entry.at, reverse=True), limit + 1))
-    page = merged[:limit]
-    for number, entries in enumerate(each):
-        shown = [entry.record.history_id for entry in entries if entry in page]
-        last[number] = shown[-1] if shown else last[number]
-    older = "-".join("" if mark is None else str(mark) for mark in last)
-    return Timeline(page, older if len(merged) > limit else "")
-
-
-def _entries(records: QuerySet[Any], last: int | None, limit: int) -> list[Entry]:
-    model = records.model
-    earlier = model.objects.filter(id=OuterRef("id"), history_id__lt=OuterRef("history_id"))
-    previous = Subquery(earlier.order_by("-history_id").values("history_id")[:1])
-    wanted = records if last is None else records.filter(history_id__lt=last)
-    newest = wanted.order_by("-history_id").select_related("history_user").annotate(previous_id=previous)
-    found = list(newest[:limit])
-    before = model.objects.in_bulk([one.previous_id for one in found if one.previous_id is not None])
-    return [Entry(one, _changes(one, before.get(one.previous_id))) for one in found]
-
-
-def _changes(record: Any, previous: Any | None) -> list[Change]:
-    """What a record says that is not what the one before said; the first one is compared with an empty row."""
-    if record.history_type == "-":
-        return []
-    changes: list[Change] = []
-    for one in record.told:
-        old, new = getattr(previous or one.model(), one.attname), getattr(record, one.attname)
-        if old != new:
-            changes += _change(one, old, new)
-    return changes
-
-
-def _change(changed: models.Field[Any, Any], old: Any, new: Any) -> list[Change]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = dict.fromkeys([*old, *new])
-        return [
-            Change(str(name), _text(old.get(name)), _text(new.get(name)))
-            for name in names
-            if old.get(name) != new.get(name)
-        ]
-    shown: Mapping[Any, Any] = dict(changed.flatchoices)
-    return [Change(str(changed.verbose_name), _text(shown.get(old, old)), _text(shown.get(new, new)))]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(_("yes") if value else _("no"))
-    return "" if value is None else str(value)

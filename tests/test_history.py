@@ -15,9 +15,10 @@ from django.test.utils import CaptureQueriesContext
 from matching import service
 from matching.models import Match
 from products import intake
-from products.history import Entry, Source, acting, timeline
+from products.history import Source, acting
 from products.intake import Upload
 from products.models import Product, ProductImage
+from products.timeline import Entry, timeline
 from tests.accounts import client_of, user_in
 from tests.pictures import jpeg
 from tests.rows import browser_of, make_case, make_match, make_product, save_product

@@ -17,13 +17,13 @@ from django.utils.translation import gettext as _
 from gpu.images import ImageProcessingError
 from products import intake
 from products.fields import check
-from products.history import Change
 from products.importing.changes import changed_fields, described
 from products.importing.errors import RowError
 from products.importing.sources import Row, Source
 from products.importing.standing import Catalogue, Rehearsal
 from products.intake import CleanPicture, Upload
 from products.models import Product
+from products.timeline import Change
 
 _LOOKED_UP = 200  # rows whose products are found with one query
 

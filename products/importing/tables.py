@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -19,6 +18,7 @@ from xml.etree.ElementTree import ParseError
 from django.utils.translation import gettext as _
 
 from products.importing.errors import ImportFileError
+from products.importing.headers import missing_columns
 from products.importing.places import ZIP_ERRORS, check_archive
 from products.spreadsheet import XLSX_ROWS
 
@@ -109,39 +109,13 @@ def read_table(
     if one_of and not set(one_of) & set(lower):
         missing += one_of
     if missing:
-        raise ImportFileError(_missing(name, missing, columns))
+        raise ImportFileError(missing_columns(name, missing, columns))
     named = [column.lower() if column.lower() in known else column for column in columns]
     twice = sorted({column for column in named if column and named.count(column) > 1})
     if twice:
         text = _("%(file)s has more than one column %(names)s. Rename or remove the others.")
         raise ImportFileError(text % {"file": name, "names": ", ".join(twice)})
     return Table(columns, total, _table_rows(columns, rows))
-
-
-def meant_by(column: str, names: Collection[str]) -> str:
-    """Which of these names a column of a header probably means; "" when none of them."""
-    words = column.lower().replace("_", " ").split()
-    inside = next((name for name in names if name.replace("_", " ") in words), "")
-    return inside or next(iter(get_close_matches(column.lower(), names, n=1, cutoff=0.7)), "")
-
-
-def _missing(name: str, missing: Sequence[str], columns: Sequence[str]) -> str:
-    """Which columns the table has not, what it has, and what was probably meant."""
-    text = _("%(file)s has no column %(names)s. Its first row must name the columns; it reads: %(read)s.") % {
-        "file": name,
-        "names": _(" and no column ").join(missing),
-        "read": _shortened(columns) or _("nothing"),
-    }
-    guesses = {column: meant_by(column, missing) for column in columns}
-    pairs = [
-        _("“%(column)s” as %(name)s") % {"column": column, "name": name} for column, name in guesses.items() if name
-    ]
-    return f"{text} {_('Was %(pairs)s meant?') % {'pairs': _(' and ').join(pairs)}}" if pairs else text
-
-
-def _shortened(columns: Sequence[str]) -> str:
-    text = ", ".join(columns)
-    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _table_rows(columns: list[str], rows: _Rows) -> Iterator[TableRow]:
