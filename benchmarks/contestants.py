@@ -1,6 +1,7 @@
 """The ways of searching that benchmarks/search.py compares, each behind the same three calls.
 
-``build(folder)`` once, ``open(folder)`` in a new process, ``search(query, filter)`` → row numbers of the best ten.
+``build(folder)`` once, ``open(folder)`` in a new process, ``search(query, filter)`` → row numbers of the best ten;
+``files(folder)``: what is read from the disk meanwhile.
 ``folder`` holds vectors.npy (n, d) and labels.npy (n,): 1 for the tenth of the rows that the 10 % filter leaves,
 2 for the thousandth that the 0.1 % filter leaves, 0 for the others.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +32,7 @@ class UnsupportedError(Exception):
 class Contestant(Protocol):
     def build(self, folder: Path) -> None: ...
     def open(self, folder: Path) -> None: ...
+    def files(self, folder: Path) -> Iterable[Path]: ...
     def search(self, query: Vectors, label: int | None) -> Rows: ...
 
 
@@ -46,6 +49,9 @@ class Numpy:
     def open(self, folder: Path) -> None:
         vectors, self._labels = load(folder)
         self._vectors = np.array(vectors)
+
+    def files(self, folder: Path) -> Iterable[Path]:
+        return ()
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         if label is None:
@@ -78,6 +84,9 @@ class CatalogMatch:
         from matching.index import Filters
 
         self._index, self._filters = index, Filters
+
+    def files(self, folder: Path) -> Iterable[Path]:
+        return (path for path in (folder / "data").rglob("*") if path.is_file())
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         filters = self._filters(historical=True, category=None if label is None else CATEGORIES[label])
@@ -133,6 +142,9 @@ class Hnswlib:
         self._graph.load_index(str(folder / "hnswlib"))
         self._graph.set_ef(100)
 
+    def files(self, folder: Path) -> Iterable[Path]:
+        return ()
+
     def search(self, query: Vectors, label: int | None) -> Rows:
         if label == 2:
             raise UnsupportedError("the graph runs dry behind so narrow a filter")
@@ -160,6 +172,9 @@ class Usearch:
         graph: Any = Index.restore(str(folder / "usearch"), view=True)
         self._graph = graph
         self._graph.expansion_search = 64
+
+    def files(self, folder: Path) -> Iterable[Path]:
+        return (folder / "usearch",)
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         if label is not None:
@@ -191,6 +206,9 @@ class SqliteVec:
     def open(self, folder: Path) -> None:
         self._folder = folder
         self._threads = threading.local()
+
+    def files(self, folder: Path) -> Iterable[Path]:
+        return (folder / "sqlite-vec",)
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         where, extra = ("", ()) if label is None else (" AND label = ?", (label,))
@@ -237,6 +255,9 @@ class Pgvector:
     def open(self, folder: Path) -> None:
         self._threads = threading.local()
 
+    def files(self, folder: Path) -> Iterable[Path]:
+        return _of_server(self._connect())
+
     def search(self, query: Vectors, label: int | None) -> Rows:
         if not hasattr(self._threads, "connection"):
             self._threads.connection = self._connect()
@@ -257,10 +278,22 @@ class CatalogMatchPostgres(CatalogMatch):
 
     database = "postgres"
 
+    def files(self, folder: Path) -> Iterable[Path]:
+        from django.db import connection
+
+        connection.ensure_connection()
+        return _of_server(connection.connection)
+
     def build(self, folder: Path) -> None:
         if len(load(folder)[1]) > Pgvector.most:
             raise UnsupportedError("see pgvector")
         super().build(folder)
+
+
+def _of_server(connection: Any) -> Iterable[Path]:
+    """The files of the server's tables and graphs; it runs on the same machine."""
+    [tables] = connection.execute("SELECT current_setting('data_directory')").fetchone()
+    return (path for path in Path(tables, "base").rglob("*") if path.is_file())
 
 
 CONTESTANTS: dict[str, type[Contestant]] = {

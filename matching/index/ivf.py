@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,15 @@ class BasePart:
     stamp: Stamp
     index: Any  # faiss.Index
     rows: Rows
+    mapped: basefile.Mapped  # what the index reads
     _selections: dict[tuple[bool | None, str | None], _Selection] = field(default_factory=dict)
 
     @classmethod
     def open(cls, stamp: Stamp) -> BasePart:
         """Raises BaseFileError."""
-        return cls(stamp, *basefile.open_files(stamp))
+        index, rows, mapped = basefile.open_files(stamp)
+        basefile.read_ahead(mapped)
+        return cls(stamp, index, rows, mapped)
 
     @property
     def dim(self) -> int:
@@ -123,9 +127,10 @@ def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: An
     while True:
         probes = min(lists, probes)
         distances, found = nearest(base.index, queries, want, probes, selector)
-        found = found.ravel()[np.argsort(distances, axis=None, kind="stable")]
-        found = found[found >= 0]
-        rows: Ids = found[np.sort(np.unique(found, return_index=True)[1])]
+        if len(queries) > 1:
+            found = found.ravel()[np.argsort(distances, axis=None, kind="stable")]
+            found = found[np.sort(np.unique(found, return_index=True)[1])]
+        rows: Ids = found[found >= 0]
         if len(rows) >= want or probes == lists:
             return rows, len(rows) < want
         probes *= 4
@@ -135,19 +140,27 @@ def nearest(
     index: Any, queries: Vectors, want: int, probes: int, selector: Any
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Distances and rows (q, want) of the nearest rows in ``probes`` lists, by their 8-bit codes; -1 where none is."""
+    distances, rows = index.search(queries, want, params=_parameters(want, probes, selector))
+    return distances, rows
+
+
+@lru_cache(maxsize=32)  # making the three objects costs a search as much as reading two rows of the database
+def _parameters(want: int, probes: int, selector: Any) -> Any:
     faiss: Any = importlib.import_module("faiss")
     in_lists = faiss.IVFRaBitQSearchParameters(nprobe=probes, sel=selector, qb=_QUERY_BITS)
-    in_codes = faiss.IndexRefineSearchParameters(
+    return faiss.IndexRefineSearchParameters(
         k_factor=max(_SHORTLIST / want, 2), base_index_params=faiss.SearchParametersPreTransform(index_params=in_lists)
     )
-    distances, rows = index.search(queries, want, params=in_codes)
-    return distances, rows
 
 
 def _of_first(products: Ids, want: int) -> int:
     """How many of the leading rows belong to the first ``want`` different products."""
-    first = np.sort(np.unique(products, return_index=True)[1])
-    return int(first[want]) if len(first) > want else len(products)
+    seen: set[int] = set()
+    for row, product in enumerate(products.tolist()):
+        seen.add(product)
+        if len(seen) > want:
+            return row
+    return len(products)
 
 
 def _selection_of(mask: Mask) -> _Selection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from django.db import connection
 
 from gpu.features import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
-from matching.index.protocol import Ids, Vectors
+from matching.index.protocol import Ids, Vectors, lengths
 from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
@@ -113,17 +114,18 @@ def _usable(
     kind: str, dim: int, rows: Sequence[tuple[Any, ...]], blobs: int
 ) -> tuple[list[tuple[Any, ...]], Vectors, list[int]]:
     """The rows whose BLOBs, from column ``blobs`` on, are a vector; their unit vectors; ids of the other rows."""
-    lengths = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
-    whole = [row for row in rows if tuple(map(len, row[blobs:])) == lengths]
-    refused = [row[0] for row in rows if tuple(map(len, row[blobs:])) != lengths]
-    vectors = _vectors(kind, dim, [row[blobs:] for row in whole])
-    norms = np.linalg.norm(vectors, axis=1)
+    expected = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
+    kept = [row for row in rows if tuple(map(len, row[blobs:])) == expected]
+    vectors = _vectors(kind, dim, [row[blobs:] for row in kept])
+    norms = lengths(vectors)
     good = np.isfinite(norms) & (norms > 0)
-    refused += [row[0] for row, fine in zip(whole, good, strict=True) if not fine]
-    kept = [row for row, fine in zip(whole, good, strict=True) if fine]
+    if not good.all():
+        kept = list(compress(kept, good))
+        vectors, norms = vectors[good], norms[good]
+    usable = {row[0] for row in kept}
+    refused = [row[0] for row in rows if row[0] not in usable]
     # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
-    unit = vectors[good] / norms[good, None]
-    return kept, unit.astype(np.float32, copy=False), refused
+    return kept, np.asarray(vectors / norms[:, None], np.float32), refused
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

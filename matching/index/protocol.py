@@ -41,7 +41,7 @@ class Described:
 
 def spare(k: int) -> int:
     """How many candidate products an engine reads for k answers: who is first is only known from their vectors."""
-    return k + k // 10 + 3
+    return k + max(2, k // 10)
 
 
 class SearchVectorError(ValueError):
@@ -55,10 +55,16 @@ def checked(vectors: npt.ArrayLike) -> Vectors:
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     if rows.ndim != 2 or 0 in rows.shape:
         raise SearchVectorError(f"A search takes one or more rows of numbers, not an array of shape {rows.shape}.")
-    norms = np.linalg.norm(rows, axis=1)
+    norms = lengths(rows)
     if not np.all(np.abs(norms - 1) < 1e-3):  # False for NaN too
         raise SearchVectorError("The vectors of a search must be finite and of length 1.")
     return rows
+
+
+def lengths(vectors: Vectors) -> npt.NDArray[np.float32]:
+    """(n,): the Euclidean length of each row."""
+    squares: npt.NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
+    return np.sqrt(squares)
 
 
 def best(
@@ -74,11 +80,11 @@ def best(
     dots = (vectors.astype(np.float64) @ queries.astype(np.float64).T).max(axis=1)
     scores = np.round(np.clip(100 * dots, 0, 100), 6)
     order = np.lexsort((images, -scores))
-    order = order[~np.isin(products[order], list(without))]
-    _, first = np.unique(products[order], return_index=True)
-    return [
-        Hit(image, product, score)
-        for image, product, score in zip(
-            *(column[order[np.sort(first)[:most]]].tolist() for column in (images, products, scores)), strict=True
-        )
-    ]
+    hits: dict[int, Hit] = {}
+    passed = set(without)
+    for image, product, score in zip(*(column[order].tolist() for column in (images, products, scores)), strict=True):
+        if len(hits) == most:
+            break
+        if product not in passed and product not in hits:
+            hits[product] = Hit(image, product, score)
+    return list(hits.values())
