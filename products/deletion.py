@@ -26,7 +26,9 @@ def delete(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
     """
     counts: Counter[str] = Counter()
     with transaction.atomic():
-        ids = iter(_lock(rows))
+        locked = set(_lock(rows))
+        # Asked again: who held a lock may have changed what these rows are chosen by, such as a match's verdict.
+        ids = iter([pk for pk in rows.order_by().values_list("pk", flat=True) if pk in locked])
         while part := list(islice(ids, NAMED)):
             named = rows.model._default_manager.filter(pk__in=part)
             record_deletions(named)

@@ -19,7 +19,6 @@ from django.utils import timezone
 from products.deletion import delete
 from products.deletion_models import Deletion, DeletionStep
 from products.history import Source
-from products.steps import ids_in_steps
 from products.work import KEPT, SILENT
 
 HERE = 500  # rows that are deleted while a person waits, which takes about a second
@@ -29,10 +28,11 @@ STEP = 200
 def start(person: AbstractBaseUser, rows: QuerySet[Any]) -> Deletion:
     """Begin to delete these rows in the name of ``person``; what is gone when its step comes is passed over."""
     remove_old()
-    steps = list(ids_in_steps(rows, STEP))
+    ids = list(rows.order_by("pk").values_list("pk", flat=True))
     with transaction.atomic():
-        job = Deletion.objects.create(person_id=person.pk, label=rows.model._meta.label, total=sum(map(len, steps)))
-        DeletionStep.objects.bulk_create(DeletionStep(deletion=job, ids=ids) for ids in steps)
+        job = Deletion.objects.create(person_id=person.pk, label=rows.model._meta.label, total=len(ids))
+        steps = (ids[first : first + STEP] for first in range(0, len(ids), STEP))
+        DeletionStep.objects.bulk_create(DeletionStep(deletion=job, ids=step) for step in steps)
     job.start(partial(_delete, job), Source.ADMIN)
     return job
 

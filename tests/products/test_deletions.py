@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -20,6 +23,7 @@ from tests.accounts import user_in
 from tests.files import files_in
 from tests.pictures import jpeg
 from tests.rows import browser_of, make_match, make_product
+from tests.threads import at_once
 from tests.work import finish_work
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -161,6 +165,23 @@ def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> Non
     finish_work()
     assert list(Product.objects.all()) == rows[4:]
     assert "Everything that was selected is deleted." in browser.get(address).content.decode()
+
+
+def test_a_match_that_is_judged_meanwhile_does_not_go_as_one_that_waits() -> None:
+    match, reviewer, judged = make_match(make_product(), make_product()), user_in("reviewer"), threading.Event()
+
+    def judge() -> None:
+        with transaction.atomic():
+            service.review(match.pk, "confirmed", reviewer)
+            judged.set()
+            time.sleep(0.3)  # by then the other one has seen the match as it was, and waits for its lock
+
+    def forget_what_waits() -> None:
+        judged.wait()
+        Match.objects.filter(review_status="pending").delete()
+
+    at_once(judge, forget_what_waits)
+    assert Match.objects.get().review_status == "confirmed"
 
 
 def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser: Client) -> None:
