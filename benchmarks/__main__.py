@@ -47,6 +47,7 @@ def main() -> int:
             "search": ["--n", "100000"],
             "http": [],
             "admin": ["--products", "20000"],
+            "history": ["--rows", "2000"],
         }
         figures: dict[str, Any] = {"machine": describe_machine()}
         failed = []
