@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
@@ -23,7 +24,10 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH1
 
 
 def post_worker_init(_worker: Any) -> None:
-    """Without a broker this process embeds what it takes: it says so, as other workers do."""
+    """Take the program out of the search for garbage, and say that this process embeds where there is no broker."""
+    # What is loaded by now stays; looking through it again and again took an eighth of the time of a request.
+    gc.collect()
+    gc.freeze()
     from django.conf import settings
 
     from gpu import worker

@@ -127,7 +127,7 @@ def save_matches(answer: Answer) -> Answer:
             unique_fields=["product", "candidate"],
             update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
         )
-        saved = {match.candidate_id: match for match in product.matches.all()}
+        saved = {match.candidate_id: match for match in product.matches.order_by()}
         unwanted = [match.pk for candidate, match in saved.items() if candidate not in wanted]
         if unwanted:
             product.matches.filter(pk__in=unwanted, review_status=Match.Status.PENDING, note="").delete()
@@ -228,7 +228,7 @@ def _found(product_id: int, threshold: float, limit: int, category: str | None) 
 def _with_matches(answer: Answer) -> Answer:
     """The answer about a product with the matches that are saved of it, by which verdicts are known."""
     assert answer.product is not None  # noqa: S101  (for the type checker)
-    matches = {match.candidate_id: match for match in answer.product.matches.all()}
+    matches = {match.candidate_id: match for match in answer.product.matches.order_by()}
     candidates = [replace(found, match=matches.get(found.product.pk)) for found in answer.candidates]
     return replace(answer, candidates=candidates)
 
@@ -270,7 +270,7 @@ def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage,
     qualifying = Q(product__is_historical=True)
     if category:
         qualifying &= Q(product__category=category)
-    images = ProductImage.objects.select_related("product").filter(qualifying)
+    images = ProductImage.objects.select_related("product").filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
     return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
 
