@@ -65,7 +65,7 @@ def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generat
 
 
 def extract_question(source: bytes | Path | str) -> PictureFeatures:
-    """Features of one picture that somebody waits for: legacy always, CLIP where it can be used.
+    """Features of one picture that somebody waits for: legacy always, CLIP where it can be used and gives a vector.
 
     Raises ImageProcessingError.
     """
@@ -79,7 +79,11 @@ def extract_question(source: bytes | Path | str) -> PictureFeatures:
         logger.warning("CLIP cannot be used, legacy features instead: %s", error)
         return PictureFeatures(None, legacy)
     vectors = batching.Batches(encoder, 1).start([encoder.preprocess(picture)])()
-    return PictureFeatures(Features.from_embedding(vectors[0], clip.model_id()), legacy)
+    found = _with_embedding(vectors[0], clip.model_id(), legacy)
+    if isinstance(found, ImageProcessingError):
+        logger.warning("%s Legacy features instead.", found.message)
+        return PictureFeatures(None, legacy)
+    return found
 
 
 def preferred_batch_size() -> int:

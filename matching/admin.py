@@ -22,6 +22,7 @@ from unfold.decorators import display
 from matching import admin_review, export, service
 from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.again import match_again
+from matching.index import SearchVectorError
 from matching.models import Match
 from matching.words import NEWEST, with_words
 from products.admin import ProductAdmin
@@ -101,7 +102,7 @@ class MatchedProductAdmin(ProductAdmin):
     def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
         try:
             answer = service.find_and_save_matches(product.pk)
-        except FeaturesPendingError as error:
+        except (FeaturesPendingError, SearchVectorError) as error:
             messages.warning(request, str(error))
         else:
             count = len(answer.candidates)

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from gpu.images import ImageProcessingError
 from matching import service
+from matching.index import SearchVectorError
 from products.admin_filters import categories
 from products.admin_requests import is_htmx, require
 from products.admin_upload import PicturesField
@@ -59,6 +60,6 @@ def _answer(form: AskForm) -> service.Answer | None:
         return service.match_picture(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
     except ImageProcessingError as error:
         form.add_error("pictures", ValidationError(error.message, code=error.code))
-    except FeaturesPendingError as error:
+    except (FeaturesPendingError, SearchVectorError) as error:
         form.add_error(None, ValidationError(str(error), code=error.code))
     return None

@@ -64,7 +64,8 @@ def evaluate(
 
     A query whose picture is bad, or whose SKU is no historical product's, counts as missed and is reported to
     ``progress`` too. Recall and reciprocal rank are by product: its best view counts. Raises
-    FeaturesPendingError when the workers do not answer and ClipUnavailableError when CLIP is asked for and missing.
+    FeaturesPendingError when the workers do not answer, ClipUnavailableError when CLIP is asked for and missing,
+    and SearchVectorError when the stored vectors are of another length than the model's.
     """
     done = Evaluation()
     for row in queries.rows:

@@ -65,7 +65,8 @@ def find_matches(
 ) -> Answer:
     """The historical products most like this one, by its best view, with verdicts given earlier. Saves nothing.
 
-    Raises Product.DoesNotExist, and FeaturesPendingError while no picture of the product is embedded.
+    Raises Product.DoesNotExist, FeaturesPendingError while no picture of the product is embedded, and
+    SearchVectorError when its stored features are damaged.
     """
     return _with_matches(_found(product_id, threshold, limit, category))
 
@@ -153,7 +154,7 @@ def match_product(
 ) -> list[dict[str, Any]]:
     """Match a product, keep the answer, and give it as dictionaries (see ``as_dict``), best first.
 
-    Raises Product.DoesNotExist and FeaturesPendingError.
+    Raises what ``find_matches`` raises.
     """
     return [as_dict(found) for found in find_and_save_matches(product_id, threshold, limit).candidates]
 
@@ -251,6 +252,8 @@ def _search(
         raise FeaturesPendingError("Legacy features are missing; `manage.py reindex --missing` computes them.")
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(part) for part in used])
+    if not vectors.any(axis=1).all():
+        raise SearchVectorError("The stored features are damaged. `manage.py verify --fix` has them computed anew.")
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
     k = limit
     while True:

@@ -10,6 +10,7 @@ import pytest
 from matching import cases, service, turns
 from matching.models import Match
 from tests.accounts import user_in
+from tests.matching.vectors import add_product, legacy_features
 from tests.rows import browser_of, make_case, make_match, make_product
 
 pytestmark = pytest.mark.django_db
@@ -96,6 +97,14 @@ def test_verdict_on_a_match_that_is_gone_and_an_unknown_verdict_are_refused() ->
     assert give("reviewer", match, "maybe").status_code == 400
     Match.objects.all().delete()
     assert give("reviewer", match, "confirmed").status_code == 404
+
+
+@pytest.mark.usefixtures("unconstrained_vectors")
+def test_matching_by_button_says_that_features_are_damaged() -> None:
+    product = add_product(*legacy_features(1), historical=False)
+    product.features.update(color_features=bytes(256), shape_features=bytes(28), texture_features=bytes(256))
+    page = browser_of("uploader").post(f"/admin/products/product/{product.pk}/match/", follow=True)
+    assert "The stored features are damaged." in page.content.decode()
 
 
 def test_verdict_needs_the_token_against_forged_requests() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from pytest_django import Settings
 from rest_framework.test import APIClient
+from safetensors.numpy import load_file, save_file
 
+from gpu import clip
 from gpu.features import LEGACY_MODEL
 from matching.models import Match
 from products import embedding
@@ -16,7 +22,10 @@ from products.intake import Upload, add_product
 from products.models import Product
 from tests import pictures
 from tests.accounts import client_of
+from tests.conftest import use_clip
 from tests.files import files_in
+from tests.matching.vectors import add_product as add_vector
+from tests.matching.vectors import embeddings, random_vectors
 from tests.rows import make_case
 
 pytestmark = pytest.mark.django_db
@@ -109,6 +118,38 @@ def test_a_product_that_is_not_embedded_yet_is_answered_later(api: APIClient) ->
     waiting = add_product([Upload(pictures.jpeg(1))]).product
     answer = api.post(f"/api/products/{waiting.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "features_pending")
+
+
+@pytest.mark.usefixtures("unconstrained_vectors")
+def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: APIClient, arrival: Product) -> None:
+    arrival.features.update(color_features=bytes(256), shape_features=bytes(28), texture_features=bytes(256))
+    answer = api.post(f"/api/products/{arrival.pk}/match")
+    assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
+    call_command("verify", "--fix", stdout=StringIO())
+    embedding.embed_pending(announce=False)
+    assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
+
+
+def test_a_picture_for_which_the_model_gives_no_vector_is_compared_by_legacy_features(
+    api: APIClient, mug: Product, own_clip: Path, settings: Settings, tmp_path: Path
+) -> None:
+    weights = own_clip / "0_CLIPModel" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["visual_projection.weight"][:] = np.nan
+    save_file(tensors, weights)
+    use_clip(settings, own_clip, tmp_path / "cache")
+    answer = ask(api, pictures.jpeg(1, angle=3))
+    clip.unload()
+    assert (answer.status_code, answer.json()["feature_type"]) == (200, "legacy")
+    assert [found["sku"] for found in answer.json()["matches"]][:1] == ["M-1"]
+
+
+def test_a_picture_whose_vector_is_no_longer_as_long_as_the_stored_ones_is_not_compared(
+    api: APIClient, with_clip: Path
+) -> None:
+    add_vector(*embeddings(random_vectors(1, dim=7), clip.model_id()))
+    answer = ask(api, pictures.jpeg(1))
+    assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
 
 
 def test_a_product_that_is_not_there_is_not_matched(api: APIClient) -> None:

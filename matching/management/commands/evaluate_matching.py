@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from gpu.clip import ClipUnavailableError
 from gpu.features import Kind
 from matching.evaluation import Refused, evaluate
+from matching.index import SearchVectorError
 from products.importing import ImportFileError, open_table
 from products.progress import INTERRUPTED, progress_bar, stoppable
 from products.questions import FeaturesPendingError
@@ -43,7 +44,7 @@ class Command(BaseCommand):
                     check()
 
                 done = evaluate(table, queries.parent, feature_type, progress)
-        except (ImportFileError, ClipUnavailableError, FeaturesPendingError) as error:
+        except (ImportFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped; figures of a part would mislead.", returncode=INTERRUPTED) from interrupt
