@@ -1,3 +1,12 @@
+// The cookie's, not the page's: after signing in again in another tab the page's own token is an old one.
+function csrfToken() {
+    return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
+}
+
+document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.verb === "post") event.detail.parameters.csrfmiddlewaretoken = csrfToken();
+});
+
 // ``address``: of the sign-in page, which says that the session has ended and leads back here.
 function signInAgain(address) {
     location.assign(`${address.split("?")[0]}?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);

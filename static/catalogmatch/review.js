@@ -29,7 +29,7 @@ function idle() {
 
 async function post(address, fields) {
     const body = new URLSearchParams(fields);
-    const headers = { "X-CSRFToken": review.querySelector("[name=csrfmiddlewaretoken]").value };
+    const headers = { "X-CSRFToken": csrfToken() };
     const answer = await fetch(address, { method: "POST", body, headers });
     if (new URL(answer.url).pathname.endsWith("/login/")) {
         signInAgain(answer.url);
@@ -234,7 +234,7 @@ if (words.hold) {
     addEventListener("pagehide", () => {
         const body = new FormData();
         for (const [name, product] of held()) body.append(name, product);
-        body.append("csrfmiddlewaretoken", review.querySelector("[name=csrfmiddlewaretoken]").value);
+        body.append("csrfmiddlewaretoken", csrfToken());
         navigator.sendBeacon(words.release, body);
     });
 }

@@ -14,11 +14,6 @@ each.addEventListener("change", () => {
     for (const part of single) part.hidden = each.checked;
 });
 
-// The cookie's, not the form's: after signing in again in another tab the page's own token is an old one.
-function csrfToken() {
-    return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? form.elements.csrfmiddlewaretoken.value;
-}
-
 function body(file) {
     const data = new FormData();
     data.append("image", file);

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, Request, expect
 
 from matching.models import Match, ReviewTurn
 from products.models import Product
+from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
 from tests.rows import make_match, make_product
 
@@ -107,6 +108,37 @@ def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, 
             expect(page.locator(".cm-asked h2")).not_to_have_text(names[-1])
     assert len(set(seen[0] + seen[1])) == 10
     keep(pages[0], "review-of-two")
+
+
+def test_after_signing_in_again_in_another_tab_reviewing_goes_on(sign_in: SignIn, candidates: list[Product]) -> None:
+    make_cases(3, candidates, each=2)
+    page = sign_in("reviewer")
+    begin(page)
+    reviewer = user_in("reviewer")
+    reviewer.set_password("correct horse")
+    reviewer.save()
+    page.context.clear_cookies()
+    other = page.context.new_page()
+    other.goto("/admin/login/")
+    other.fill("[name=username]", reviewer.username)
+    other.fill("[name=password]", "correct horse")
+    other.click("[type=submit]")
+    other.wait_for_url("**/admin/")
+    refused: list[str] = []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+    key(page, "c")
+    key(page, "x")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 1")
+    expect(page.locator("[data-count=today]")).to_have_text("2")
+    key(page, "u")
+    expect(page.locator(".cm-asked h2")).to_have_text("case 2")
+    page.goto("/admin/ask/")
+    for _ in range(50):
+        if not ReviewTurn.objects.exists():
+            break
+        page.wait_for_timeout(100)
+    assert not ReviewTurn.objects.exists()
+    assert refused == []
 
 
 def test_leaving_the_page_gives_the_cases_up(sign_in: SignIn, candidates: list[Product]) -> None:
