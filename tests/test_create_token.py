@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
@@ -85,3 +87,14 @@ def test_a_deactivated_user_gets_none():
     assert ran.code == 1
     assert "deactivated" in ran.err
     assert not AuthToken.objects.exists()
+
+
+def test_a_request_costs_the_same_however_many_tokens_its_user_has(django_assert_num_queries):
+    token = run("create_token", "ada").out.strip()
+    with CaptureQueriesContext(connection) as alone:
+        assert status(token) == 200
+    for _ in range(5):
+        run("create_token", "ada", "--days", 7)
+    AuthToken.objects.filter(expiry__isnull=False).update(expiry=timezone.now() - timedelta(seconds=1))
+    with django_assert_num_queries(len(alone)):
+        assert status(token) == 200
