@@ -25,8 +25,8 @@ from products.models import Feature, Product
 
 _SOURCE = "source"
 _CHUNK = 1000
-# Rebuilt, or only of use to the processes that wrote them.
-_LEFT_BEHIND = {"imports", "index_changes", "search_vectors", "django_session"}
+# All tables move but these. What of the index the database keeps is rebuilt; people sign in again.
+_LEFT_BEHIND = {"index_changes", "search_vectors", "django_session"}
 _QUESTIONS, _NEIGHBOURS = 100, 10
 # Both engines may be approximate; what they say of one and the same vector may differ so rarely.
 _AGREEMENT = 0.98
