@@ -11,6 +11,7 @@ import numpy as np
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from gpu.clip import ClipUnavailableError, clip_status, model_id
 from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
@@ -249,11 +250,11 @@ def _search(
         raise ClipUnavailableError(clip_status().reason or "The picture was not embedded with CLIP.")
     used = by_clip if feature_type == CLIP else [part for part in features if part.model_name == LEGACY_MODEL]
     if not used:
-        raise FeaturesPendingError("Legacy features are missing; `manage.py reindex --missing` computes them.")
+        raise FeaturesPendingError(_("Legacy features are missing; `manage.py reindex --missing` computes them."))
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(part) for part in used])
     if not vectors.any(axis=1).all():
-        raise SearchVectorError("The stored features are damaged. `manage.py verify --fix` has them computed anew.")
+        raise SearchVectorError(_("The stored features are damaged. `manage.py verify --fix` has them computed anew."))
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
     k = limit
     while True:
@@ -281,7 +282,11 @@ def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage,
 def _why_no_features(product: Product) -> str:
     states = set(product.images.values_list("state", flat=True))
     if not states:
-        return f"Product {product.pk} has no picture. Add one, then ask again."
+        return _("Product %(id)s has no picture. Add one, then ask again.") % {"id": product.pk}
     if states == {ProductImage.State.FAILED}:
-        return f"No picture of product {product.pk} could be embedded. See the reasons at its pictures, or add another."
-    return f"The pictures of product {product.pk} are still waiting to be embedded. Ask again in a moment."
+        return _("No picture of product %(id)s could be embedded. See the reasons at its pictures, or add another.") % {
+            "id": product.pk
+        }
+    return _("The pictures of product %(id)s are still waiting to be embedded. Ask again in a moment.") % {
+        "id": product.pk
+    }
