@@ -5,13 +5,12 @@ SQLite catalogues are searched inside the process, PostgreSQL ones by the databa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 from django.db import connection
 
 from matching.index.basefile import BaseFileError
-from matching.index.protocol import Described, Filters, Hit, SearchVectorError, Vectors, checked
+from matching.index.protocol import Described, Filters, Hit, Progress, SearchVectorError, Vectors, checked, quietly
 from matching.similarity import score_of
 
 __all__ = [
@@ -29,8 +28,6 @@ __all__ = [
 
 EVERYTHING = Filters()
 
-Progress = Callable[[str, int, int], None]
-
 
 def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = EVERYTHING) -> list[Hit]:
     """The k products whose best picture is most like any of the query rows (q, d), best first.
@@ -44,12 +41,12 @@ def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters 
     return [Hit(hit.image_id, hit.product_id, round(score_of(hit.score / 100, kind), 6)) for hit in hits]
 
 
-def rebuild(progress: Progress | None = None) -> list[str]:
+def rebuild(progress: Progress = quietly) -> list[str]:
     """Build the index anew where a catalogue is large enough for one; answers a sentence for each that was built.
 
     ``progress(what, done, total)`` is called along the way. Raises BaseFileError.
     """
-    built: list[str] = _engine().rebuild(progress or _quietly)
+    built: list[str] = _engine().rebuild(progress)
     return built
 
 
@@ -82,7 +79,3 @@ def _engine() -> ModuleType:
     from matching.index import inprocess
 
     return inprocess
-
-
-def _quietly(_what: str, _done: int, _total: int) -> None:
-    pass

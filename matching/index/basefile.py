@@ -71,6 +71,7 @@ def _name(kind: str, model: str) -> str:
 
 
 def folder(kind: str, model: str) -> Path:
+    """Where the base file of one kind and model lies; it need not be there."""
     return Path(settings.INDEX_DIR) / _name(kind, model)
 
 
@@ -120,7 +121,7 @@ def open_files(stamp: Stamp) -> tuple[Any, Rows, Mapped]:
                 raise BaseFileError("base_damaged", f"{here / name} is not what was written there.")
         # Mapped by us, not as FAISS's on-disk lists, whose read-ahead threads cost more than a whole search.
         mapped = np.memmap(here / stamp.index_name, np.uint8, "r")
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(mapped), mapped.nbytes)  # type: ignore[attr-defined]
+        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(mapped), mapped.nbytes)
         index = faiss.read_index(reader)
         rows = _read_rows(here / stamp.rows_name, stamp.count)
     except (OSError, RuntimeError, ValueError) as error:
@@ -178,6 +179,7 @@ def remove(kind: str, model: str) -> None:
 
 
 def megabytes(stamp: Stamp) -> float:
+    """The size of the base file's two files together, in MB (10**6 bytes)."""
     return sum(size for size, _ in stamp.checks.values()) / 1e6
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gpu.encoders import cores
 from matching.index import basefile, changes, loading
 from matching.index.basefile import Stamp
 from matching.index.ivf import nearest, selector_of
 from matching.index.loading import Block
-from matching.index.protocol import Ids, Vectors, spare
+from matching.index.protocol import Ids, Progress, Vectors, spare
 from matching.index.rows import Categories, Rows
 from products.models import Feature
 
 Truth = npt.NDArray[np.int64]  # (questions, 10) row numbers
-Progress = Callable[[str, int, int], None]  # what is being done, how many of how many
 
 _DIRECTIONS = 256
 _SAMPLES_A_LIST = 32
@@ -38,7 +37,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     """
     import faiss
 
-    faiss.omp_set_num_threads(os.cpu_count() or 1)  # a search in this thread may have set one
+    faiss.omp_set_num_threads(cores())  # a search in this thread may have set one
     revision = changes.head()  # what changes from here on is read from the log, on top of this file
     ids = np.fromiter(
         Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list("id", flat=True).iterator(),

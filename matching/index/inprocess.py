@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from matching.index import basefile, changes, loading, maintenance
 from matching.index.basefile import BaseFileError, Stamp
-from matching.index.building import Progress
 from matching.index.changes import Changed, Revision
 from matching.index.ivf import BasePart
 from matching.index.maintenance import State
 from matching.index.memory import MemoryPart
-from matching.index.protocol import Described, Filters, Hit, Ids, SearchVectorError, Vectors, best, spare
+from matching.index.protocol import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, spare
 from matching.index.rows import Categories
 from products.models import Product
 

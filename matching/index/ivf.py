@@ -9,7 +9,6 @@ theoretical error bound", 2024; Douze et al., "The Faiss library", 2024.
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -120,7 +119,8 @@ class BasePart:
 
 def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
     """Rows by rising distance to any of the queries: at least ``want``, or all that the selector leaves (True)."""
-    faiss: Any = importlib.import_module("faiss")
+    import faiss
+
     # One thread a query: the web server's threads are the parallelism, and waiting for each other costs more.
     faiss.omp_set_num_threads(1)
     lists = base.stamp.lists
@@ -146,7 +146,8 @@ def nearest(
 
 @lru_cache(maxsize=32)  # making the three objects costs a search as much as reading two rows of the database
 def _parameters(want: int, probes: int, selector: Any) -> Any:
-    faiss: Any = importlib.import_module("faiss")
+    import faiss
+
     in_lists = faiss.IVFRaBitQSearchParameters(nprobe=probes, sel=selector, qb=_QUERY_BITS)
     return faiss.IndexRefineSearchParameters(
         k_factor=max(_SHORTLIST / want, 2), base_index_params=faiss.SearchParametersPreTransform(index_params=in_lists)
@@ -174,6 +175,7 @@ def _selection_of(mask: Mask) -> _Selection:
 
 def selector_of(mask: Mask) -> Any:
     """A faiss selector of the rows that are True."""
-    faiss: Any = importlib.import_module("faiss")
+    import faiss
+
     bits: npt.NDArray[np.uint8] = np.packbits(mask, bitorder="little")
     return faiss.IDSelectorBitmap(bits)

@@ -18,7 +18,7 @@ from django.db.models import Count
 
 from matching.index import basefile, building, changes
 from matching.index.basefile import BaseFileError, Stamp
-from matching.index.building import Progress
+from matching.index.protocol import Progress, quietly
 from products import broker
 from products.models import Feature
 
@@ -31,8 +31,6 @@ CHANGED, CHANGED_SHARE = 10_000, 0.05
 # Rows of the log that are kept for processes without a base file, and at most for an old base file.
 LOG_KEPT, LOG_MOST = 10_000, 1_000_000
 _WAKE_EVERY = 60.0  # seconds
-
-Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def upkeep() -> list[Stamp]:
     with _one_builder(wait=False) as free:
         if not free:
             return []
-        stamps = [building.build(state.kind, state.model, _quietly) for state in states() if state.due]
+        stamps = [building.build(state.kind, state.model, quietly) for state in states() if state.due]
         _tidy()
     return stamps
 
@@ -158,7 +156,3 @@ def _one_builder(wait: bool) -> Iterator[bool]:
         yield taken
         if taken:
             locks.unlock(file)
-
-
-def _quietly(_what: str, _done: int, _total: int) -> None:
-    pass

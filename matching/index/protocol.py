@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+Progress = Callable[[str, int, int], None]  # what is being done, how many of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Described:
 
     text: str
     remedy: str = ""
+
+
+def quietly(_what: str, _done: int, _total: int) -> None:
+    """The progress of what nobody watches."""
 
 
 def spare(k: int) -> int:

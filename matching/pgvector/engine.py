@@ -15,8 +15,7 @@ from django.db import connection, transaction
 
 from gpu.features import CLIP, COLOR_BINS
 from matching.index import loading
-from matching.index.building import Progress
-from matching.index.protocol import Described, Filters, Hit, Ids, SearchVectorError, Vectors, best
+from matching.index.protocol import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, quietly
 from matching.pgvector import graphs
 from products.models import Feature
 
@@ -90,8 +89,8 @@ def rebuild(progress: Progress) -> list[str]:
 
 def upkeep() -> list[str]:
     """See ``matching.index.upkeep``."""
-    _fill_all(lambda *_: None)
-    return graphs.build(anew=False, progress=lambda *_: None)
+    _fill_all(quietly)
+    return graphs.build(anew=False, progress=quietly)
 
 
 def describe() -> list[Described]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from itertools import islice
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from gpu.encoders import cores
 from gpu.images import ImageProcessingError
 from products import intake
 from products.fields import check
@@ -51,6 +51,8 @@ class Result:
 
 # Nothing to add of a picture: the row names none, or its product has it.
 _Work = Result | Future[CleanPicture] | None
+# What refuses a row and stops nothing.
+_REFUSALS = (RowError, ImageProcessingError, ValidationError)
 
 
 def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) -> Generator[Result]:
@@ -61,7 +63,7 @@ def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) 
     nobody. With ``dry_run`` everything is checked in the same way and nothing saved. With ``update`` a row also
     changes the fields of its product that it says otherwise, and needs no picture for that.
     """
-    threads = max(2, os.cpu_count() or 1)
+    threads = max(2, cores())
     waiting: deque[tuple[Row, _Work]] = deque()
     importer = _Importer(source, Rehearsal() if dry_run else Catalogue(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
@@ -72,10 +74,8 @@ def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) 
             if isinstance(work, Result):
                 return work
             return importer.save(row, work.result() if work else None)
-        except (RowError, ImageProcessingError) as error:
-            return Result(row, Did.REFUSED, error.code, str(error))
-        except ValidationError as error:
-            return Result(row, Did.REFUSED, "validation_error", _reasons(error))
+        except _REFUSALS as error:
+            return _refused(row, error)
 
     try:
         while rows := list(islice(source.rows, _LOOKED_UP)):
@@ -116,10 +116,8 @@ class _Importer:
             product = self.catalogue.product_of(row, sha256)
             if product is not None and self.catalogue.has_picture(product, sha256):
                 return None if self.update and row.sku else Result(row, Did.KNOWN)
-        except ValidationError as error:
-            return Result(row, Did.REFUSED, "validation_error", _reasons(error))
-        except (RowError, ImageProcessingError) as error:
-            return Result(row, Did.REFUSED, error.code, str(error))
+        except _REFUSALS as error:
+            return _refused(row, error)
         return pool.submit(intake.clean, upload)
 
     def save(self, row: Row, picture: CleanPicture | None) -> Result:
@@ -147,8 +145,11 @@ class _Importer:
         return Result(row, did, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
 
 
-def _reasons(error: ValidationError) -> str:
-    return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
+def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError) -> Result:
+    if isinstance(error, ValidationError):
+        reasons = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
+        return Result(row, Did.REFUSED, "validation_error", reasons)
+    return Result(row, Did.REFUSED, error.code, str(error))
 
 
 def _check_category(row: Row, category: str) -> None:
