@@ -15,8 +15,8 @@ from products.importing.sources import ID_COLUMN, column_of
 from products.models import Product, ProductImage
 from products.queue import worst_state
 from products.spreadsheet import XLSX_CELL, XLSX_ROWS, Cell, csv_bytes, xlsx_bytes
+from products.steps import in_steps
 
-STEP = 1000
 MAX_ATTRIBUTES = 1000  # different ones in one table
 FIELDS = ("sku", "name", "category", "description", "is_historical")
 
@@ -47,7 +47,7 @@ def products_table(ids: Sequence[int]) -> Table:
 
 def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Table:
     yield header
-    for step in steps(ids):
+    for step in in_steps(ids):
         states: dict[int, list[str]] = defaultdict(list)
         for product_id, state in ProductImage.objects.filter(product__in=step).values_list("product", "state"):
             states[product_id].append(state)
@@ -77,17 +77,11 @@ def check_fits(rows: int, longest: int) -> None:
 def longest_text(ids: Sequence[int]) -> int:
     """Characters of the longest text of these products."""
     longest = 0
-    for step in steps(ids):
+    for step in in_steps(ids):
         for description, attributes in Product.objects.filter(pk__in=step).values_list("description", "attributes"):
             texts = [description, *(as_text(value) for value in attributes.values())]
             longest = max(longest, *map(len, texts))
     return longest
-
-
-def steps(ids: Sequence[int]) -> Iterator[list[int]]:
-    """The ids in pieces that a query can name."""
-    for start in range(0, len(ids), STEP):
-        yield list(ids[start : start + STEP])
 
 
 def as_time(at: datetime | None) -> str:
@@ -97,7 +91,7 @@ def as_time(at: datetime | None) -> str:
 
 def _attribute_keys(ids: Sequence[int]) -> list[str]:
     keys: dict[str, Any] = {}
-    for step in steps(ids):
+    for step in in_steps(ids):
         for attributes in Product.objects.filter(pk__in=step).values_list("attributes", flat=True):
             keys |= dict.fromkeys(attributes)
     if len(keys) > MAX_ATTRIBUTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db.models import QuerySet
@@ -19,3 +19,9 @@ def ids_in_steps(rows: QuerySet[Any], size: int = STEP) -> Iterator[list[int]]:
     while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]):
         yield ids
         last = ids[-1]
+
+
+def in_steps(ids: Sequence[int], size: int = STEP) -> Iterator[Sequence[int]]:
+    """These keys in this order, ``size`` at a time: as many as a query can name."""
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
