@@ -1,9 +1,10 @@
-"""What may stand in a product's fields: the same for uploads, the API, the admin and imports."""
+"""What may stand in a product's fields and in names of files: the same for uploads, the API, the admin and imports."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +14,7 @@ from django.utils.translation import gettext as _
 from products.models import Product
 
 MAX_DESCRIPTION = 20_000  # characters
+MAX_FILE_NAME = 255
 
 
 def check(product: Product) -> None:
@@ -36,6 +38,11 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         errors["attributes"] = error
     if errors:
         raise ValidationError(errors)
+
+
+def file_name(sent: str) -> str:
+    """The name alone of a file that somebody sent; of one that is too long the end, which says of what kind it is."""
+    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME:]
 
 
 def _check_attributes(attributes: Any) -> None:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -17,7 +16,7 @@ from django.utils.translation import gettext as _
 from gpu import box_pool
 from gpu.images import MAX_BYTES, ImageProcessingError
 from products import files
-from products.fields import check, check_fields
+from products.fields import check, check_fields, file_name
 from products.known import other_with_any, product_with
 from products.models import Product, ProductImage
 from products.tracing import request_id
@@ -88,7 +87,7 @@ def clean(upload: Upload) -> CleanPicture:
         height=derived.height,
         jpeg=derived.jpeg,
         thumbnail=derived.thumbnail,
-        original_name=PurePath(upload.name.replace("\\", "/")).name.replace("\x00", "")[:255],
+        original_name=file_name(upload.name),
         original=upload.data if settings.KEEP_ORIGINALS else None,
     )
 

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from products import tasks
+from products.fields import file_name
 from products.history import Source as By
 from products.import_models import Import
 from products.importing.errors import ImportFileError
@@ -51,7 +52,7 @@ def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historica
     for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(one)
     job = Import(person_id=person.pk, is_historical=historical)
-    job.table_name, job.archive_name = _name(table), _name(archive)
+    job.table_name, job.archive_name = (file_name(file.name or "") if file else "" for file in (table, archive))
     job.save()
     try:
         for file, kept in ((table, _table(job)), (archive, _archive(job))):
@@ -109,10 +110,6 @@ def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[
         text = _("%(file)s is larger than %(limit)d MiB. Split it.")
         raise ImportFileError(text % {"file": tables[0].name, "limit": MAX_TABLE_BYTES // 2**20})
     return next(iter(tables), None), next(iter(archives), None)
-
-
-def _name(file: File[bytes] | None) -> str:
-    return "" if file is None or file.name is None else PurePath(file.name).name.replace("\x00", "")[-255:]
 
 
 def _table(job: Import) -> Kept | None:
