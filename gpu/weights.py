@@ -109,9 +109,16 @@ def _folder(name: str) -> Path:
         commit = (cached / "refs" / "main").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(
-            f"The weights of {name} are not in {cache_dir()}; 'manage.py download_model' fetches them."
+            f"The weights of {name} are not in {_as_people_write(cache_dir())}; "
+            "'manage.py download_model' fetches them."
         ) from error
     return cached / "snapshots" / commit
+
+
+def _as_people_write(folder: Path) -> str:
+    """With ~ for the home folder: whose home it is, is nothing for pages and answers."""
+    home = Path("~").expanduser()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _signature(folder: Path) -> Signature:
