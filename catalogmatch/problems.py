@@ -21,6 +21,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
 from catalogmatch.outages import outage_of
+from gpu.clip import ClipUnavailableError
 from gpu.images import ImageProcessingError
 from matching.index import SearchVectorError
 from matching.models import Match
@@ -40,6 +41,7 @@ STATUS_OF_CODE = {
     "image_aspect": 422,
     "sku_exists": 409,
     "features_pending": 409,
+    "clip_unavailable": 503,
     "search_vector_invalid": 409,
     "request_incomplete": 408,
 }
@@ -60,7 +62,7 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, ImageProcessingError):
             return Problem(exc.code, exc.message)
-        if isinstance(exc, (SkuExistsError, SearchVectorError)):
+        if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError)):
             return Problem(exc.code, str(exc))
         if isinstance(exc, FeaturesPendingError):
             return Problem(exc.code, str(exc), status=503 if exc.waited else None)
