@@ -87,6 +87,7 @@ def defined(names: dict[str, object]) -> str:
     return "".join(f"{name} = {value!r}\n" for name, value in names.items())
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(300)
 def test_ten_backups_under_load_restore_to_the_same_answers(tmp_path: Path) -> None:
     live = tmp_path / "live"

@@ -30,7 +30,7 @@ for (const zone of document.querySelectorAll("[data-dropzone]")) {
     const isWanted = zone.dataset.dropzone === "files" ? () => true : isPicture;
     input.hasChangeListener = true; // the admin's own script would write the file's name into the next text field
 
-    input.addEventListener("change", () => {
+    const show = () => {
         for (const picture of list.querySelectorAll("img")) URL.revokeObjectURL(picture.src);
         const items = [...input.files].slice(0, SHOWN).map((file) => {
             const item = document.createElement("li");
@@ -51,7 +51,9 @@ for (const zone of document.querySelectorAll("[data-dropzone]")) {
             items.push(more);
         }
         list.replaceChildren(...items);
-    });
+    };
+    input.addEventListener("change", show);
+    if (input.files.length) show(); // chosen before this script ran, or kept by the browser on the way back
     for (const name of ["dragenter", "dragover"]) input.addEventListener(name, () => zone.classList.add("cm-drop-over"));
     for (const name of ["dragleave", "drop"]) input.addEventListener(name, () => zone.classList.remove("cm-drop-over"));
     input.addEventListener("drop", async (event) => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.sessions.models import Session
-from playwright.sync_api import FilePayload, expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from matching.models import Match
 from products import deletions
@@ -17,6 +17,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 
 def jpeg_file(name: str, data: bytes) -> FilePayload:
     return {"name": name, "mimeType": "image/jpeg", "buffer": data}
+
+
+def test_a_picture_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None:
+    page = sign_in("manager")
+    held: list[Route] = []
+    page.route("**/dropzone*.js", lambda route: held.append(route))
+    with page.expect_request("**/dropzone*.js"):
+        page.goto("/admin/products/product/add/", wait_until="commit")
+    page.get_by_label("Pictures").set_input_files(jpeg_file("mug.jpg", photograph(2)))
+    held[0].continue_()
+    expect(page.locator(".cm-drop-list img")).to_have_count(1)
 
 
 def test_upload_a_picture_see_its_matches_and_confirm_one(sign_in: SignIn) -> None:
