@@ -12,7 +12,7 @@ demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:$(PORT)
 test: .venv/.installed-dev  ## Run the test suite, without the long tests of faults
 	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
 
-faults: .venv/.installed-dev  ## Kill, stop and starve a real installation: what must hold when things break
+faults: .venv/.installed-dev  ## Kill, stop, starve and attack a running program: what must hold when things break
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
 lint: .venv/.installed-dev  ## Check style and types

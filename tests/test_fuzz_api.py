@@ -42,7 +42,7 @@ OF_THE_ANSWER = [
 
 schemathesis.openapi.format("binary", st.sampled_from(PICTURES) | st.binary(max_size=200))
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(0 if EXAMPLES else 180)]
+pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytest.mark.timeout(0 if EXAMPLES else 180)]
 
 
 def fill() -> list[int]:

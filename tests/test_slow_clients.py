@@ -20,6 +20,8 @@ from tests.processes import wait_until
 from tests.redis_server import free_port
 
 REPO = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.faults
+
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
