@@ -49,6 +49,9 @@ class PictureStateFilter(DropdownFilter):
                 return queryset
             case "none":
                 return queryset.filter(~Exists(pictures))
+            case ProductImage.State.READY:
+                # From the products to their pictures: nearly all have one that is ready, so a page is soon full.
+                return queryset.filter(Exists(pictures.filter(state=ProductImage.State.READY)))
             case state:
                 # From the pictures to the products: few pictures are failed or pending, many products exist.
                 return queryset.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))

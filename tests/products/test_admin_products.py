@@ -49,6 +49,7 @@ def test_list_shows_state_and_waiting_matches_of_each_product() -> None:
         ("is_historical__exact=1", {"old"}),
         ("category=mugs", {"old", "fresh"}),
         ("picture=failed", {"broken"}),
+        ("picture=ready", {"old", "fresh"}),
         ("picture=none", {"bare"}),
         ("found=waiting", {"fresh"}),
         ("found=none", {"broken", "bare"}),
