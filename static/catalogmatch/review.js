@@ -90,6 +90,14 @@ async function goOn({ stay = false } = {}) {
     idle();
 }
 
+// Gives cases up; sent even when the page is left at this moment.
+function release(products) {
+    const body = new FormData();
+    for (const product of products) body.append("case", product);
+    body.append("csrfmiddlewaretoken", csrfToken());
+    navigator.sendBeacon(words.release, body);
+}
+
 function undoHere(match) {
     const candidate = shown.querySelector(`[data-match="${match}"]`);
     candidate?.focus();
@@ -106,11 +114,12 @@ async function undo() {
         const answer = await post(words.undo.replace("/0/", `/${last.product}/`), last.matches.map((match) => ["match", match]));
         if (answer.ok || answer.status === 409) decided.pop();
         if (answer.ok) {
+            await ahead; // whose case that is, is known then
             const [before, spare] = [shown, aheadProduct];
             show(await read(answer), true);
             if (before.dataset.product !== shown.dataset.product) {
                 keepAhead(Promise.resolve(before));
-                if (spare) await post(words.release, [["case", spare]]);
+                if (spare) release([spare]);
             }
         } else {
             tell(answer.status === 409 ? await answer.text() : `${answer.status} ${answer.statusText}`);
@@ -218,11 +227,11 @@ addEventListener("popstate", () => {
 
 // Whoever looks at a case holds it, and the one ahead too; whoever leaves gives both up.
 if (words.hold) {
-    const held = () => [shown.dataset.product, aheadProduct].filter(Boolean).map((product) => ["case", product]);
+    const held = () => [shown.dataset.product, aheadProduct].filter(Boolean);
     const renew = async () => {
         if (document.visibilityState !== "visible") return;
         await ahead;
-        const answer = await post(words.hold, held()).catch(() => null);
+        const answer = await post(words.hold, held().map((product) => ["case", product])).catch(() => null);
         if (!answer?.ok) return;
         const mine = (await answer.json()).held.map(String);
         if (!mine.includes(shown.dataset.product)) tell(words.lost);
@@ -231,12 +240,7 @@ if (words.hold) {
     setInterval(renew, RENEW_MS);
     document.addEventListener("visibilitychange", renew);
     addEventListener("pageshow", (event) => event.persisted && renew());
-    addEventListener("pagehide", () => {
-        const body = new FormData();
-        for (const [name, product] of held()) body.append(name, product);
-        body.append("csrfmiddlewaretoken", csrfToken());
-        navigator.sendBeacon(words.release, body);
-    });
+    addEventListener("pagehide", () => release(held()));
 }
 
 begin();
