@@ -134,6 +134,7 @@ def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDi
 
 
 def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, disk: SmallDisk) -> None:
+    assert stack.upload([pictures.jpeg(seed) for seed in range(8)]).status == 201
     disk.fill(leave=200_000)
     target = disk.path / "backups" / "today"
     code, said = exit_of(stack, "backup", str(target))

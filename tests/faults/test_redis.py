@@ -99,7 +99,7 @@ def test_nobody_waits_for_a_silent_redis(
     assert "Redis does not answer" in stack.log("web")
     wait_until(lambda: stack.upload(THREE[:1], wait=5, sku="after").body["status"] == "success", 60, "all is as before")
     after = stack.call("GET", "/api/products?sku=after").body["results"][0]["id"]
-    assert stack.ask(THREE[0], wait=30).status == 200
+    wait_until(lambda: stack.ask(THREE[0], wait=30).status == 200, 60, "questions are answered again")
     assert_whole(stack, accepted([first, *answers]) | {after: 1})
 
 
