@@ -1,4 +1,4 @@
-"""The production settings of docs/operations.md: nothing to complain of, and each that is missing is refused."""
+"""The production settings of docs/deployment.md: nothing to complain of, and each that is missing is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "kH3-only-for-this-test-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 def documented() -> dict[str, str]:
     """The environment file of the operators' guide, with its placeholders filled."""
-    text = (REPO / "docs" / "operations.md").read_text()
+    text = (REPO / "docs" / "deployment.md").read_text()
     [block] = re.findall(r"```ini\n# /etc/catalogmatch\.env.*?\n(.*?)```", text, re.DOTALL)
     settings = dict(line.split("=", 1) for line in block.splitlines())
     return settings | {"DJANGO_SECRET_KEY": KEY, "CATALOGMATCH_METRICS_TOKEN": "a token"}
