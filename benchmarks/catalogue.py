@@ -26,9 +26,9 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from benchmarks.legacy import picture
+from core.sqlite import statistics
 from gpu.features import LEGACY_MODEL, Features
 from matching.models import Match
-from products import planner
 from products.models import EmbeddingDay, Feature, Product, ProductImage
 
 Vectors = npt.NDArray[np.float32]
@@ -87,7 +87,7 @@ def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> N
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), [Product, ProductImage, Feature, Match]):
             cursor.execute(sql)
-    planner.refresh()  # as the schedule does
+    statistics.refresh()  # as the schedule does
 
 
 def zipf_categories(products: int) -> list[str]:

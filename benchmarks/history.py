@@ -60,7 +60,7 @@ def without_history() -> Iterator[None]:
     """Saves write no entries, and do not look what the newest one says."""
     from django.test import override_settings
 
-    from products.history import Records
+    from core.history.recording import Records
 
     with override_settings(SIMPLE_HISTORY_ENABLED=False), mock.patch.object(Records, "_differs", return_value=False):
         yield

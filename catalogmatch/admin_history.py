@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
+from core.admin.requests import require
+from core.history.recording import Source
 from matching.models import Match
 from products.admin_history import HistoryRecords, history_page
-from products.admin_requests import require
-from products.history import Source
 from products.models import Product, ProductImage
 
 KINDS = {

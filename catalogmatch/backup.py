@@ -22,9 +22,9 @@ from django.utils import timezone
 
 from catalogmatch import snapshots
 from catalogmatch.snapshots import Snapshot, SnapshotError
+from core.progress import Bar
 from products import originals
 from products.models import ProductImage
-from products.progress import Bar
 
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"

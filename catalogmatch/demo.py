@@ -9,12 +9,12 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 
 from catalogmatch.tokens import create_token
+from core.progress import progress_bar
 from gpu.clip import clip_status
 from matching import bulk
 from products import queue
 from products.demo.catalogue import load_demo
 from products.models import Product
-from products.progress import progress_bar
 from products.tasks import held_back
 
 ADMIN, PASSWORD = "admin", "demo"  # known to all: the demo listens on this computer alone

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun
 
-from products.tracing import request_id
+from core.request_id import request_id
 
 # What log calls may add by ``extra=``; anything else that they add stays out of the lines.
 EXTRAS = ("request_ids", "method", "path", "status", "milliseconds", "user")

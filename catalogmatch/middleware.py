@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
 from catalogmatch import metrics
-from products.tracing import request_id
+from core.request_id import request_id
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
-from catalogmatch.outages import outage_of
+from core.outages import outage_of
 from gpu.clip import ClipUnavailableError
 from gpu.images import ImageProcessingError
 from matching.index import SearchVectorError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.core.cache import caches
 from rest_framework.throttling import SimpleRateThrottle, UserRateThrottle
 
-from products import broker
+from core import circuit_breaker
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -23,9 +23,9 @@ class OutageProofThrottle(SimpleRateThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
-            with broker.asked():
+            with circuit_breaker.asked():
                 return super().allow_request(request, view)
-        except broker.BrokerAwayError:
+        except circuit_breaker.BrokerAwayError:
             self.cache = caches["process"]
             return super().allow_request(request, view)
 

@@ -22,7 +22,7 @@ api: list[URLPattern | URLResolver] = [
     path("<path:rest>", not_found),
 ]
 
-handler500 = "catalogmatch.outages.server_error"
+handler500 = "core.outages.server_error"
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),

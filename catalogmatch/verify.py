@@ -10,6 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
 from catalogmatch.health import missing_migrations
+from core.progress import Bar
 from gpu.images import ImageProcessingError
 from matching import index
 from matching.index import basefile, changes, maintenance
@@ -18,7 +19,6 @@ from matching.index.unusable import unusable
 from products import constraints, queue, repair
 from products.files import rebuild_thumbnail
 from products.models import Feature, ProductImage
-from products.progress import Bar
 from products.tasks import wake
 
 CHUNK = 500
@@ -146,7 +146,7 @@ def pictures(job: Job) -> Iterator[Problem]:
 def _thumbnail(job: Job, image: ProductImage) -> Problem:
     text = f"picture {image.pk} of product {image.product_id} has no thumbnail"
     try:
-        return job.mended("files", text, partial(rebuild_thumbnail, image))
+        return job.mended("files", text, partial(rebuild_thumbnail, str(image.file.name)))
     except (OSError, ImageProcessingError) as error:
         return Problem("files", f"{text} and none can be made: {error}", "Make room on the disk, or see its file.")
 

@@ -19,6 +19,8 @@ from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
+from core.admin.paging import SEARCH_WORDS, LongListAdmin
+from core.admin.requests import person
 from matching import admin_review, export, service
 from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.again import match_again
@@ -29,8 +31,6 @@ from products.admin import ProductAdmin
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_history import HistoryAdmin, HistoryRecords
-from products.admin_paging import SEARCH_WORDS, LongListAdmin
-from products.admin_requests import person
 from products.export import Table
 from products.models import Product
 from products.questions import FeaturesPendingError

@@ -13,11 +13,11 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from core.admin.requests import is_htmx, require
 from gpu.images import ImageProcessingError
 from matching import service
 from matching.index import SearchVectorError
 from products.admin_filters import categories
-from products.admin_requests import is_htmx, require
 from products.admin_upload import PicturesField
 from products.questions import FeaturesPendingError
 

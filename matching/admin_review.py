@@ -18,11 +18,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from core.admin.requests import is_htmx, person, require
 from matching import cases, service, turns
 from matching.cases import BANDS, Selection
 from matching.models import Match
 from products.admin_filters import categories
-from products.admin_requests import is_htmx, person, require
 from products.models import Product
 
 LOOK, REVIEW = "matching.view_match", "matching.change_match"

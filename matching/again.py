@@ -6,9 +6,9 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
+from core.batches import ids_in_steps
 from matching import tasks
 from products.models import Feature, Product
-from products.steps import ids_in_steps
 
 
 def match_again(products: QuerySet[Product]) -> int:

@@ -9,9 +9,9 @@ class MatchingConfig(AppConfig):
     verbose_name = "Matching"
 
     def ready(self) -> None:
+        from core.sqlite import statistics
         from matching import signals  # noqa: F401  (connects the receivers)
         from matching.index import changes
-        from products import planner
 
         post_migrate.connect(changes.on_migrated, sender=self)
-        post_migrate.connect(planner.on_migrated, sender=self)
+        post_migrate.connect(statistics.on_migrated, sender=self)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from core.progress import progress_bar
+from core.sqlite import statistics
 from gpu import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
-from products import embedding, planner
+from products import embedding
 from products.embedding import Outcome
 from products.models import ProductImage
-from products.progress import progress_bar
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
             check()
 
         embedding.embed_pending(announce=False, afresh=afresh, progress=progress)
-    planner.refresh()
+    statistics.refresh()
     return done
 
 
@@ -91,7 +92,7 @@ def match(
             check()
 
         service.match_products(product_ids, threshold, limit, progress)
-    planner.refresh()
+    statistics.refresh()
     return done
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from gpu.features import Kind
 from gpu.images import ImageProcessingError, read_file
 from matching import service
+from products.images.cleaning import Upload
 from products.importing import Table
-from products.intake import Upload
 from products.models import Product
 
 CUTOFFS = (1, 5, 10)

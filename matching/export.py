@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from django.db.models import Max
 from django.db.models.functions import Length
 
+from core.batches import in_steps
 from matching.models import Match
 from products.export import Table, as_time
-from products.steps import in_steps
 
 COLUMNS = {
     "product sku": "product__sku",

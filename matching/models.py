@@ -7,9 +7,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from core.deletion import DeletedUnderLock
+from core.history.recording import Records
 from matching.index.models import IndexChange
-from products.deletion import DeletedUnderLock
-from products.history import Records
 from products.models import Feature, Product
 
 __all__ = ["IndexChange", "Match"]

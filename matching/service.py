@@ -20,7 +20,7 @@ from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
 from matching.similarity import search_vector
 from matching.verdicts import review, review_all
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.questions import FeaturesPendingError, features_of
 from products.queue import without_features_of

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from celery import shared_task
 
+from core import circuit_breaker
 from matching import index, service
 from matching.index import BaseFileError
-from products import broker
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
 def wake(product_ids: Sequence[int]) -> None:
     """Have these new products matched soon. Where no worker can be told, the next sweep does it."""
     try:
-        with broker.asked():
+        with circuit_breaker.asked():
             match_unmatched.delay(list(product_ids))
-    except broker.BrokerAwayError as error:
+    except circuit_breaker.BrokerAwayError as error:
         logger.warning("The sweep will match the new products, no worker could be told: %s", error)
 
 

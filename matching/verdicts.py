@@ -10,9 +10,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from core.batches import ids_in_steps
+from core.history.recording import acting, record_changes, source
 from matching.models import Match
-from products.history import acting, record_changes, source
-from products.steps import ids_in_steps
 
 
 def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:

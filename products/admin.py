@@ -26,17 +26,17 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from core.admin.paging import LongListAdmin
+from core.admin.requests import require
+from core.batches import ids_in_steps
 from products import admin_bulk, admin_import, admin_upload, again, export, intake, queue
 from products.admin_bulk import BulkDeleteAdmin
 from products.admin_export import ExportAdmin
 from products.admin_filters import CategoryFilter, PictureStateFilter
 from products.admin_history import HistoryAdmin, HistoryRecords
-from products.admin_paging import LongListAdmin
-from products.admin_requests import require
 from products.export import Table
 from products.fields import check_fields
 from products.models import Feature, Product, ProductImage
-from products.steps import ids_in_steps
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic

@@ -20,9 +20,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 from unfold.admin import ModelAdmin
 
+from core.admin.requests import is_htmx, person
+from core.deletion import delete
 from products import deletions
-from products.admin_requests import is_htmx, person
-from products.deletion import delete
 from products.models import Deletion
 
 NAMED = 20  # rows that a question names one by one

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
+from core.history.timeline import Entry, timeline
 from products.models import Product
-from products.timeline import Entry, timeline
 
 HistoryRecords = Sequence[QuerySet[Any]]
 

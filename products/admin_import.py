@@ -19,11 +19,12 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
+from core.admin.requests import is_htmx, person, require
+from core.errors import UnreadableFileError
+from core.spreadsheets.headers import meant_by
 from products import kept_imports
-from products.admin_requests import is_htmx, person, require
 from products.import_models import Import
-from products.importing import Did, ImportFileError, jobs
-from products.importing.headers import meant_by
+from products.importing import Did, jobs
 from products.importing.sources import COLUMNS, ID_COLUMN, attribute_of, is_note
 
 PAGE = 50
@@ -66,7 +67,7 @@ def _send(request: HttpRequest) -> HttpResponse:
         try:
             historical = "is_historical" in request.POST
             job = jobs.receive(person(request), request.FILES.getlist("files"), historical=historical)
-        except ImportFileError as refusal:
+        except UnreadableFileError as refusal:
             error = str(refusal)
         else:
             page = reverse("admin:products_import_show", args=[job.pk])

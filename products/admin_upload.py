@@ -21,7 +21,8 @@ from gpu.images import ACCEPTED, MAX_BYTES, ImageProcessingError
 from products import intake
 from products.admin_filters import categories
 from products.fields import MAX_DESCRIPTION
-from products.intake import Added, SkuExistsError, Upload
+from products.images.cleaning import Upload, clean, read_bounded
+from products.intake import Added, SkuExistsError
 from products.models import Product
 
 
@@ -46,7 +47,7 @@ class PicturesField(forms.FileField):
         if self.required and not files:
             raise ValidationError(self.error_messages["required"], code="required")
         try:
-            return [Upload(intake.read_bounded(file), file.name or "") for file in files]
+            return [Upload(read_bounded(file), file.name or "") for file in files]
         except ImageProcessingError as error:
             raise ValidationError(error.message, code=error.code) from error
 
@@ -65,7 +66,7 @@ class ViewsForm(forms.Form):
         """Say of each picture that intake refuses why, next to the field."""
         for upload in self.cleaned_data.get("pictures", []):
             try:
-                intake.clean(upload)
+                clean(upload)
             except ImageProcessingError as error:
                 self.add_error("pictures", ValidationError(f"{upload.name}: {error.message}", code=error.code))
 

@@ -8,7 +8,7 @@ from django.apps import apps
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from products.work import Work
+from core.jobs import Work
 
 
 class Deletion(Work):

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from products.deletion import delete
+from core.deletion import delete
+from core.history.recording import Source
+from core.jobs import KEPT, SILENT
 from products.deletion_models import Deletion, DeletionStep
-from products.history import Source
-from products.work import KEPT, SILENT
 
 HERE = 500  # rows that are deleted while a person waits, which takes about a second
 STEP = 200

@@ -135,7 +135,8 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
     a view of the product and is embedded now. Raises Product.DoesNotExist, ImageProcessingError, and
     FeaturesPendingError where it has to wait, since the queue is paused or a worker is slow.
     """
-    from products.intake import Upload, add_views
+    from products.images.cleaning import Upload
+    from products.intake import add_views
     from products.questions import FeaturesPendingError
 
     product = Product.objects.get(pk=product_id)

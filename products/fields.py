@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -14,7 +13,6 @@ from django.utils.translation import gettext as _
 from products.models import Product
 
 MAX_DESCRIPTION = 20_000  # characters
-MAX_FILE_NAME = 255
 
 
 def check(product: Product) -> None:
@@ -38,11 +36,6 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         errors["attributes"] = error
     if errors:
         raise ValidationError(errors)
-
-
-def file_name(sent: str) -> str:
-    """The name alone of a file that somebody sent; of one that is too long the end, which says of what kind it is."""
-    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME:]
 
 
 def _check_attributes(attributes: Any) -> None:

@@ -1,11 +1,11 @@
-"""The files of pictures in the storage: derivative, thumbnail and original, written and removed together."""
+"""The files of images in the storage: derivative, thumbnail and original are written and removed together."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -13,24 +13,31 @@ from django.core.files.storage import default_storage
 
 from gpu import box_pool
 from products import originals
-from products.models import ProductImage, picture_path
+from products.images.cleaning import CleanPicture
 
-if TYPE_CHECKING:
-    from products.intake import CleanPicture
+
+def new_name() -> str:
+    """Return a random name under MEDIA_ROOT for a derivative."""
+    name = uuid.uuid4().hex
+    return f"pictures/{name[:2]}/{name}.jpg"
+
+
+def thumbnail_name(file_name: str) -> str:
+    """Return the name of the thumbnail that belongs to a derivative."""
+    return file_name.replace("pictures/", "thumbnails/", 1)
 
 
 @contextmanager
 def stored(pictures: Sequence[CleanPicture]) -> Iterator[dict[str, str]]:
-    """Write the pictures' files, outside any transaction, and take them away again when the block fails."""
+    """Write the images' files outside any transaction and yield their names by hash. Remove them if the block fails."""
     names: dict[str, str] = {}
     written: list[str] = []
     try:
         for picture in pictures:
-            image = ProductImage(file=picture_path(ProductImage(), ""))
-            name = str(image.file.name)
+            name = new_name()
             written.append(name)
             default_storage.save(name, ContentFile(picture.jpeg))
-            default_storage.save(image.thumbnail_name, ContentFile(picture.thumbnail))
+            default_storage.save(thumbnail_name(name), ContentFile(picture.thumbnail))
             if picture.original is not None:
                 originals.keep(name, picture.original)
             names[picture.sha256] = name
@@ -41,16 +48,17 @@ def stored(pictures: Sequence[CleanPicture]) -> Iterator[dict[str, str]]:
 
 
 def remove(file_names: Iterable[str]) -> None:
-    """Delete the derivatives of these names with their thumbnails and originals; missing ones are fine."""
+    """Delete the derivatives with these names, their thumbnails and originals. Missing files are fine."""
     for name in file_names:
         default_storage.delete(name)
-        default_storage.delete(ProductImage(file=name).thumbnail_name)
+        default_storage.delete(thumbnail_name(name))
         originals.remove(name)
 
 
-def rebuild_thumbnail(image: ProductImage) -> None:
-    """Write a picture's thumbnail anew from its stored file. Raises ImageProcessingError and FileNotFoundError."""
-    data = Path(image.file.path).read_bytes()
+def rebuild_thumbnail(file_name: str) -> None:
+    """Write an image's thumbnail again from its derivative. Raises ImageProcessingError and FileNotFoundError."""
+    data = Path(default_storage.path(file_name)).read_bytes()
     derived = box_pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
-    default_storage.delete(image.thumbnail_name)
-    default_storage.save(image.thumbnail_name, ContentFile(derived.thumbnail))
+    name = thumbnail_name(file_name)
+    default_storage.delete(name)
+    default_storage.save(name, ContentFile(derived.thumbnail))

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from products.work import Work
+from core.jobs import Work
 
 
 class Import(Work):

@@ -6,23 +6,18 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from gpu import box_pool
-from gpu.images import MAX_BYTES, ImageProcessingError
+from core.request_id import request_id
 from products import files
-from products.fields import check, check_fields, file_name
+from products.fields import check, check_fields
+from products.images.cleaning import CleanPicture, Upload, clean
 from products.known import other_with_any, product_with
 from products.models import Product, ProductImage
-from products.tracing import request_id
-
-if TYPE_CHECKING:
-    from django.core.files import File
 
 
 class SkuExistsError(Exception):
@@ -40,30 +35,6 @@ class SkuExistsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A picture as it came: its bytes and the name it had (kept for people, never used as a path)."""
-
-    data: bytes
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CleanPicture:
-    """A picture that passed every check, re-encoded: upright, RGB, without metadata.
-
-    ``original``: the uploaded bytes, where they are to be kept.
-    """
-
-    sha256: str
-    width: int
-    height: int
-    jpeg: bytes
-    thumbnail: bytes
-    original_name: str
-    original: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Added:
     """What an upload came to. ``duplicate_of``: another product that already has an identical picture."""
 
@@ -71,25 +42,6 @@ class Added:
     images: list[ProductImage]
     created: bool
     duplicate_of: int | None
-
-
-def clean(upload: Upload) -> CleanPicture:
-    """Check one picture in full and re-encode it. Raises gpu.images.ImageProcessingError; stores nothing.
-
-    ``sha256`` is of the uploaded bytes, since those are what a user can recognise as the same file.
-    ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
-    at most ``settings.DERIVATIVE_MAX_SIDE``.
-    """
-    derived = box_pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
-    return CleanPicture(
-        sha256=hashlib.sha256(upload.data).hexdigest(),
-        width=derived.width,
-        height=derived.height,
-        jpeg=derived.jpeg,
-        thumbnail=derived.thumbnail,
-        original_name=file_name(upload.name),
-        original=upload.data if settings.KEEP_ORIGINALS else None,
-    )
 
 
 def add_product(
@@ -186,16 +138,6 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
         transaction.on_commit(partial(files.remove, unused))
     images = [known[picture.sha256] for picture in pictures]
     return Added(product, images, created=bool(new), duplicate_of=other_with_any(product, _hashes(pictures)))
-
-
-def read_bounded(file: File[bytes]) -> bytes:
-    """The bytes of an uploaded file. Raises ImageProcessingError before reading one that is over the limit."""
-    if file.size is not None and file.size > MAX_BYTES:
-        megabytes = MAX_BYTES // 2**20
-        text = _("%(file)r is larger than %(limit)d MiB. Use a smaller one.")
-        raise ImageProcessingError("image_too_large", text % {"file": file.name, "limit": megabytes})
-    data: bytes = file.read()
-    return data
 
 
 def _clean_all(uploads: Iterable[Upload | CleanPicture]) -> list[CleanPicture]:

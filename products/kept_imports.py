@@ -8,8 +8,8 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
+from core.jobs import KEPT, SILENT
 from products.import_models import Import
-from products.work import KEPT, SILENT
 
 
 def discard(job: Import) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
+from functools import partial
 from typing import Any
 
 from django.core.validators import MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Length
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils.translation import gettext_lazy as _
 
+from core import request_id as tracing
+from core.deletion import DeletedUnderLock
+from core.history.recording import Records
 from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
-from products import tracing
-from products.deletion import DeletedUnderLock
+from products import files
 from products.deletion_models import Deletion, DeletionStep
-from products.history import Records
 from products.import_models import Import
 from products.queue_models import EmbeddingDay, QueueSwitch
 
@@ -76,11 +77,15 @@ class Product(DeletedUnderLock):
     def __str__(self) -> str:
         return self.name or self.sku or f"#{self.pk}"
 
+    @classmethod
+    def rows_to_lock_first(cls, chosen: models.QuerySet[Any]) -> models.QuerySet[ProductImage]:
+        """Return the images of the chosen products: workers lock images before products, too."""
+        return ProductImage.objects.filter(product__in=chosen)
+
 
 def picture_path(_image: ProductImage, _filename: str) -> str:
-    """A random path under MEDIA_ROOT: the name that the picture came with never becomes a path."""
-    name = uuid.uuid4().hex
-    return f"pictures/{name[:2]}/{name}.jpg"
+    """Return the name under which a new image is stored. The name that it was sent with never becomes a path."""
+    return files.new_name()
 
 
 class ProductImage(DeletedUnderLock):
@@ -165,10 +170,15 @@ class ProductImage(DeletedUnderLock):
     def __str__(self) -> str:
         return f"{self.original_name or self.file.name} ({self.state})"
 
+    @classmethod
+    def before_deletion(cls, rows: models.QuerySet[Any]) -> None:
+        """Remove the files of these images once the deletion is committed."""
+        transaction.on_commit(partial(files.remove, list(rows.values_list("file", flat=True))), robust=True)
+
     @property
     def thumbnail_name(self) -> str:
-        """Where the thumbnail lies in the storage: derived from the picture's own path."""
-        return str(self.file.name).replace("pictures/", "thumbnails/", 1)
+        """Return the thumbnail's name in the storage."""
+        return files.thumbnail_name(str(self.file.name))
 
     @property
     def thumbnail_url(self) -> str:

@@ -12,10 +12,10 @@ from django.conf import settings
 from django.core.cache import cache
 from django.utils.translation import gettext as _
 
+from core import circuit_breaker
 from gpu import pipeline
 from gpu.features import Features
-from products import broker
-from products.intake import Upload, clean
+from products.images.cleaning import Upload, clean
 
 POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
 ANSWER_SECONDS = 60  # how long an answer is kept for whoever asked
@@ -42,12 +42,12 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
         return extract(jpeg)
     question = uuid.uuid4().hex
     try:
-        with broker.asked():
+        with circuit_breaker.asked():
             current_app.send_task(
                 "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
             )
             packed = _wait_for_answer(question, wait)
-    except broker.BrokerAwayError as error:
+    except circuit_breaker.BrokerAwayError as error:
         raise FeaturesPendingError(_("No worker can be reached at the moment. Try again."), waited=True) from error
     if packed is None:
         text = _("No worker answered within %g seconds. Try again, or check that workers are running.")

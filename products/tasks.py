@@ -11,8 +11,10 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 
+from core import circuit_breaker
+from core.sqlite import statistics
 from gpu import clip, worker
-from products import broker, deletions, embedding, kept_imports, planner, questions, queue
+from products import deletions, embedding, kept_imports, questions, queue
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,13 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
         return True
     named = urgent or not settings.HAS_BROKER
     try:
-        with broker.asked():
+        with circuit_breaker.asked():
             embed.apply_async(
                 (list(image_ids) if named and image_ids else None,),
                 queue=QUESTIONS if urgent else BULK,
                 expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
             )
-    except broker.BrokerAwayError as error:
+    except circuit_breaker.BrokerAwayError as error:
         logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
         return False
     return True
@@ -85,7 +87,7 @@ def sweep() -> None:
 @shared_task
 def refresh_planner() -> None:
     """What is in the tables changes; once an hour the database looks at them."""
-    planner.refresh()
+    statistics.refresh()
 
 
 @shared_task

@@ -12,8 +12,9 @@ from django.db import DEFAULT_DB_ALIAS
 from pytest_django import Settings
 
 from benchmarks.random_clip import build
+from core import circuit_breaker
 from gpu import clip
-from products import broker, constraints
+from products import constraints
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +62,8 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
 def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test found out about Redis is forgotten after it."""
     yield
-    monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
-    with broker.asked():
+    monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
+    with circuit_breaker.asked():
         pass
 
 

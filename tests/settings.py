@@ -23,7 +23,7 @@ os.environ |= {
 from catalogmatch.settings import *  # noqa: E402, F403
 from catalogmatch.settings import DATABASES  # noqa: E402
 
-if DATABASES["default"]["ENGINE"] == "catalogmatch.sqlite":
+if DATABASES["default"]["ENGINE"] == "core.sqlite":
     # A file, as in production: SQLite's databases in memory lock whole tables and know no WAL.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_data_dir.name) / "tests.sqlite3")}
 

@@ -16,10 +16,11 @@ from pytest_django import Settings
 from tqdm import tqdm
 
 from catalogmatch import backup
+from core.progress import Bar
 from products.embedding import embed_pending
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Product, ProductImage
-from products.progress import Bar
 from tests.files import files_in
 from tests.installations import manage
 from tests.pictures import jpeg

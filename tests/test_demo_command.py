@@ -18,7 +18,7 @@ import pytest
 
 from products import intake
 from products.demo.drawing import plan
-from products.intake import Upload
+from products.images.cleaning import Upload
 from tests import pictures
 from tests.commands import run
 from tests.installations import REPO, environment, manage

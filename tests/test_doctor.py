@@ -13,7 +13,7 @@ from django.utils import timezone
 from matching import index
 from products import intake
 from products.embedding import embed_pending
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
 from tests import pictures
 from tests.commands import run

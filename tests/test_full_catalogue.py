@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 
 from benchmarks import catalogue
 from catalogmatch.verify import Job, verify
+from core.progress import progress_bar
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
-from products.progress import progress_bar
 from tests.rows import browser_of
 
 pytestmark = pytest.mark.django_db

@@ -25,7 +25,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from products.embedding import embed_pending
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from tests import pictures
 from tests.accounts import user_in
 from tests.rows import make_case

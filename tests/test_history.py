@@ -12,13 +12,13 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from core.history.recording import Source, acting
+from core.history.timeline import Entry, timeline
 from matching import service
 from matching.models import Match
 from products import intake
-from products.history import Source, acting
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Product, ProductImage
-from products.timeline import Entry, timeline
 from tests.accounts import client_of, user_in
 from tests.pictures import jpeg
 from tests.rows import browser_of, make_case, make_match, make_product, save_product

@@ -16,11 +16,12 @@ from rest_framework.test import APIClient
 
 from catalogmatch.logs import JsonFormatter, PlainFormatter, TracedFilter
 from catalogmatch.tokens import create_token
+from core.request_id import request_id
 from products import embedding
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import ProductImage
 from products.tasks import embed, held_back
-from products.tracing import request_id
 from tests.accounts import client_of
 from tests.pictures import jpeg
 

@@ -11,7 +11,8 @@ from pytest_django import Settings
 
 from matching.models import Match
 from products.embedding import embed_pending
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import ProductImage
 from tests.installations import manage
 from tests.pictures import jpeg

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gpu.images import MAX_BYTES, ImageProcessingError
 from products import intake, originals
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Product, ProductImage
 from tests import pictures
 from tests.accounts import client_of, user_in

@@ -20,7 +20,8 @@ from gpu.features import LEGACY_MODEL
 from matching.index import basefile, changes
 from products import constraints, originals
 from products.embedding import embed_pending
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Feature, ProductImage
 from tests.pictures import jpeg
 

@@ -28,7 +28,7 @@ NAMES = {"CatalogMatch", "CLIP", "CSV", "GB", "MB", "XLSX"}  # which are the sam
 TRANSLATE = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext"}
 SENTENCE = re.compile(r"[A-Z][a-z]+( [a-z]+)+|[A-Z][a-z]+.*\.$")
 SHOWN = {"success", "warning", "error", "info", "ValidationError"}
-ERRORS = {"ImportFileError", "RowError", "ExportError", "FeaturesPendingError"}  # whose text pages show
+ERRORS = {"UnreadableFileError", "RowError", "ExportError", "FeaturesPendingError"}  # whose text pages show
 
 
 class Text(HTMLParser):

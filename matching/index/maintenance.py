@@ -16,10 +16,10 @@ from django.core.files import locks
 from django.db import connection
 from django.db.models import Count
 
+from core import circuit_breaker
 from matching.index import basefile, building, changes
 from matching.index.basefile import BaseFileError, Stamp
 from matching.index.protocol import Progress, quietly
-from products import broker
 from products.models import Feature
 
 logger = logging.getLogger(__name__)
@@ -98,9 +98,9 @@ def wake() -> None:
     from matching.tasks import keep_index
 
     try:
-        with broker.asked():
+        with circuit_breaker.asked():
             keep_index.delay()
-    except broker.BrokerAwayError as error:
+    except circuit_breaker.BrokerAwayError as error:
         logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
 
 

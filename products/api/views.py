@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from products import embedding, intake, queue
 from products.api import serializers
-from products.intake import Upload
+from products.images.cleaning import Upload, read_bounded
 from products.models import Product, ProductImage
 
 WAIT = OpenApiParameter(
@@ -40,7 +40,7 @@ def wait_of(request: Request) -> float:
 
 def uploads_of(files: Iterable[UploadedFile[bytes]]) -> Iterator[Upload]:
     """The bytes and names of uploaded files, one at a time; a file over the limit is not read into memory."""
-    return (Upload(intake.read_bounded(file), file.name or "") for file in files)
+    return (Upload(read_bounded(file), file.name or "") for file in files)
 
 
 class UploadView(APIView):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from core.history.timeline import Change
+from core.spreadsheets.writer import NOT_XML
 from products.importing.sources import Row
 from products.models import Product
-from products.spreadsheet import NOT_XML
-from products.timeline import Change
 
 
 def as_text(value: Any) -> str:

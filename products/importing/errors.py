@@ -1,12 +1,6 @@
-"""Why a file cannot be imported at all, or one row of it not."""
+"""Why a row cannot be imported."""
 
 from __future__ import annotations
-
-
-class ImportFileError(Exception):
-    """A file of which nothing can be imported; the text says what to do."""
-
-    code = "import_file_unusable"
 
 
 class RowError(Exception):

@@ -22,24 +22,24 @@ from django.core.files.base import File
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.errors import UnreadableFileError
+from core.history.recording import Source as By
+from core.jobs import BEAT_SECONDS, SILENT
+from core.spreadsheets.reader import is_table
 from products import tasks
-from products.fields import file_name
-from products.history import Source as By
+from products.images.cleaning import file_name
 from products.import_models import Import
-from products.importing.errors import ImportFileError
 from products.importing.log import Log
 from products.importing.places import MAX_TABLE_BYTES
 from products.importing.run import Did, import_rows
 from products.importing.sources import Kept, Source, open_upload
-from products.importing.tables import is_table
 from products.kept_imports import discard, remove_old
-from products.work import BEAT_SECONDS, SILENT
 
 State = Import.State
 
 
 def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
-    """Keep the files and start to check them: a table, a ZIP with pictures, or both. Raises ImportFileError.
+    """Keep the files and start to check them: a table, a ZIP with pictures, or both. Raises UnreadableFileError.
 
     What the person sent before and did not import is discarded.
     """
@@ -48,7 +48,7 @@ def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historica
     earlier = Import.objects.filter(person_id=person.pk)
     at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], beat_at__gte=timezone.now() - SILENT)
     if busy := at_work.filter(state=State.RUNNING).first():
-        raise ImportFileError(_("Your import of %s is still at work. Wait for its end.") % busy)
+        raise UnreadableFileError(_("Your import of %s is still at work. Wait for its end.") % busy)
     for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(one)
     job = Import(person_id=person.pk, is_historical=historical)
@@ -61,7 +61,7 @@ def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historica
         with _open(job) as source:
             job.columns, job.total = list(source.columns), source.total
         job.save(update_fields=["columns", "total"])
-    except (ImportFileError, OSError):
+    except (UnreadableFileError, OSError):
         discard(job)
         raise
     _start(job)
@@ -103,12 +103,12 @@ def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[
                 "%s is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, and pack "
                 "pictures into a ZIP."
             )
-            raise ImportFileError(text % file.name)
+            raise UnreadableFileError(text % file.name)
     if len(tables) > 1 or len(archives) > 1 or not files:
-        raise ImportFileError(_("Send one table, one ZIP with pictures, or one of each."))
+        raise UnreadableFileError(_("Send one table, one ZIP with pictures, or one of each."))
     if tables and tables[0].size > MAX_TABLE_BYTES:
         text = _("%(file)s is larger than %(limit)d MiB. Split it.")
-        raise ImportFileError(text % {"file": tables[0].name, "limit": MAX_TABLE_BYTES // 2**20})
+        raise UnreadableFileError(text % {"file": tables[0].name, "limit": MAX_TABLE_BYTES // 2**20})
     return next(iter(tables), None), next(iter(archives), None)
 
 
@@ -140,7 +140,7 @@ def _work(job: Import) -> None:
     """Do what the import's state says. Raises SupersededError."""
     try:
         _import(job)
-    except ImportFileError as error:
+    except UnreadableFileError as error:
         job.end(State.FAILED, str(error))
 
 
@@ -163,7 +163,7 @@ def _import(job: Import) -> None:
                 beaten = time.monotonic()
     job.beat(counts=dict(counts))
     if not counts.total():
-        raise ImportFileError(_("%s holds no rows and no pictures.") % job)
+        raise UnreadableFileError(_("%s holds no rows and no pictures.") % job)
     job.end(State.CHECKED if rehearsal else State.DONE)
     if not rehearsal:
         for kept in (_table(job), _archive(job)):

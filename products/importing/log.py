@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from core.spreadsheets.writer import csv_bytes
 from products.importing.run import Did, Result
-from products.spreadsheet import csv_bytes
 
 SHOWN = 300  # characters of a value that a preview shows
 

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import posixpath
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from django.utils.translation import gettext as _
 
+from core.archives import ZIP_ERRORS, check_archive
+from core.errors import UnreadableFileError
 from gpu.images import MAX_BYTES, read_file
-from products.importing.errors import ImportFileError, RowError
+from products.importing.errors import RowError
 
-MAX_ENTRIES = 10_000
-MAX_UNPACKED_BYTES = 4 * 2**30
 MAX_TABLE_BYTES = 256 * 2**20
-# A ZIP that is small enough to hold in memory may be packed as tightly as it likes.
-MAX_RATIO = 100
-RATIO_FREE_BYTES = 64 * 2**20
-
-# What zipfile lets through from damaged, encrypted and exotic archives.
-ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, NotImplementedError,
-    RuntimeError, ValueError,
-)  # fmt: skip
-
-_LOCAL_HEADER = 30  # bytes before an entry's name and content, by the ZIP specification
 
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
@@ -47,7 +32,7 @@ class Place(Protocol):
         """A picture's bytes; ``folder`` is what ``name`` is relative to. Raises RowError, ImageProcessingError."""
 
     def open(self, name: str) -> IO[bytes]:
-        """A table, seekable. Raises ImportFileError."""
+        """A table, seekable. Raises UnreadableFileError."""
 
 
 class Folder:
@@ -70,7 +55,7 @@ class Folder:
         try:
             return (self.root / name).open("rb")
         except OSError as error:
-            raise ImportFileError(
+            raise UnreadableFileError(
                 _("%(file)s cannot be opened: %(reason)s.") % {"file": name, "reason": error.strerror}
             ) from error
 
@@ -93,7 +78,7 @@ class Archive:
         try:
             return io.BytesIO(self._read(self._entry(name, ""), MAX_TABLE_BYTES))
         except RowError as error:
-            raise ImportFileError(str(error)) from error
+            raise UnreadableFileError(str(error)) from error
 
     def _entry(self, name: str, folder: str) -> zipfile.ZipInfo:
         path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
@@ -123,36 +108,14 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path, name: str = "") -> Iterator[Archive]:
-    """The ZIP at ``path``, called ``name`` or by its own name. Raises ImportFileError when it is none, or does harm."""
+    """Open the ZIP at ``path``. Raises UnreadableFileError if it is not one or would exhaust memory or disk."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
         text = _("%(file)s is not a readable ZIP: %(reason)s.") % {"file": name or path.name, "reason": error}
-        raise ImportFileError(text) from error
+        raise UnreadableFileError(text) from error
     with archive:
         yield Archive(archive)
-
-
-def check_archive(archive: zipfile.ZipFile) -> None:
-    """Refuse archives made to exhaust whoever unpacks them. Raises ImportFileError."""
-    entries = archive.infolist()
-    packed = sum(entry.compress_size for entry in entries)
-    unpacked = sum(entry.file_size for entry in entries)
-    if len(entries) > MAX_ENTRIES:
-        text = _("The ZIP has %(entries)s entries; %(limit)s may be. Split it, or use a folder.")
-        raise ImportFileError(text % {"entries": f"{len(entries):,}", "limit": f"{MAX_ENTRIES:,}"})
-    if unpacked > MAX_UNPACKED_BYTES:
-        text = _("The ZIP unpacks to %(size).1f GiB; %(limit)d may be. Split it, or use a folder.")
-        raise ImportFileError(text % {"size": unpacked / 2**30, "limit": MAX_UNPACKED_BYTES // 2**30})
-    if unpacked > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
-        text = _("The ZIP unpacks to more than %d times its size, as pictures never do.")
-        raise ImportFileError(text % MAX_RATIO)
-    # Entries that share their bytes unpack to any size at no cost; newer Pythons refuse them, 3.11 does not.
-    ordered = sorted(entries, key=lambda entry: entry.header_offset)
-    for entry, following in pairwise(ordered):
-        if entry.header_offset + _LOCAL_HEADER + entry.compress_size > following.header_offset:
-            text = _("The ZIP's entries %(first)s and %(second)s overlap.")
-            raise ImportFileError(text % {"first": entry.filename, "second": following.filename})
 
 
 def _is_hidden(name: str) -> bool:

@@ -13,17 +13,16 @@ from itertools import islice
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from core.history.timeline import Change
 from gpu.encoders import cores
 from gpu.images import ImageProcessingError
-from products import intake
 from products.fields import check
+from products.images.cleaning import CleanPicture, Upload, clean
 from products.importing.changes import changed_fields, described
 from products.importing.errors import RowError
 from products.importing.sources import Row, Source
 from products.importing.standing import Catalogue, Rehearsal
-from products.intake import CleanPicture, Upload
 from products.models import Product
-from products.timeline import Change
 
 _LOOKED_UP = 200  # rows whose products are found with one query
 
@@ -118,7 +117,7 @@ class _Importer:
                 return None if self.update and row.sku else Result(row, Did.KNOWN)
         except _REFUSALS as error:
             return _refused(row, error)
-        return pool.submit(intake.clean, upload)
+        return pool.submit(clean, upload)
 
     def save(self, row: Row, picture: CleanPicture | None) -> Result:
         # Looked at once more: an earlier row may have brought the same product or picture meanwhile.

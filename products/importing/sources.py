@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 from django.utils.translation import gettext as _
 
-from products.importing.errors import ImportFileError
+from core.errors import UnreadableFileError
+from core.spreadsheets.reader import Table, is_table, open_table, read_table
+from core.spreadsheets.writer import original
 from products.importing.places import Folder, Place, open_archive
-from products.importing.tables import Table, is_table, open_table, read_table
-from products.spreadsheet import original
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
 # What says which product a row is about, for a table that may also change products.
@@ -88,13 +88,13 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
 
     Without a table a picture's file name is its product's SKU and name, the folder it lies in the category.
     ``images``: what the pictures of a table are relative to, instead of the table's own folder. ``historical``:
-    what products are where their row does not say. Raises ImportFileError.
+    what products are where their row does not say. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
         if not path.exists():
-            raise ImportFileError(_("There is no file or folder %s.") % path)
+            raise UnreadableFileError(_("There is no file or folder %s.") % path)
         if images is not None and not images.is_dir():
-            raise ImportFileError(_("There is no folder %s for the pictures.") % images)
+            raise UnreadableFileError(_("There is no folder %s for the pictures.") % images)
         if path.is_file() and is_table(path.name):
             table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
             rows = _table_rows(table)
@@ -106,10 +106,10 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         elif zipfile.is_zipfile(path):
             place = stack.enter_context(open_archive(path))
         else:
-            raise ImportFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of pictures.") % path.name)
+            raise UnreadableFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of pictures.") % path.name)
         if images is not None:
             text = _("--images goes with a CSV or an XLSX; %s holds its own pictures.")
-            raise ImportFileError(text % path.name)
+            raise UnreadableFileError(text % path.name)
         yield stack.enter_context(_within(place, path.name, historical, ["image"]))
 
 
@@ -118,7 +118,7 @@ def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = 
     """Open what somebody sent: a table, a ZIP of pictures (which may hold the table), or both.
 
     The pictures of a table are only ever those of the ZIP; there they may lie in a folder that holds everything.
-    A table needs no pictures where it changes products. Raises ImportFileError.
+    A table needs no pictures where it changes products. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
         place = stack.enter_context(open_archive(archive.path, archive.name)) if archive else None
@@ -129,7 +129,7 @@ def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = 
         elif place is not None and archive is not None:
             yield stack.enter_context(_within(place, archive.name, historical, []))
         else:
-            raise ImportFileError(_("There is neither a table nor a ZIP."))
+            raise UnreadableFileError(_("There is neither a table nor a ZIP."))
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _within(place: Place, name: str, historical: bool, required: Sequence[str]) 
     tables = [one for one in names if is_table(one)]
     if len(tables) > 1:
         text = _("%(file)s holds several tables (%(names)s). Import one of them by itself.")
-        raise ImportFileError(text % {"file": name, "names": ", ".join(tables)})
+        raise UnreadableFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
         yield Source(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
         return

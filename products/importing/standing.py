@@ -8,9 +8,10 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from products import intake
+from products.images.cleaning import CleanPicture
 from products.importing.errors import RowError
 from products.importing.sources import Row
-from products.intake import CleanPicture, SkuExistsError
+from products.intake import SkuExistsError
 from products.models import Product, ProductImage
 from products.tasks import held_back
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Product
 from tests import pictures
 from tests.files import files_in

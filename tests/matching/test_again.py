@@ -10,7 +10,8 @@ from pytest_django import Settings
 
 from matching import admin, tasks
 from matching.models import Match
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Product
 from tests import pictures
 from tests.rows import browser_of, make_product

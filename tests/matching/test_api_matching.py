@@ -18,7 +18,8 @@ from gpu import clip
 from gpu.features import LEGACY_MODEL
 from matching.models import Match
 from products import embedding
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Product
 from tests import pictures
 from tests.accounts import client_of

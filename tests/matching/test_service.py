@@ -15,7 +15,7 @@ from matching.index import Hit
 from matching.models import Match
 from matching.tasks import match_unmatched
 from products import embedding, intake
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.questions import FeaturesPendingError
 from tests import pictures

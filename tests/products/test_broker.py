@@ -6,40 +6,40 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from products import broker
+from core import circuit_breaker
 
 pytestmark = pytest.mark.usefixtures("redis_comes_back")
 
 
 def reach() -> None:
-    with broker.asked():
+    with circuit_breaker.asked():
         pass
 
 
 @pytest.mark.parametrize("error", [OperationalError("connection refused"), RedisTimeoutError("timeout")])
 def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(broker.BrokerAwayError, match=f"does not answer: {error}"), broker.asked():
+    with pytest.raises(circuit_breaker.BrokerAwayError, match=f"does not answer: {error}"), circuit_breaker.asked():
         raise error
     asked = False
-    with pytest.raises(broker.BrokerAwayError, match="a moment ago"), broker.asked():
+    with pytest.raises(circuit_breaker.BrokerAwayError, match="a moment ago"), circuit_breaker.asked():
         asked = True
     assert not asked
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_after_that_moment_one_asks_for_all(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(broker, "RETRY_SECONDS", 0)
-    with pytest.raises(broker.BrokerAwayError), broker.asked():
+    monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
+    with pytest.raises(circuit_breaker.BrokerAwayError), circuit_breaker.asked():
         raise OperationalError
-    with broker.asked():
-        monkeypatch.setattr(broker, "RETRY_SECONDS", 60)
-        with pytest.raises(broker.BrokerAwayError):
+    with circuit_breaker.asked():
+        monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 60)
+        with pytest.raises(circuit_breaker.BrokerAwayError):
             reach()  # another thread, while this one tries
     reach()
     assert caplog.messages[-1] == "Redis answers again."
 
 
 def test_an_error_of_something_else_says_nothing_about_redis() -> None:
-    with pytest.raises(ValueError, match="a bad picture"), broker.asked():
+    with pytest.raises(ValueError, match="a bad picture"), circuit_breaker.asked():
         raise ValueError("a bad picture")
     reach()

@@ -17,7 +17,7 @@ from matching import service
 from matching.models import Match
 from products import deletions, files, intake, tasks
 from products.deletion_models import Deletion, DeletionStep
-from products.intake import Upload
+from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from tests.accounts import user_in
 from tests.files import files_in

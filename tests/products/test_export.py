@@ -11,8 +11,8 @@ from django.test import Client
 from django.utils import timezone
 from openpyxl import load_workbook
 
+from core.spreadsheets.writer import XLSX_CELL, csv_bytes, harmless, original, xlsx_bytes
 from products.models import Product
-from products.spreadsheet import XLSX_CELL, csv_bytes, harmless, original, xlsx_bytes
 from tests.accounts import user_in
 from tests.imports import Sent
 from tests.rows import browser_of, make_match, make_product

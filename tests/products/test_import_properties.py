@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.errors import UnreadableFileError
 from gpu.images import ImageProcessingError
-from products.importing import ImportFileError, import_rows, open_source, open_table
+from products.importing import import_rows, open_source, open_table
 from products.importing.errors import RowError
 from products.importing.places import open_archive
 from tests.tables import rows_as_csv, write_xlsx
@@ -74,7 +75,7 @@ def test_a_damaged_file_is_refused_whole_or_row_by_row(tmp_path, name, good, dat
     end = data.draw(st.integers(start, min(len(good), start + 40)))
     path = tmp_path / name
     path.write_bytes(good[:start] + data.draw(st.binary(max_size=40)) + good[end:])
-    with contextlib.suppress(ImportFileError), open_source(path) as source:
+    with contextlib.suppress(UnreadableFileError), open_source(path) as source:
         for result in import_rows(source):
             assert result.code
 

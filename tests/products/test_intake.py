@@ -14,7 +14,8 @@ from django.db import DatabaseError
 from gpu.images import ImageProcessingError
 from products import intake
 from products.fields import MAX_DESCRIPTION
-from products.intake import Added, SkuExistsError, Upload
+from products.images.cleaning import Upload
+from products.intake import Added, SkuExistsError
 from products.models import Product, ProductImage
 from tests import pictures
 from tests.files import files_in

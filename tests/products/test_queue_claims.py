@@ -16,7 +16,8 @@ from gpu.images import ImageProcessingError
 from gpu.legacy import extract_legacy
 from gpu.pipeline import extract_question
 from products import embedding, queue, tasks
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Feature, Product, ProductImage
 from tests import pictures
 from tests.threads import at_once

@@ -11,7 +11,8 @@ from django.db import OperationalError, connection
 
 from products import queue
 from products.embedding import embed_pending
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import Feature, ProductImage
 from products.tasks import held_back
 from tests import pictures

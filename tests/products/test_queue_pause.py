@@ -13,7 +13,8 @@ from pytest_django import Settings
 
 from catalogmatch.doctor import examine
 from products import embedding, queue, tasks
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.intake import add_product
 from products.models import EmbeddingDay, ProductImage, QueueSwitch
 from products.questions import FeaturesPendingError
 from tests import pictures

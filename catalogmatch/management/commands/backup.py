@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.backup import BackupError, take
-from products.progress import progress_bar
+from core.progress import progress_bar
 
 
 class Command(BaseCommand):

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from catalogmatch import demo
-from products.progress import INTERRUPTED, stoppable
+from core.progress import INTERRUPTED, stoppable
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.backup import BackupError, restore
 from catalogmatch.backup import check as check_backup
-from products.progress import progress_bar
+from core.progress import progress_bar
 
 
 class Command(BaseCommand):

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from catalogmatch.verify import Job, verify
-from products.progress import progress_bar
+from core.progress import progress_bar
 
 
 class Command(BaseCommand):

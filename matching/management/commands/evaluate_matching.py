@@ -8,12 +8,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core.errors import UnreadableFileError
+from core.progress import INTERRUPTED, progress_bar, stoppable
 from gpu.clip import ClipUnavailableError
 from gpu.features import Kind
 from matching.evaluation import Refused, evaluate
 from matching.index import SearchVectorError
-from products.importing import ImportFileError, open_table
-from products.progress import INTERRUPTED, progress_bar, stoppable
+from products.importing import open_table
 from products.questions import FeaturesPendingError
 
 
@@ -44,7 +45,7 @@ class Command(BaseCommand):
                     check()
 
                 done = evaluate(table, queries.parent, feature_type, progress)
-        except (ImportFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
+        except (UnreadableFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped; figures of a part would mislead.", returncode=INTERRUPTED) from interrupt

@@ -11,12 +11,13 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from core.errors import UnreadableFileError
+from core.history.recording import Source as By
+from core.history.recording import acting
+from core.progress import INTERRUPTED, progress_bar, stoppable
 from matching import bulk
 from products import queue
-from products.history import Source as By
-from products.history import acting
-from products.importing import Did, ImportFileError, Source, import_rows, open_source
-from products.progress import INTERRUPTED, progress_bar, stoppable
+from products.importing import Did, Source, import_rows, open_source
 from products.tasks import wake
 
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
                 try:
                     with open_source(path, images=images, historical=historical) as source:
                         self._import(source, dry_run, check)
-                except ImportFileError as error:
+                except UnreadableFileError as error:
                     problem = str(error)
                     if not self.counts:
                         raise CommandError(problem) from error

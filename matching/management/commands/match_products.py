@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core.progress import INTERRUPTED, stoppable
 from matching import bulk, service
 from products.models import Product
-from products.progress import INTERRUPTED, stoppable
 
 
 class Command(BaseCommand):

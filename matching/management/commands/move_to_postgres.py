@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from core.progress import progress_bar, stoppable
 from matching import bulk, moving
 from matching.moving import MoveError
-from products.progress import progress_bar, stoppable
 
 
 class Command(BaseCommand):

@@ -8,10 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from core.progress import INTERRUPTED, stoppable
 from matching import bulk
 from matching.index import BaseFileError
 from products import queue
-from products.progress import INTERRUPTED, stoppable
 
 
 class Command(BaseCommand):

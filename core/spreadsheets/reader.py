@@ -17,10 +17,10 @@ from xml.etree.ElementTree import ParseError
 
 from django.utils.translation import gettext as _
 
-from products.importing.errors import ImportFileError
-from products.importing.headers import missing_columns
-from products.importing.places import ZIP_ERRORS, check_archive
-from products.spreadsheet import XLSX_ROWS
+from core.archives import ZIP_ERRORS, check_archive
+from core.errors import UnreadableFileError
+from core.spreadsheets.headers import missing_columns
+from core.spreadsheets.writer import XLSX_ROWS
 
 DELIMITERS = (",", ";", "\t")
 KEPT_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
@@ -83,7 +83,7 @@ def open_table(
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ImportFileError(
+        raise UnreadableFileError(
             _("%(file)s cannot be opened: %(reason)s.") % {"file": name or path, "reason": error.strerror}
         ) from error
     with file:
@@ -97,7 +97,7 @@ def read_table(
 
     ``required``: columns that it must have; ``one_of``: those of which one will do; ``known``: all that mean something.
     CSV: UTF-8 or UTF-16, with or without a byte order mark, separated by commas, semicolons or tabs.
-    XLSX: the sheet that was active when it was saved. Raises ImportFileError.
+    XLSX: the sheet that was active when it was saved. Raises UnreadableFileError.
     """
     known = {*required, *one_of, *known}
     if PurePath(name).suffix.lower() == ".xlsx":
@@ -109,12 +109,12 @@ def read_table(
     if one_of and not set(one_of) & set(lower):
         missing += one_of
     if missing:
-        raise ImportFileError(missing_columns(name, missing, columns))
+        raise UnreadableFileError(missing_columns(name, missing, columns))
     named = [column.lower() if column.lower() in known else column for column in columns]
     twice = sorted({column for column in named if column and named.count(column) > 1})
     if twice:
         text = _("%(file)s has more than one column %(names)s. Rename or remove the others.")
-        raise ImportFileError(text % {"file": name, "names": ", ".join(twice)})
+        raise UnreadableFileError(text % {"file": name, "names": ", ".join(twice)})
     return Table(columns, total, _table_rows(columns, rows))
 
 
@@ -167,7 +167,7 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
         # Reading it once beforehand finds a wrong encoding before anything is imported, and gives the total.
         total = max(0, sum(1 for _ in rows(delimiter)) - 1)
     except UnicodeError as error:
-        raise ImportFileError(_("%s is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") % name) from error
+        raise UnreadableFileError(_("%s is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") % name) from error
     below = rows(delimiter)
     next(below, None)
     return columns, total, below
@@ -192,16 +192,16 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
             whole = [part for part in parts.infolist() if not part.filename.startswith(_READ_IN_PIECES)]
             if sum(part.file_size for part in whole) > MAX_IN_MEMORY:
                 text = _("%s holds more text than can be read at once. Save it as “CSV UTF-8”.")
-                raise ImportFileError(text % name)
+                raise UnreadableFileError(text % name)
         file.seek(0)
         sheet: Any = load_workbook(file, read_only=True, data_only=True).active
         if sheet is None:
-            raise ImportFileError(_("%s has no sheet.") % name)
+            raise UnreadableFileError(_("%s has no sheet.") % name)
         total = sheet.max_row and max(0, sheet.max_row - 1)
         sheet.reset_dimensions()  # what some programs write there is wrong, and rows would be cut to it
     except (InvalidFileException, *_XLSX_ERRORS) as error:
         text = _("%(file)s is not a readable XLSX workbook: %(reason)s.")
-        raise ImportFileError(text % {"file": name, "reason": error}) from error
+        raise UnreadableFileError(text % {"file": name, "reason": error}) from error
 
     def read() -> Iterator[list[str]]:
         try:
@@ -210,7 +210,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
                 yield [_text(value) for value in cells]
         except _XLSX_ERRORS as error:
             text = _("%(file)s is damaged and cannot be read to its end: %(reason)s.")
-            raise ImportFileError(text % {"file": name, "reason": error}) from error
+            raise UnreadableFileError(text % {"file": name, "reason": error}) from error
 
     rows = read()
     columns = next(rows, [])

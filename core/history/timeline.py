@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
-from products.history import Source
+from core.history.recording import Source
 
 PAGE = 100
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 from django.db import models, transaction
 from django.db.models.deletion import get_candidate_relations_to_delete
 
-from products.history import record_deletions
+from core.history.recording import record_deletions
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -44,12 +43,21 @@ class LockedDeletion(models.QuerySet[Row]):
 
 
 class DeletedUnderLock(models.Model):
-    """A row whose own ``delete`` is that of the queryset."""
+    """A row whose own ``delete`` is that of the queryset. Models override the two hooks."""
 
     objects = LockedDeletion.as_manager()
 
     class Meta:
         abstract = True
+
+    @classmethod
+    def rows_to_lock_first(cls, _chosen: models.QuerySet[Any]) -> models.QuerySet[Any] | None:
+        """Return the rows of another model that are locked before the chosen rows of this one."""
+        return None
+
+    @classmethod
+    def before_deletion(cls, rows: models.QuerySet[Any]) -> None:
+        """Prepare what goes with these rows, such as removing their files after the commit."""
 
     def delete(self, *_arguments: Any, **_options: Any) -> tuple[int, dict[str, int]]:
         return delete(type(self)._default_manager.filter(pk=self.pk))
@@ -57,32 +65,28 @@ class DeletedUnderLock(models.Model):
 
 def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
     """Delete rows after those that refer to them."""
-    from products import files
-    from products.models import ProductImage
-
     relations: Iterable[Any] = get_candidate_relations_to_delete(rows.model._meta)
     for relation in relations:
         if relation.on_delete is models.CASCADE:
             others = relation.related_model
             _delete(others._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
-    if rows.model is ProductImage:
-        transaction.on_commit(partial(files.remove, list(rows.values_list("file", flat=True))), robust=True)
+    if issubclass(rows.model, DeletedUnderLock):
+        rows.model.before_deletion(rows)
     if count := rows._raw_delete(rows.db):  # the statement alone
         counts[rows.model._meta.label] += count
 
 
 def _lock(rows: models.QuerySet[Any]) -> list[int]:
-    """Lock these rows until the end of the transaction, and before products their pictures; answers their ids.
+    """Lock these rows until the end of the transaction. Return their ids.
 
-    Without it, features or matches that are stored between two statements refer to nothing, and the deletion fails.
-    The order of the locks is everybody's: pictures before products, each by their number. SQLite has no locks of rows
-    and needs none, since the transaction holds its only one.
+    Without the locks, features or matches that are stored between two statements would refer to deleted rows.
+    Everybody locks in the same order: what ``rows_to_lock_first`` names, then the rows, each by primary key.
+    SQLite has no row locks and needs none: the transaction holds its only write lock.
     """
-    from products.models import Product, ProductImage
-
     chosen = rows.order_by().values("pk")
-    if rows.model is Product:
-        _lock_each(ProductImage.objects.filter(product__in=chosen))
+    first = rows.model.rows_to_lock_first(chosen) if issubclass(rows.model, DeletedUnderLock) else None
+    if first is not None:
+        _lock_each(first)
     return _lock_each(rows.model._default_manager.filter(pk__in=chosen))
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import get_language, gettext_lazy, override
 from django.utils.translation import gettext as _
 
-from products.history import Source, acting
+from core.history.recording import Source, acting
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""Django's SQLite engine, with the writers of one process in a queue."""

@@ -1,0 +1,1 @@
+"""Helpers for any list and page of the admin."""

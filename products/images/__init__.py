@@ -1,0 +1,1 @@
+"""Uploaded images: checked, cleaned, stored and added to products."""

@@ -1,0 +1,77 @@
+"""Check an uploaded image in full and re-encode it. Nothing is stored here."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from gpu import box_pool
+from gpu.images import MAX_BYTES, ImageProcessingError
+
+if TYPE_CHECKING:
+    from django.core.files import File
+
+MAX_FILE_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture as it came: its bytes and the name it had (kept for people, never used as a path)."""
+
+    data: bytes
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanPicture:
+    """A picture that passed every check, re-encoded: upright, RGB, without metadata.
+
+    ``original``: the uploaded bytes, where they are to be kept.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    jpeg: bytes
+    thumbnail: bytes
+    original_name: str
+    original: bytes | None = None
+
+
+def clean(upload: Upload) -> CleanPicture:
+    """Check one picture in full and re-encode it. Raises gpu.images.ImageProcessingError; stores nothing.
+
+    ``sha256`` is of the uploaded bytes, since those are what a user can recognise as the same file.
+    ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
+    at most ``settings.DERIVATIVE_MAX_SIDE``.
+    """
+    derived = box_pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    return CleanPicture(
+        sha256=hashlib.sha256(upload.data).hexdigest(),
+        width=derived.width,
+        height=derived.height,
+        jpeg=derived.jpeg,
+        thumbnail=derived.thumbnail,
+        original_name=file_name(upload.name),
+        original=upload.data if settings.KEEP_ORIGINALS else None,
+    )
+
+
+def read_bounded(file: File[bytes]) -> bytes:
+    """The bytes of an uploaded file. Raises ImageProcessingError before reading one that is over the limit."""
+    if file.size is not None and file.size > MAX_BYTES:
+        megabytes = MAX_BYTES // 2**20
+        text = _("%(file)r is larger than %(limit)d MiB. Use a smaller one.")
+        raise ImageProcessingError("image_too_large", text % {"file": file.name, "limit": megabytes})
+    data: bytes = file.read()
+    return data
+
+
+def file_name(sent: str) -> str:
+    """The name alone of a file that somebody sent; of one that is too long the end, which says of what kind it is."""
+    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME:]
