@@ -1,6 +1,7 @@
-"""Take the pictures of the documentation: ``make demo`` in one shell, then ``python docs/screenshots.py`` in another.
+"""Take the screenshots of the documentation.
 
-They show the demo catalogue as it is served on $PORT (8000 unless set), with one match confirmed on the way.
+Run ``make demo`` in one shell, then ``python docs/screenshots.py`` in another. The script uses the demo catalogue on
+port $PORT (8000 by default) and confirms one match on the way.
 """
 
 from __future__ import annotations
