@@ -151,7 +151,7 @@ def _memory() -> float:
     total = 0.0
     for process in psutil.Process(os.getpid()).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if any("gunicorn" in word or word == "gpu.box" for word in process.cmdline()):
+            if any("gunicorn" in word or word == "gpu.sandbox.server" for word in process.cmdline()):
                 total += process.memory_full_info().pss / MIB
     return total
 

@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from benchmarks.legacy import picture
 from core.sqlite import statistics
-from gpu.features import LEGACY_MODEL, Features
+from gpu.vectors import LEGACY_MODEL, Features
 from matching.models import Match
 from products.models import EmbeddingDay, Feature, Product, ProductImage
 

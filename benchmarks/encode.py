@@ -141,12 +141,12 @@ def _in_process(context: Any, work: Callable[..., None], *args: Any) -> None:
 
 
 def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, pictures: int) -> dict[str, Any]:
-    from gpu.agreement import agreement
+    from gpu.encoders.agreement import agreement
 
     name = contestant.name
     reference, vectors = baseline.ask("vectors"), contestant.ask("vectors")
     measured = agreement(reference, vectors)
-    stages = [round_[name][1] for round_ in rounds]
+    timings = [round_[name][1] for round_ in rounds]
     return {
         "contestant": name,
         "images_per_s": round(statistics.median(pictures / round_[name][0] for round_ in rounds), 2),
@@ -158,8 +158,8 @@ def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contesta
         "peak_mb": round(contestant.ask("memory"), 1),
         # Milliseconds per picture, added up over threads; what one thread waits for another is in "encode".
         "stages": {
-            stage: round(1000 * statistics.median(spent[stage] for spent in stages) / pictures, 2)
-            for stage in stages[0]
+            stage: round(1000 * statistics.median(spent[stage] for spent in timings) / pictures, 2)
+            for stage in timings[0]
         },
     }
 
@@ -181,11 +181,11 @@ def _print(model: str, files: Sequence[Path], rows: Sequence[dict[str, Any]]) ->
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        stages = ", ".join(f"{name} {spent}" for name, spent in row["stages"].items())
+        timings = ", ".join(f"{name} {spent}" for name, spent in row["stages"].items())
         cosines = f"{row['min_cosine']:.5f} | {row['mean_cosine']:.5f} | {row['top10_agreement']:.3f}"
         print(
             f"| {row['contestant']} | {row['images_per_s']} | {row['forward_images_per_s']} | {row['ratio']:.2f} | "
-            f"{cosines} | {row['peak_mb']:.0f} | {stages} |"
+            f"{cosines} | {row['peak_mb']:.0f} | {timings} |"
         )
 
 
@@ -196,7 +196,7 @@ def _export(files: Sequence[Path], int8: bool) -> None:
     import django
 
     django.setup()
-    from gpu import onnx, onnx_export, weights
+    from gpu.encoders import onnx, onnx_export, weights
 
     found = weights.find()
     if onnx.exported(found, "float32") is None or (int8 and onnx.exported(found, "int8") is None):
@@ -228,8 +228,8 @@ def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
 
 def _timed(contestant: _Plain | _Ours, files: Sequence[Path]) -> tuple[float, dict[str, float]]:
     started = time.perf_counter()
-    stages = contestant.embed(files)
-    return time.perf_counter() - started, stages
+    timings = contestant.embed(files)
+    return time.perf_counter() - started, timings
 
 
 class _Plain:
@@ -239,7 +239,7 @@ class _Plain:
         from sentence_transformers import SentenceTransformer
 
         from gpu.device import get_device_info
-        from gpu.weights import find
+        from gpu.encoders.weights import find
 
         device = get_device_info()["device"]
         self.model = SentenceTransformer(str(find().folder), device="cuda" if device == "rocm" else device)
@@ -279,9 +279,9 @@ class _Ours:
     """CatalogMatch's own pipeline with the backend of CLIP_BACKEND."""
 
     def __init__(self) -> None:
-        from gpu import clip
+        from gpu.encoders import registry
 
-        clip.get_encoder()
+        registry.get_encoder()
         self._vectors: Any = None
 
     def vectors(self, files: Sequence[Path]) -> Any:
@@ -290,17 +290,18 @@ class _Ours:
         return np.stack([vector for vector in process_batch(files) if isinstance(vector, np.ndarray)])
 
     def embed(self, files: Sequence[Path]) -> dict[str, float]:
-        from gpu import stages
+        from gpu import timings
 
-        stages.take()
+        timings.take()
         self.vectors(files)
-        return dict(stages.take())  # type: ignore[arg-type]  # a stage's name is a str
+        return dict(timings.take())  # type: ignore[arg-type]  # a stage's name is a str
 
     def forward_seconds(self, files: Sequence[Path]) -> float:
-        from gpu import batching, clip
+        from gpu.encoders import registry
         from gpu.images import decode
+        from gpu.pipeline import batching
 
-        encoder = clip.get_encoder()
+        encoder = registry.get_encoder()
         pixels = [encoder.preprocess(decode(path, draft_side=encoder.preprocess.draft_side)) for path in files]
         size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
         began = time.perf_counter()

@@ -18,10 +18,10 @@ from django.views.decorators.http import require_POST, require_safe
 from catalogmatch import plots
 from catalogmatch.admin_home import queue_state
 from core.admin.requests import is_htmx, person, require
-from gpu.clip import clip_status
 from gpu.device import describe
+from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
-from gpu.status import clip_info, gpu_status
+from gpu.monitoring.status import clip_info, gpu_status
 from matching import index
 from products import again, queue
 from products.models import ProductImage

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from catalogmatch import plots
-from gpu.status import gpu_status
+from gpu.monitoring.status import gpu_status
 from matching import cases, index
 from matching.models import Match
 from products import queue

@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from catalogmatch.tokens import create_token
 from core.progress import progress_bar
-from gpu.clip import clip_status
+from gpu.encoders.registry import clip_status
 from matching import bulk
 from products import queue
 from products.demo.catalogue import load_demo

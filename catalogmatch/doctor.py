@@ -17,8 +17,9 @@ from kombu.exceptions import OperationalError
 from catalogmatch.celery import app as celery
 from catalogmatch.health import NO_DISK_BYTES, missing_migrations, stalled_queue
 from catalogmatch.verify import file_damage
-from gpu.clip import clip_status, is_clip_available, model_id
 from gpu.device import get_device_info
+from gpu.encoders.registry import clip_status, is_clip_available
+from gpu.encoders.weights import model_id
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.unusable import unusable

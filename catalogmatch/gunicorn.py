@@ -30,7 +30,7 @@ def post_worker_init(_worker: Any) -> None:
     gc.freeze()
     from django.conf import settings
 
-    from gpu import worker
+    from gpu.monitoring import worker
 
     if not settings.HAS_BROKER:
         worker.start()
@@ -38,5 +38,5 @@ def post_worker_init(_worker: Any) -> None:
 
 def worker_exit(_server: Any, _worker: Any) -> None:
     """A process that embedded says that it is gone."""
-    if "gpu.worker" in sys.modules:  # it is not where the program could not be loaded
-        sys.modules["gpu.worker"].stop()
+    if "gpu.monitoring.worker" in sys.modules:  # it is not where the program could not be loaded
+        sys.modules["gpu.monitoring.worker"].stop()

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from gpu.models import EmbeddingWorker
-from gpu.status import images_per_second
+from gpu.monitoring.status import images_per_second
 from matching.index import basefile, maintenance
 from matching.models import Match
 from matching.service import unmatched

@@ -21,8 +21,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
 from core.outages import outage_of
-from gpu.clip import ClipUnavailableError
-from gpu.images import ImageProcessingError
+from gpu.encoders.registry import ClipUnavailableError
+from gpu.imaging.errors import ImageProcessingError
 from matching.index import SearchVectorError
 from matching.models import Match
 from products.intake import SkuExistsError

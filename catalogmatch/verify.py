@@ -11,7 +11,7 @@ from django.db.models import OuterRef, Subquery
 
 from catalogmatch.health import missing_migrations
 from core.progress import Bar
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from matching import index
 from matching.index import basefile, changes, maintenance
 from matching.index.basefile import BaseFileError

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from gpu.status import clip_info, gpu_status
+from gpu.monitoring.status import clip_info, gpu_status
 
 
 class WorkerSerializer(serializers.Serializer[Any]):

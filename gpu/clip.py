@@ -1,143 +1,20 @@
-"""The CLIP encoder of this process: whether it can be used, loading it once, and the guide's functions on it."""
+"""The published functions for CLIP embeddings, on top of the encoders and the pipeline."""
 
 from __future__ import annotations
 
-import gc
-import importlib.util
-import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from django.conf import settings
 
-from gpu import downloads, onnx, preparers, weights
-from gpu.device import empty_cache, likely_device
-from gpu.downloads import ensure_weights
-from gpu.encoders import Encoder, LoadError, TorchEncoder, load_torch, used_now
-from gpu.features import FloatVector
-from gpu.images import ImageProcessingError
-from gpu.weights import Weights, WeightsError, model_id
+from gpu.encoders import registry
+from gpu.encoders.registry import get_clip_model, is_clip_available
+from gpu.imaging.errors import ImageProcessingError
+from gpu.pipeline import preprocess_workers, run
+from gpu.pipeline.preprocess_image import PictureJob
+from gpu.vectors import FloatVector
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-logger = logging.getLogger(__name__)
-
-__all__ = [
-    "ClipStatus",
-    "ClipUnavailableError",
-    "clip_status",
-    "ensure_weights",
-    "extract_clip_embedding",
-    "get_clip_model",
-    "get_encoder",
-    "idle_seconds",
-    "is_clip_available",
-    "model_id",
-    "process_batch",
-    "unload",
-]
-
-
-class ClipUnavailableError(Exception):
-    """CLIP cannot be used here; the message says why in one line."""
-
-    code = "clip_unavailable"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class ClipStatus:
-    """What this process can say of CLIP. ``reason`` is None when it is available."""
-
-    available: bool
-    reason: str | None
-    model_name: str
-    embedding_dim: int | None
-    weights_cached: bool
-    cache_size_mb: float
-    backend: str
-
-
-BACKENDS = ("auto", "torch", "onnx", "onnx-int8")
-
-_lock = threading.RLock()
-_model: tuple[tuple[object, ...], SentenceTransformer] | None = None
-_encoder: tuple[tuple[object, ...], Encoder] | None = None
-_failure: tuple[tuple[object, ...], str] | None = None
-
-
-def clip_status() -> ClipStatus:
-    """Whether CLIP can be used, judged from the packages and the model's files, without importing torch."""
-    name, backend = settings.CLIP_CONFIG["model_name"], settings.CLIP_CONFIG["backend"]
-    try:
-        found = weights.find()
-    except WeightsError as error:
-        tried = downloads.last_failure(name)
-        reason = f"{error} The last try: {tried}" if tried else str(error)
-        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _backend(None)[0])
-    used, _ = _backend(found)
-    problem = None
-    if backend not in BACKENDS:
-        problem = f"CLIP_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}."
-    elif (missing := _missing_package(used)) is not None:
-        problem = f"The Python package {missing} is not installed."
-    elif _failure is not None and _failure[0] == _key(found):
-        problem = _failure[1]
-    return ClipStatus(problem is None, problem, name, found.embedding_dim, True, found.size_mb, used)
-
-
-def is_clip_available() -> bool:
-    """Whether CLIP can be used here. Costs a few stat() calls; a load that failed counts until the files change."""
-    return clip_status().available
-
-
-def get_clip_model() -> SentenceTransformer:
-    """The model, loaded once per process, on its device. Never downloads. Raises ClipUnavailableError."""
-    global _model
-    with _lock:
-        found = _usable()
-        if _model is None or _model[0] != _key(found):
-            with _remembering_failure(found):
-                _model = (_key(found), load_torch(found))
-        return _model[1]
-
-
-def get_encoder() -> Encoder:
-    """The image encoder in use, loaded and warmed up once per process. Raises ClipUnavailableError."""
-    global _encoder
-    with _lock:
-        found = _usable()
-        if _encoder is None or _encoder[0] != _key(found):
-            _encoder = None  # two do not have to fit beside each other
-            encoder = _load_encoder(found)
-            blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
-            encoder.start([blank])()  # the first batch pays for allocations and kernels; nobody should measure that
-            _encoder = (_key(found), encoder)
-        return _encoder[1]
-
-
-def idle_seconds() -> float | None:
-    """Seconds since the loaded encoder was last used; None when none is loaded."""
-    return used_now() - _encoder[1].used_at if _encoder is not None else None
-
-
-def unload() -> None:
-    """Forget the loaded model and give its memory back once nobody computes with it; the next use loads it again."""
-    global _model, _encoder
-    with _lock:
-        _model = _encoder = None
-        gc.collect()
-        empty_cache()
-        preparers.close()
+__all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "process_batch", "unload"]
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:
@@ -158,11 +35,9 @@ def process_batch(
 
     Raises ClipUnavailableError when there is no model at all.
     """
-    from gpu import pipeline  # which is built on this module
-
-    jobs = [pipeline.PictureJob(Path(path), clip=True, legacy=False) for path in image_paths]
+    jobs = [PictureJob(Path(path), clip=True, legacy=False) for path in image_paths]
     results: list[FloatVector | ImageProcessingError] = []
-    for result in pipeline.run(jobs, batch_size=batch_size):
+    for result in run.run(jobs, batch_size=batch_size):
         if isinstance(result, ImageProcessingError):
             results.append(result)
         else:
@@ -171,61 +46,7 @@ def process_batch(
     return results
 
 
-def _usable() -> Weights:
-    status = clip_status()
-    if status.reason is not None:
-        raise ClipUnavailableError(status.reason)
-    return weights.find()
-
-
-def _missing_package(backend: str) -> str | None:
-    packages = ("torch", "transformers", "sentence_transformers") if backend == "torch" else ("onnxruntime",)
-    return next((package for package in packages if importlib.util.find_spec(package) is None), None)
-
-
-def _backend(found: Weights | None) -> tuple[str, Path | None]:
-    """The backend in use, torch or an ONNX one with its file.
-
-    ``auto`` takes ONNX float32 on a CPU where it is exported; an ONNX backend that was asked for and is not
-    exported is torch, whose vectors mean the same.
-    """
-    wanted = settings.CLIP_CONFIG["backend"]
-    if found is not None and (wanted == "onnx" or (wanted == "auto" and likely_device()[0] == "cpu")):
-        path = onnx.exported(found, "float32")
-        return ("onnx", path) if path is not None else ("torch", None)
-    if found is not None and wanted == "onnx-int8":
-        path = onnx.exported(found, "int8")
-        return ("onnx-int8", path) if path is not None else ("torch", None)
-    return "torch", None
-
-
-def _key(found: Weights) -> tuple[object, ...]:
-    """What must stay the same for a loaded model to stay in use."""
-    backend, path = _backend(found)
-    made = path.stat().st_mtime_ns if path is not None else 0
-    return (found.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
-
-
-def _load_encoder(found: Weights) -> Encoder:
-    backend, path = _backend(found)
-    if path is None:
-        wanted = settings.CLIP_CONFIG["backend"]
-        if wanted.startswith("onnx"):
-            logger.warning("CLIP_BACKEND is %s, but it is not exported ('manage.py export_onnx'): using torch.", wanted)
-        return TorchEncoder(get_clip_model(), found.preprocess)
-    with _remembering_failure(found):
-        encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", found)
-    logger.info("Loaded %s in ONNX Runtime (%s).", found.model_id, backend)
-    return encoder
-
-
-@contextmanager
-def _remembering_failure(found: Weights) -> Iterator[None]:
-    """A model that cannot be loaded is not tried again before its files change."""
-    global _failure
-    try:
-        yield
-    except LoadError as error:
-        _failure = (_key(found), str(error))
-        logger.exception("Loading CLIP failed")
-        raise ClipUnavailableError(str(error)) from error
+def unload() -> None:
+    """Unload the model and stop the preprocessing workers. The next use starts them again."""
+    registry.unload()
+    preprocess_workers.close()

@@ -122,6 +122,11 @@ def empty_cache() -> None:
         torch.mps.empty_cache()
 
 
+def cpu_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."
 
 

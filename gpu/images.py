@@ -13,12 +13,9 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from gpu.errors import MAX_BYTES as MAX_BYTES
-from gpu.errors import ImageProcessingError as ImageProcessingError
-from gpu.errors import too_many_bytes, too_much_memory
-from gpu.formats import ACCEPTED as ACCEPTED
-from gpu.formats import sniff, webp_size
-from gpu.rgb import to_rgb
+from gpu.imaging.colour_conversion import to_rgb
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
+from gpu.imaging.formats import ACCEPTED, sniff, webp_size
 
 MAX_PIXELS = 40_000_000
 # More of these kinds takes more memory than other pictures: their decoders keep several copies of the whole picture.

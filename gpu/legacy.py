@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gpu.features import COLOR_BINS, LEGACY, LEGACY_MODEL, TEXTURE_BINS, ByteVector, Features, FloatVector
+from gpu.vectors import COLOR_BINS, LEGACY, LEGACY_MODEL, TEXTURE_BINS, ByteVector, Features, FloatVector
 
 Pixels = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]

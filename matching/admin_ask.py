@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from core.admin.requests import is_htmx, require
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from matching import service
 from matching.index import SearchVectorError
 from products.admin_filters import categories

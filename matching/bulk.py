@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from core.progress import progress_bar
 from core.sqlite import statistics
-from gpu import worker
+from gpu.monitoring import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products import embedding

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gpu.features import Kind
-from gpu.images import ImageProcessingError, read_file
+from gpu.images import read_file
+from gpu.imaging.errors import ImageProcessingError
+from gpu.vectors import Kind
 from matching import service
 from products.images.cleaning import Upload
 from products.importing import Table

@@ -13,8 +13,9 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from gpu.clip import ClipUnavailableError, clip_status, model_id
-from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
+from gpu.encoders.registry import ClipUnavailableError, clip_status
+from gpu.encoders.weights import model_id
+from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match

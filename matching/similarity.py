@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpu.features import CLIP, LEGACY, Features, FloatVector, Kind, detect_feature_type
+from gpu.vectors import CLIP, LEGACY, Features, FloatVector, Kind, detect_feature_type
 
 logger = logging.getLogger(__name__)
 

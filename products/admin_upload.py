@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
-from gpu.images import ACCEPTED, MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging.formats import ACCEPTED
 from products import intake
 from products.admin_filters import categories
 from products.fields import MAX_DESCRIPTION

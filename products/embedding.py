@@ -15,11 +15,14 @@ from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from gpu import pipeline
-from gpu.clip import ClipUnavailableError, is_clip_available, model_id
-from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
-from gpu.images import ImageProcessingError, read_file
-from gpu.stages import stage
+from gpu.encoders.registry import ClipUnavailableError, is_clip_available
+from gpu.encoders.weights import model_id
+from gpu.images import read_file
+from gpu.imaging.errors import ImageProcessingError
+from gpu.pipeline import run
+from gpu.pipeline.preprocess_image import PictureJob
+from gpu.timings import stage
+from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from products.models import Feature, Product, ProductImage
 from products.queue import NOT_CLAIMED, Claim, State, claim, count_embedded, give_back, is_paused, undo
 
@@ -87,7 +90,7 @@ def embed_pending(
     database takes no writes: then the pictures just wait.
     """
     finished = 0
-    limit = batch_size or pipeline.preferred_batch_size()
+    limit = batch_size or run.preferred_batch_size()
     deadline = None if seconds is None else time.monotonic() + seconds
     while (batch := claim(limit, image_ids)) is not None:
         try:
@@ -164,7 +167,7 @@ def best_features(product_id: int) -> list[Features]:
     return [row.to_features() for row in wanted]
 
 
-Result = pipeline.PictureFeatures | ImageProcessingError
+Result = run.PictureFeatures | ImageProcessingError
 
 
 def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
@@ -172,18 +175,17 @@ def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
     present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
     has_legacy = set() if afresh else set(present.values_list("image_id", flat=True))
 
-    def jobs(clip: bool) -> list[pipeline.PictureJob]:
+    def jobs(clip: bool) -> list[PictureJob]:
         return [
-            pipeline.PictureJob(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy)
-            for image in images
+            PictureJob(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy) for image in images
         ]
 
     if is_clip_available():
         try:
-            return list(pipeline.run(jobs(clip=True)))
+            return list(run.run(jobs(clip=True)))
         except ClipUnavailableError as error:
             logger.warning("CLIP cannot be used, legacy features instead: %s", error)
-    return list(pipeline.run(jobs(clip=False)))
+    return list(run.run(jobs(clip=False)))
 
 
 def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
@@ -196,7 +198,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
             .values_list("pk", flat=True)
         )
         errors: dict[int, ImageProcessingError] = {}
-        embedded: list[tuple[ProductImage, pipeline.PictureFeatures]] = []
+        embedded: list[tuple[ProductImage, run.PictureFeatures]] = []
         for image, result in zip(batch.images, results, strict=True):
             if image.pk not in mine:
                 continue
@@ -222,7 +224,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     return Outcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
 
 
-def _write(embedded: Sequence[tuple[ProductImage, pipeline.PictureFeatures]]) -> None:
+def _write(embedded: Sequence[tuple[ProductImage, run.PictureFeatures]]) -> None:
     """Write the features, make the pictures ready and their new products unmatched, within the caller's transaction."""
     now = timezone.now()
     features: list[Feature] = []

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from gpu import box_pool
+from gpu.sandbox import pool
 from products import originals
 from products.images.cleaning import CleanPicture
 
@@ -58,7 +58,7 @@ def remove(file_names: Iterable[str]) -> None:
 def rebuild_thumbnail(file_name: str) -> None:
     """Write an image's thumbnail again from its derivative. Raises ImageProcessingError and FileNotFoundError."""
     data = Path(default_storage.path(file_name)).read_bytes()
-    derived = box_pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    derived = pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     name = thumbnail_name(file_name)
     default_storage.delete(name)
     default_storage.save(name, ContentFile(derived.thumbnail))

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from core import request_id as tracing
 from core.deletion import DeletedUnderLock
 from core.history.recording import Records
-from gpu.features import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
+from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products import files
 from products.deletion_models import Deletion, DeletionStep
 from products.import_models import Import

@@ -13,8 +13,8 @@ from django.core.cache import cache
 from django.utils.translation import gettext as _
 
 from core import circuit_breaker
-from gpu import pipeline
-from gpu.features import Features
+from gpu.pipeline import run
+from gpu.vectors import Features
 from products.images.cleaning import Upload, clean
 
 POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
@@ -82,7 +82,7 @@ def _place(question: str) -> str:
 
 def extract(jpeg: bytes) -> list[Features]:
     """Compute the features in this process. Raises ImageProcessingError."""
-    found = pipeline.extract_question(jpeg)
+    found = run.extract_question(jpeg)
     return [features for features in (found.clip, found.legacy) if features is not None]
 
 

@@ -15,9 +15,10 @@ from django.db import OperationalError
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
-from gpu.clip import is_clip_available, model_id
-from gpu.features import LEGACY_MODEL
-from gpu.status import images_per_second
+from gpu.encoders.registry import is_clip_available
+from gpu.encoders.weights import model_id
+from gpu.monitoring.status import images_per_second
+from gpu.vectors import LEGACY_MODEL
 from products.models import EmbeddingDay, Feature, ProductImage, QueueSwitch
 
 logger = logging.getLogger(__name__)

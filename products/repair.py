@@ -10,8 +10,9 @@ from pathlib import Path
 from django.conf import settings
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from gpu.features import LEGACY_MODEL
-from gpu.images import ImageProcessingError, decode
+from gpu.images import decode
+from gpu.imaging.errors import ImageProcessingError
+from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, ProductImage
 from products.queue import NOT_CLAIMED
 

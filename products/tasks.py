@@ -13,7 +13,8 @@ from django.conf import settings
 
 from core import circuit_breaker
 from core.sqlite import statistics
-from gpu import clip, worker
+from gpu.encoders import downloads
+from gpu.monitoring import worker
 from products import deletions, embedding, kept_imports, questions, queue
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def embed_question(question: str, jpeg: str) -> None:
 @worker_ready.connect
 def start_working(**_: object) -> None:
     """A worker that starts gets its weights, announces itself and looks at the queue before any message comes."""
-    clip.ensure_weights()
+    downloads.ensure_weights()
     worker.start()
     sweep.delay()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.files.uploadhandler import FileUploadHandler
 
-from gpu.images import MAX_BYTES
+from gpu.imaging.errors import MAX_BYTES
 
 
 class BoundedUpload(FileUploadHandler):

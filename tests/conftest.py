@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from benchmarks.random_clip import build
 from core import circuit_breaker
-from gpu import clip
+from gpu.encoders import registry
 from products import constraints
 
 
@@ -55,7 +55,7 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
     """CLIP can be used: CLIP_MODEL names the small one, and what is exported from it is the test's own."""
     use_clip(settings, tiny_clip, tmp_path / "cache")
     yield tiny_clip
-    clip.unload()
+    registry.unload()
 
 
 @pytest.fixture

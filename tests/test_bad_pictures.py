@@ -9,7 +9,7 @@ import psutil
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from gpu import box, box_pool
+from gpu.sandbox import pool, server
 from products.models import ProductImage
 from tests import bad_pictures, pictures
 from tests.accounts import client_of
@@ -41,7 +41,7 @@ def memory_of_boxes() -> list[int]:
     """Bytes of address space that each of this process's boxes took at most, above what it has now, idle."""
     peaks = []
     for child in psutil.Process().children():
-        if "gpu.box" in child.cmdline():
+        if "gpu.sandbox.server" in child.cmdline():
             fields = Path(f"/proc/{child.pid}/status").read_text().split()
             peak, size = (int(fields[fields.index(name) + 1]) for name in ("VmPeak:", "VmSize:"))
             peaks.append(1024 * (peak - size))
@@ -64,16 +64,16 @@ def test_bad_pictures_are_refused_with_a_code_and_leave_nothing(media: Path) -> 
     assert len(files_in(media)) == 2 * accepted
     peaks = memory_of_boxes()
     assert peaks
-    assert max(peaks) <= box.MEMORY_BYTES
+    assert max(peaks) <= server.MEMORY_BYTES
 
 
 def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settings: Any) -> None:
     settings.DECODER_SECONDS = 1
-    box_pool.close()
+    pool.close()
     try:
         assert answers([bad_pictures.many_scans(), pictures.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
     finally:
-        box_pool.close()
+        pool.close()
 
 
 @pytest.mark.shared_data

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from gpu.features import CLIP, COLOR_BINS, LEGACY, LEGACY_MODEL, SHAPE_DIM, TEXTURE_BINS, Features, Kind
+from gpu.vectors import CLIP, COLOR_BINS, LEGACY, LEGACY_MODEL, SHAPE_DIM, TEXTURE_BINS, Features, Kind
 from matching.similarity import (
     compute_batch_similarities,
     compute_clip_similarity,

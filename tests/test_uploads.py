@@ -12,7 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploaded
 from django.test import Client
 from PIL import Image
 
-from gpu.images import MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from products import intake, originals
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage

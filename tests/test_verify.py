@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from gpu.features import LEGACY_MODEL
+from gpu.vectors import LEGACY_MODEL
 from matching.index import basefile, changes
 from products import constraints, originals
 from products.embedding import embed_pending

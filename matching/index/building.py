@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpu.encoders import cores
+from gpu.device import cpu_cores
 from matching.index import basefile, changes, loading
 from matching.index.basefile import Stamp
 from matching.index.ivf import nearest, selector_of
@@ -37,7 +37,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     """
     import faiss
 
-    faiss.omp_set_num_threads(cores())  # a search in this thread may have set one
+    faiss.omp_set_num_threads(cpu_cores())  # a search in this thread may have set one
     revision = changes.head()  # what changes from here on is read from the log, on top of this file
     ids = np.fromiter(
         Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list("id", flat=True).iterator(),

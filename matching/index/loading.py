@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from gpu.features import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
+from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
 from matching.index.protocol import Ids, Vectors, lengths
 from matching.similarity import legacy_search_vectors
 from products.models import Feature

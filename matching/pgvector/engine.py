@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection, transaction
 
-from gpu.features import CLIP, COLOR_BINS
+from gpu.vectors import CLIP, COLOR_BINS
 from matching.index import loading
 from matching.index.protocol import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, quietly
 from matching.pgvector import graphs

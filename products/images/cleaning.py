@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from gpu import box_pool
-from gpu.images import MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.sandbox import pool
 
 if TYPE_CHECKING:
     from django.core.files import File
@@ -50,7 +50,7 @@ def clean(upload: Upload) -> CleanPicture:
     ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
     at most ``settings.DERIVATIVE_MAX_SIDE``.
     """
-    derived = box_pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    derived = pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     return CleanPicture(
         sha256=hashlib.sha256(upload.data).hexdigest(),
         width=derived.width,

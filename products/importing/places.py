@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 
 from core.archives import ZIP_ERRORS, check_archive
 from core.errors import UnreadableFileError
-from gpu.images import MAX_BYTES, read_file
+from gpu.images import read_file
+from gpu.imaging.errors import MAX_BYTES
 from products.importing.errors import RowError
 
 MAX_TABLE_BYTES = 256 * 2**20

@@ -14,8 +14,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from core.history.timeline import Change
-from gpu.encoders import cores
-from gpu.images import ImageProcessingError
+from gpu.device import cpu_cores
+from gpu.imaging.errors import ImageProcessingError
 from products.fields import check
 from products.images.cleaning import CleanPicture, Upload, clean
 from products.importing.changes import changed_fields, described
@@ -62,7 +62,7 @@ def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) 
     nobody. With ``dry_run`` everything is checked in the same way and nothing saved. With ``update`` a row also
     changes the fields of its product that it says otherwise, and needs no picture for that.
     """
-    threads = max(2, cores())
+    threads = max(2, cpu_cores())
     waiting: deque[tuple[Row, _Work]] = deque()
     importer = _Importer(source, Rehearsal() if dry_run else Catalogue(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")

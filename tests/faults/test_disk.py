@@ -12,7 +12,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from pytest_django import Settings
 
-from gpu.features import CLIP
+from gpu.vectors import CLIP
 from matching import index
 from matching.index import BaseFileError, Filters, basefile, maintenance
 from matching.index.inprocess import Catalogue

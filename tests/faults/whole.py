@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from gpu.pipeline import extract_question
+from gpu.pipeline.run import extract_question
 from tests.files import files_in
 from tests.processes import LEASE_SECONDS, Stack, wait_until
 

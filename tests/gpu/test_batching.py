@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpu.batching import CPU_BATCH, Batches, batch_size
-from gpu.encoders import DeviceMemoryError
-from gpu.preprocess import Preprocess
+from gpu.encoders.preprocess import Preprocess
+from gpu.encoders.protocol import DeviceMemoryError
+from gpu.pipeline.batching import CPU_BATCH, Batches, batch_size
 
 
 class SmallDevice:
@@ -85,9 +85,9 @@ def test_a_picture_that_does_not_fit_alone_is_an_error_not_a_loop():
 def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeypatch):
     import torch
 
-    from gpu import clip
+    from gpu.encoders import registry
 
-    encoder = clip.get_encoder()
+    encoder = registry.get_encoder()
     tower = encoder._tower  # type: ignore[attr-defined]
     forward = tower.forward
 

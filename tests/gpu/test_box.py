@@ -17,10 +17,11 @@ import psutil
 import pytest
 from PIL import ExifTags, Image
 
-from gpu import box_pool
-from gpu.box_pool import derive
-from gpu.images import ImageProcessingError, decode
+from gpu.images import decode
+from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
+from gpu.sandbox import pool as box_pool
+from gpu.sandbox.pool import derive
 from matching.similarity import compute_legacy_similarity
 from tests import bad_pictures, pictures
 
@@ -46,7 +47,7 @@ def code_of(data: bytes) -> str:
 
 
 def boxes() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "gpu.box" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "gpu.sandbox.server" in child.cmdline()]
 
 
 def mean_difference(one: Image.Image, other: Image.Image) -> float:
@@ -203,9 +204,9 @@ def test_a_forked_process_has_decoders_of_its_own(fresh: Any) -> None:
 def test_decoders_end_with_the_process_that_started_them() -> None:
     script = (
         "import os, signal, django; django.setup()\n"
-        "from gpu import box_pool; from tests import pictures\n"
+        "from gpu.sandbox import pool; from tests import pictures\n"
         "import psutil\n"
-        "box_pool.derive(pictures.jpeg(1), 400, 100)\n"
+        "pool.derive(pictures.jpeg(1), 400, 100)\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -227,7 +228,10 @@ def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
     assert not {name for name in child.environ() if name.startswith(("DJANGO", "DATABASE", "CELERY"))}
     assert child.net_connections() == []
     modules = subprocess.run(
-        [sys.executable, "-c", "import sys, gpu.box; print(*sys.modules)"], cwd=REPO, capture_output=True, check=True
+        [sys.executable, "-c", "import sys, gpu.sandbox.server; print(*sys.modules)"],
+        cwd=REPO,
+        capture_output=True,
+        check=True,
     )
     assert not {b"django", b"torch", b"socket"} & set(modules.stdout.split())
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from gpu import clip
+from gpu.encoders import registry
 from gpu.features import detect_feature_type, extract_features
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from tests.conftest import use_clip
 from tests.pictures import as_file, drawing, truncated
 
@@ -35,7 +36,7 @@ def test_an_embedding_is_512_float32_of_unit_length(with_clip, photographs):
 def test_embeddings_equal_those_of_sentence_transformers(with_clip, photographs):
     got = np.stack([vector for vector in clip.process_batch(photographs) if isinstance(vector, np.ndarray)])
     pictures = [Image.open(path).convert("RGB") for path in photographs]
-    wanted = clip.get_clip_model().encode(pictures, normalize_embeddings=True)
+    wanted = registry.get_clip_model().encode(pictures, normalize_embeddings=True)
     assert np.einsum("ij,ij->i", got, wanted).min() > 0.99999
 
 
@@ -67,14 +68,14 @@ def test_a_large_jpeg_is_decoded_small_with_nearly_the_same_vector(with_clip, tm
     large = tmp_path / "large.jpg"
     picture = drawing(5, (800, 600)).resize((4000, 3000))
     large.write_bytes(as_file(picture, quality=90))
-    full = clip.get_clip_model().encode([Image.open(large)], normalize_embeddings=True)[0]
+    full = registry.get_clip_model().encode([Image.open(large)], normalize_embeddings=True)[0]
     assert clip.extract_clip_embedding(large) @ full >= 0.999
 
 
 def test_without_a_model_legacy_features_are_given_and_the_reason_is_told(settings, tmp_path, photographs):
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
-    assert not clip.is_clip_available()
-    with pytest.raises(clip.ClipUnavailableError, match="download_model"):
+    assert not registry.is_clip_available()
+    with pytest.raises(registry.ClipUnavailableError, match="download_model"):
         clip.process_batch(photographs)
     features = extract_features(photographs[0])
     assert [part.shape for part in features.values()] == [(256,), (7,), (256,)]
@@ -99,26 +100,26 @@ def test_a_model_that_cannot_be_loaded_is_not_tried_again_until_its_files_change
     config = own_clip / "0_CLIPModel" / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace('"num_attention_heads": 2', '"num_attention_heads": 7'))
-    assert clip.is_clip_available()  # its files are whole
-    with pytest.raises(clip.ClipUnavailableError, match="cannot be loaded"):
-        clip.get_encoder()
-    assert not clip.is_clip_available()
-    assert "cannot be loaded" in str(clip.clip_status().reason)
+    assert registry.is_clip_available()  # its files are whole
+    with pytest.raises(registry.ClipUnavailableError, match="cannot be loaded"):
+        registry.get_encoder()
+    assert not registry.is_clip_available()
+    assert "cannot be loaded" in str(registry.clip_status().reason)
     config.write_text(whole)
-    assert clip.get_encoder().dim == 512
-    clip.unload()
+    assert registry.get_encoder().dim == 512
+    registry.unload()
 
 
 def test_an_unknown_backend_is_refused_by_name(with_clip, settings):
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"backend": "cuda"}
-    with pytest.raises(clip.ClipUnavailableError, match="must be one of auto, torch, onnx, onnx-int8"):
-        clip.get_encoder()
+    with pytest.raises(registry.ClipUnavailableError, match="must be one of auto, torch, onnx, onnx-int8"):
+        registry.get_encoder()
 
 
 def test_the_model_is_loaded_once_and_again_after_it_was_unloaded(with_clip):
-    model, encoder = clip.get_clip_model(), clip.get_encoder()
-    assert clip.get_clip_model() is model
-    assert clip.get_encoder() is encoder
-    clip.unload()
-    assert clip.idle_seconds() is None
-    assert clip.get_encoder() is not encoder
+    model, encoder = registry.get_clip_model(), registry.get_encoder()
+    assert registry.get_clip_model() is model
+    assert registry.get_encoder() is encoder
+    registry.unload()
+    assert registry.idle_seconds() is None
+    assert registry.get_encoder() is not encoder

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from gpu import clip
-from gpu.batching import Batches
-from gpu.encoders import TorchEncoder
+from gpu.encoders import registry
+from gpu.encoders.torch import TorchEncoder
+from gpu.pipeline.batching import Batches
 
 
 class Device:
@@ -59,7 +59,7 @@ def device(with_clip, monkeypatch):
     monkeypatch.setattr(
         torch.Tensor, "record_stream", lambda self, stream: device.log.append(f"kept for {stream.name}")
     )
-    encoder = clip.get_encoder()
+    encoder = registry.get_encoder()
     monkeypatch.setattr(encoder, "_pool", None)
     monkeypatch.setattr(encoder, "_copies", Stream("copies"))
     return device
@@ -70,7 +70,7 @@ def pictures(count):
 
 
 def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(device):
-    clip.get_encoder().start(pictures(2))()
+    registry.get_encoder().start(pictures(2))()
     assert device.log == [
         "begin copies", "end copies", "computing waits for copies", "kept for computing", "batch 0 ends computing",
         "wait for batch 0",
@@ -78,7 +78,7 @@ def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(devic
 
 
 def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
-    encoder = clip.get_encoder()
+    encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
     first, second = encoder.start(pictures(2)), encoder.start(pictures(3))
     device.log.clear()
@@ -88,9 +88,9 @@ def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
 
 
 def test_its_vectors_are_those_of_the_cpu(with_clip, request):
-    wanted = Batches(clip.get_encoder(), 4).start(pictures(9))()
+    wanted = Batches(registry.get_encoder(), 4).start(pictures(9))()
     request.getfixturevalue("device")
-    got = Batches(clip.get_encoder(), 4).start(pictures(9))()
+    got = Batches(registry.get_encoder(), 4).start(pictures(9))()
     assert np.einsum("ij,ij->i", wanted, got).min() > 0.99999
 
 
@@ -104,7 +104,7 @@ def test_its_vectors_are_those_of_the_cpu(with_clip, request):
     ],
 )
 def test_only_a_lack_of_memory_makes_batches_smaller(message, is_memory, device, monkeypatch):
-    encoder = clip.get_encoder()
+    encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
     forward = encoder._tower.forward
 

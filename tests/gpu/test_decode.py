@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from gpu.images import ACCEPTED, MAX_BYTES, ImageProcessingError, decode
+from gpu.images import decode
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging.formats import ACCEPTED
 from tests.pictures import as_file, bomb, drawing, noise, truncated, turned
 
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"

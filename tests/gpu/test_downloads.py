@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu import downloads, weights
+from gpu.encoders import downloads, weights
 from tests.conftest import use_clip
 
 REPO = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ def test_a_cache_folder_that_cannot_be_written_to_is_told_in_one_line(hub, tmp_p
 
 
 def test_a_worker_tries_once_an_hour_and_says_why_it_failed(settings, tmp_path, monkeypatch):
-    from gpu.clip import clip_status
+    from gpu.encoders.registry import clip_status
 
     settings.DATA_DIR = tmp_path
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from gpu.features import LEGACY_MODEL, Features
 from gpu.legacy import color_histogram, extract_legacy, hu_moments, local_binary_patterns, log_scaled, quantise
+from gpu.vectors import LEGACY_MODEL, Features
 from matching.similarity import compute_legacy_similarity
 from tests.pictures import drawing, noise
 

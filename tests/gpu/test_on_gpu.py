@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu import clip, pipeline
 from gpu.clip import process_batch
 from gpu.device import get_device_info
-from gpu.images import ImageProcessingError
+from gpu.encoders import registry
+from gpu.imaging.errors import ImageProcessingError
+from gpu.pipeline import run
+from gpu.pipeline.preprocess_image import PictureJob
 from tests import pictures
 
 pytestmark = pytest.mark.gpu
@@ -35,7 +37,7 @@ def files(tmp_path):
 
 def test_half_precision_gives_the_vectors_of_the_cpu(gpu, files, settings):
     on_gpu = process_batch(files)
-    clip.unload()
+    registry.unload()
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"force_cpu": True}
     on_cpu = process_batch(files)
 
@@ -56,15 +58,13 @@ def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(
     free, _ = gpu.cuda.mem_get_info()
     hoard = gpu.empty(max(0, free - 96 * 2**20), dtype=gpu.uint8, device="cuda")
     try:
-        jobs = [pipeline.PictureJob(path, clip=True, legacy=False) for path in files * 8]
-        results = list(pipeline.run(jobs, batch_size=320))
+        jobs = [PictureJob(path, clip=True, legacy=False) for path in files * 8]
+        results = list(run.run(jobs, batch_size=320))
     finally:
         del hoard
         gpu.cuda.empty_cache()
 
-    vectors = [
-        result.clip for result in results if isinstance(result, pipeline.PictureFeatures) and result.clip is not None
-    ]
+    vectors = [result.clip for result in results if isinstance(result, run.PictureFeatures) and result.clip is not None]
     assert len(results) == 320
     assert len(vectors) == 312
     assert np.isfinite([features.color for features in vectors]).all()
@@ -73,12 +73,12 @@ def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(
 
 def test_unloading_gives_the_memory_back(gpu, files):
     process_batch(files)
-    clip.unload()
+    registry.unload()
     of_libraries = gpu.cuda.memory_allocated()  # cuBLAS keeps its workspace for as long as the process lives
     process_batch(files)
-    weights = sum(part.nbytes for part in clip.get_clip_model().parameters())
+    weights = sum(part.nbytes for part in registry.get_clip_model().parameters())
     assert gpu.cuda.memory_allocated() >= of_libraries + weights
-    clip.unload()
+    registry.unload()
     assert gpu.cuda.memory_allocated() == of_libraries
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
-from gpu import clip, onnx, onnx_export, weights
+from gpu import clip
+from gpu.encoders import onnx, onnx_export, registry, weights
 from tests.conftest import use_clip
 from tests.pictures import jpeg
 
@@ -45,7 +46,7 @@ def exported(exports, tiny_clip, settings, tmp_path):
     cache = shutil.copytree(exports, tmp_path / "cache")
     use_clip(settings, tiny_clip, cache)
     yield cache / "onnx" / weights.model_id()
-    clip.unload()
+    registry.unload()
 
 
 def choose(settings, backend):
@@ -68,24 +69,24 @@ def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
 
 def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, settings, pictures):
     choose(settings, "torch")
-    wanted, name = vectors(pictures), clip.model_id()
+    wanted, name = vectors(pictures), weights.model_id()
     for backend, least in (("onnx", 0.9999), ("onnx-int8", 0.99)):
         choose(settings, backend)
         assert np.einsum("ij,ij->i", wanted, vectors(pictures)).min() >= least
-        assert clip.get_encoder().backend == backend
-        assert clip.model_id() == name
+        assert registry.get_encoder().backend == backend
+        assert weights.model_id() == name
 
 
 @pytest.mark.parametrize(("chosen", "used"), [("auto", "onnx"), ("torch", "torch"), ("onnx-int8", "onnx-int8")])
 def test_auto_takes_float32_on_a_cpu_and_int8_only_when_chosen(chosen, used, exported, settings):
     choose(settings, chosen)
-    assert clip.clip_status().backend == used
-    assert clip.get_encoder().backend == used
+    assert registry.clip_status().backend == used
+    assert registry.get_encoder().backend == used
 
 
 def test_auto_takes_torch_on_a_gpu(exported, monkeypatch):
     monkeypatch.setattr("gpu.device._hardware", lambda: "cuda")
-    assert clip.clip_status().backend == "torch"
+    assert registry.clip_status().backend == "torch"
 
 
 @pytest.mark.parametrize("damage", ["cut off", "stamp gone", "other weights"])
@@ -98,8 +99,8 @@ def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage,
     else:
         stamp = json.loads((exported / "float32.json").read_text())
         (exported / "float32.json").write_text(json.dumps(stamp | {"fingerprint": "another"}))
-    assert clip.clip_status().backend == "torch"
-    assert clip.is_clip_available()
+    assert registry.clip_status().backend == "torch"
+    assert registry.is_clip_available()
     assert len(vectors(pictures)) == 30
 
 
@@ -123,16 +124,16 @@ print(clip.get_encoder().backend, len(vectors), "torch" in sys.modules)
 def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
     image = exported / "image.onnx"
     image.write_bytes(bytes(image.stat().st_size))
-    with pytest.raises(clip.ClipUnavailableError, match="ONNX Runtime cannot load") as caught:
-        clip.get_encoder()
+    with pytest.raises(registry.ClipUnavailableError, match="ONNX Runtime cannot load") as caught:
+        registry.get_encoder()
     assert "\n" not in str(caught.value)
-    assert not clip.is_clip_available()
+    assert not registry.is_clip_available()
 
 
 def test_a_new_export_is_taken_up_by_a_process_that_runs(with_clip, pictures):
-    assert clip.get_encoder().backend == "torch"
+    assert registry.get_encoder().backend == "torch"
     call_command("export_onnx", verify=pictures)
-    assert clip.get_encoder().backend == "onnx"
+    assert registry.get_encoder().backend == "onnx"
 
 
 def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, capsys):

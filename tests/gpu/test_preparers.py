@@ -12,28 +12,30 @@ import numpy as np
 import psutil
 import pytest
 
-from gpu import clip, pipeline, preparers, stages, weights
-from gpu.images import ImageProcessingError
-from gpu.pipeline import PictureFeatures, PictureJob
-from gpu.prepare import Prepared, prepare
-from gpu.preparers import prepare_in_process
+from gpu import clip, timings
+from gpu.encoders import registry, weights
+from gpu.imaging.errors import ImageProcessingError
+from gpu.pipeline import preprocess_workers, run
+from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
+from gpu.pipeline.preprocess_workers import prepare_in_process
+from gpu.pipeline.run import PictureFeatures
 from tests.pictures import jpeg, truncated
 
 
 @pytest.fixture(autouse=True)
 def _ended():
     yield
-    preparers.close()
+    preprocess_workers.close()
 
 
 def at_work() -> list[psutil.Process]:
     """The processes that prepare pictures right now."""
-    idle = {process._process.pid for process in list(preparers._idle)}
+    idle = {process._process.pid for process in list(preprocess_workers._idle)}
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile
             busy = child.pid not in idle and child.status() != psutil.STATUS_ZOMBIE
-            if busy and preparers.__name__ in child.cmdline():
+            if busy and preprocess_workers.__name__ in child.cmdline():
                 found.append(child)
     return found
 
@@ -72,9 +74,9 @@ def test_a_relative_path_means_the_callers_folder(paths, monkeypatch):
 
 
 def test_the_time_that_processes_spend_is_counted(paths):
-    stages.take()
+    timings.take()
     prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
-    assert {"decode", "prepare"} <= set(stages.take())
+    assert {"decode", "prepare"} <= set(timings.take())
 
 
 def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkeypatch):
@@ -85,8 +87,8 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
         asked.append(len(jobs))
         return prepare_in_process(jobs, preprocess)
 
-    monkeypatch.setattr(pipeline, "prepare_in_process", counted)
-    monkeypatch.setattr(clip.get_encoder(), "device", "cuda")
+    monkeypatch.setattr(run, "prepare_in_process", counted)
+    monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
     results = clip.process_batch(paths, batch_size=8)
     assert sum(asked) == len(paths)
     for got, wanted in zip(results, expected, strict=True):
@@ -99,9 +101,9 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
 
 
 def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
-    monkeypatch.setattr(clip.get_encoder(), "device", "cuda")
+    monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
     jobs = [PictureJob(path, clip=True, legacy=False) for path in paths]
-    results = list(pipeline.run(jobs, batch_size=1))
+    results = list(run.run(jobs, batch_size=1))
     assert [isinstance(result, PictureFeatures) for result in results] == [n % 20 != 7 for n in range(90)]
 
 
@@ -134,7 +136,7 @@ def test_a_picture_that_ends_its_process_takes_no_other_with_it(ending, code, pa
 def test_a_process_that_was_ended_while_idle_is_replaced(paths):
     job = PictureJob(paths[0], clip=False, legacy=True)
     prepare_in_process([job], None)
-    process = preparers._idle[-1]._process
+    process = preprocess_workers._idle[-1]._process
     process.kill()
     process.wait()
     assert isinstance(prepare_in_process([job], None)[0], Prepared)
@@ -142,6 +144,6 @@ def test_a_process_that_was_ended_while_idle_is_replaced(paths):
 
 def test_processes_end_with_the_model(with_clip, paths):
     prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
-    (process,) = [idle._process for idle in preparers._idle]
-    clip.unload()
+    (process,) = [idle._process for idle in preprocess_workers._idle]
+    registry.unload()
     assert process.returncode is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu import weights
-from gpu.preprocess import Preprocess
+from gpu.encoders import weights
+from gpu.encoders.preprocess import Preprocess
 from tests.pictures import noise
 
 SHAPES = [(224, 224), (348, 348), (348, 464), (464, 348), (100, 333), (1000, 17), (225, 224), (16, 800)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpu import weights
-from gpu.towers import image_tower
+from gpu.encoders import weights
+from gpu.encoders.modules import image_tower
 
 
 @pytest.fixture

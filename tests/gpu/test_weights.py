@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from gpu import clip, weights
+from gpu.encoders import registry, weights
 from tests.conftest import use_clip
 
 
 def reason(settings, folder, tmp_path) -> str:
     use_clip(settings, folder, tmp_path / "cache")
-    status = clip.clip_status()
+    status = registry.clip_status()
     assert not status.available
     assert status.reason is not None
     assert "\n" not in status.reason
@@ -54,7 +54,7 @@ def test_a_model_that_is_not_clip_is_refused(own_clip, settings, tmp_path):
 def test_a_folder_that_does_not_exist_and_weights_that_are_not_cached(settings, tmp_path):
     assert "does not exist" in reason(settings, tmp_path / "nowhere", tmp_path)
     assert "download_model" in reason(settings, "clip-ViT-B-32", tmp_path)
-    assert clip.clip_status().embedding_dim == 512
+    assert registry.clip_status().embedding_dim == 512
 
 
 def test_a_model_of_the_hub_is_found_in_the_hubs_own_cache_layout(tiny_clip, settings, tmp_path):
@@ -66,7 +66,7 @@ def test_a_model_of_the_hub_is_found_in_the_hubs_own_cache_layout(tiny_clip, set
     assert weights.find().folder == cached / "snapshots" / "0123abc"
     assert weights.model_id() == "clip-ViT-B-32"
     assert weights.model_id("sentence-transformers/clip-ViT-B-32") == "clip-ViT-B-32"
-    assert clip.is_clip_available()
+    assert registry.is_clip_available()
 
 
 def test_the_name_of_a_local_model_follows_its_weights(own_clip, settings, tmp_path):

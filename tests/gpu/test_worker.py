@@ -10,9 +10,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from gpu import clip, device, meter, worker
+from gpu import clip, device
+from gpu import throughput as meter
+from gpu.encoders import registry, weights
 from gpu.models import EmbeddingWorker, WorkerSample
-from gpu.status import gpu_status, images_per_second, throughput
+from gpu.monitoring import worker
+from gpu.monitoring.status import gpu_status, images_per_second, throughput
 from tests.accounts import client_of
 from tests.conftest import use_clip
 from tests.pictures import jpeg
@@ -98,7 +101,7 @@ def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
         clip.process_batch([picture] * 20)
         row = EmbeddingWorker.objects.get()
         assert row.is_live
-        assert (row.device, row.clip_available, row.model_name) == ("cpu", True, clip.model_id())
+        assert (row.device, row.clip_available, row.model_name) == ("cpu", True, weights.model_id())
     ended = EmbeddingWorker.objects.get()
     assert not ended.is_live
     assert ended.rates
@@ -150,7 +153,7 @@ def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, setti
     assert not worker.unload_if_idle()
     use_clip(settings, with_clip, tmp_path / "cache", idle_unload_seconds=0.001)
     assert worker.unload_if_idle()
-    assert clip.idle_seconds() is None
+    assert registry.idle_seconds() is None
     assert clip.extract_clip_embedding(picture) @ before > 0.99999
 
 
@@ -194,7 +197,7 @@ def test_a_worker_whose_work_takes_too_long_ends_and_says_where_it_was(work):
 import ctypes, time
 import django
 django.setup()
-from gpu import worker
+from gpu.monitoring import worker
 with worker.bounded(0.2):
     pass
 time.sleep(0.3)

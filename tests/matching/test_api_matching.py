@@ -14,8 +14,8 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 from safetensors.numpy import load_file, save_file
 
-from gpu import clip
-from gpu.features import LEGACY_MODEL
+from gpu.encoders import registry, weights
+from gpu.vectors import LEGACY_MODEL
 from matching.models import Match
 from products import embedding
 from products.images.cleaning import Upload
@@ -140,7 +140,7 @@ def test_a_picture_for_which_the_model_gives_no_vector_is_compared_by_legacy_fea
     save_file(tensors, weights)
     use_clip(settings, own_clip, tmp_path / "cache")
     answer = ask(api, pictures.jpeg(1, angle=3))
-    clip.unload()
+    registry.unload()
     assert (answer.status_code, answer.json()["feature_type"]) == (200, "legacy")
     assert [found["sku"] for found in answer.json()["matches"]][:1] == ["M-1"]
 
@@ -148,7 +148,7 @@ def test_a_picture_for_which_the_model_gives_no_vector_is_compared_by_legacy_fea
 def test_a_picture_whose_vector_is_no_longer_as_long_as_the_stored_ones_is_not_compared(
     api: APIClient, with_clip: Path
 ) -> None:
-    add_vector(*embeddings(random_vectors(1, dim=7), clip.model_id()))
+    add_vector(*embeddings(random_vectors(1, dim=7), weights.model_id()))
     answer = ask(api, pictures.jpeg(1))
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.random_clip import build
-from gpu import clip
+from gpu.encoders import registry
 from products.models import Feature
 from tests import pictures
 from tests.commands import run
@@ -34,4 +34,4 @@ def test_reindex_embeds_with_clip_what_has_only_legacy_features(settings, tmp_pa
             assert figures["recall@1"] == 1.0
             assert figures["compared_by"][0].startswith(compared_by)
     finally:
-        clip.unload()
+        registry.unload()

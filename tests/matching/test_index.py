@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from django.db import connection
 
-from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
+from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.similarity import search_vector

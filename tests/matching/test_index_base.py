@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import catalogue
-from gpu.features import CLIP, LEGACY, LEGACY_MODEL, Features
+from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, basefile, changes, ivf, maintenance
 from matching.index.inprocess import Catalogue

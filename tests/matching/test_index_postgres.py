@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from django.db import connection
 
-from gpu.features import CLIP, Features
+from gpu.vectors import CLIP, Features
 from matching import index
 from matching.index import Filters
 from matching.pgvector import engine, graphs

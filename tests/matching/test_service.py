@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
-from gpu.clip import model_id
-from gpu.features import LEGACY_MODEL, Features
+from gpu.encoders.weights import model_id
+from gpu.vectors import LEGACY_MODEL, Features
 from matching import index, service
 from matching.index import Hit
 from matching.models import Match

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpu.features import LEGACY_MODEL, Features
 from gpu.images import decode
 from gpu.legacy import extract_legacy
+from gpu.vectors import LEGACY_MODEL, Features
 from matching.similarity import (
     compute_batch_similarities,
     compute_clip_similarity,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from gpu.features import LEGACY, LEGACY_MODEL, Features
+from gpu.vectors import LEGACY, LEGACY_MODEL, Features
 from products.models import Feature, Product, ProductImage
 
 MODEL = "test-model"

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from PIL import Image
 from rest_framework.test import APIClient
 
-from gpu.features import LEGACY_MODEL
+from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, Product, ProductImage
 from tests import pictures
 from tests.accounts import client_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from django.db import IntegrityError, transaction
 
-from gpu.features import CLIP, LEGACY, LEGACY_MODEL, SHAPE_DIM
+from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, SHAPE_DIM
 from products.models import Feature, ProductImage
 from tests.rows import make_product
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import UnreadableFileError
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from products.importing import import_rows, open_source, open_table
 from products.importing.errors import RowError
 from products.importing.places import open_archive

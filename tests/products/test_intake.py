@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.storage import default_storage
 from django.db import DatabaseError
 
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from products import intake
 from products.fields import MAX_DESCRIPTION
 from products.images.cleaning import Upload

@@ -11,10 +11,10 @@ import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from gpu.features import LEGACY_MODEL
-from gpu.images import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
-from gpu.pipeline import extract_question
+from gpu.pipeline.run import extract_question
+from gpu.vectors import LEGACY_MODEL
 from products import embedding, queue, tasks
 from products.images.cleaning import Upload
 from products.intake import add_product
@@ -123,7 +123,7 @@ def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
             raise RuntimeError("the model broke down")
         return extract_legacy(image)
 
-    monkeypatch.setattr("gpu.prepare.extract_legacy", failing)
+    monkeypatch.setattr("gpu.pipeline.preprocess_image.extract_legacy", failing)
     assert embedding.embed_pending() == 6
     assert states() == [("ready", 0)] * 5 + [("failed", 3)]
     deadly.refresh_from_db()
@@ -136,7 +136,7 @@ def test_an_interruption_gives_the_batch_back_without_counting(
     def interrupted(_image: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gpu.prepare.extract_legacy", interrupted)
+    monkeypatch.setattr("gpu.pipeline.preprocess_image.extract_legacy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embedding.embed_pending()
     assert states() == [("pending", 0)] * 5

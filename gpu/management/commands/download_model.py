@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from gpu.downloads import DownloadError, download_model
+from gpu.encoders.downloads import DownloadError, download_model
 
 
 class Command(BaseCommand):

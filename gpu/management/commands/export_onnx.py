@@ -8,9 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from gpu.encoders import LoadError
-from gpu.onnx_export import ExportError, export
-from gpu.weights import WeightsError
+from gpu.encoders.onnx_export import ExportError, export
+from gpu.encoders.protocol import LoadError
+from gpu.encoders.weights import WeightsError
 
 
 class Command(BaseCommand):

@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.errors import UnreadableFileError
 from core.progress import INTERRUPTED, progress_bar, stoppable
-from gpu.clip import ClipUnavailableError
-from gpu.features import Kind
+from gpu.encoders.registry import ClipUnavailableError
+from gpu.vectors import Kind
 from matching.evaluation import Refused, evaluate
 from matching.index import SearchVectorError
 from products.importing import open_table

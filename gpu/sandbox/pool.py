@@ -19,8 +19,8 @@ from typing import IO, Any, cast
 
 from django.conf import settings
 
-from gpu.box import CODES, LENGTH, READY, REQUEST
-from gpu.errors import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
+from gpu.sandbox.server import CODES, LENGTH, READY, REQUEST
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ START_SECONDS = 30
 PICTURES_PER_CHILD = 500
 # The same for every child, whatever the parent's holds: no secrets, one heap and no idle threads.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "OPENBLAS_NUM_THREADS": "1"}
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class _Child:
     def __init__(self) -> None:
         # A session of its own: Ctrl-C ends the parent, which ends its children once they are done.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpu.box", str(settings.DECODER_SECONDS)],
+            [sys.executable, "-m", "gpu.sandbox.server", str(settings.DECODER_SECONDS)],
             bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             cwd=_ROOT, env=_ENVIRONMENT, start_new_session=True,
         )  # fmt: skip

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gpu.device import empty_cache, get_device_info
-from gpu.preprocess import Pixels, Preprocess
-from gpu.stages import stage
-from gpu.towers import image_tower
-from gpu.weights import Weights
+from gpu.device import cpu_cores, empty_cache, get_device_info
+from gpu.encoders.modules import image_tower
+from gpu.encoders.preprocess import Pixels, Preprocess
+from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, used_now
+from gpu.encoders.weights import Weights
+from gpu.timings import stage
 
 if TYPE_CHECKING:
     import torch
@@ -24,51 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Embeddings = npt.NDArray[np.float32]
-Pending = Callable[[], Embeddings]
-
-
 # How torch says it: its allocators of a GPU, Apple's included, that of the host, and cuBLAS and cuDNN.
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
-
-
-class DeviceMemoryError(Exception):
-    """The device has not enough memory for this batch; a smaller one may fit."""
-
-
-class LoadError(Exception):
-    """A model whose files are whole cannot be loaded all the same; the message says why in one line."""
-
-
-class Encoder(Protocol):
-    """A loaded image encoder. ``lanes`` batches, of ``cpu_batch`` pictures on a CPU, may usefully be in flight."""
-
-    backend: str
-    device: str
-    dim: int
-    lanes: int
-    cpu_batch: int
-    used_at: float
-    preprocess: Preprocess
-
-    def start(self, batch: Sequence[Pixels]) -> Pending:
-        """Begin to encode n pictures of (crop, crop, 3) uint8; the answer gives their (n, dim) unit float32 vectors.
-
-        Either part raises DeviceMemoryError when the batch does not fit.
-        """
-
-    def release_memory(self) -> None:
-        """Give memory that is only kept for speed back to the device."""
-
-
-def used_now() -> float:
-    """The clock of ``used_at``, in seconds."""
-    return time.monotonic()
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer:
@@ -125,7 +81,7 @@ class TorchEncoder:
         self.lanes = 2
         self.used_at = used_now()
         if self.device == "cpu":
-            self.lanes = cores()
+            self.lanes = cpu_cores()
             self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
         elif self.device == "cuda":
             self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]

@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from gpu import onnx, weights
-from gpu.agreement import Agreement, agreement
-from gpu.encoders import Embeddings, Pending, TorchEncoder, load_torch
-from gpu.images import ImageProcessingError, decode
-from gpu.onnx import OnnxEncoder, Precision
-from gpu.preprocess import Pixels
-from gpu.towers import image_tower, text_tower
-from gpu.weights import Weights
+from gpu.encoders import onnx, weights
+from gpu.encoders.agreement import Agreement, agreement
+from gpu.encoders.modules import image_tower, text_tower
+from gpu.encoders.onnx import OnnxEncoder, Precision
+from gpu.encoders.preprocess import Pixels
+from gpu.encoders.protocol import Embeddings, Pending
+from gpu.encoders.torch import TorchEncoder, load_torch
+from gpu.encoders.weights import Weights
+from gpu.images import decode
+from gpu.imaging.errors import ImageProcessingError
 
 # What a precision must reach to be used: cosine to torch's vector of the same picture (at worst, on average), and
 # the share of each picture's ten nearest that stay the same.

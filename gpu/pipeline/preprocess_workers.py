@@ -24,15 +24,15 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from gpu.errors import ImageProcessingError, too_much_memory
+from gpu.encoders.preprocess import Preprocess
 from gpu.images import register_decoders
-from gpu.prepare import PictureJob, Prepared, prepare
-from gpu.preprocess import Preprocess
-from gpu.stages import Stage, add, take
+from gpu.imaging.errors import ImageProcessingError, too_much_memory
+from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
+from gpu.timings import Stage, add, take
 
 logger = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _READY = "ready"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # there is a process for each core
 
@@ -82,7 +82,7 @@ class _Process:
     def __init__(self) -> None:
         # A session of its own: Ctrl-C ends the parent, which ends its children once they are done.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gpu.preparers"],
+            [sys.executable, "-m", "gpu.pipeline.preprocess_workers"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, env=os.environ | _ONE_THREAD,
             start_new_session=True,
         )  # fmt: skip

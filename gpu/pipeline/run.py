@@ -13,17 +13,19 @@ from pathlib import Path
 
 from django.conf import settings
 
-from gpu import batching, clip, meter
-from gpu.device import likely_device
-from gpu.encoders import Embeddings, Encoder, Pending, cores
-from gpu.features import Features
-from gpu.images import ImageProcessingError, decode
+from gpu import throughput
+from gpu.device import cpu_cores, likely_device
+from gpu.encoders import registry, weights
+from gpu.encoders.preprocess import Preprocess
+from gpu.encoders.protocol import Embeddings, Encoder, Pending
+from gpu.images import decode
+from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
-from gpu.prepare import PictureJob as PictureJob
-from gpu.prepare import Prepared, prepare
-from gpu.preparers import Outcome, prepare_in_process
-from gpu.preprocess import Preprocess
-from gpu.stages import stage, take
+from gpu.pipeline import batching
+from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
+from gpu.pipeline.preprocess_workers import Outcome, prepare_in_process
+from gpu.timings import stage, take
+from gpu.vectors import Features
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generat
     """
     if not any(job.clip for job in jobs):
         return _results(jobs, None, batching.CPU_BATCH)
-    encoder = clip.get_encoder()
+    encoder = registry.get_encoder()
     size = batch_size or batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
     return _results(jobs, encoder, size)
 
@@ -71,15 +73,15 @@ def extract_question(source: bytes | Path | str) -> PictureFeatures:
     """
     picture = decode(source)
     legacy = extract_legacy(picture)
-    if not clip.is_clip_available():
+    if not registry.is_clip_available():
         return PictureFeatures(None, legacy)
     try:
-        encoder = clip.get_encoder()
-    except clip.ClipUnavailableError as error:
+        encoder = registry.get_encoder()
+    except registry.ClipUnavailableError as error:
         logger.warning("CLIP cannot be used, legacy features instead: %s", error)
         return PictureFeatures(None, legacy)
     vectors = batching.Batches(encoder, 1).start([encoder.preprocess(picture)])()
-    found = _with_embedding(vectors[0], clip.model_id(), legacy)
+    found = _with_embedding(vectors[0], weights.model_id(), legacy)
     if isinstance(found, ImageProcessingError):
         logger.warning("%s Legacy features instead.", found.message)
         return PictureFeatures(None, legacy)
@@ -98,14 +100,14 @@ def preferred_batch_size() -> int:
 def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> Generator[Result, None, None]:
     batches = batching.Batches(encoder, size) if encoder is not None else None
     lanes = encoder.lanes if encoder is not None else 1
-    model = clip.model_id() if encoder is not None else ""
-    rate = meter.Rate(size * lanes)
+    model = weights.model_id() if encoder is not None else ""
+    rate = throughput.Rate(size * lanes)
     under_way: deque[_Group] = deque()
     try:
         preprocess = encoder.preprocess if encoder is not None else None
         in_processes = encoder is not None and encoder.device == "cuda" and len(jobs) >= PROCESSES_FROM
         # Small batches would leave processes without work; each has a share in hand and one waiting.
-        ahead = max(size * (lanes + 1), 2 * PROCESS_SHARE * cores() if in_processes else 0)
+        ahead = max(size * (lanes + 1), 2 * PROCESS_SHARE * cpu_cores() if in_processes else 0)
         with closing(_prepare_ahead(jobs, preprocess, ahead, in_processes)) as prepared:
             while group := list(islice(prepared, size)):
                 pixels = [p.pixels for p in group if isinstance(p, Prepared) and p.pixels is not None]
@@ -132,7 +134,7 @@ def _prepare_ahead(
     share = PROCESS_SHARE if in_processes else 1
     work = prepare_in_process if in_processes else _prepare_here
     todo = iter([jobs[start : start + share] for start in range(0, len(jobs), share)])
-    with ThreadPoolExecutor(cores(), "prepare") as pool:
+    with ThreadPoolExecutor(cpu_cores(), "prepare") as pool:
         try:
             while True:
                 waiting.extend(
@@ -150,7 +152,7 @@ def _prepare_here(jobs: Sequence[PictureJob], preprocess: Preprocess | None) -> 
     return [prepare(job, preprocess) for job in jobs]
 
 
-def _finish(group: _Group, model: str, rate: meter.Rate) -> Iterator[Result]:
+def _finish(group: _Group, model: str, rate: throughput.Rate) -> Iterator[Result]:
     with stage("encode"):
         vectors = iter(group.vectors() if group.vectors is not None else ())
     rate.add(len(group.prepared))

@@ -18,7 +18,8 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils import timezone
 
-from gpu import clip, device, meter
+from gpu import device, throughput
+from gpu.encoders import registry, weights
 from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, WorkerSample
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class _Heartbeat(threading.Thread):
         self.worker = f"{socket.gethostname()}:{self.pid}"
         self.started_at = timezone.now()
         self.stopping = threading.Event()
-        self.sampled_at, self.sampled_images = time.monotonic(), meter.images_done()
+        self.sampled_at, self.sampled_images = time.monotonic(), throughput.images_done()
 
     def beat(self) -> None:
         """Write the row. A database that cannot be written to now is tried again at the next beat."""
@@ -54,7 +55,7 @@ class _Heartbeat(threading.Thread):
 
     def _sample(self, worker: EmbeddingWorker) -> None:
         """Leave a sample, and forget those of all workers that are older than what is drawn."""
-        now, images = time.monotonic(), meter.images_done()
+        now, images = time.monotonic(), throughput.images_done()
         seconds = max(now - self.sampled_at, 1.0)
         WorkerSample.objects.create(
             worker=worker,
@@ -131,9 +132,9 @@ def bounded(seconds: float) -> Iterator[None]:
     stderr = sys.__stderr__ or 2
     try:
         faulthandler.dump_traceback_later(LOAD_SECONDS, exit=True, file=stderr)
-        if clip.is_clip_available():
-            with suppress(clip.ClipUnavailableError):  # whoever embeds says why
-                clip.get_encoder()
+        if registry.is_clip_available():
+            with suppress(registry.ClipUnavailableError):  # whoever embeds says why
+                registry.get_encoder()
         faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
         yield
     finally:
@@ -143,17 +144,17 @@ def bounded(seconds: float) -> Iterator[None]:
 def unload_if_idle() -> bool:
     """Unload the model when it was not used for CLIP_IDLE_UNLOAD_SECONDS; whether it was unloaded now."""
     limit = settings.CLIP_CONFIG["idle_unload_seconds"]
-    idle = clip.idle_seconds()
+    idle = registry.idle_seconds()
     if limit is None or idle is None or idle < limit:
         return False
-    clip.unload()
+    registry.unload()
     logger.info("The model was idle for %.0f seconds and is unloaded.", idle)
     return True
 
 
 def describe() -> dict[str, object]:
     """This process now, as the columns of its row."""
-    info, status = device.describe(), clip.clip_status()
+    info, status = device.describe(), registry.clip_status()
     allocated, reserved = device.memory_gb()
     return {
         "heartbeat_at": timezone.now(),
@@ -162,12 +163,12 @@ def describe() -> dict[str, object]:
         "gpu_name": info["gpu_name"] or "",
         "vram_gb": info["vram_gb"],
         "torch_version": info["torch_version"] or "",
-        "model_name": clip.model_id(),
+        "model_name": weights.model_id(),
         "backend": status.backend,
         "clip_available": status.available,
         "error": status.reason or "",
-        "rates": meter.recent_rates(),
+        "rates": throughput.recent_rates(),
         "vram_allocated_gb": allocated,
         "vram_reserved_gb": reserved,
-        "images_done": meter.images_done(),
+        "images_done": throughput.images_done(),
     }

@@ -25,8 +25,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from gpu.errors import ImageProcessingError, too_much_memory
 from gpu.images import decode_smaller, register_decoders
+from gpu.imaging.errors import ImageProcessingError, too_much_memory
 
 READY = b"ready\n"
 REQUEST = struct.Struct("!III")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu import meter
-from gpu.clip import clip_status
+from gpu import throughput as meter
 from gpu.device import describe, memory_gb
+from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu.encoders import Embeddings
+from gpu.encoders.protocol import Embeddings
 
 
 @dataclass(frozen=True, slots=True)

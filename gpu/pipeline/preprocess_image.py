@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu.features import Features
-from gpu.images import ImageProcessingError, decode
+from gpu.encoders.preprocess import Pixels, Preprocess
+from gpu.images import decode
+from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
-from gpu.preprocess import Pixels, Preprocess
-from gpu.stages import stage
+from gpu.timings import stage
+from gpu.vectors import Features
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from gpu.preprocess import Preprocess
+from gpu.encoders.preprocess import Preprocess
 
 HUB_OWNER = "sentence-transformers"
 

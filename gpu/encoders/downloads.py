@@ -9,8 +9,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from gpu import weights
-from gpu.weights import Weights, WeightsError
+from gpu.encoders import weights
+from gpu.encoders.weights import Weights, WeightsError
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from django.conf import settings
 
-from gpu.encoders import DeviceMemoryError, Embeddings, Encoder, Pending
-from gpu.preprocess import Pixels
+from gpu.encoders.preprocess import Pixels
+from gpu.encoders.protocol import DeviceMemoryError, Embeddings, Encoder, Pending
 
 logger = logging.getLogger(__name__)
 

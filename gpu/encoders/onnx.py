@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpu.encoders import DeviceMemoryError, Embeddings, LoadError, Pending, cores, used_now
-from gpu.preprocess import Pixels
-from gpu.stages import stage
-from gpu.weights import Weights, cache_dir
+from gpu.device import cpu_cores
+from gpu.encoders.preprocess import Pixels
+from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, used_now
+from gpu.encoders.weights import Weights, cache_dir
+from gpu.timings import stage
 
 Precision = Literal["float32", "int8"]
 Tower = Literal["image", "text"]
@@ -74,7 +75,7 @@ class OnnxEncoder:
         self.backend = "onnx" if precision == "float32" else "onnx-int8"
         self.dim = found.embedding_dim
         self.preprocess = found.preprocess
-        self.lanes = cores()
+        self.lanes = cpu_cores()
         self.used_at = used_now()
         self._session = session(path)
         self._pool = ThreadPoolExecutor(self.lanes, "encode")

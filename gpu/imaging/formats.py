@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpu.errors import ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 
 ACCEPTED = ("JPEG", "PNG", "WebP", "AVIF", "HEIC", "GIF", "TIFF", "BMP")
 

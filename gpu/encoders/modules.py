@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from gpu.preprocess import Preprocess
+from gpu.encoders.preprocess import Preprocess
 
 # What a layer of CLIP's vision model is made of, under the names that its weights have in every file of weights.
 _NORMS_AND_MLP = ("layer_norm1", "layer_norm2", "mlp")

@@ -1,0 +1,1 @@
+"""Image encoders: models that turn preprocessed pixels into CLIP vectors."""

@@ -1,0 +1,1 @@
+"""Bytes of an image file to RGB pixels, or a typed error."""

@@ -1,0 +1,1 @@
+"""What the embedding workers and the device are doing."""

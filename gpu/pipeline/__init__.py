@@ -1,0 +1,1 @@
+"""Many images to features: decode ahead while the device encodes."""

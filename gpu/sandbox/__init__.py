@@ -1,0 +1,1 @@
+"""Decode untrusted bytes in separate processes under limits."""
