@@ -68,7 +68,8 @@ def without_history() -> Iterator[None]:
 
 def imported(table: Path) -> dict[str, list[float]]:
     """Milliseconds a row of each block of the table, ``with`` and ``without`` history. Raises RuntimeError."""
-    from products.importing import Did, import_rows, open_source
+    from products.importing.importer import Did, import_rows
+    from products.importing.rows import open_source
 
     taken: dict[str, list[float]] = {"with": [], "without": []}
     with open_source(table) as source:

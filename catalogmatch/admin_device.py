@@ -23,8 +23,9 @@ from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring.status import clip_info, gpu_status
 from matching import index
-from products import again, queue
+from products import requeue as again
 from products.models import ProductImage
+from products.queue import claims
 
 LAST_ERRORS = 10
 WORKERS = 20
@@ -58,7 +59,7 @@ def requeue(request: HttpRequest) -> HttpResponse:
     image = request.POST.get("image", "")
     try:
         ids = [int(image)] if image else None
-        count = queue.requeue(request.POST.get("which", ""), image_ids=ids)
+        count = claims.requeue(request.POST.get("which", ""), image_ids=ids)
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
     text = ngettext("%d picture was queued.", "%d pictures were queued.", count) % count
@@ -74,7 +75,7 @@ def pause(request: HttpRequest) -> HttpResponse:
     paused = request.POST.get("paused")
     if paused not in ("0", "1"):
         return HttpResponseBadRequest("paused must be 0 or 1")
-    queue.set_paused(paused == "1", person(request))
+    claims.set_paused(paused == "1", person(request))
     if paused == "1":
         messages.success(request, _("The queue is paused. What is being embedded now is finished."))
     else:

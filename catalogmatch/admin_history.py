@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from core.admin.requests import require
 from core.history.recording import Source
 from matching.models import Match
-from products.admin_history import HistoryRecords, history_page
+from products.admin.history import HistoryRecords, history_page
 from products.models import Product, ProductImage
 
 KINDS = {

@@ -17,8 +17,8 @@ from catalogmatch import plots
 from gpu.monitoring.status import gpu_status
 from matching import cases, index
 from matching.models import Match
-from products import queue
 from products.models import Product
+from products.queue import claims
 
 NEWEST = 6
 DAYS = 30
@@ -53,9 +53,9 @@ def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
 
 def queue_state() -> dict[str, Any]:
     """The queue in numbers, the time that it needs in words (empty when nobody knows), and whether it is paused."""
-    status = queue.status()
+    status = claims.status()
     seconds = status["eta_seconds"]
-    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": queue.switch()}
+    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": claims.switch()}
 
 
 def in_words(seconds: float) -> str:
@@ -69,7 +69,7 @@ def in_words(seconds: float) -> str:
 def activities() -> list[Activity]:
     """Pictures embedded and verdicts given, day by day."""
     days = plots.last_days(DAYS, timezone.localdate())
-    embedded, judged = queue.embedded_by_day(days[0]), cases.verdicts_by_day(days[0])
+    embedded, judged = claims.embedded_by_day(days[0]), cases.verdicts_by_day(days[0])
     return [
         Activity("embedded", _("Pictures embedded"), _("pictures"), plots.bars(embedded, days)),
         Activity("judged", _("Verdicts given"), _("verdicts"), plots.bars(judged, days)),

@@ -23,7 +23,7 @@ from django.utils import timezone
 from catalogmatch import snapshots
 from catalogmatch.snapshots import Snapshot, SnapshotError
 from core.progress import Bar
-from products import originals
+from products.images import originals
 from products.models import ProductImage
 
 FORMAT = 1

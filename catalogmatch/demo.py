@@ -12,9 +12,9 @@ from catalogmatch.tokens import create_token
 from core.progress import progress_bar
 from gpu.encoders.registry import clip_status
 from matching import bulk
-from products import queue
 from products.demo.catalogue import load_demo
 from products.models import Product
+from products.queue import claims
 from products.tasks import held_back
 
 ADMIN, PASSWORD = "admin", "demo"  # known to all: the demo listens on this computer alone
@@ -52,8 +52,8 @@ def prepare(check: Callable[[], None]) -> Demo:
         )
     token = create_token(API_USER, "manager", days=TOKEN_DAYS)
     _draw(check)
-    queue.release_stale_claims()
-    queue.requeue("missing")  # CLIP may have come since the last run
+    claims.release_stale_claims()
+    claims.requeue("missing")  # CLIP may have come since the last run
     bulk.embed_waiting(check)
     bulk.match_unmatched(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})

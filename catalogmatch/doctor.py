@@ -24,9 +24,9 @@ from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.unusable import unusable
 from products.models import Feature, ProductImage
-from products.queue import counts as queue_counts
-from products.queue import stale_claims, without_features_of
-from products.queue import switch as queue_switch
+from products.queue.claims import counts as queue_counts
+from products.queue.claims import stale_claims, without_features_of
+from products.queue.claims import switch as queue_switch
 
 LOW_DISK_BYTES = 5 * 2**30
 SAMPLE = 5_000  # pictures whose files are looked for: the newest

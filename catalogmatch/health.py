@@ -13,8 +13,8 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from products import queue
 from products.models import ProductImage
+from products.queue import claims
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def stalled_queue() -> str | None:
     waiting = ProductImage.objects.filter(state=ProductImage.State.PENDING, updated_at__lt=horizon)
     if not waiting.exists():
         return None
-    switch = queue.switch()
+    switch = claims.switch()
     if switch is not None and (switch.paused or switch.changed_at >= horizon):
         return None
     finished = ProductImage.objects.filter(

@@ -24,8 +24,8 @@ from gpu.monitoring.status import images_per_second
 from matching.index import basefile, maintenance
 from matching.models import Match
 from matching.service import unmatched
-from products import queue
 from products.models import ProductImage
+from products.queue import claims
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
@@ -81,14 +81,14 @@ class CatalogueCollector:
     def collect(self) -> Iterator[Metric]:
         waiting = ProductImage.objects.filter(state=State.PENDING).order_by("updated_at").values_list("updated_at")
         oldest = waiting.first()
-        yield _labelled("pictures", "Pictures by state of the queue.", "state", queue.counts())
+        yield _labelled("pictures", "Pictures by state of the queue.", "state", claims.counts())
         yield _gauge(
             "oldest_pending_seconds",
             "How long the picture that waits longest has waited.",
             (timezone.now() - oldest[0]).total_seconds() if oldest else 0,
         )
-        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", queue.failures_by_code())
-        yield _gauge("queue_paused", "1 while somebody paused the queue.", int(queue.is_paused()))
+        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", claims.failures_by_code())
+        yield _gauge("queue_paused", "1 while somebody paused the queue.", int(claims.is_paused()))
         yield _gauge("live_workers", "Workers that gave a sign of life.", EmbeddingWorker.objects.live().count())
         yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
         yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())

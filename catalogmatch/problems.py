@@ -25,9 +25,9 @@ from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
 from matching.index import SearchVectorError
 from matching.models import Match
-from products.intake import SkuExistsError
+from products.images.intake import SkuExistsError
 from products.models import Product
-from products.questions import FeaturesPendingError
+from products.queue.query_features import FeaturesPendingError
 
 CONTENT_TYPE = "application/problem+json"
 

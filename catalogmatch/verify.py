@@ -16,9 +16,11 @@ from matching import index
 from matching.index import basefile, changes, maintenance
 from matching.index.basefile import BaseFileError
 from matching.index.unusable import unusable
-from products import constraints, queue, repair
-from products.files import rebuild_thumbnail
+from products import integrity
+from products.images.storage import rebuild_thumbnail
 from products.models import Feature, ProductImage
+from products.models import triggers as constraints
+from products.queue import claims as queue
 from products.tasks import wake
 
 CHUNK = 500
@@ -116,16 +118,16 @@ def features(job: Job) -> Iterator[Problem]:
         useless = unusable(everything, bar.update)
     if useless:
         text = f"{len(useless):,} features are no usable vectors (feature {useless[0]} for one)"
-        yield job.mended("features", text, partial(repair.replace_features, useless))
-    misplaced = repair.misplaced_features()
+        yield job.mended("features", text, partial(integrity.replace_features, useless))
+    misplaced = integrity.misplaced_features()
     if count := misplaced.count():
         right = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
         text = f"{count:,} features name another product than their picture"
         yield job.mended("features", text, partial(misplaced.update, product_id=right))
-    lacking = list(repair.without_their_features().values_list("pk", flat=True))
+    lacking = list(integrity.without_their_features().values_list("pk", flat=True))
     if lacking:
         text = f"{len(lacking):,} pictures count as embedded and have no such features (picture {lacking[0]} for one)"
-        yield job.mended("features", text, partial(repair.embed_again, lacking))
+        yield job.mended("features", text, partial(integrity.embed_again, lacking))
 
 
 def pictures(job: Job) -> Iterator[Problem]:
@@ -134,12 +136,12 @@ def pictures(job: Job) -> Iterator[Problem]:
     with job.bar(rows.count(), "Pictures", "pictures") as bar:
         for image in rows.iterator(CHUNK):
             bar.update()
-            if reason := repair.damage(image):
+            if reason := integrity.damage(image):
                 # Deleted while we looked? Then its file is gone by right.
                 if ProductImage.objects.filter(pk=image.pk).exists():
                     remedy = "Take it from a backup, or delete the picture and upload it again."
                     yield Problem("files", f"picture {image.pk} of product {image.product_id}: {reason}", remedy)
-            elif not repair.has_thumbnail(image):
+            elif not integrity.has_thumbnail(image):
                 yield _thumbnail(job, image)
 
 
@@ -154,7 +156,7 @@ def _thumbnail(job: Job, image: ProductImage) -> Problem:
 def files(job: Job) -> Iterator[Problem]:
     """Every stored file is named by a row."""
     with job.bar(None, "Files", "folders") as bar:
-        for path in repair.orphans(bar.update):
+        for path in integrity.orphans(bar.update):
             try:
                 yield job.mended("files", f"{path} belongs to no picture", partial(path.unlink, missing_ok=True))
             except OSError as error:

@@ -27,13 +27,13 @@ from matching.again import match_again
 from matching.index import SearchVectorError
 from matching.models import Match
 from matching.words import NEWEST, with_words
-from products.admin import ProductAdmin
-from products.admin_bulk import BulkDeleteAdmin
-from products.admin_export import ExportAdmin
-from products.admin_history import HistoryAdmin, HistoryRecords
-from products.export import Table
+from products.admin.bulk_delete import BulkDeleteAdmin
+from products.admin.export import ExportAdmin
+from products.admin.history import HistoryAdmin, HistoryRecords
+from products.admin.products import ProductAdmin
+from products.exporting import Table
 from products.models import Product
-from products.questions import FeaturesPendingError
+from products.queue.query_features import FeaturesPendingError
 
 Status = Match.Status
 

@@ -17,9 +17,9 @@ from core.admin.requests import is_htmx, require
 from gpu.imaging.errors import ImageProcessingError
 from matching import service
 from matching.index import SearchVectorError
-from products.admin_filters import categories
-from products.admin_upload import PicturesField
-from products.questions import FeaturesPendingError
+from products.admin.filters import categories
+from products.admin.upload import PicturesField
+from products.queue.query_features import FeaturesPendingError
 
 
 class AskForm(forms.Form):

@@ -13,7 +13,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from matching.cases import BANDS, midnight
 from matching.models import Match
-from products.admin_filters import CategoryFilter
+from products.admin.filters import CategoryFilter
 from products.models import Product
 
 

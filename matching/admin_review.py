@@ -22,7 +22,7 @@ from core.admin.requests import is_htmx, person, require
 from matching import cases, service, turns
 from matching.cases import BANDS, Selection
 from matching.models import Match
-from products.admin_filters import categories
+from products.admin.filters import categories
 from products.models import Product
 
 LOOK, REVIEW = "matching.view_match", "matching.change_match"

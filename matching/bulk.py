@@ -10,9 +10,9 @@ from core.sqlite import statistics
 from gpu.monitoring import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
-from products import embedding
-from products.embedding import Outcome
 from products.models import ProductImage
+from products.queue import embed
+from products.queue.embed import Outcome
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
             bar.update(outcome.finished)
             check()
 
-        embedding.embed_pending(announce=False, afresh=afresh, progress=progress)
+        embed.embed_pending(announce=False, afresh=afresh, progress=progress)
     statistics.refresh()
     return done
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from core.spreadsheets.reader import Table
 from gpu.images import read_file
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import Kind
 from matching import service
 from products.images.cleaning import Upload
-from products.importing import Table
 from products.models import Product
 
 CUTOFFS = (1, 5, 10)

@@ -9,7 +9,7 @@ from django.db.models.functions import Length
 
 from core.batches import in_steps
 from matching.models import Match
-from products.export import Table, as_time
+from products.exporting import Table, as_time
 
 COLUMNS = {
     "product sku": "product__sku",

@@ -23,8 +23,8 @@ from matching.similarity import search_vector
 from matching.verdicts import review, review_all
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
-from products.questions import FeaturesPendingError, features_of
-from products.queue import without_features_of
+from products.queue.claims import without_features_of
+from products.queue.query_features import FeaturesPendingError, features_of
 
 __all__ = ["Answer", "Candidate", "as_dict", "find_matches", "match_picture", "match_product", "match_products",
            "review", "review_all", "save_matches", "unmatched"]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from django.dispatch import receiver
 
 from matching import tasks
-from products.embedding import features_stored
+from products.queue.embed import features_stored
 
 
 @receiver(features_stored)

@@ -9,6 +9,7 @@ class ProductsConfig(AppConfig):
     verbose_name = "Catalogue"
 
     def ready(self) -> None:
-        from products import constraints, signals  # noqa: F401  (connects the receivers)
+        from products import signals  # noqa: F401  (connects the receivers)
+        from products.models import triggers
 
-        post_migrate.connect(constraints.on_migrated, sender=self)
+        post_migrate.connect(triggers.on_migrated, sender=self)

@@ -15,7 +15,9 @@ from core import circuit_breaker
 from core.sqlite import statistics
 from gpu.encoders import downloads
 from gpu.monitoring import worker
-from products import deletions, embedding, kept_imports, questions, queue
+from products import deletion_jobs, import_retention
+from products.queue import claims, query_features
+from products.queue import embed as embedding
 
 logger = logging.getLogger(__name__)
 
@@ -66,22 +68,22 @@ def embed(image_ids: list[int] | None = None) -> None:
     if not settings.HAS_BROKER:
         embedding.embed_pending(image_ids)
         return
-    if not queue.anything_to_claim():
+    if not claims.anything_to_claim():
         return
     with worker.bounded(settings.CLAIM_LEASE_SECONDS):
         embedding.embed_pending(image_ids, seconds=TASK_SECONDS)
-    if queue.anything_to_claim():
+    if claims.anything_to_claim():
         wake()
 
 
 @shared_task
 def sweep() -> None:
     """Pick up what lost messages and workers left, queue what the current model has not seen, forget old work."""
-    queue.release_stale_claims()
-    queue.requeue("outdated")
-    kept_imports.remove_old()
-    deletions.remove_old()
-    if queue.anything_to_claim():
+    claims.release_stale_claims()
+    claims.requeue("outdated")
+    import_retention.remove_old()
+    deletion_jobs.remove_old()
+    if claims.anything_to_claim():
         wake()
 
 
@@ -95,7 +97,7 @@ def refresh_planner() -> None:
 def embed_question(question: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
     with worker.bounded(settings.CLAIM_LEASE_SECONDS):
-        questions.answer(question, jpeg)
+        query_features.answer(question, jpeg)
 
 
 @worker_ready.connect

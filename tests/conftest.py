@@ -14,7 +14,7 @@ from pytest_django import Settings
 from benchmarks.random_clip import build
 from core import circuit_breaker
 from gpu.encoders import registry
-from products import constraints
+from products.models import triggers
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +70,9 @@ def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def unconstrained_vectors(db: None) -> Iterator[None]:
     """The database takes vectors that no search can use, as one does that somebody wrote to by hand."""
-    constraints.drop(DEFAULT_DB_ALIAS)
+    triggers.drop(DEFAULT_DB_ALIAS)
     yield
-    constraints.on_migrated(DEFAULT_DB_ALIAS)
+    triggers.on_migrated(DEFAULT_DB_ALIAS)
 
 
 def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:

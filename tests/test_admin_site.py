@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from gpu.models import EmbeddingWorker
 from matching.models import Match
-from products import again, queue
+from products import requeue
 from products.models import EmbeddingDay, ProductImage
+from products.queue import claims
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case, make_product
 
@@ -158,7 +159,7 @@ def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("form", [{"which": "all"}, {"paused": "0"}], ids=["embed all again", "resume"])
 def test_without_workers_nobody_waits_for_many_pictures(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(again, "HERE", 1)
+    monkeypatch.setattr(requeue, "HERE", 1)
     make_product("pending", "pending")
     page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"
     told = browser_of("uploader").post(page, form, follow=True).content.decode()
@@ -169,12 +170,12 @@ def test_without_workers_nobody_waits_for_many_pictures(form: dict[str, str], mo
 def test_queue_is_paused_and_resumed_by_those_who_may() -> None:
     assert browser_of("reviewer").post("/admin/device/pause/", {"paused": "1"}).status_code == 403
     assert browser_of("uploader").post("/admin/device/pause/", {"paused": "please"}).status_code == 400
-    assert not queue.is_paused()
+    assert not claims.is_paused()
     browser_of("uploader").post("/admin/device/pause/", {"paused": "1"})
     for page in ("/admin/", "/admin/device/"):
         assert "uploader paused the queue" in browser_of("viewer").get(page).content.decode()
     browser_of("manager").post("/admin/device/pause/", {"paused": "0"})
-    assert not queue.is_paused()
+    assert not claims.is_paused()
     assert "paused the queue" not in browser_of("viewer").get("/admin/").content.decode()
 
 

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from catalogmatch import backup
 from core.progress import Bar
-from products.embedding import embed_pending
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Product, ProductImage
+from products.queue.embed import embed_pending
 from tests.files import files_in
 from tests.installations import manage
 from tests.pictures import jpeg

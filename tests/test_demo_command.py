@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from products import intake
 from products.demo.drawing import plan
+from products.images import intake
 from products.images.cleaning import Upload
 from tests import pictures
 from tests.commands import run

@@ -11,10 +11,10 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from matching import index
-from products import intake
-from products.embedding import embed_pending
+from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
+from products.queue.embed import embed_pending
 from tests import pictures
 from tests.commands import run
 from tests.matching.vectors import DIM, add_products, embeddings, random_vectors

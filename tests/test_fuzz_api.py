@@ -24,9 +24,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from products.embedding import embed_pending
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
+from products.queue.embed import embed_pending
 from tests import pictures
 from tests.accounts import user_in
 from tests.rows import make_case

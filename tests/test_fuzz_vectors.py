@@ -16,7 +16,7 @@ from matching.similarity import (
     score_of,
     search_vector,
 )
-from products.questions import pack, unpack
+from products.queue.query_features import pack, unpack
 
 quickly = settings(max_examples=100, deadline=None)
 

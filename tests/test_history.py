@@ -16,7 +16,7 @@ from core.history.recording import Source, acting
 from core.history.timeline import Entry, timeline
 from matching import service
 from matching.models import Match
-from products import intake
+from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
 from tests.accounts import client_of, user_in

@@ -17,10 +17,10 @@ from rest_framework.test import APIClient
 from catalogmatch.logs import JsonFormatter, PlainFormatter, TracedFilter
 from catalogmatch.tokens import create_token
 from core.request_id import request_id
-from products import embedding
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import ProductImage
+from products.queue import embed as embedding
 from products.tasks import embed, held_back
 from tests.accounts import client_of
 from tests.pictures import jpeg
@@ -83,7 +83,7 @@ def test_the_id_follows_a_picture_through_the_queue(lines: Lines) -> None:
     assert image.request_id == "upload-00001"
     assert request_id.get() == "", "the worker knows of no request"
     embed()
-    [line] = lines.of("products.embedding")
+    [line] = lines.of("products.queue.embed")
     assert line["request_ids"] == ["upload-00001"]
 
 
@@ -94,7 +94,7 @@ def test_the_line_of_a_picture_that_failed_names_the_request_that_brought_it(lin
     request_id.reset(token)
     Path(image.file.path).write_bytes(b"no picture")
     embedding.embed_pending()
-    failures = [line for line in lines.of("products.embedding") if line["level"] == "WARNING"]
+    failures = [line for line in lines.of("products.queue.embed") if line["level"] == "WARNING"]
     assert {line["request_id"] for line in failures} == {"upload-00002"}
 
 

@@ -30,7 +30,7 @@ def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> Non
         answer = stack.upload([pictures.jpeg(1)], wait=20)
         assert answer.body["status"] == "success"
         traced = request_of(stack, "/api/products/upload")
-        stored = [line for line in lines(stack, "worker") if line["logger"] == "products.embedding"]
+        stored = [line for line in lines(stack, "worker") if line["logger"] == "products.queue.embed"]
         assert [line["request_ids"] for line in stored] == [[traced]]
         # Celery speaks the same language, and tells no results.
         assert any(line["logger"].startswith("celery") for line in lines(stack, "worker"))

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from matching.models import Match
-from products.embedding import embed_pending
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import ProductImage
+from products.queue.embed import embed_pending
 from tests.installations import manage
 from tests.pictures import jpeg
 

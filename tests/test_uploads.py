@@ -13,7 +13,7 @@ from django.test import Client
 from PIL import Image
 
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
-from products import intake, originals
+from products.images import intake, originals
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
 from tests import pictures

@@ -18,11 +18,11 @@ from pytest_django import Settings
 
 from gpu.vectors import LEGACY_MODEL
 from matching.index import basefile, changes
-from products import constraints, originals
-from products.embedding import embed_pending
+from products.images import originals
 from products.images.cleaning import Upload
-from products.intake import add_product
-from products.models import Feature, ProductImage
+from products.images.intake import add_product
+from products.models import Feature, ProductImage, triggers
+from products.queue.embed import embed_pending
 from tests.pictures import jpeg
 
 pytestmark = pytest.mark.django_db
@@ -127,7 +127,7 @@ def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, 
         image=image, product=image.product, kind="clip", model_name="some-model", dim=8,
         color_features=np.full(8, value, "<f4").tobytes(),
     )  # fmt: skip
-    constraints.on_migrated(DEFAULT_DB_ALIAS)
+    triggers.on_migrated(DEFAULT_DB_ALIAS)
     assert_mended("1 features are no usable vectors")
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
@@ -161,9 +161,9 @@ def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> No
 
 
 def test_missing_triggers_that_guard_vectors_come_back(image: ProductImage) -> None:
-    constraints.drop(DEFAULT_DB_ALIAS)
+    triggers.drop(DEFAULT_DB_ALIAS)
     assert_mended("feature_vector_inserted")
-    assert not constraints.missing_triggers(DEFAULT_DB_ALIAS)
+    assert not triggers.missing_triggers(DEFAULT_DB_ALIAS)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL searches without files of ours")

@@ -7,8 +7,8 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from products.fields import MAX_DESCRIPTION
 from products.models import Feature, Product, ProductImage
+from products.validation import MAX_DESCRIPTION
 
 
 class PictureSerializer(serializers.ModelSerializer[ProductImage]):

@@ -16,10 +16,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from products import embedding, intake, queue
+from products import embedding
 from products.api import serializers
+from products.images import intake
 from products.images.cleaning import Upload, read_bounded
 from products.models import Product, ProductImage
+from products.queue import claims
 
 WAIT = OpenApiParameter(
     "wait",
@@ -132,7 +134,7 @@ class QueueView(APIView):
     @extend_schema(operation_id="queue", responses=serializers.QueueSerializer)
     def get(self, request: Request) -> Response:
         """How many pictures are in each state, and how long the rest will take at the measured rate."""
-        return Response(queue.status())
+        return Response(claims.status())
 
 
 def _form_data(request: Request) -> dict[str, Any]:

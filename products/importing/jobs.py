@@ -28,12 +28,12 @@ from core.jobs import BEAT_SECONDS, SILENT
 from core.spreadsheets.reader import is_table
 from products import tasks
 from products.images.cleaning import file_name
-from products.import_models import Import
-from products.importing.log import Log
-from products.importing.places import MAX_TABLE_BYTES
-from products.importing.run import Did, import_rows
-from products.importing.sources import Kept, Source, open_upload
-from products.kept_imports import discard, remove_old
+from products.import_retention import discard, remove_old
+from products.importing.image_sources import MAX_TABLE_BYTES
+from products.importing.importer import Did, import_rows
+from products.importing.results import Log
+from products.importing.rows import Kept, Source, open_upload
+from products.models import Import
 
 State = Import.State
 

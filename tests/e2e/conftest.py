@@ -12,7 +12,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from products.images.cleaning import Upload
-from products.intake import add_product, add_views
+from products.images.intake import add_product, add_views
 from products.models import Product
 from tests import pictures
 from tests.rows import browser_of

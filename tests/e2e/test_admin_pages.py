@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from matching import service
 from matching.models import Match
-from products import intake
+from products.images import intake
 from products.models import Deletion, Product
 from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep

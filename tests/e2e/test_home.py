@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 
 from gpu.models import EmbeddingWorker, WorkerSample
 from matching.models import Match
-from products import queue
 from products.models import EmbeddingDay, Product, ProductImage
+from products.queue import claims
 from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
 from tests.rows import make_product
@@ -42,7 +42,7 @@ def a_worker() -> None:
 
 
 def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
-    queue.set_paused(True, user_in("manager"))  # so that what waits goes on waiting
+    claims.set_paused(True, user_in("manager"))  # so that what waits goes on waiting
     make_product("failed", name="broken")
     make_product("pending", name="waits")
     work_lately()
@@ -105,14 +105,14 @@ def test_the_queue_is_paused_and_goes_on(sign_in: SignIn) -> None:
     expect(page.get_by_text("The queue is paused. What is being embedded now is finished.")).to_be_visible()
     expect(page.get_by_text("uploader paused the queue")).to_be_visible()
     keep(page, "device-paused")
-    assert queue.is_paused()
+    assert claims.is_paused()
     page.goto("/admin/")
     expect(page.get_by_text("uploader paused the queue")).to_be_visible()
     page.goto("/admin/device/")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("The queue goes on.")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    assert not queue.is_paused()
+    assert not claims.is_paused()
 
 
 def test_a_failed_picture_is_shown_with_its_reason_and_tried_again(sign_in: SignIn) -> None:

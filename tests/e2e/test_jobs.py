@@ -7,7 +7,7 @@ from django.contrib.sessions.models import Session
 from playwright.sync_api import FilePayload, Route, expect
 
 from matching.models import Match
-from products import deletions
+from products import deletion_jobs
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep, photograph
 from tests.work import finish_work
@@ -131,7 +131,7 @@ def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
 
 
 def test_many_products_are_deleted_while_a_page_tells_how_far(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletions, "HERE", 1)
+    monkeypatch.setattr(deletion_jobs, "HERE", 1)
     page = sign_in("uploader")
     page.goto("/admin/products/product/")
     count = Product.objects.count()

@@ -17,7 +17,7 @@ import django
 
 
 def adding(name: str, times: int) -> Iterator[Callable[[], object]]:
-    from products import intake
+    from products.images import intake
     from products.models import Product
 
     for number in range(times // 2):

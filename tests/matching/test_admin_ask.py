@@ -9,7 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Product
 from tests import pictures
 from tests.files import files_in

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from matching import admin, tasks
 from matching.models import Match
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Product
 from tests import pictures
 from tests.rows import browser_of, make_product

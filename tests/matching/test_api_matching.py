@@ -17,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 from gpu.encoders import registry, weights
 from gpu.vectors import LEGACY_MODEL
 from matching.models import Match
-from products import embedding
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Product
+from products.queue import embed
 from tests import pictures
 from tests.accounts import client_of
 from tests.conftest import use_clip
@@ -43,7 +43,7 @@ def mug() -> Product:
     lamp, mug = pictures.jpeg(2), pictures.jpeg(1)
     add_product([Upload(lamp)], sku="L-1", category="lamps", is_historical=True)
     product = add_product([Upload(mug)], sku="M-1", name="Mug", category="mugs", is_historical=True).product
-    embedding.embed_pending()
+    embed.embed_pending()
     return product
 
 
@@ -51,7 +51,7 @@ def mug() -> Product:
 def arrival(mug: Product) -> Product:
     """Another photograph of the mug, embedded and not yet matched."""
     product = add_product([Upload(pictures.jpeg(1, angle=3))], sku="N-1").product
-    embedding.embed_pending(announce=False)
+    embed.embed_pending(announce=False)
     return product
 
 
@@ -127,7 +127,7 @@ def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: 
     answer = api.post(f"/api/products/{arrival.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
     call_command("verify", "--fix", stdout=StringIO())
-    embedding.embed_pending(announce=False)
+    embed.embed_pending(announce=False)
     assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
 
 

@@ -14,10 +14,11 @@ from matching import index, service
 from matching.index import Hit
 from matching.models import Match
 from matching.tasks import match_unmatched
-from products import embedding, intake
+from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
-from products.questions import FeaturesPendingError
+from products.queue import embed
+from products.queue.query_features import FeaturesPendingError
 from tests import pictures
 from tests.accounts import user_in
 from tests.matching.vectors import add_feature, add_picture, add_product, legacy_features
@@ -263,7 +264,7 @@ def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None
 
 def test_a_picture_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
     known = intake.add_product([Upload(pictures.jpeg(1))], is_historical=True).product
-    embedding.embed_pending()
+    embed.embed_pending()
     answer = service.match_picture(Upload(pictures.jpeg(1)))
     assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
     assert (Product.objects.count(), Match.objects.count()) == (1, 0)

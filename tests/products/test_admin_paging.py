@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from products import admin_filters
+from products.admin import filters
 from products.models import Product
 from tests.rows import browser_of, make_product
 
@@ -61,11 +61,11 @@ def test_a_search_of_very_many_words_is_answered(path: str) -> None:
 def test_of_very_many_categories_the_largest_are_choices_and_any_can_be_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(admin_filters, "MOST", 2)
+    monkeypatch.setattr(filters, "MOST", 2)
     for category, count in (("a", 1), ("b", 2), ("c", 3), ("", 4)):
         for _ in range(count):
             make_product(category=category)
-    assert admin_filters.categories() == ["b", "c"]
+    assert filters.categories() == ["b", "c"]
     changes = browser_of("viewer").get(f"{LIST}?category=a").context["cl"]
     assert [product.category for product in changes.result_list] == ["a"]
     [filter_] = [one for one in changes.filter_specs if one.title == "category"]

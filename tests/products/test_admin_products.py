@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from products.admin import ProductForm
+from products.admin.products import ProductForm
 from products.models import Feature, Product, ProductImage
 from tests.rows import browser_of, make_case, make_match, make_product, save_product
 

@@ -10,7 +10,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
 from tests import pictures
 from tests.accounts import client_of

@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from matching import service
 from matching.models import Match
-from products import deletions, files, intake, tasks
-from products.deletion_models import Deletion, DeletionStep
+from products import deletion_jobs, tasks
+from products.images import intake, storage
 from products.images.cleaning import Upload
-from products.models import Feature, Product, ProductImage
+from products.models import Deletion, DeletionStep, Feature, Product, ProductImage
 from tests.accounts import user_in
 from tests.files import files_in
 from tests.pictures import jpeg
@@ -40,8 +40,8 @@ def browser() -> Client:
 @pytest.fixture
 def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows are many, and two of them a step."""
-    monkeypatch.setattr(deletions, "HERE", 2)
-    monkeypatch.setattr(deletions, "STEP", 2)
+    monkeypatch.setattr(deletion_jobs, "HERE", 2)
+    monkeypatch.setattr(deletion_jobs, "STEP", 2)
 
 
 def ask(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
@@ -88,7 +88,7 @@ def test_a_few_and_many_go_with_all_that_is_theirs_and_nothing_else(browser: Cli
 
     answer = confirm(browser, rows)
 
-    if count > deletions.HERE:
+    if count > deletion_jobs.HERE:
         page = browser.get(answer["Location"])
         assert deleted(page) == {"products": count, "pictures": 2 * count, "matches": 2 * count}
     assert not Product.objects.filter(pk__in=[row.pk for row in rows]).exists()
@@ -130,7 +130,7 @@ def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
 @pytest.mark.usefixtures("_many")
 def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [uploaded(number) for number in range(1, 6)]
-    taken_away = files.remove
+    taken_away = storage.remove
 
     def stopped_meanwhile(names: list[str]) -> None:
         """The files go after the commit of a step; the person stops it then."""
@@ -138,7 +138,7 @@ def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeyp
         job = Deletion.objects.get()
         browser.post(f"{PRODUCTS}deletion/{job.pk}/stop/")
 
-    monkeypatch.setattr(files, "remove", stopped_meanwhile)
+    monkeypatch.setattr(storage, "remove", stopped_meanwhile)
     page = browser.get(confirm(browser, rows)["Location"])
 
     assert "Stopped after 2 of 5 rows." in page.content.decode()

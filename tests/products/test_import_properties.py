@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import UnreadableFileError
+from core.spreadsheets.reader import open_table
 from gpu.imaging.errors import ImageProcessingError
-from products.importing import import_rows, open_source, open_table
 from products.importing.errors import RowError
-from products.importing.places import open_archive
+from products.importing.image_sources import open_archive
+from products.importing.importer import import_rows
+from products.importing.rows import open_source
 from tests.tables import rows_as_csv, write_xlsx
 
 # No surrogates and no controls: neither UTF-8 nor XML can hold them. A number is a number in a workbook.

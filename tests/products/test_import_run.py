@@ -13,7 +13,8 @@ import pytest
 from django.conf import settings
 
 from matching.models import Match
-from products.importing import import_rows, open_source
+from products.importing.importer import import_rows
+from products.importing.rows import open_source
 from products.models import Feature, Product, ProductImage
 from tests import pictures
 from tests.commands import run

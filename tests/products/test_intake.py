@@ -12,11 +12,11 @@ from django.core.files.storage import default_storage
 from django.db import DatabaseError
 
 from gpu.imaging.errors import ImageProcessingError
-from products import intake
-from products.fields import MAX_DESCRIPTION
+from products.images import intake
 from products.images.cleaning import Upload
-from products.intake import Added, SkuExistsError
+from products.images.intake import Added, SkuExistsError
 from products.models import Product, ProductImage
+from products.validation import MAX_DESCRIPTION
 from tests import pictures
 from tests.files import files_in
 from tests.threads import at_once

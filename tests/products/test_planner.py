@@ -16,9 +16,10 @@ from benchmarks import catalogue
 from core.sqlite import statistics
 from matching import cases
 from matching.models import Match
-from products import queue, tasks
+from products import tasks
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
+from products.queue import claims
 from tests.pictures import jpeg
 
 pytestmark = [
@@ -53,7 +54,7 @@ def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
 
 def test_home_counts_pictures_by_state_without_reading_them() -> None:
     with CaptureQueriesContext(connection) as captured:
-        queue.counts()
+        claims.counts()
     [query] = captured.captured_queries
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")

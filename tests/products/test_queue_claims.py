@@ -15,10 +15,12 @@ from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
 from gpu.pipeline.run import extract_question
 from gpu.vectors import LEGACY_MODEL
-from products import embedding, queue, tasks
+from products import embedding, tasks
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
+from products.queue import claims as queue
+from products.queue import embed
 from tests import pictures
 from tests.threads import at_once
 
@@ -61,7 +63,7 @@ def test_only_the_named_pictures_are_claimed(waiting: list[ProductImage]) -> Non
 
 
 def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
-    outcome = embedding.embed(claimed())
+    outcome = embed.embed(claimed())
     assert outcome.ready == [image.pk for image in waiting]
     assert states() == [("ready", 0)] * 5
     assert set(Feature.objects.values_list("image", "model_name")) == {(image.pk, LEGACY_MODEL) for image in waiting}
@@ -69,7 +71,7 @@ def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
 
 
 def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None:
-    embedding.embed_pending(batch_size=2)
+    embed.embed_pending(batch_size=2)
     for image in waiting:
         with default_storage.open(str(image.file.name)) as file:
             expected = extract_question(file.read()).legacy
@@ -80,9 +82,9 @@ def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None
 def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     (media / str(waiting[3].file.name)).unlink()
-    outcome = embedding.embed(claimed())
+    outcome = embed.embed(claimed())
     assert (outcome.failed, outcome.retried) == ([], [waiting[2].pk, waiting[3].pk])
-    embedding.embed_pending()
+    embed.embed_pending()
     failed = ProductImage.objects.filter(state="failed").values_list("pk", "error_code", "attempts")
     assert list(failed) == [(waiting[2].pk, "image_corrupt", 3), (waiting[3].pk, "file_missing", 3)]
     assert all(ProductImage.objects.filter(state="failed").values_list("error_message", flat=True))
@@ -91,7 +93,7 @@ def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[Produc
 
 def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
-    embedding.embed(claimed(1))
+    embed.embed(claimed(1))
     later = add_product([Upload(pictures.jpeg(seed)) for seed in (10, 11)]).images
     turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
     # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
@@ -106,9 +108,9 @@ def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media
 def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media: Path) -> None:
     file = media / str(waiting[2].file.name)
     kept = file.rename(file.with_suffix(".away"))
-    embedding.embed(claimed())
+    embed.embed(claimed())
     kept.rename(file)
-    embedding.embed_pending()
+    embed.embed_pending()
     assert states() == [("ready", 0)] * 5
     assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
 
@@ -124,7 +126,7 @@ def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
         return extract_legacy(image)
 
     monkeypatch.setattr("gpu.pipeline.preprocess_image.extract_legacy", failing)
-    assert embedding.embed_pending() == 6
+    assert embed.embed_pending() == 6
     assert states() == [("ready", 0)] * 5 + [("failed", 3)]
     deadly.refresh_from_db()
     assert (deadly.error_code, deadly.error_message) == ("embedding_failed", "Embedding failed: the model broke down")
@@ -138,7 +140,7 @@ def test_an_interruption_gives_the_batch_back_without_counting(
 
     monkeypatch.setattr("gpu.pipeline.preprocess_image.extract_legacy", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        embedding.embed_pending()
+        embed.embed_pending()
     assert states() == [("pending", 0)] * 5
 
 
@@ -166,9 +168,9 @@ def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductIm
     late = claimed()
     age_claims()
     queue.release_stale_claims()
-    embedding.embed_pending()
+    embed.embed_pending()
     before = set(Feature.objects.values_list("pk", "updated_at"))
-    outcome = embedding.embed(late)
+    outcome = embed.embed(late)
     assert (outcome.ready, outcome.failed, outcome.retried) == ([], [], [])
     assert set(Feature.objects.values_list("pk", "updated_at")) == before
     assert states() == [("ready", 0)] * 5
@@ -179,7 +181,7 @@ def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[Produc
     claim = claimed()
     waiting[0].delete()
     Product.objects.get(pk=waiting[0].product_id).delete()
-    outcome = embedding.embed(claim)
+    outcome = embed.embed(claim)
     assert outcome.ready == [other.images.get().pk]
     assert Feature.objects.get().product == other
 
@@ -201,7 +203,7 @@ def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
     ],
 )
 def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
-    embedding.embed_pending([image.pk for image in waiting[:2]])
+    embed.embed_pending([image.pk for image in waiting[:2]])
     waiting[1].features.all().delete()
     queue.claim(1, [waiting[2].pk])
     ProductImage.objects.filter(pk=waiting[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
@@ -219,10 +221,10 @@ def test_a_choice_that_is_none_is_refused() -> None:
 
 
 def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: list[ProductImage]) -> None:
-    embedding.embed_pending()
+    embed.embed_pending()
     queue.requeue("all")
     assert Feature.objects.count() == 5
-    embedding.embed_pending()
+    embed.embed_pending()
     assert Feature.objects.count() == 5
 
 
@@ -262,7 +264,7 @@ def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path
     def work() -> None:
         while (claim := queue.claim(3)) is not None:
             claims.append([image.pk for image in claim.images])
-            embedding.embed(claim)
+            embed.embed(claim)
 
     at_once(*[work] * 4)
     assert sorted(pk for claim in claims for pk in claim) == sorted(image.pk for image in images)

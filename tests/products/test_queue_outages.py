@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from products import queue
-from products.embedding import embed_pending
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import Feature, ProductImage
+from products.queue import claims
+from products.queue.embed import embed_pending
 from products.tasks import held_back
 from tests import pictures
 
@@ -58,23 +58,23 @@ def test_pictures_are_not_given_up_however_often_their_features_cannot_be_stored
 
 
 def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "UNDO_PAUSES", (0, 0, 0))
-    batch = queue.claim(10)
+    monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
+    batch = claims.claim(10)
     assert batch is not None
     with failing('UPDATE "product_images"', times=2):
-        queue.undo(batch)
+        claims.undo(batch)
     assert states() == {("pending", 0)}
 
 
 def test_what_cannot_be_given_back_waits_for_the_end_of_the_lease(
     waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    monkeypatch.setattr(queue, "UNDO_PAUSES", (0, 0, 0))
-    batch = queue.claim(10)
+    monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
+    batch = claims.claim(10)
     assert batch is not None
     with failing('UPDATE "product_images"'):
-        queue.undo(batch)
+        claims.undo(batch)
     assert states() == {("claimed", 1)}
     settings.CLAIM_LEASE_SECONDS = 0
-    assert queue.release_stale_claims() == len(waiting)
+    assert claims.release_stale_claims() == len(waiting)
     assert embed_pending() == len(waiting)

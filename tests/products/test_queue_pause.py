@@ -12,11 +12,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from catalogmatch.doctor import examine
-from products import embedding, queue, tasks
+from products import embedding, tasks
 from products.images.cleaning import Upload
-from products.intake import add_product
+from products.images.intake import add_product
 from products.models import EmbeddingDay, ProductImage, QueueSwitch
-from products.questions import FeaturesPendingError
+from products.queue import claims, embed
+from products.queue.query_features import FeaturesPendingError
 from tests import pictures
 from tests.accounts import client_of, user_in
 from tests.rows import make_product
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def paused() -> None:
-    queue.set_paused(True, user_in("manager"))
+    claims.set_paused(True, user_in("manager"))
 
 
 def states() -> list[str]:
@@ -46,10 +47,10 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
 @pytest.mark.usefixtures("paused")
 def test_nobody_claims_until_it_is_resumed() -> None:
     add_product([Upload(pictures.jpeg(seed)) for seed in (1, 2)])
-    assert queue.claim(10) is None
+    assert claims.claim(10) is None
     tasks.sweep()
     assert states() == ["pending", "pending"]
-    queue.set_paused(False, user_in("manager"))
+    claims.set_paused(False, user_in("manager"))
     tasks.sweep()
     assert states() == ["ready", "ready"]
 
@@ -63,10 +64,10 @@ def test_a_question_is_answered_all_the_same() -> None:
 
 def test_what_is_claimed_already_is_finished() -> None:
     add_product([Upload(pictures.jpeg(1))])
-    batch = queue.claim(10)
+    batch = claims.claim(10)
     assert batch is not None
-    queue.set_paused(True, user_in("manager"))
-    assert embedding.embed(batch).ready == [batch.images[0].pk]
+    claims.set_paused(True, user_in("manager"))
+    assert embed.embed(batch).ready == [batch.images[0].pk]
 
 
 @pytest.mark.usefixtures("paused")
@@ -86,7 +87,7 @@ def test_the_remaining_time_is_unknown_and_the_pause_has_a_name() -> None:
     assert client_of("viewer").get("/api/queue").json()["eta_seconds"] is None
     finding = examine()["queue"]
     assert (finding.level, "paused since" in finding.text, "by manager" in finding.text) == ("WARN", True, True)
-    switch = queue.switch()
+    switch = claims.switch()
     assert switch is not None
     assert str(switch.changed_by) == "manager"
 
@@ -112,16 +113,16 @@ def test_a_paused_queue_is_not_stalled_nor_is_one_just_resumed(client: Client, s
     ProductImage.objects.update(updated_at=timezone.now() - timedelta(hours=2))
     assert client.get("/readyz").status_code == 503
     for paused in (True, False):
-        queue.set_paused(paused, user_in("manager"))
+        claims.set_paused(paused, user_in("manager"))
         assert client.get("/readyz").status_code == 200
     QueueSwitch.objects.update(changed_at=timezone.now() - timedelta(hours=1))
     assert client.get("/readyz").status_code == 503
 
 
 def test_pausing_twice_keeps_who_paused_first() -> None:
-    queue.set_paused(True, user_in("manager"))
-    queue.set_paused(True, user_in("uploader"))
-    switch = queue.switch()
+    claims.set_paused(True, user_in("manager"))
+    claims.set_paused(True, user_in("uploader"))
+    switch = claims.switch()
     assert switch is not None
     assert str(switch.changed_by) == "manager"
 
@@ -130,5 +131,5 @@ def test_pictures_are_counted_by_the_day_on_which_they_were_embedded() -> None:
     today = timezone.localdate()
     EmbeddingDay.objects.create(day=today - timedelta(days=40), pictures=7)
     add_product([Upload(pictures.jpeg(seed)) for seed in range(3)])
-    embedding.embed_pending(batch_size=2)
-    assert queue.embedded_by_day(today - timedelta(days=29)) == {today: 3}
+    embed.embed_pending(batch_size=2)
+    assert claims.embedded_by_day(today - timedelta(days=29)) == {today: 3}

@@ -10,12 +10,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.errors import UnreadableFileError
 from core.progress import INTERRUPTED, progress_bar, stoppable
+from core.spreadsheets.reader import open_table
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.vectors import Kind
 from matching.evaluation import Refused, evaluate
 from matching.index import SearchVectorError
-from products.importing import open_table
-from products.questions import FeaturesPendingError
+from products.queue.query_features import FeaturesPendingError
 
 
 class Command(BaseCommand):

@@ -16,8 +16,9 @@ from core.history.recording import Source as By
 from core.history.recording import acting
 from core.progress import INTERRUPTED, progress_bar, stoppable
 from matching import bulk
-from products import queue
-from products.importing import Did, Source, import_rows, open_source
+from products.importing.importer import Did, import_rows
+from products.importing.rows import Source, open_source
+from products.queue import claims
 from products.tasks import wake
 
 
@@ -77,7 +78,7 @@ class Command(BaseCommand):
 
     def _finish(self, check: Callable[[], None]) -> str:
         """Have what was imported embedded and matched; a sentence when some of it failed."""
-        if queue.is_paused():
+        if claims.is_paused():
             self.stdout.write("The queue is paused: what was imported waits until somebody resumes it.")
             return ""
         if settings.HAS_BROKER:

@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from core.progress import INTERRUPTED, stoppable
 from matching import bulk
 from matching.index import BaseFileError
-from products import queue
+from products.queue import claims
 
 
 class Command(BaseCommand):
@@ -47,10 +47,10 @@ class Command(BaseCommand):
             raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
 
     def _reindex(self, which: str, check: Callable[[], None]) -> None:
-        if queue.is_paused():
+        if claims.is_paused():
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
-        queue.release_stale_claims()
-        queue.requeue(which)
+        claims.release_stale_claims()
+        claims.requeue(which)
         embedded = bulk.embed_waiting(check, afresh=which == "all")
         self._rebuild_index(check)
         matched = bulk.match_unmatched(check)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.spreadsheets.writer import csv_bytes
-from products.importing.run import Did, Result
+from products.importing.importer import Did, Result
 
 SHOWN = 300  # characters of a value that a preview shows
 

@@ -12,10 +12,10 @@ from django.utils.translation import gettext as _
 
 from core.batches import in_steps
 from core.spreadsheets.writer import XLSX_CELL, XLSX_ROWS, Cell, csv_bytes, xlsx_bytes
-from products.importing.changes import as_text
-from products.importing.sources import ID_COLUMN, column_of
+from products.importing.diff import as_text
+from products.importing.rows import ID_COLUMN, column_of
 from products.models import Product, ProductImage
-from products.queue import worst_state
+from products.queue.claims import worst_state
 
 MAX_ATTRIBUTES = 1000  # different ones in one table
 FIELDS = ("sku", "name", "category", "description", "is_historical")

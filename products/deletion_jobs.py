@@ -19,7 +19,7 @@ from django.utils import timezone
 from core.deletion import delete
 from core.history.recording import Source
 from core.jobs import KEPT, SILENT
-from products.deletion_models import Deletion, DeletionStep
+from products.models import Deletion, DeletionStep
 
 HERE = 500  # rows that are deleted while a person waits, which takes about a second
 STEP = 200

@@ -14,7 +14,7 @@ from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, ProductImage
-from products.queue import NOT_CLAIMED
+from products.queue.claims import NOT_CLAIMED
 
 State = ProductImage.State
 

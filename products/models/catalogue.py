@@ -12,16 +12,11 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils.translation import gettext_lazy as _
 
-from core import request_id as tracing
 from core.deletion import DeletedUnderLock
 from core.history.recording import Records
+from core.request_id import MAX_LENGTH
 from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
-from products import files
-from products.deletion_models import Deletion, DeletionStep
-from products.import_models import Import
-from products.queue_models import EmbeddingDay, QueueSwitch
-
-__all__ = ["Deletion", "DeletionStep", "EmbeddingDay", "Feature", "Import", "Product", "ProductImage", "QueueSwitch"]
+from products.images import storage
 
 
 class BlobLength(models.Func):
@@ -85,7 +80,7 @@ class Product(DeletedUnderLock):
 
 def picture_path(_image: ProductImage, _filename: str) -> str:
     """Return the name under which a new image is stored. The name that it was sent with never becomes a path."""
-    return files.new_name()
+    return storage.new_name()
 
 
 class ProductImage(DeletedUnderLock):
@@ -124,7 +119,7 @@ class ProductImage(DeletedUnderLock):
     )
     request_id = models.CharField(
         _("request"),
-        max_length=tracing.MAX_LENGTH,
+        max_length=MAX_LENGTH,
         blank=True,
         default="",
         help_text=_("The request that brought it, so that the worker's log lines can be told apart."),
@@ -173,12 +168,12 @@ class ProductImage(DeletedUnderLock):
     @classmethod
     def before_deletion(cls, rows: models.QuerySet[Any]) -> None:
         """Remove the files of these images once the deletion is committed."""
-        transaction.on_commit(partial(files.remove, list(rows.values_list("file", flat=True))), robust=True)
+        transaction.on_commit(partial(storage.remove, list(rows.values_list("file", flat=True))), robust=True)
 
     @property
     def thumbnail_name(self) -> str:
         """Return the thumbnail's name in the storage."""
-        return files.thumbnail_name(str(self.file.name))
+        return storage.thumbnail_name(str(self.file.name))
 
     @property
     def thumbnail_url(self) -> str:

@@ -29,14 +29,17 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from core.admin.paging import LongListAdmin
 from core.admin.requests import require
 from core.batches import ids_in_steps
-from products import admin_bulk, admin_import, admin_upload, again, export, intake, queue
-from products.admin_bulk import BulkDeleteAdmin
-from products.admin_export import ExportAdmin
-from products.admin_filters import CategoryFilter, PictureStateFilter
-from products.admin_history import HistoryAdmin, HistoryRecords
-from products.export import Table
-from products.fields import check_fields
+from products import exporting, requeue
+from products.admin import bulk_delete, imports, upload
+from products.admin.bulk_delete import BulkDeleteAdmin
+from products.admin.export import ExportAdmin
+from products.admin.filters import CategoryFilter, PictureStateFilter
+from products.admin.history import HistoryAdmin, HistoryRecords
+from products.exporting import Table
+from products.images import intake
 from products.models import Feature, Product, ProductImage
+from products.queue import claims
+from products.validation import check_fields
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
@@ -131,7 +134,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     @display(description=_("pictures"))
     def pictures_state(self, product: Product) -> str:
         context = {
-            "state": queue.worst_state(image.state for image in product.images.all()),
+            "state": claims.worst_state(image.state for image in product.images.all()),
             "count": len(product.images.all()),
         }
         return render_to_string("catalogmatch/state.html", context)
@@ -146,7 +149,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         """New products come in with their pictures."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        return admin_upload.upload(request)
+        return upload.upload(request)
 
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
         """What the form changed, and nothing else: a worker may have written to the row since it was read."""
@@ -158,11 +161,11 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
             path("<int:pk>/views/", self._post(self.post_views), name="products_product_views"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
-        jobs = admin_import.urls(self.admin_site) + admin_bulk.urls(self.admin_site)
+        jobs = imports.urls(self.admin_site) + bulk_delete.urls(self.admin_site)
         return own + jobs + list(super().get_urls())
 
     def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
-        return admin_upload.add_views(request, product)
+        return upload.add_views(request, product)
 
     def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
         self._embed_again(request, Product.objects.filter(pk=product.pk))
@@ -175,7 +178,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        context = {"views_form": admin_upload.ViewsForm(), **(extra_context or {})}
+        context = {"views_form": upload.ViewsForm(), **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 
@@ -190,11 +193,11 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         return self.admin_site.admin_view(require_POST(checked))
 
     def _embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        count = sum(queue.requeue("all", ids) for ids in ids_in_steps(products))
+        count = sum(claims.requeue("all", ids) for ids in ids_in_steps(products))
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
         messages.success(request, text)
-        if not again.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):
-            messages.warning(request, again.LEFT)
+        if not requeue.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):
+            messages.warning(request, requeue.LEFT)
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
         pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()
@@ -204,7 +207,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         return [Product.history.filter(id=object_id), ProductImage.history.filter(product_id=object_id)]
 
     def export_table(self, ids: Sequence[int]) -> Table:
-        return export.products_table(ids)
+        return exporting.products_table(ids)
 
     def longest_text(self, ids: Sequence[int]) -> int:
-        return export.longest_text(ids)
+        return exporting.longest_text(ids)

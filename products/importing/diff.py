@@ -7,7 +7,7 @@ from typing import Any
 
 from core.history.timeline import Change
 from core.spreadsheets.writer import NOT_XML
-from products.importing.sources import Row
+from products.importing.rows import Row
 from products.models import Product
 
 

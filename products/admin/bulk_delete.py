@@ -22,7 +22,7 @@ from unfold.admin import ModelAdmin
 
 from core.admin.requests import is_htmx, person
 from core.deletion import delete
-from products import deletions
+from products import deletion_jobs
 from products.models import Deletion
 
 NAMED = 20  # rows that a question names one by one
@@ -51,7 +51,7 @@ class BulkDeleteAdmin(ModelAdmin):
             "count": count,
             "named": rows.order_by("pk")[:NAMED],
             "more": max(0, count - NAMED),
-            "in_background": count > deletions.HERE,
+            "in_background": count > deletion_jobs.HERE,
             "checkbox": ACTION_CHECKBOX_NAME,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
@@ -73,8 +73,8 @@ class BulkDeleteAdmin(ModelAdmin):
         return response
 
     def _delete(self, request: HttpRequest, rows: QuerySet[Any], count: int) -> HttpResponse | None:
-        if count > deletions.HERE:
-            return redirect("admin:products_deletion", deletions.start(person(request), rows).pk)
+        if count > deletion_jobs.HERE:
+            return redirect("admin:products_deletion", deletion_jobs.start(person(request), rows).pk)
         delete(rows)
         messages.success(request, ngettext("%d was deleted.", "%d were deleted.", count) % count)
         return None
@@ -107,7 +107,7 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Go on where it was when the server was stopped."""
-    if not deletions.go_on(_own(request, pk)):
+    if not deletion_jobs.go_on(_own(request, pk)):
         messages.info(request, _("This deletion is at work or done already."))
     return redirect("admin:products_deletion", pk)
 
@@ -115,7 +115,7 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def stop(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Leave what is not deleted yet."""
-    if not deletions.stop(_own(request, pk)):
+    if not deletion_jobs.stop(_own(request, pk)):
         messages.info(request, _("This deletion was done already."))
     return redirect("admin:products_deletion", pk)
 

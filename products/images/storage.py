@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from gpu.sandbox import pool
-from products import originals
+from products.images import originals
 from products.images.cleaning import CleanPicture
 
 

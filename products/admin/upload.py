@@ -19,12 +19,12 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
-from products import intake
-from products.admin_filters import categories
-from products.fields import MAX_DESCRIPTION
+from products.admin.filters import categories
+from products.images import intake
 from products.images.cleaning import Upload, clean, read_bounded
-from products.intake import Added, SkuExistsError
+from products.images.intake import Added, SkuExistsError
 from products.models import Product
+from products.validation import MAX_DESCRIPTION
 
 
 class PicturesInput(forms.FileInput):

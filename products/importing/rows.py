@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, open_table, read_table
 from core.spreadsheets.writer import original
-from products.importing.places import Folder, Place, open_archive
+from products.importing.image_sources import Folder, Place, open_archive
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
 # What says which product a row is about, for a table that may also change products.

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 from unfold.admin import ModelAdmin
 
-from products.export import FORMATS, ExportError, Table, check_fits
+from products.exporting import FORMATS, ExportError, Table, check_fits
 
 
 class ExportAdmin(ModelAdmin):

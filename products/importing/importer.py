@@ -16,13 +16,13 @@ from django.utils.translation import gettext as _
 from core.history.timeline import Change
 from gpu.device import cpu_cores
 from gpu.imaging.errors import ImageProcessingError
-from products.fields import check
 from products.images.cleaning import CleanPicture, Upload, clean
-from products.importing.changes import changed_fields, described
+from products.importing.diff import changed_fields, described
 from products.importing.errors import RowError
-from products.importing.sources import Row, Source
-from products.importing.standing import Catalogue, Rehearsal
+from products.importing.rows import Row, Source
+from products.importing.target import Catalogue, Rehearsal
 from products.models import Product
+from products.validation import check
 
 _LOOKED_UP = 200  # rows whose products are found with one query
 

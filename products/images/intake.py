@@ -13,11 +13,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.request_id import request_id
-from products import files
-from products.fields import check, check_fields
+from products.images import storage
 from products.images.cleaning import CleanPicture, Upload, clean
-from products.known import other_with_any, product_with
+from products.images.duplicates import other_with_any, product_with
 from products.models import Product, ProductImage
+from products.validation import check, check_fields
 
 
 class SkuExistsError(Exception):
@@ -78,7 +78,7 @@ def add_product(
         known = _known(product_there, pictures)
     if known is not None:
         return known
-    with files.stored(pictures) as names:
+    with storage.stored(pictures) as names:
         try:
             with transaction.atomic():
                 product.save()
@@ -91,7 +91,7 @@ def add_product(
             known = _same_product(product.sku, pictures)
             if known is None:
                 raise
-            files.remove(names.values())
+            storage.remove(names.values())
             return known
     return Added(product, images, created=True, duplicate_of=other_with_any(product, _hashes(pictures)))
 
@@ -126,7 +126,7 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
     Raises ImageProcessingError for a bad picture and Product.DoesNotExist when the product is gone meanwhile.
     """
     pictures = _clean_all(uploads)
-    with files.stored(pictures) as names, transaction.atomic():
+    with storage.stored(pictures) as names, transaction.atomic():
         # The row lock keeps simultaneous views from getting the same position or the same picture twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         known = {image.sha256: image for image in product.images.all()}
@@ -135,7 +135,7 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
         first = max((image.position for image in known.values()), default=-1) + 1
         for position, picture in enumerate(new, start=first):
             known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
-        transaction.on_commit(partial(files.remove, unused))
+        transaction.on_commit(partial(storage.remove, unused))
     images = [known[picture.sha256] for picture in pictures]
     return Added(product, images, created=bool(new), duplicate_of=other_with_any(product, _hashes(pictures)))
 

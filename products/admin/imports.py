@@ -22,10 +22,11 @@ from django.views.decorators.http import require_POST, require_safe
 from core.admin.requests import is_htmx, person, require
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import meant_by
-from products import kept_imports
-from products.import_models import Import
-from products.importing import Did, jobs
-from products.importing.sources import COLUMNS, ID_COLUMN, attribute_of, is_note
+from products import import_retention
+from products.importing import jobs
+from products.importing.importer import Did
+from products.importing.rows import COLUMNS, ID_COLUMN, attribute_of, is_note
+from products.models import Import
 
 PAGE = 50
 MAY_IMPORT = ("products.add_product", "products.change_product")
@@ -108,7 +109,7 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    kept_imports.discard(_own(request, pk))
+    import_retention.discard(_own(request, pk))
     messages.success(request, _("The file was discarded."))
     return redirect("admin:products_import")
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from core.jobs import KEPT, SILENT
-from products.import_models import Import
+from products.models import Import
 
 
 def discard(job: Import) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from products import intake
+from products.images import intake
 from products.images.cleaning import CleanPicture
+from products.images.intake import SkuExistsError
 from products.importing.errors import RowError
-from products.importing.sources import Row
-from products.intake import SkuExistsError
+from products.importing.rows import Row
 from products.models import Product, ProductImage
 from products.tasks import held_back
 

@@ -1,0 +1,19 @@
+"""The tables of the catalogue, its queue and its jobs."""
+
+from products.models.catalogue import BlobLength, Feature, Product, ProductImage, picture_path
+from products.models.deletions import Deletion, DeletionStep
+from products.models.imports import Import
+from products.models.queue import EmbeddingDay, QueueSwitch
+
+__all__ = [
+    "BlobLength",
+    "Deletion",
+    "DeletionStep",
+    "EmbeddingDay",
+    "Feature",
+    "Import",
+    "Product",
+    "ProductImage",
+    "QueueSwitch",
+    "picture_path",
+]

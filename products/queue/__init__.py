@@ -1,0 +1,1 @@
+"""The embedding queue: images wait in the database, workers claim, embed and store them."""
