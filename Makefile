@@ -1,33 +1,38 @@
-# What a newcomer and a developer type. Needs Python 3.11 or newer; everything else goes into .venv.
+# Needs Python 3.11 or newer. Everything else is installed into .venv.
 
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test faults lint bench format clean
+.PHONY: help demo test faults lint bench format clean
 
-demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:$(PORT)
+help:  ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:8000 (PORT=9000 for another port)
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
-test: .venv/.installed-dev  ## Run the test suite, without the long tests of faults
+test: .venv/.installed-dev  ## Run the tests, except the fault tests
 	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
 
-faults: .venv/.installed-dev  ## Kill, stop, starve and attack a running program: what must hold when things break
+faults: .venv/.installed-dev  ## Run the fault tests, which break and attack a running program for minutes
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
-lint: .venv/.installed-dev  ## Check style and types
+lint: .venv/.installed-dev  ## Check style, types and the GitHub workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	DJANGO_DEBUG=1 $(BIN)/mypy gpu products matching catalogmatch tests benchmarks
+	DJANGO_DEBUG=1 $(BIN)/mypy core gpu products matching catalogmatch tests benchmarks
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
-format: .venv/.installed-dev  ## Put the code into its style
+format: .venv/.installed-dev  ## Fix the style of the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.installed-bench  ## Measure what it costs, against what a user would pick instead
+bench: .venv/.installed-bench  ## Measure speed and cost, beside alternatives
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove what make created, but no data
+clean:  ## Remove what make installed, and keep all data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
 .venv/bin/python:
@@ -37,7 +42,7 @@ clean:  ## Remove what make created, but no data
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/.installed-dev: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/.installed-dev: requirements.txt requirements-dev.txt requirements-postgres.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -45,7 +50,7 @@ clean:  ## Remove what make created, but no data
 	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
 	touch $@
 
-# A secret of its own for every installation; the file is never committed.
+# Each installation gets its own secret. The file is never committed.
 .env: | .venv/bin/python
 	$(BIN)/python -c "import secrets; print('DJANGO_SECRET_KEY=' + secrets.token_urlsafe(50))" > $@
 	chmod 600 $@
