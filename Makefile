@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: help demo test faults lint bench format clean
+.PHONY: help demo test faults lint licences bench format clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: .venv/.installed-dev  ## Check style, types and the GitHub workflows
 	DJANGO_DEBUG=1 $(BIN)/mypy core gpu products matching catalogmatch tests benchmarks
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+licences: .venv/.installed-dev  ## List the licences of all needed packages, fail if one is not allowed
+	$(BIN)/python -m tests.licences
 
 format: .venv/.installed-dev  ## Fix the style of the code
 	$(BIN)/ruff check --fix .
