@@ -56,7 +56,7 @@ def server(folder: Path, workers: int = 1) -> Iterator[tuple[str, str]]:
     env = environment(folder)
     manage(env, "migrate", "--verbosity", "0")
     token = manage(env, "create_token", "benchmark", "--role", "uploader").strip()
-    options = ["--config", "catalogmatch/gunicorn.py", "--bind", address, "--workers", str(workers)]
+    options = ["--config", "catalogmatch/web/gunicorn_conf.py", "--bind", address, "--workers", str(workers)]
     command = [sys.executable, "-m", "gunicorn", *options]
     process = subprocess.Popen(command, cwd=REPO, env=env, stderr=subprocess.DEVNULL)
     try:

@@ -10,7 +10,7 @@ class ProjectConfig(AppConfig):
     verbose_name = "CatalogMatch"
 
     def ready(self) -> None:
-        from catalogmatch.roles import create_roles
+        from catalogmatch.accounts.roles import create_roles
 
         # Django sends the signal for apps with models only, which this one is not.
         post_migrate.connect(create_roles, sender=apps.get_app_config("auth"))
@@ -18,4 +18,4 @@ class ProjectConfig(AppConfig):
 
 class CatalogAdminConfig(admin_apps.AdminConfig):
     default = False  # named in the settings
-    default_site = "catalogmatch.admin_site.CatalogSite"
+    default_site = "catalogmatch.site.CatalogSite"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
-from catalogmatch.tokens import create_token
+from catalogmatch.accounts.tokens import create_token
 from core.progress import progress_bar
 from gpu.encoders.registry import clip_status
-from matching import bulk
+from matching import batch
 from products.demo.catalogue import load_demo
 from products.models import Product
 from products.queue import claims
@@ -54,8 +54,8 @@ def prepare(check: Callable[[], None]) -> Demo:
     _draw(check)
     claims.release_stale_claims()
     claims.requeue("missing")  # CLIP may have come since the last run
-    bulk.embed_waiting(check)
-    bulk.match_unmatched(check)
+    batch.embed_waiting(check)
+    batch.match_unmatched(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
     if created:
         admin.set_password(PASSWORD)

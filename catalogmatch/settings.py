@@ -10,7 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
-from catalogmatch import csp, logs
+from catalogmatch.operations import logs
+from catalogmatch.web import csp
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -83,7 +84,7 @@ INSTALLED_APPS = [
     "matching",
 ]
 MIDDLEWARE = [
-    "catalogmatch.middleware.RequestMiddleware",
+    "catalogmatch.web.request_log.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -92,10 +93,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
-    "catalogmatch.uploads.RequestBoundsMiddleware",
+    "catalogmatch.web.request_limits.RequestBoundsMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "catalogmatch.csp.PolicyMiddleware",
+    "catalogmatch.web.csp.PolicyMiddleware",
 ]
 ROOT_URLCONF = "catalogmatch.urls"
 WSGI_APPLICATION = "catalogmatch.wsgi.application"
@@ -271,23 +272,23 @@ UPLOAD_WAIT_MAX_SECONDS = 60.0
 NUM_PROXIES = env.int("DJANGO_NUM_PROXIES", default=0)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "catalogmatch.authentication.TokenAuthentication",
+        "catalogmatch.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["catalogmatch.permissions.RolePermission"],
-    "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.throttling.ApiThrottle"],
+    "DEFAULT_PERMISSION_CLASSES": ["catalogmatch.api.permissions.RolePermission"],
+    "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.api.throttling.ApiThrottle"],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("CATALOGMATCH_API_RATE", default="6000/min"),
         "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),  # of an address
         "account": env.str("CATALOGMATCH_ACCOUNT_RATE", default="20/min"),  # of a user, from all addresses
     },
     "NUM_PROXIES": NUM_PROXIES,
-    "DEFAULT_PAGINATION_CLASS": "catalogmatch.pagination.Pages",
+    "DEFAULT_PAGINATION_CLASS": "catalogmatch.api.pagination.Pages",
     "PAGE_SIZE": 50,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "catalogmatch.problems.exception_handler",
+    "EXCEPTION_HANDLER": "catalogmatch.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 REST_KNOX = {
@@ -296,8 +297,8 @@ REST_KNOX = {
     "AUTO_REFRESH": False,
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "catalogmatch.problems.ProblemHandler",
-    "EXCEPTION_FORMATTER_CLASS": "catalogmatch.problems.ProblemFormatter",
+    "EXCEPTION_HANDLER_CLASS": "catalogmatch.api.errors.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "catalogmatch.api.errors.ProblemFormatter",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "CatalogMatch",
@@ -312,7 +313,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "catalogmatch.openapi.add_problems",
+        "catalogmatch.api.openapi.add_problems",
     ],
 }
 
@@ -338,7 +339,8 @@ UNFOLD = {
             "600": "#2563eb", "700": "#1d4ed8", "800": "#1e40af", "900": "#1e3a8a", "950": "#172554",
         },
     },
-    "SIDEBAR": {"navigation": "catalogmatch.admin_site.navigation"},
+    "DASHBOARD_CALLBACK": "catalogmatch.admin.home.dashboard",
+    "SIDEBAR": {"navigation": "catalogmatch.site.navigation"},
 }  # fmt: skip
 
 # --- Logging and numbers ---------------------------------------------------------------------

@@ -7,10 +7,10 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from catalogmatch import health
-from catalogmatch.media import MediaView
-from catalogmatch.metrics import metrics
-from catalogmatch.problems import not_found
+from catalogmatch.api.errors import not_found
+from catalogmatch.operations import health
+from catalogmatch.operations.metrics import metrics
+from catalogmatch.web.media import MediaView
 
 api: list[URLPattern | URLResolver] = [
     path("", include("gpu.urls")),

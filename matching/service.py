@@ -19,8 +19,8 @@ from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
+from matching.review.verdicts import review, review_all
 from matching.similarity import search_vector
-from matching.verdicts import review, review_all
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue.claims import without_features_of

@@ -34,6 +34,15 @@ def wake(product_ids: Sequence[int]) -> None:
         logger.warning("The sweep will match the new products, no worker could be told: %s", error)
 
 
+def wake_index_maintenance() -> None:
+    """Have a worker maintain the search index soon. If none can be told, the schedule does it."""
+    try:
+        with circuit_breaker.asked():
+            keep_index.delay()
+    except circuit_breaker.BrokerAwayError as error:
+        logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
+
+
 @shared_task
 def keep_index() -> None:
     """Build what is due of the search index; nothing most of the time."""

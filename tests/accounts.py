@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from catalogmatch.roles import give_role
+from catalogmatch.accounts.roles import give_role
 
 
 def user_in(role: str) -> User:

@@ -95,7 +95,7 @@ class Stack:
         started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
         self.web = self._run(
-            "web", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1", "--bind", bind, **env
+            "web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1", "--bind", bind, **env
         )
         wait_until(lambda: self._is_alive(), 60, "the web server answers")
         return time.monotonic() - started

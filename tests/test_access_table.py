@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from pytest_django import Settings
 
-from catalogmatch.roles import ROLES
+from catalogmatch.accounts.roles import ROLES
 from matching.models import Match
 from products.models import Deletion, Import, Product, ProductImage
 from tests.accounts import user_in

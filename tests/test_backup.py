@@ -15,7 +15,7 @@ from django.db import connection
 from pytest_django import Settings
 from tqdm import tqdm
 
-from catalogmatch import backup
+from catalogmatch.operations import backup
 from core.progress import Bar
 from products.images.cleaning import Upload
 from products.images.intake import add_product

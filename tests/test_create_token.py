@@ -12,7 +12,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from catalogmatch.roles import give_role
+from catalogmatch.accounts.roles import give_role
 from tests.commands import run
 
 pytestmark = pytest.mark.django_db

@@ -29,7 +29,7 @@ def signed_in() -> Client:
 def test_errors_are_told_in_words(
     method: str, path: str, status: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("catalogmatch.admin_history.history_page", lambda *_: 1 / 0)
+    monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
     answer = getattr(signed_in(), method)(path)
     page = answer.content.decode()
     assert answer.status_code == status

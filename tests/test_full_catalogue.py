@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from benchmarks import catalogue
-from catalogmatch.verify import Job, verify
+from catalogmatch.operations.verify import Job, verify
 from core.progress import progress_bar
 from matching.models import Match
 from products.models import Feature, Product, ProductImage

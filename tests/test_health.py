@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from catalogmatch import health
+from catalogmatch.operations import health
 from products.models import ProductImage
 from tests.rows import make_product
 

@@ -1,29 +1,67 @@
-"""The house: imports go one way, and what is heavy is imported only where it is used."""
+"""Imports go one way, without circles. Heavy libraries are imported only inside the functions that use them."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-PACKAGES = ["gpu", "products", "matching", "catalogmatch"]  # each may import those before it
+PACKAGES = ["core", "gpu", "products", "matching", "catalogmatch"]  # each may import those before it
 HEAVY = {"torch", "sentence_transformers", "transformers", "onnxruntime", "onnx", "faiss", "safetensors", "openpyxl"}
-MODULES = sorted(path for package in PACKAGES for path in (REPO / package).rglob("*.py"))
+PATHS = sorted(path for package in PACKAGES for path in (REPO / package).rglob("*.py"))
+
+# Our own modules that are imported inside a function, and why. Everything else stands at the top of its file.
+LATE_IMPORTS = {
+    ("catalogmatch.apps", "catalogmatch.accounts.roles"): "Django's ready()",
+    ("products.apps", "products.models.triggers"): "Django's ready()",
+    ("products.apps", "products.signals"): "Django's ready()",
+    ("matching.apps", "core.sqlite.statistics"): "Django's ready()",
+    ("matching.apps", "matching.index.changes"): "Django's ready()",
+    ("matching.apps", "matching.signals"): "Django's ready()",
+    ("matching.index", "matching.index.inprocess"): "the choice of search engine",
+    ("matching.index", "matching.pgvector.engine"): "the choice of search engine",
+    (
+        "catalogmatch.web.gunicorn_conf",
+        "gpu.monitoring.worker",
+    ): "gunicorn reads its configuration before Django starts",
+}
 
 
-def imported(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
-    """The top packages that these statements import."""
-    names = set()
+def name_of(path: Path) -> str:
+    parts = path.relative_to(REPO).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in PATHS}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imported_names(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
+    """The dotted names that these statements import."""
     for node in nodes:
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide which package they reach"
-            names.add((node.module or "").split(".")[0])
-    return names
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_modules(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
+    """Our own modules that these statements import."""
+    found = set()
+    for name in imported_names(nodes):
+        found |= {part for part in (name, name.rpartition(".")[0]) if part in MODULES and part.count(".")}
+    # ``from package import module`` needs the module; the package itself runs first and imports what it names.
+    return {module for module in found if not any(other.startswith(f"{module}.") for other in found)}
 
 
 def at_import_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -39,16 +77,76 @@ def at_import_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from at_import_time(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(REPO)))
-def test_a_module_imports_only_what_stands_below_it_and_nothing_heavy(path):
-    tree = ast.parse(path.read_text())
-    package = path.relative_to(REPO).parts[0]
-    above = set(PACKAGES[PACKAGES.index(package) + 1 :])
-    assert not imported(ast.walk(tree)) & (above | {"tests", "benchmarks"})
-    assert not imported(list(at_import_time(tree.body))) & HEAVY
+def late_imports(module: str) -> set[str]:
+    """Our own modules that a function imports, or a block for type checkers."""
+    tree = tree_of(module)
+    return imported_modules(ast.walk(tree)) - imported_modules(list(at_import_time(tree.body)))
 
 
-def test_what_the_rules_look_at_is_really_there():
-    assert len(MODULES) > 30
-    encoders = ast.parse((REPO / "gpu" / "clip.py").read_text())
-    assert "sentence_transformers" in imported(ast.walk(encoders))
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_the_packages_below_it(module):
+    package = module.split(".")[0]
+    above = set(PACKAGES[PACKAGES.index(package) + 1 :]) | {"tests", "benchmarks"}
+    assert not {name.split(".")[0] for name in imported_names(ast.walk(tree_of(module)))} & above
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_libraries_are_not_imported_with_the_module(module):
+    at_once = imported_names(list(at_import_time(tree_of(module).body)))
+    assert not {name.split(".")[0] for name in at_once} & HEAVY
+
+
+def test_only_the_listed_modules_are_imported_inside_functions():
+    found = {(module, late) for module in MODULES for late in late_imports(module)}
+    assert found == set(LATE_IMPORTS)
+
+
+def test_there_is_no_import_circle():
+    """Also not through functions, except through the listed late imports."""
+    arrows = {
+        module: {other for other in imported_modules(ast.walk(tree_of(module))) if (module, other) not in LATE_IMPORTS}
+        for module in MODULES
+    }
+    assert circles(arrows) == []
+
+
+def test_no_room_holds_more_than_eighteen_files():
+    files = Counter(str(path.parent.relative_to(REPO)) for path in PATHS)
+    assert {folder: count for folder, count in files.items() if count > 18} == {}
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Every group of names that can reach each other, by Tarjan's algorithm."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(arrows.get(name, ())):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(group) > 1 or name in arrows.get(name, ()):
+                found.append(sorted(group))
+
+    for name in sorted(arrows):
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_the_rules_see_the_imports_that_are_there():
+    assert len(MODULES) > 100
+    assert "sentence_transformers" in {
+        name.split(".")[0] for name in imported_names(ast.walk(tree_of("gpu.encoders.torch")))
+    }
+    assert "gpu.vectors" in imported_modules(ast.walk(tree_of("products.models.catalogue")))
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]

@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
-from catalogmatch.logs import JsonFormatter, PlainFormatter, TracedFilter
-from catalogmatch.tokens import create_token
+from catalogmatch.accounts.tokens import create_token
+from catalogmatch.operations.logs import JsonFormatter, PlainFormatter, TracedFilter
 from core.request_id import request_id
 from products.images.cleaning import Upload
 from products.images.intake import add_product
@@ -59,7 +59,7 @@ def lines() -> Iterator[Lines]:
 def test_a_request_is_one_line_with_its_id(lines: Lines) -> None:
     answer = client_of("viewer").get("/api/products?search=secret", HTTP_X_REQUEST_ID="from-the-proxy-1")
     assert answer["X-Request-ID"] == "from-the-proxy-1"
-    [line] = lines.of("catalogmatch.middleware")
+    [line] = lines.of("catalogmatch.web.request_log")
     assert line["request_id"] == "from-the-proxy-1"
     assert (line["method"], line["path"], line["status"]) == ("GET", "/api/products", 200)
     assert line["user"] is not None
@@ -106,7 +106,7 @@ def test_no_line_holds_a_token_a_password_or_a_picture(lines: Lines) -> None:
     client.post("/api/products/upload", {"image": io.BytesIO(picture), "sku": "A"}, "multipart")
     client.post("/api/products/upload", {"image": io.BytesIO(b"not a picture")}, "multipart")
     Client().post("/admin/login/", {"username": "someone", "password": "hunter2-hunter2"})
-    assert len(lines.of("catalogmatch.middleware")) == 3
+    assert len(lines.of("catalogmatch.web.request_log")) == 3
     assert token not in lines.text
     assert "hunter2" not in lines.text
     assert repr(picture[:20])[2:-1] not in lines.text

@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.test import Client
 
-from catalogmatch.roles import ROLES
+from catalogmatch.accounts.roles import ROLES
 from products.models import ProductImage
 from tests.accounts import user_in
 from tests.pictures import jpeg

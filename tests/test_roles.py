@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
-from catalogmatch.roles import ROLES, give_role
+from catalogmatch.accounts.roles import ROLES, give_role
 from tests.accounts import client_of, user_in
 
 pytestmark = pytest.mark.django_db

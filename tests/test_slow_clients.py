@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
         [*manage, "create_token", "uploader", "--role", "uploader"],
         env=env, cwd=REPO, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/gunicorn.py"]
+    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py"]
     process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
     port = int(env["PORT"])
     try:

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from catalogmatch.throttling import AccountThrottle, ApiThrottle, LoginThrottle
+from catalogmatch.api.throttling import AccountThrottle, ApiThrottle, LoginThrottle
 from tests.accounts import client_of
 
 pytestmark = pytest.mark.django_db

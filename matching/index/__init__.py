@@ -9,8 +9,8 @@ from types import ModuleType
 
 from django.db import connection
 
-from matching.index.basefile import BaseFileError
-from matching.index.protocol import Described, Filters, Hit, Progress, SearchVectorError, Vectors, checked, quietly
+from matching.index.main_file import BaseFileError
+from matching.index.types import Described, Filters, Hit, Progress, SearchVectorError, Vectors, checked, quietly
 from matching.similarity import score_of
 
 __all__ = [

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu.device import cpu_cores
-from matching.index import basefile, changes, loading
-from matching.index.basefile import Stamp
-from matching.index.ivf import nearest, selector_of
+from matching.index import changes, loading, main_file
 from matching.index.loading import Block
-from matching.index.protocol import Ids, Progress, Vectors, spare
+from matching.index.main_file import Stamp
+from matching.index.main_segment import nearest, selector_of
 from matching.index.rows import Categories, Rows
+from matching.index.types import Ids, Progress, Vectors, spare
 from products.models import Feature
 
 Truth = npt.NDArray[np.int64]  # (questions, 10) row numbers
@@ -73,7 +73,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
             categories.names, refused, index_name, rows_name, checks,
         )  # fmt: skip
 
-    return basefile.write(index, whole, stamp)
+    return main_file.write(index, whole, stamp)
 
 
 def _sample(kind: str, model: str, dim: int, ids: Ids, progress: Progress) -> Vectors:

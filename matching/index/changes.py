@@ -14,7 +14,7 @@ from django.db import connection, connections
 from django.db.models import Q
 
 from matching.index.models import IndexChange
-from matching.index.protocol import Ids
+from matching.index.types import Ids
 
 _WATCHED = ("product_id", "image_id", "kind", "model_name", "color_features", "shape_features", "texture_features")
 _LOG = "INSERT INTO index_changes (feature_id, product_id, kind, model_name, token)"

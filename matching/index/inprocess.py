@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from matching.index import basefile, changes, loading, maintenance
-from matching.index.basefile import BaseFileError, Stamp
+from matching.index import changes, loading, main_file, maintenance
 from matching.index.changes import Changed, Revision
-from matching.index.ivf import BasePart
+from matching.index.delta_segment import MemoryPart
+from matching.index.main_file import BaseFileError, Stamp
+from matching.index.main_segment import BasePart
 from matching.index.maintenance import State
-from matching.index.memory import MemoryPart
-from matching.index.protocol import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, spare
 from matching.index.rows import Categories
+from matching.index.types import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, spare
 from products.models import Product
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Catalogue:
 
     def fresh(self) -> Snapshot:
         """The catalogue at the newest change that is committed."""
-        head, stamp = changes.head(), basefile.fingerprint(self.kind, self.model)
+        head, stamp = changes.head(), main_file.fingerprint(self.kind, self.model)
         snapshot = self._snapshot
         if snapshot is not None and (snapshot.revision, snapshot.stamp) == (head, stamp):
             return snapshot
@@ -108,7 +108,7 @@ class Catalogue:
     def _opened(self) -> BasePart | None:
         """The base file, if there is one that belongs to this catalogue."""
         try:
-            stamp = basefile.read_stamp(self.kind, self.model)
+            stamp = main_file.read_stamp(self.kind, self.model)
             if not changes.holds(stamp.revision):
                 raise BaseFileError("base_foreign", "The base file is older than the change log, or of other data.")
             return BasePart.open(stamp)
@@ -198,7 +198,7 @@ def refused() -> list[int]:
 
 
 def _built(stamp: Stamp) -> str:
-    return f"{stamp.kind} {stamp.model}: {stamp.count:,} vectors, {basefile.megabytes(stamp):,.0f} MB"
+    return f"{stamp.kind} {stamp.model}: {stamp.count:,} vectors, {main_file.megabytes(stamp):,.0f} MB"
 
 
 def _described(state: State) -> Described:
@@ -208,5 +208,5 @@ def _described(state: State) -> Described:
         why = "" if state.problem is None or state.problem.code == "base_missing" else f" ({state.problem})"
         return Described(f"{what}, compared one by one{why}", remedy)
     age = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state.stamp.built_at))
-    size = basefile.megabytes(state.stamp)
+    size = main_file.megabytes(state.stamp)
     return Described(f"{what}, base file of {age}, {size:,.0f} MB, {state.changed:,} changes since", remedy)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from django.db import connection
 
 from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
-from matching.index.protocol import Ids, Vectors, lengths
+from matching.index.types import Ids, Vectors, lengths
 from matching.similarity import legacy_search_vectors
 from products.models import Feature
 

@@ -15,14 +15,17 @@ from django.conf import settings
 from django.core.files import locks
 from django.db import connection
 from django.db.models import Count
+from django.dispatch import Signal
 
-from core import circuit_breaker
-from matching.index import basefile, building, changes
-from matching.index.basefile import BaseFileError, Stamp
-from matching.index.protocol import Progress, quietly
+from matching.index import building, changes, main_file
+from matching.index.main_file import BaseFileError, Stamp
+from matching.index.types import Progress, quietly
 from products.models import Feature
 
 logger = logging.getLogger(__name__)
+
+# Sent when a main segment is due and a broker is configured: a worker should run ``upkeep``.
+maintenance_due = Signal()
 
 # Vectors from which a catalogue gets a base file; comparing fewer one by one takes under 3 ms (benchmarks/search.py).
 CROSSOVER = 25_000
@@ -95,13 +98,7 @@ def wake() -> None:
     if not settings.HAS_BROKER:
         threading.Thread(target=_in_background, daemon=True, name="index upkeep").start()
         return
-    from matching.tasks import keep_index
-
-    try:
-        with circuit_breaker.asked():
-            keep_index.delay()
-    except circuit_breaker.BrokerAwayError as error:
-        logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
+    maintenance_due.send(sender=State)
 
 
 _woken = float("-inf")
@@ -118,7 +115,7 @@ def _in_background() -> None:
 
 def _state(kind: str, model: str, features: int) -> State:
     try:
-        stamp = basefile.read_stamp(kind, model)
+        stamp = main_file.read_stamp(kind, model)
         if not changes.holds(stamp.revision) or changes.head().id - stamp.revision.id > LOG_MOST:
             raise BaseFileError("base_foreign", "The base file is older than the change log, or of other data.")
     except BaseFileError as error:
@@ -132,10 +129,10 @@ def _tidy() -> None:
     kept: list[Stamp] = []
     for state in states():
         if state.stamp is not None and state.features < CROSSOVER // 2:
-            basefile.remove(state.kind, state.model)
+            main_file.remove(state.kind, state.model)
         elif state.stamp is not None:
             kept.append(state.stamp)
-    folders = {basefile.folder(stamp.kind, stamp.model) for stamp in kept}
+    folders = {main_file.folder(stamp.kind, stamp.model) for stamp in kept}
     for folder in Path(settings.INDEX_DIR).iterdir():
         if folder.is_dir() and folder not in folders:
             shutil.rmtree(folder)

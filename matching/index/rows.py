@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matching.index.loading import Block
-from matching.index.protocol import Filters, Ids, Vectors
+from matching.index.types import Filters, Ids, Vectors
 
 Mask = npt.NDArray[np.bool_]
 

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from gpu.vectors import CLIP, COLOR_BINS
 from matching.index import loading
-from matching.index.protocol import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, quietly
+from matching.index.types import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, quietly
 from matching.pgvector import graphs
 from products.models import Feature
 

@@ -6,7 +6,7 @@ import hashlib
 
 from django.db import connection
 
-from matching.index.protocol import Described, Progress
+from matching.index.types import Described, Progress
 
 # Vectors from which a graph is built; PostgreSQL compares fewer in a few milliseconds.
 CROSSOVER = 10_000

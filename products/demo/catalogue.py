@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from products.demo.drawing import DemoPicture, draw_catalogue, plan
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.images.intake import add_product
 from products.models import Product
 
 

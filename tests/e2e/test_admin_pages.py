@@ -124,7 +124,7 @@ def test_axe_finds_nothing_when_something_went_wrong(
 ) -> None:
     found = {}
     page = sign_in("viewer", color_scheme=scheme).context.new_page()  # a page of its own: it shall complain
-    monkeypatch.setattr("catalogmatch.admin_history.history_page", lambda *_: 1 / 0)
+    monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
     for name, path in {"forbidden": "/admin/auth/user/", "broken": "/admin/history/", "absent": "/nothing"}.items():
         page.goto(path)
         keep(page, f"{name}-{scheme}")

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from gpu.vectors import CLIP
 from matching import index
-from matching.index import BaseFileError, Filters, basefile, maintenance
+from matching.index import BaseFileError, Filters, main_file, maintenance
 from matching.index.inprocess import Catalogue
 from products.models import Product
 from tests import pictures
@@ -157,7 +157,7 @@ def test_an_index_without_room_leaves_the_old_one_serving(
     with small_disk(tmp_path / "index", megabytes=4) as disk:
         settings.INDEX_DIR = disk.path
         index.rebuild()
-        before = basefile.read_stamp(CLIP, MODEL)
+        before = main_file.read_stamp(CLIP, MODEL)
         for leave in (0, 20_000, 200_000):
             disk.fill(leave)
             with pytest.raises(BaseFileError, match="cannot be written"):
@@ -166,11 +166,11 @@ def test_an_index_without_room_leaves_the_old_one_serving(
             [hit] = process.search(np.atleast_2d(vectors[3]), 1, Filters())
             assert hit.product_id == products[3].pk
             assert process.fresh().base is not None
-            assert basefile.read_stamp(CLIP, MODEL) == before
+            assert main_file.read_stamp(CLIP, MODEL) == before
             assert len(files_in(disk.path)) == 5  # stamp, vectors, rows, the builder's lock and the ballast
         disk.free()
         index.rebuild()
-        assert basefile.read_stamp(CLIP, MODEL) != before
+        assert main_file.read_stamp(CLIP, MODEL) != before
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from matching import cases, service, turns
+from matching import service
 from matching.models import Match
+from matching.review import leases, queue
 from tests.accounts import user_in
 from tests.matching.vectors import add_product, legacy_features
 from tests.rows import browser_of, make_case, make_match, make_product
@@ -149,7 +150,7 @@ def test_case_shows_candidates_best_first_with_what_differs() -> None:
     page = browser_of("viewer").get(f"{LIST}case/{product.pk}/")
     shown = [item["match"].candidate.name for item in page.context["candidates"]]
     assert shown == ["candidate 90", "same", "candidate 60"]
-    differing = {row.name for row in cases.differences(product, same) if row.differs}
+    differing = {row.name for row in queue.differences(product, same) if row.differs}
     assert differing == {"colour"}
     assert "(differs)" in page.content.decode()
 
@@ -173,7 +174,7 @@ def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
 def test_looking_on_takes_no_case_away() -> None:
     product, _ = make_case(80)
     assert browser_of("viewer").get(f"{LIST}case/")["Location"] == f"{LIST}case/{product.pk}/"
-    assert turns.take(user_in("reviewer")) == product.pk
+    assert leases.take(user_in("reviewer")) == product.pk
 
 
 def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
@@ -196,5 +197,5 @@ def test_none_of_these_goes_on_within_what_was_chosen() -> None:
 
 def test_waiting_matches_are_counted_by_band() -> None:
     make_case(100, 90, 89.99, 12)
-    counts = {band.label: count for band, count in cases.waiting().items()}
+    counts = {band.label: count for band, count in queue.waiting().items()}
     assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}

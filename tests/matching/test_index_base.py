@@ -15,7 +15,7 @@ import pytest
 from benchmarks.vectors import catalogue
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
-from matching.index import Filters, basefile, changes, ivf, maintenance
+from matching.index import Filters, changes, main_file, main_segment, maintenance
 from matching.index.inprocess import Catalogue
 from matching.index.models import IndexChange
 from matching.similarity import search_vector
@@ -39,7 +39,7 @@ N = 1200
 def _small_crossover(monkeypatch, settings, tmp_path):
     settings.INDEX_DIR = tmp_path / "index"
     monkeypatch.setattr(maintenance, "CROSSOVER", 1000)
-    monkeypatch.setattr(ivf, "NARROW", 50)
+    monkeypatch.setattr(main_segment, "NARROW", 50)
     monkeypatch.setattr(maintenance, "CHANGED", 100)
 
 
@@ -76,7 +76,7 @@ def found(process: Catalogue, query: np.ndarray, k: int = 10, **filters) -> list
 
 
 def stamp_path() -> Path:
-    return basefile.folder(CLIP, MODEL) / "stamp.json"
+    return main_file.folder(CLIP, MODEL) / "stamp.json"
 
 
 def base_of(process: Catalogue):
@@ -103,7 +103,7 @@ def test_legacy_features_get_a_base_file_too():
     index.rebuild()
     hits = Catalogue(LEGACY, LEGACY_MODEL).search(search_vector(features[5])[None], 3, Filters())
     assert hits[0].product_id == products[5].pk
-    assert basefile.read_stamp(LEGACY, LEGACY_MODEL).count == 1200
+    assert main_file.read_stamp(LEGACY, LEGACY_MODEL).count == 1200
 
 
 def test_wide_vectors_are_found_by_their_principal_directions():
@@ -276,7 +276,7 @@ def _as_somebody_else() -> Iterator[None]:
 
 @pytest.mark.parametrize("missing", [1, 5000, 100_000])
 def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, built, missing):
-    before = basefile.read_stamp(CLIP, MODEL)
+    before = main_file.read_stamp(CLIP, MODEL)
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
     [size, _] = before.checks[before.index_name]
 
@@ -285,7 +285,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, b
 
     assert error.value.code == "base_not_written"
     assert str(stamp_path().parent) in str(error.value)
-    assert basefile.read_stamp(CLIP, MODEL) == before
+    assert main_file.read_stamp(CLIP, MODEL) == before
     assert len(list(stamp_path().parent.iterdir())) == 3
     assert base_of(a_process()) is not None
 

@@ -13,8 +13,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from matching import service, turns
+from matching import service
 from matching.models import Match, ReviewTurn
+from matching.review import leases
 from products.models import Product
 from tests.accounts import user_in
 from tests.rows import browser_of, make_case
@@ -65,7 +66,7 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
         ready.wait(30)
         taken: list[int | None] = []
         for _ in range(3):
-            taken.append(turns.take(person, after=taken[-1] if taken else None))
+            taken.append(leases.take(person, after=taken[-1] if taken else None))
         return set(taken)
 
     taken = [product_id for mine in at_once(*(partial(take_three, one) for one in people)) for product_id in mine]
@@ -93,14 +94,14 @@ def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arri
     first = arrivals[0]
     assert opened("reviewer") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": [first]}
-    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN)
+    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN)
     assert opened("manager") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
 
 
 def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
     assert opened("reviewer") == arrivals[0]
-    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN)
+    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN)
     Match.objects.filter(product=arrivals[0]).delete()
     assert opened("manager") == arrivals[1]
     assert ReviewTurn.objects.count() == 1
@@ -109,9 +110,9 @@ def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
 def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
     first = arrivals[0]
     assert opened("reviewer") == first
-    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN / 2)
+    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN / 2)
     browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]})
-    ReviewTurn.objects.update(taken_at=timezone.now() - turns.TURN / 2)
+    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN / 2)
     assert opened("manager") != first
 
 
@@ -201,7 +202,7 @@ def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> 
     product, matches = make_case(90, 80)
     browser = browser_of("reviewer")
     service.review(matches[0].pk, "confirmed", user_in("reviewer"))
-    assert turns.hold(product.pk, user_in("manager"))
+    assert leases.hold(product.pk, user_in("manager"))
     answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
     assert (answer.status_code, "somebody else" in answer.content.decode()) == (409, True)
     assert statuses(product) == ["pending", "pending"]

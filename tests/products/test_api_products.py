@@ -229,7 +229,7 @@ def test_the_queue_is_counted(api: APIClient) -> None:
 
 
 def test_whoever_calls_too_often_is_asked_to_wait(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from catalogmatch.throttling import ApiThrottle
+    from catalogmatch.api.throttling import ApiThrottle
 
     monkeypatch.setitem(ApiThrottle.THROTTLE_RATES, "user", "2/min")
     assert [api.get("/api/queue").status_code for _ in range(2)] == [200, 200]

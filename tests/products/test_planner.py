@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from benchmarks import catalogue
 from core.sqlite import statistics
-from matching import cases
 from matching.models import Match
+from matching.review import queue
 from products import tasks
 from products.images.cleaning import Upload
 from products.images.intake import add_product
@@ -39,15 +39,15 @@ def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     vectors = np.random.default_rng(0).standard_normal((200, 16), dtype=np.float32)
     catalogue.write(vectors, catalogue.zipf_categories(200), catalogue.Work(arrivals=60, reviewers=8))
     statistics.refresh()
-    [band] = [band for band in cases.BANDS if band.low == 90]
-    counted = cases.Selection(band=band).waiting().order_by().values("pk")
+    [band] = [band for band in queue.BANDS if band.low == 90]
+    counted = queue.Selection(band=band).waiting().order_by().values("pk")
     assert "COVERING INDEX match_verdict_score" in counted.explain()
     assert known()["match_verdict_score"].split()[0] == str(Match.objects.count())
 
 
 def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
-    for band in (None, *cases.BANDS):
-        plan = cases.Selection(band=band).waiting(in_turn=True).values("product").explain()
+    for band in (None, *queue.BANDS):
+        plan = queue.Selection(band=band).waiting(in_turn=True).values("product").explain()
         assert "COVERING INDEX match_verdict_product" in plan
         assert "TEMP B-TREE" not in plan
 

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from catalogmatch.doctor import examine
+from catalogmatch.operations.doctor import examine
 from products import embedding, tasks
 from products.images.cleaning import Upload
 from products.images.intake import add_product

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.backup import BackupError, take
+from catalogmatch.operations.backup import BackupError, take
 from core.progress import progress_bar
 
 

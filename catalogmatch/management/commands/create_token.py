@@ -9,8 +9,8 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.roles import ROLES
-from catalogmatch.tokens import InactiveUserError, create_token
+from catalogmatch.accounts.roles import ROLES
+from catalogmatch.accounts.tokens import InactiveUserError, create_token
 
 
 class Command(BaseCommand):

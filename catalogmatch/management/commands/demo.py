@@ -53,5 +53,5 @@ def _serve(port: str) -> None:
     connections.close_all()
     sys.stdout.flush()
     os.chdir(settings.BASE_DIR)
-    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/gunicorn.py", "--workers", "1"]
+    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1"]
     os.execvp(command[0], [*command, "--bind", f"127.0.0.1:{port}"])  # noqa: S606  # a fixed command

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from catalogmatch.doctor import Level, examine
+from catalogmatch.operations.doctor import Level, examine
 
 
 class Command(BaseCommand):

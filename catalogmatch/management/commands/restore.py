@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.backup import BackupError, restore
-from catalogmatch.backup import check as check_backup
+from catalogmatch.operations.backup import BackupError, restore
+from catalogmatch.operations.backup import check as check_backup
 from core.progress import progress_bar
 
 

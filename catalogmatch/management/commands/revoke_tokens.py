@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.tokens import revoke_tokens
+from catalogmatch.accounts.tokens import revoke_tokens
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from catalogmatch.verify import Job, verify
+from catalogmatch.operations.verify import Job, verify
 from core.progress import progress_bar
 
 

@@ -15,7 +15,7 @@ from core.errors import UnreadableFileError
 from core.history.recording import Source as By
 from core.history.recording import acting
 from core.progress import INTERRUPTED, progress_bar, stoppable
-from matching import bulk
+from matching import batch
 from products.importing.importer import Did, import_rows
 from products.importing.rows import Source, open_source
 from products.queue import claims
@@ -85,8 +85,8 @@ class Command(BaseCommand):
             wake()
             self.stdout.write("The workers embed and match what was imported.")
             return ""
-        embedded = bulk.embed_waiting(check)
-        matched = bulk.match_unmatched(check)
+        embedded = batch.embed_waiting(check)
+        matched = batch.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():
             self.stderr.write(f"picture {image_id} {reason}")

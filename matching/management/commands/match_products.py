@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.progress import INTERRUPTED, stoppable
-from matching import bulk, service
+from matching import batch, service
 from products.models import Product
 
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
             product_ids = list(new.values_list("pk", flat=True))
         try:
             with stoppable() as check:
-                done = bulk.match(product_ids, check, threshold, limit)
+                done = batch.match(product_ids, check, threshold, limit)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=INTERRUPTED

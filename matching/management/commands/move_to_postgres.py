@@ -9,8 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.progress import progress_bar, stoppable
-from matching import bulk, moving
-from matching.moving import MoveError
+from matching import batch, postgres_migration
+from matching.postgres_migration import MoveError
 
 
 class Command(BaseCommand):
@@ -26,18 +26,18 @@ class Command(BaseCommand):
 
     def handle(self, *, sqlite: Path | None, answers: bool, **_: Any) -> None:
         if answers:
-            self.stdout.write(json.dumps(moving.answers()))
+            self.stdout.write(json.dumps(postgres_migration.answers()))
             return
         if sqlite is None:
             raise CommandError("Name the SQLite file.")
         try:
             with progress_bar(None, "Carrying over", "rows") as bar:
-                tables = moving.carry_over(sqlite, lambda _table, rows: bar.update(rows))
+                tables = postgres_migration.carry_over(sqlite, lambda _table, rows: bar.update(rows))
             for table in tables:
                 self.stdout.write(f"{table.name}: {table.rows:,} rows, SHA-256 {table.digest[:16]}… on both sides")
             with stoppable() as check:
-                bulk.rebuild_index(check)
-            same, total = moving.compare_answers(sqlite)
+                batch.rebuild_index(check)
+            same, total = postgres_migration.compare_answers(sqlite)
         except MoveError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{same:,} of {total:,} answers are the same before and after. The catalogue has moved.")

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from core.progress import INTERRUPTED, stoppable
-from matching import bulk
+from matching import batch
 from matching.index import BaseFileError
 from products.queue import claims
 
@@ -51,9 +51,9 @@ class Command(BaseCommand):
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         claims.release_stale_claims()
         claims.requeue(which)
-        embedded = bulk.embed_waiting(check, afresh=which == "all")
+        embedded = batch.embed_waiting(check, afresh=which == "all")
         self._rebuild_index(check)
-        matched = bulk.match_unmatched(check)
+        matched = batch.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():
             self.stderr.write(f"picture {image_id} {reason}")
@@ -64,6 +64,6 @@ class Command(BaseCommand):
             )
 
     def _rebuild_index(self, check: Callable[[], None]) -> None:
-        built = bulk.rebuild_index(check)
+        built = batch.rebuild_index(check)
         for sentence in built or ["The catalogue is small enough to be searched without an index file."]:
             self.stdout.write(sentence)

@@ -1,4 +1,4 @@
-"""The admin site: the home page, the device page, the ask page, and a sign-in that is limited."""
+"""The admin site: registered pages, a throttled sign-in and the navigation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from unfold.sites import UnfoldAdminSite
 
-from catalogmatch.throttling import AccountThrottle, LoginThrottle
+from catalogmatch.api.throttling import AccountThrottle, LoginThrottle
+from core.admin.pages import PAGES
 
 PENDING = "?review_status__exact=pending"  # the list of matches opens with what waits
 EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # other entries lie below them
@@ -25,24 +26,7 @@ class CatalogSite(UnfoldAdminSite):
     login_template = "catalogmatch/login.html"
 
     def extra_urls(self) -> list[URLPattern]:
-        from catalogmatch.admin_device import device, pause, requeue
-        from catalogmatch.admin_history import history
-        from matching.admin_ask import ask
-
-        return [
-            path("device/", self.admin_view(device), name="device"),
-            path("device/requeue/", self.admin_view(requeue), name="device_requeue"),
-            path("device/pause/", self.admin_view(pause), name="device_pause"),
-            path("ask/", self.admin_view(ask), name="ask"),
-            path("history/", self.admin_view(history), name="history"),
-        ]
-
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        from catalogmatch.admin_home import figures
-
-        context = {"title": _("Home"), **figures(request.user), **(extra_context or {})}
-        response: HttpResponse = super().index(request, context)
-        return response
+        return [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

@@ -15,8 +15,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from catalogmatch import plots
-from catalogmatch.admin_home import queue_state
+from catalogmatch.admin import charts
+from catalogmatch.admin.home import queue_state
+from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, person, require
 from gpu.device import describe
 from gpu.encoders.registry import clip_status
@@ -33,6 +34,7 @@ HOURS = 6  # that the curves show
 CHANGE_QUEUE = "products.change_productimage"
 
 
+@admin_page("device/", name="device")
 @require_safe
 def device(request: HttpRequest) -> HttpResponse:
     """The page; for htmx the part that changes while work runs."""
@@ -49,6 +51,7 @@ def device(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "catalogmatch/device.html", context)
 
 
+@admin_page("device/requeue/", name="device_requeue")
 @require_POST
 def requeue(request: HttpRequest) -> HttpResponse:
     """Queue the pictures that the posted ``which`` names (missing, failed or all) and wake the workers.
@@ -68,6 +71,7 @@ def requeue(request: HttpRequest) -> HttpResponse:
     return redirect("admin:device")
 
 
+@admin_page("device/pause/", name="device_pause")
 @require_POST
 def pause(request: HttpRequest) -> HttpResponse:
     """Pause the queue for all workers, or resume it: the posted ``paused`` is 1 or 0."""
@@ -123,7 +127,7 @@ def _curves(workers: list[EmbeddingWorker]) -> list[dict[str, Any]]:
             for worker in workers
         }
         top = max((number for samples in series.values() for _when, number in samples), default=0.0)
-        drawn = [plots.line(name, samples, since, until, top) for name, samples in series.items()]
+        drawn = [charts.line(name, samples, since, until, top) for name, samples in series.items()]
         return {"key": key, "title": title, "unit": unit, "top": top, "lines": [line for line in drawn if line]}
 
     return [

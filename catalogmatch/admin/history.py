@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
+from core.admin.pages import admin_page
 from core.admin.requests import require
 from core.history.recording import Source
 from matching.models import Match
@@ -26,6 +27,7 @@ KINDS = {
 }
 
 
+@admin_page("history/", name="history")
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """All entries, or those of one person (``?who=``) and of one kind (``?what=``, a key of KINDS)."""

@@ -1,4 +1,4 @@
-"""How the web server runs: ``gunicorn --config catalogmatch/gunicorn.py``. Options on the command line win."""
+"""How the web server runs: ``gunicorn --config catalogmatch/web/gunicorn_conf.py``. Options on the command line win."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 wsgi_app = "catalogmatch.wsgi"
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "catalogmatch.web_worker.PacedWorker"
+worker_class = "catalogmatch.web.gunicorn_worker.PacedWorker"
 # A thread that waits for a slow client costs little; there are more of them than slow clients that one address
 # should have. What threads do at once is bounded elsewhere: decoding by CATALOGMATCH_DECODERS.
 threads = 64

@@ -8,15 +8,17 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Prefetch
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from catalogmatch import plots
+from catalogmatch.admin import charts
 from gpu.monitoring.status import gpu_status
-from matching import cases, index
+from matching import index
 from matching.models import Match
+from matching.review import queue
 from products.models import Product
 from products.queue import claims
 
@@ -31,19 +33,24 @@ class Activity:
     key: str
     title: str
     unit: str
-    plot: plots.BarPlot
+    plot: charts.BarPlot
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Return the context of the home page. Unfold calls this, as the settings say."""
+    return {**context, "title": _("Home"), **figures(request.user)}
 
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
     """The numbers of the home page, in a fixed number of queries, whatever the size of the catalogue."""
-    waiting = cases.waiting()
+    waiting = queue.waiting()
     return {
         "catalogue_count": Product.objects.filter(is_historical=True).count(),
         "new_count": Product.objects.filter(is_historical=False).count(),
         **queue_state(),
         "bands": [{"band": band, "count": count} for band, count in waiting.items()],
         "waiting_count": sum(waiting.values()),
-        "today": cases.verdicts_today(user) if isinstance(user, AbstractBaseUser) else 0,
+        "today": queue.verdicts_today(user) if isinstance(user, AbstractBaseUser) else 0,
         "device": gpu_status(),
         "index_is_due": any(part.remedy for part in index.describe()),
         "activities": activities(),
@@ -68,11 +75,11 @@ def in_words(seconds: float) -> str:
 
 def activities() -> list[Activity]:
     """Pictures embedded and verdicts given, day by day."""
-    days = plots.last_days(DAYS, timezone.localdate())
-    embedded, judged = claims.embedded_by_day(days[0]), cases.verdicts_by_day(days[0])
+    days = charts.last_days(DAYS, timezone.localdate())
+    embedded, judged = claims.embedded_by_day(days[0]), queue.verdicts_by_day(days[0])
     return [
-        Activity("embedded", _("Pictures embedded"), _("pictures"), plots.bars(embedded, days)),
-        Activity("judged", _("Verdicts given"), _("verdicts"), plots.bars(judged, days)),
+        Activity("embedded", _("Pictures embedded"), _("pictures"), charts.bars(embedded, days)),
+        Activity("judged", _("Verdicts given"), _("verdicts"), charts.bars(judged, days)),
     ]
 
 

@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import DropdownFilter
 
-from matching.cases import BANDS, midnight
 from matching.models import Match
+from matching.review.queue import BANDS, midnight
 from products.admin.filters import CategoryFilter
 from products.models import Product
 

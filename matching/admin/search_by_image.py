@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require
 from gpu.imaging.errors import ImageProcessingError
 from matching import service
@@ -31,6 +32,7 @@ class AskForm(forms.Form):
     category = forms.CharField(max_length=200, required=False)
 
 
+@admin_page("ask/", name="ask")
 def ask(request: HttpRequest) -> HttpResponse:
     """The page; for a posted picture with its candidates, for htmx the candidates alone."""
     require(request, "matching.view_match")

@@ -19,9 +19,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, person, require
-from matching import cases, service, turns
-from matching.cases import BANDS, Selection
+from matching import service
 from matching.models import Match
+from matching.review import leases, queue
+from matching.review.queue import BANDS, Selection
 from products.admin.filters import categories
 from products.models import Product
 
@@ -61,7 +62,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
     after = next(iter(_numbers(request.GET.getlist("after"))), None)
     chosen = _selection(request)
     if after is not None:
-        turns.release([after], person(request))
+        leases.release([after], person(request))
     product_id = _take(request, chosen.selection(), after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
@@ -80,7 +81,7 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **_case(request, product, chosen),
         "title": _("Review"),
         "categories": sorted({*categories(), chosen.selection().category} - {""}),
-        "holder": None if _hold(request, product.pk) else turns.holder(product.pk),
+        "holder": None if _hold(request, product.pk) else leases.holder(product.pk),
     }
     return TemplateResponse(request, "catalogmatch/case.html", context)
 
@@ -93,7 +94,7 @@ def ahead(request: HttpRequest) -> HttpResponse:
     """
     require(request, LOOK)
     chosen = _selection(request)
-    turns.release(_numbers(request.POST.getlist("left")), person(request))
+    leases.release(_numbers(request.POST.getlist("left")), person(request))
     shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
     if shown is not None:
         _hold(request, shown)
@@ -115,7 +116,7 @@ def hold(request: HttpRequest) -> HttpResponse:
 def release(request: HttpRequest) -> HttpResponse:
     """Give up the posted ``case``s: the page was left."""
     require(request, REVIEW)
-    turns.release(_numbers(request.POST.getlist("case")), person(request))
+    leases.release(_numbers(request.POST.getlist("case")), person(request))
     return HttpResponse(status=204)
 
 
@@ -142,7 +143,7 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
     require(request, REVIEW)
     product = get_object_or_404(Product, pk=product_id)
-    rejected = cases.reject_pending(product, person(request))
+    rejected = queue.reject_pending(product, person(request))
     if is_htmx(request):
         return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
     count = len(rejected)
@@ -154,7 +155,7 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
     require(request, REVIEW)
-    cases.take_back(_numbers(request.POST.getlist("match")), person(request))
+    queue.take_back(_numbers(request.POST.getlist("match")), person(request))
     if not _hold(request, product_id):
         text = _("The verdict was taken back. The case itself is now with somebody else.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -167,7 +168,7 @@ def case_of(product: Product) -> dict[str, Any]:
     return {
         "product": product,
         "candidates": [
-            {"match": match, "differences": cases.differences(product, match.candidate)}
+            {"match": match, "differences": queue.differences(product, match.candidate)}
             for match in matches.order_by("-similarity_score", "id")
         ],
     }
@@ -196,15 +197,15 @@ def _address_after(product: Product, chosen: SelectionForm) -> str:
 def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:
     """The case after this one: for a reviewer alone, for others just to look at."""
     if request.user.has_perm(REVIEW):
-        return turns.take(person(request), selection, after)
-    return cases.next_case(selection, after)
+        return leases.take(person(request), selection, after)
+    return queue.next_case(selection, after)
 
 
 def _hold(request: HttpRequest, product_id: int) -> bool:
     """Whether nobody else has the case in front of them; a reviewer holds it then."""
     if not request.user.has_perm(REVIEW):
         return True
-    return turns.hold(product_id, person(request))
+    return leases.hold(product_id, person(request))
 
 
 def _selection(request: HttpRequest) -> SelectionForm:
@@ -219,7 +220,7 @@ def _numbers(texts: Iterable[str]) -> list[int]:
 
 def _counts(request: HttpRequest, chosen: SelectionForm) -> dict[str, int]:
     """Matches left to judge, and this person's verdicts of today."""
-    return {"left": cases.waiting_count(chosen.selection()), "today": cases.verdicts_today(person(request))}
+    return {"left": queue.waiting_count(chosen.selection()), "today": queue.verdicts_today(person(request))}
 
 
 def _tell(

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 
 from gpu.models import EmbeddingWorker
 from gpu.monitoring.status import images_per_second
-from matching.index import basefile, maintenance
+from matching.index import main_file, maintenance
 from matching.models import Match
 from matching.service import unmatched
 from products.models import ProductImage
@@ -111,7 +111,7 @@ def _index() -> Iterator[Metric]:
         vectors.add_metric(pair, state.features)
         if state.stamp is not None:
             age.add_metric(pair, time.time() - state.stamp.built_at)
-            size.add_metric(pair, 1e6 * basefile.megabytes(state.stamp))
+            size.add_metric(pair, 1e6 * main_file.megabytes(state.stamp))
             changed.add_metric(pair, state.changed)
     yield from (vectors, age, size, changed)
 

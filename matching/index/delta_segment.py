@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from matching.index.loading import Block
-from matching.index.protocol import Filters, Ids, Vectors
 from matching.index.rows import Categories, Found, Mask, Rows
+from matching.index.types import Filters, Ids, Vectors
 
 # Below this share of rows, copying the qualifying ones out costs less than multiplying all of them.
 _NARROW = 0.25

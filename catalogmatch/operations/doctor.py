@@ -15,14 +15,14 @@ from django.db.models import Max, Q
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
-from catalogmatch.health import NO_DISK_BYTES, missing_migrations, stalled_queue
-from catalogmatch.verify import file_damage
+from catalogmatch.operations.health import NO_DISK_BYTES, missing_migrations, stalled_queue
+from catalogmatch.operations.verify import file_damage
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
 from gpu.encoders.weights import model_id
 from gpu.models import EmbeddingWorker
 from matching import index
-from matching.index.unusable import unusable
+from matching.index.validation import unusable
 from products.models import Feature, ProductImage
 from products.queue.claims import counts as queue_counts
 from products.queue.claims import stale_claims, without_features_of

@@ -20,8 +20,8 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from catalogmatch import snapshots
-from catalogmatch.snapshots import Snapshot, SnapshotError
+from catalogmatch.operations import snapshots
+from catalogmatch.operations.snapshots import Snapshot, SnapshotError
 from core.progress import Bar
 from products.images import originals
 from products.models import ProductImage

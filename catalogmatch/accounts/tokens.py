@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from knox.models import AuthToken
 
-from catalogmatch.roles import give_role
+from catalogmatch.accounts.roles import give_role
 
 DEFAULT_ROLE = "viewer"
 

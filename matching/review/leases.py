@@ -13,8 +13,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Q
 from django.utils import timezone
 
-from matching.cases import ALL, Selection, next_case
 from matching.models import ReviewTurn
+from matching.review.queue import ALL, Selection, next_case
 
 TURN = timedelta(minutes=10)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from catalogmatch.problems import CONTENT_TYPE
+from catalogmatch.api.errors import CONTENT_TYPE
 
 PROBLEM = {
     "type": "object",

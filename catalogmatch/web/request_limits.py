@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from catalogmatch.problems import problem_response
+from catalogmatch.api.errors import problem_response
 
 
 class RequestBoundsMiddleware:

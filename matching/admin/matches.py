@@ -21,12 +21,13 @@ from unfold.decorators import display
 
 from core.admin.paging import SEARCH_WORDS, LongListAdmin
 from core.admin.requests import person
-from matching import admin_review, export, service
-from matching.admin_filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
-from matching.again import match_again
+from matching import exporting, service
+from matching.admin import review
+from matching.admin.filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
 from matching.index import SearchVectorError
 from matching.models import Match
-from matching.words import NEWEST, with_words
+from matching.rematch import match_again
+from matching.text_search import NEWEST, with_words
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.export import ExportAdmin
 from products.admin.history import HistoryAdmin, HistoryRecords
@@ -223,10 +224,10 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         return [Match.history.filter(id=object_id)]
 
     def export_table(self, ids: Sequence[int]) -> Table:
-        return export.matches_table(ids)
+        return exporting.matches_table(ids)
 
     def longest_text(self, ids: Sequence[int]) -> int:
-        return export.longest_note(ids)
+        return exporting.longest_note(ids)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -245,13 +246,13 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
-            path("case/", view(admin_review.next_case), name="matching_match_next"),
-            path("case/ahead/", view(admin_review.ahead), name="matching_match_ahead"),
-            path("case/hold/", view(admin_review.hold), name="matching_match_hold"),
-            path("case/release/", view(admin_review.release), name="matching_match_release"),
-            path("case/<int:product_id>/", view(admin_review.case), name="matching_match_case"),
-            path("case/<int:product_id>/undo/", view(admin_review.undo), name="matching_match_undo"),
-            path("case/<int:product_id>/none/", view(admin_review.none_of_these), name="matching_match_none"),
-            path("<int:match_id>/verdict/", view(admin_review.verdict), name="matching_match_verdict"),
+            path("case/", view(review.next_case), name="matching_match_next"),
+            path("case/ahead/", view(review.ahead), name="matching_match_ahead"),
+            path("case/hold/", view(review.hold), name="matching_match_hold"),
+            path("case/release/", view(review.release), name="matching_match_release"),
+            path("case/<int:product_id>/", view(review.case), name="matching_match_case"),
+            path("case/<int:product_id>/undo/", view(review.undo), name="matching_match_undo"),
+            path("case/<int:product_id>/none/", view(review.none_of_these), name="matching_match_none"),
+            path("<int:match_id>/verdict/", view(review.verdict), name="matching_match_verdict"),
             *super().get_urls(),
         ]

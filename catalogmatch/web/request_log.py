@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
-from catalogmatch import metrics
+from catalogmatch.operations import metrics
 from core.request_id import request_id
 
 logger = logging.getLogger(__name__)

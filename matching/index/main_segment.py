@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matching.index import basefile, loading
-from matching.index.basefile import BaseFileError, Stamp
-from matching.index.protocol import Filters, Ids, Vectors
+from matching.index import loading, main_file
+from matching.index.main_file import BaseFileError, Stamp
 from matching.index.rows import Categories, Found, Mask, Rows
+from matching.index.types import Filters, Ids, Vectors
 
 # A filter that leaves at most so many rows is answered exactly: their vectors are all read and compared.
 NARROW = 1500
@@ -50,14 +50,14 @@ class BasePart:
     stamp: Stamp
     index: Any  # faiss.Index
     rows: Rows
-    mapped: basefile.Mapped  # what the index reads
+    mapped: main_file.Mapped  # what the index reads
     _selections: dict[tuple[bool | None, str | None], _Selection] = field(default_factory=dict)
 
     @classmethod
     def open(cls, stamp: Stamp) -> BasePart:
         """Raises BaseFileError."""
-        index, rows, mapped = basefile.open_files(stamp)
-        basefile.read_ahead(mapped)
+        index, rows, mapped = main_file.open_files(stamp)
+        main_file.read_ahead(mapped)
         return cls(stamp, index, rows, mapped)
 
     @property

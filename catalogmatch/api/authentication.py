@@ -22,4 +22,4 @@ class TokenAuthentication(KnoxAuthentication):  # type: ignore[misc]  # knox has
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]
     """The same in the OpenAPI document."""
 
-    target_class = "catalogmatch.authentication.TokenAuthentication"
+    target_class = "catalogmatch.api.authentication.TokenAuthentication"

@@ -9,13 +9,13 @@ from functools import partial
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
-from catalogmatch.health import missing_migrations
+from catalogmatch.operations.health import missing_migrations
 from core.progress import Bar
 from gpu.imaging.errors import ImageProcessingError
 from matching import index
-from matching.index import basefile, changes, maintenance
-from matching.index.basefile import BaseFileError
-from matching.index.unusable import unusable
+from matching.index import changes, main_file, maintenance
+from matching.index.main_file import BaseFileError
+from matching.index.validation import unusable
 from products import integrity
 from products.images.storage import rebuild_thumbnail
 from products.models import Feature, ProductImage
@@ -97,7 +97,7 @@ def base_files(job: Job) -> Iterator[Problem]:
         problem = state.problem
         if state.stamp is not None:
             try:
-                basefile.open_files(state.stamp)
+                main_file.open_files(state.stamp)
             except BaseFileError as error:
                 problem = error
         if problem is not None and problem.code != "base_missing":

@@ -1,0 +1,5 @@
+"""The admin of the project itself: users, roles, and the pages that belong to no model."""
+
+from catalogmatch.admin import device, history, home, users
+
+__all__ = ["device", "history", "home", "users"]

@@ -1,0 +1,1 @@
+"""For operators: backup, checks, health, logs and metrics."""

@@ -1,0 +1,1 @@
+"""Review: which case comes next, who holds it, and what people decide."""
