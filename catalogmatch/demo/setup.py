@@ -1,4 +1,4 @@
-"""The demo: a catalogue, people and a token to try everything with, in a database of its own."""
+"""Set up the demo in a database of its own: catalogue, embeddings, matches, users and an API token."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.core.management import call_command
 
+from catalogmatch.demo.catalogue import load_demo
 from catalogmatch.tokens import create_token
 from gpu.clip import clip_status
 from matching import bulk
 from products import queue
-from products.demo.catalogue import load_demo
 from products.models import Product
 from products.progress import progress_bar
 from products.tasks import held_back
 
-ADMIN, PASSWORD = "admin", "demo"  # known to all: the demo listens on this computer alone
+ADMIN, PASSWORD = "admin", "demo"  # public on purpose: the demo listens on 127.0.0.1 only
 API_USER = "demo"
 TOKEN_DAYS = 30
 
 
 class NotADemoError(Exception):
-    """The database holds somebody's own catalogue, which must not get a user with a known password."""
+    """The database holds a real catalogue, which must not get a user with a public password."""
 
     code = "not_a_demo"
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to try it with. ``password``: None when somebody gave the admin another one; ``without_clip``: why."""
+    """What a user needs to try the demo.
+
+    ``password`` is None if the admin's password was changed. ``without_clip`` is the reason why CLIP is not used.
+    """
 
     password: str | None
     token: str
@@ -38,10 +41,10 @@ class Demo:
 
 
 def prepare(check: Callable[[], None]) -> Demo:
-    """Migrate, draw the catalogue where there is none, embed and match it, and make the users.
+    """Migrate, load the catalogue, embed and match it, and create the users.
 
-    Running it again goes on where it stopped and changes nothing that is there. ``check`` is called between
-    the steps' parts and may raise to stop. Raises NotADemoError for a catalogue that it did not make.
+    Running it again continues an interrupted run and changes nothing that exists. ``check`` is called between
+    products and batches, and may raise to stop. Raises NotADemoError for a catalogue that is not the demo's.
     """
     call_command("migrate", interactive=False, verbosity=0)
     call_command("collectstatic", interactive=False, verbosity=0)
@@ -51,7 +54,7 @@ def prepare(check: Callable[[], None]) -> Demo:
             "Set CATALOGMATCH_DATA_DIR to another folder to look at the demo."
         )
     token = create_token(API_USER, "manager", days=TOKEN_DAYS)
-    _draw(check)
+    _load(check)
     queue.release_stale_claims()
     queue.requeue("missing")  # CLIP may have come since the last run
     bulk.embed_waiting(check)
@@ -63,8 +66,8 @@ def prepare(check: Callable[[], None]) -> Demo:
     return Demo(PASSWORD if admin.check_password(PASSWORD) else None, token, clip_status().reason)
 
 
-def _draw(check: Callable[[], None]) -> None:
-    with progress_bar(None, "Drawing", "products") as bar, held_back():
+def _load(check: Callable[[], None]) -> None:
+    with progress_bar(None, "Loading", "products") as bar, held_back():
 
         def progress(done: int, total: int) -> None:
             bar.total = total
