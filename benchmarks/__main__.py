@@ -1,12 +1,15 @@
-"""All benchmarks, one after another: a table of each on the terminal, all figures in var/bench.json (``make bench``).
+"""Run all benchmarks, print a table of each and write all figures to var/bench.json (``make bench``).
 
-The pictures are the demo catalogue's drawings at the size of ordinary product photographs, the model is a ViT-B/32 with
-random weights, which costs what the real one costs. Each benchmark can also be run alone, on pictures and a model of
-your own; its module says how.
+    python -m benchmarks [--images FOLDER]
+
+The images are those in FOLDER, by default the demo's, as JPEGs at the size of ordinary product photographs. The model
+is a ViT-B/32 with random weights, which costs as much as the real one. Each benchmark also runs alone, on your own
+images and model. Its module says how.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,31 +17,43 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.machine import describe_machine, print_machine
 from benchmarks.random_clip import build
-from products.demo.drawing import draw_catalogue
 
 REPO = Path(__file__).resolve().parent.parent
-PICTURE_SIDE = 480
+DEMO_IMAGES = REPO / "catalogmatch" / "demo" / "images"
+MAX_SIDE_PIXELS = 480
 
 
-def draw(folder: Path) -> Path:
-    """Write the demo's pictures to ``folder`` as JPEGs with a longer side of 480 pixels."""
-    folder.mkdir()
-    for number, picture in enumerate(draw_catalogue()):
-        image = picture.image.convert("RGB")
-        image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-        image.save(folder / f"{number:03}.jpg", quality=90)
-    return folder
+def copy_as_jpegs(source: Path, target: Path) -> Path:
+    """Write the images under ``source`` to ``target`` as JPEGs of at most 480 pixels a side.
+
+    Files that Pillow cannot read are skipped.
+    """
+    target.mkdir()
+    for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except OSError:
+            continue
+        image.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
+        image.save(target / f"{number:03}.jpg", quality=90)
+    return target
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, default=DEMO_IMAGES, help="a folder of images (default: the demo's)")
+    arguments = parser.parse_args()
     print_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = draw(folder / "pictures")
+        images = copy_as_jpegs(arguments.images, folder / "images")
         model = build(folder / "ViT-B-32-random", "ViT-B-32")
-        encode = ["--images", str(pictures), "--model", str(model)]
+        encode = ["--images", str(images), "--model", str(model)]
         benchmarks = {
             "legacy": [],
             "upload": [],
@@ -51,10 +66,10 @@ def main() -> int:
         }
         figures: dict[str, Any] = {"machine": describe_machine()}
         failed = []
-        for benchmark, arguments in benchmarks.items():
+        for benchmark, options in benchmarks.items():
             print(f"\n== {benchmark}", flush=True)
             report = folder / f"{benchmark}.json"
-            command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--json", str(report)]
+            command = [sys.executable, "-m", f"benchmarks.{benchmark}", *options, "--json", str(report)]
             if subprocess.run(command, cwd=REPO).returncode:
                 failed.append(benchmark)
             else:

@@ -3,7 +3,8 @@
     python -m benchmarks.attack [--json PATH] [--seconds N]
 
 Starts the web server as it is meant to run (catalogmatch/web/gunicorn_conf.py) on an empty database in a
-temporary folder, on the loopback only, and lists products with one client, again and again: first alone, then beside each attack.
+temporary folder, on the loopback only, and lists products with one client, again and
+again: first alone, then beside each attack.
 
 - large bodies: four clients that each send 1 GiB, again and again;
 - slow clients: 50 at 100 bytes a second, half of them in the headers, half in a picture;

@@ -1,4 +1,4 @@
-"""demo: from nothing to a served catalogue with one command, again and again, and never in somebody's own."""
+"""The demo command: it serves a catalogue, can run again, and refuses a database that is not the demo's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from products.demo.drawing import plan
+from catalogmatch.demo.catalogue import IMAGES, demo_products
 from products.images import intake
 from products.images.cleaning import Upload
-from tests import pictures
 from tests.commands import run
 from tests.installations import REPO, environment, manage
 from tests.processes import wait_until
@@ -71,13 +70,13 @@ def served(data: Path) -> Iterator[Served]:
 
 
 @pytest.mark.timeout(240)
-def test_a_newcomer_signs_in_and_sees_products_and_matches(served):
+def test_a_new_user_signs_in_and_sees_products_and_matches(served):
     _, body = served.get("/api/products", Authorization=f"Token {served.word('Token')}")
     assert json.loads(body)["count"] >= 80
     _, body = served.get("/api/matches", Authorization=f"Token {served.word('Token')}")
     assert json.loads(body)["count"] >= 10
     _, body = served.get("/api/gpu/status", Authorization=f"Token {served.word('Token')}")
-    assert len(json.loads(body)["workers"]) == 1  # the web server itself, which embeds what it takes
+    assert len(json.loads(body)["workers"]) == 1  # the web server, which embeds its own uploads
 
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(f"{served.url}/admin/login/") as response:
@@ -93,10 +92,10 @@ def test_a_newcomer_signs_in_and_sees_products_and_matches(served):
 
 
 @pytest.mark.timeout(240)
-def test_running_it_again_keeps_what_is_there(data, served):
+def test_running_it_again_changes_no_product(data, served):
     token = f"Token {served.word('Token')}"
     _, body = served.get("/api/products", Authorization=token)
-    assert json.loads(body)["count"] == len(plan())
+    assert json.loads(body)["count"] == len(demo_products())
     ran = manage(data, "demo", "--no-serve")
     assert ran.returncode == 0
     assert "admin / demo" in ran.stdout
@@ -105,15 +104,15 @@ def test_running_it_again_keeps_what_is_there(data, served):
 
 
 @pytest.mark.django_db
-def test_a_catalogue_of_one_s_own_is_left_alone(settings, tmp_path):
+def test_a_database_with_another_catalogue_is_refused(settings, tmp_path):
     settings.STATIC_ROOT = tmp_path / "static"
-    intake.add_product([Upload(pictures.jpeg(1))], sku="MINE")
+    intake.add_product([Upload((IMAGES / "NEW-001-1.webp").read_bytes())], sku="MINE")
     ran = run("demo", "--no-serve")
     assert ran.code == 1
     assert "CATALOGMATCH_DATA_DIR" in ran.err
 
 
 @pytest.mark.django_db
-def test_a_port_that_is_none_is_refused(monkeypatch):
+def test_an_invalid_port_is_refused(monkeypatch):
     monkeypatch.setitem(os.environ, "PORT", "eight")
     assert run("demo").code == 1

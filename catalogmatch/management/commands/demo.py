@@ -1,4 +1,4 @@
-"""demo: a small catalogue to try CatalogMatch with, served on this computer."""
+"""demo: load a small catalogue to try CatalogMatch with and serve it on this computer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from catalogmatch import demo
+from catalogmatch.demo.setup import ADMIN, NotADemoError, prepare
 from core.progress import INTERRUPTED, stoppable
 
 
 class Command(BaseCommand):
-    help = "Prepare the demo catalogue where there is none and serve it on 127.0.0.1:$PORT. Safe to run again."
+    help = "Load the demo catalogue if it is missing and serve it on 127.0.0.1:$PORT. Safe to run again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--no-serve", action="store_true", help="prepare only")
@@ -26,8 +26,8 @@ class Command(BaseCommand):
             raise CommandError(f"PORT must be a number, not {port!r}.")
         try:
             with stoppable() as check:
-                ready = demo.prepare(check)
-        except demo.NotADemoError as error:
+                ready = prepare(check)
+        except NotADemoError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. Run it again to go on.", returncode=INTERRUPTED) from interrupt
@@ -37,7 +37,7 @@ class Command(BaseCommand):
   CatalogMatch is ready.
 
   Open       {url}/admin/
-  Sign in    {demo.ADMIN} / {password}
+  Sign in    {ADMIN} / {password}
   API        {url}/api/docs
   Token      {ready.token}
   Try        curl -H 'Authorization: Token {ready.token}' -F image=@PICTURE.jpg {url}/api/match
@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 
 def _serve(port: str) -> None:
-    """Become the web server: Ctrl-C then ends that and nothing stays behind."""
+    """Replace this process with the web server, so that Ctrl-C ends it and leaves nothing running."""
     connections.close_all()
     sys.stdout.flush()
     os.chdir(settings.BASE_DIR)

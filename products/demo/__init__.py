@@ -1,1 +1,0 @@
-"""The demo catalogue: products drawn by the program itself, so that a trial needs no pictures of one's own."""
