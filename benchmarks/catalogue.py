@@ -87,7 +87,7 @@ def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> N
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), [Product, ProductImage, Feature, Match]):
             cursor.execute(sql)
-    statistics.refresh()  # as the schedule does
+    statistics.analyze()  # as the schedule does
 
 
 def zipf_categories(products: int) -> list[str]:

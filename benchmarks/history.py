@@ -60,9 +60,9 @@ def without_history() -> Iterator[None]:
     """Saves write no entries, and do not look what the newest one says."""
     from django.test import override_settings
 
-    from core.history.recording import Records
+    from core.history.recording import AuditTrail
 
-    with override_settings(SIMPLE_HISTORY_ENABLED=False), mock.patch.object(Records, "_differs", return_value=False):
+    with override_settings(SIMPLE_HISTORY_ENABLED=False), mock.patch.object(AuditTrail, "_differs", return_value=False):
         yield
 
 

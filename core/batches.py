@@ -7,10 +7,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-STEP = 2000
+BATCH_SIZE = 2000
 
 
-def ids_in_steps(rows: QuerySet[Any], size: int = STEP) -> Iterator[list[int]]:
+def iter_pk_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> Iterator[list[int]]:
     """The primary keys of these rows by rising key, ``size`` at a time.
 
     Each step asks anew, so the caller may meanwhile change or delete the rows that it was given.
@@ -21,7 +21,7 @@ def ids_in_steps(rows: QuerySet[Any], size: int = STEP) -> Iterator[list[int]]:
         last = ids[-1]
 
 
-def in_steps(ids: Sequence[int], size: int = STEP) -> Iterator[Sequence[int]]:
+def iter_batches(ids: Sequence[int], size: int = BATCH_SIZE) -> Iterator[Sequence[int]]:
     """These keys in this order, ``size`` at a time: as many as a query can name."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

@@ -25,23 +25,23 @@ _away = False
 _tried = float("-inf")
 
 
-class BrokerAwayError(Exception):
+class BrokerUnavailableError(Exception):
     """Redis did not answer, now or a moment ago."""
 
 
 @contextmanager
-def asked() -> Iterator[None]:
+def redis_call() -> Iterator[None]:
     """Whoever publishes to Redis, or reads and writes in it, does so in this block. Raises BrokerAwayError."""
     global _tried
     with _lock:
         if _away and time.monotonic() < _tried + RETRY_SECONDS:
-            raise BrokerAwayError("Redis did not answer a moment ago.")
+            raise BrokerUnavailableError("Redis did not answer a moment ago.")
         _tried = time.monotonic()
     try:
         yield
     except (OperationalError, RedisError) as error:
         _found(away=True, why=str(error))
-        raise BrokerAwayError(f"Redis does not answer: {error}") from error
+        raise BrokerUnavailableError(f"Redis does not answer: {error}") from error
     _found(away=False)
 
 

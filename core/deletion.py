@@ -14,10 +14,10 @@ from core.history.recording import record_deletions
 
 Row = TypeVar("Row", bound=models.Model)
 
-NAMED = 1_000  # rows that one statement names
+BATCH_SIZE = 1_000  # rows that one statement names
 
 
-def delete(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
+def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
     """Delete rows of a model with a history, and what refers to them; answers what Django's ``delete`` does.
 
     Django loads whatever hangs on a row to send a signal for each, and a product has dozens of matches. Nothing
@@ -28,24 +28,24 @@ def delete(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
         locked = set(_lock(rows))
         # Asked again: who held a lock may have changed what these rows are chosen by, such as a match's verdict.
         ids = iter([pk for pk in rows.order_by().values_list("pk", flat=True) if pk in locked])
-        while part := list(islice(ids, NAMED)):
+        while part := list(islice(ids, BATCH_SIZE)):
             named = rows.model._default_manager.filter(pk__in=part)
             record_deletions(named)
             _delete(named, counts)
     return counts.total(), dict(counts)
 
 
-class LockedDeletion(models.QuerySet[Row]):
+class BulkDeletableQuerySet(models.QuerySet[Row]):
     """Rows whose deletion is ``delete`` above."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        return delete(self)
+        return delete_rows(self)
 
 
-class DeletedUnderLock(models.Model):
+class BulkDeletable(models.Model):
     """A row whose own ``delete`` is that of the queryset. Models override the two hooks."""
 
-    objects = LockedDeletion.as_manager()
+    objects = BulkDeletableQuerySet.as_manager()
 
     class Meta:
         abstract = True
@@ -60,7 +60,7 @@ class DeletedUnderLock(models.Model):
         """Prepare what goes with these rows, such as removing their files after the commit."""
 
     def delete(self, *_arguments: Any, **_options: Any) -> tuple[int, dict[str, int]]:
-        return delete(type(self)._default_manager.filter(pk=self.pk))
+        return delete_rows(type(self)._default_manager.filter(pk=self.pk))
 
 
 def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
@@ -70,7 +70,7 @@ def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
         if relation.on_delete is models.CASCADE:
             others = relation.related_model
             _delete(others._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
-    if issubclass(rows.model, DeletedUnderLock):
+    if issubclass(rows.model, BulkDeletable):
         rows.model.before_deletion(rows)
     if count := rows._raw_delete(rows.db):  # the statement alone
         counts[rows.model._meta.label] += count
@@ -84,7 +84,7 @@ def _lock(rows: models.QuerySet[Any]) -> list[int]:
     SQLite has no row locks and needs none: the transaction holds its only write lock.
     """
     chosen = rows.order_by().values("pk")
-    first = rows.model.rows_to_lock_first(chosen) if issubclass(rows.model, DeletedUnderLock) else None
+    first = rows.model.rows_to_lock_first(chosen) if issubclass(rows.model, BulkDeletable) else None
     if first is not None:
         _lock_each(first)
     return _lock_each(rows.model._default_manager.filter(pk__in=chosen))

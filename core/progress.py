@@ -13,9 +13,9 @@ from typing import NoReturn
 from tqdm import tqdm
 
 # What ``progress_bar`` is: services that draw progress are given it, and know nothing of terminals.
-Bar = Callable[[int | None, str, str], AbstractContextManager["tqdm[NoReturn]"]]
+ProgressBar = Callable[[int | None, str, str], AbstractContextManager["tqdm[NoReturn]"]]
 
-INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
+EXIT_INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoRet
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], None]]:
+def interruptible() -> Iterator[Callable[[], None]]:
     """Ctrl-C and SIGTERM ask to stop: the answered function then raises KeyboardInterrupt, wherever it is called.
 
     So the work stops between two rows or batches and never within one. A second signal stops at once.

@@ -14,4 +14,4 @@ class MatchingConfig(AppConfig):
         from matching.index import changes
 
         post_migrate.connect(changes.on_migrated, sender=self)
-        post_migrate.connect(statistics.on_migrated, sender=self)
+        post_migrate.connect(statistics.analyze_after_migrate, sender=self)

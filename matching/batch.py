@@ -51,7 +51,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
             check()
 
         embed.embed_pending(announce=False, afresh=afresh, progress=progress)
-    statistics.refresh()
+    statistics.analyze()
     return done
 
 
@@ -92,7 +92,7 @@ def match(
             check()
 
         service.match_products(product_ids, threshold, limit, progress)
-    statistics.refresh()
+    statistics.analyze()
     return done
 
 

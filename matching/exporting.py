@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db.models import Max
 from django.db.models.functions import Length
 
-from core.batches import in_steps
+from core.batches import iter_batches
 from matching.models import Match
 from products.exporting import Table, as_time
 
@@ -34,7 +34,7 @@ COLUMNS = {
 def matches_table(ids: Sequence[int]) -> Table:
     """The matches of these ids in this order, a header first, read step by step; one deleted meanwhile is left out."""
     yield list(COLUMNS)
-    for step in in_steps(ids):
+    for step in iter_batches(ids):
         found = {row["pk"]: row for row in Match.objects.filter(pk__in=step).order_by().values(*COLUMNS.values())}
         for row in (found[pk] for pk in step if pk in found):
             row["similarity_score"] = round(row["similarity_score"], 2)
@@ -44,5 +44,5 @@ def matches_table(ids: Sequence[int]) -> Table:
 
 def longest_note(ids: Sequence[int]) -> int:
     """Characters of the longest note on these matches."""
-    longest = (Match.objects.filter(pk__in=step).aggregate(n=Max(Length("note")))["n"] for step in in_steps(ids))
+    longest = (Match.objects.filter(pk__in=step).aggregate(n=Max(Length("note")))["n"] for step in iter_batches(ids))
     return max((length or 0 for length in longest), default=0)

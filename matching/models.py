@@ -7,15 +7,15 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from core.deletion import DeletedUnderLock
-from core.history.recording import Records
+from core.deletion import BulkDeletable
+from core.history.recording import AuditTrail
 from matching.index.models import IndexChange
 from products.models import Feature, Product
 
 __all__ = ["IndexChange", "Match"]
 
 
-class Match(DeletedUnderLock):
+class Match(BulkDeletable):
     class Status(models.TextChoices):
         PENDING = "pending", _("pending")
         CONFIRMED = "confirmed", _("confirmed")
@@ -41,13 +41,13 @@ class Match(DeletedUnderLock):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
     # What people decided. A match that the program finds, updates or drops is no entry.
-    history = Records(
+    history = AuditTrail(
         "match_history",
         excluded_fields=(
             "feature_type", "model_name", "rank", "reviewer", "reviewed_at", "created_at", "updated_at",
         ),
-        additions=False,
-        beside=("similarity_score",),
+        track_creation=False,
+        context_fields=("similarity_score",),
     )  # fmt: skip
 
     class Meta:

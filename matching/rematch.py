@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from core.batches import ids_in_steps
+from core.batches import iter_pk_batches
 from matching import tasks
 from products.models import Feature, Product
 
@@ -18,7 +18,7 @@ def match_again(products: QuerySet[Product]) -> int:
     """
     count = 0
     embedded = products.filter(Exists(Feature.objects.filter(product=OuterRef("pk"))), is_historical=False)
-    for ids in ids_in_steps(embedded, tasks.MOST):
+    for ids in iter_pk_batches(embedded, tasks.MOST):
         count += Product.objects.filter(pk__in=ids).update(unmatched_since=timezone.now())
         if settings.HAS_BROKER:
             tasks.wake(ids)

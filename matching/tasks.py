@@ -28,18 +28,18 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
 def wake(product_ids: Sequence[int]) -> None:
     """Have these new products matched soon. Where no worker can be told, the next sweep does it."""
     try:
-        with circuit_breaker.asked():
+        with circuit_breaker.redis_call():
             match_unmatched.delay(list(product_ids))
-    except circuit_breaker.BrokerAwayError as error:
+    except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("The sweep will match the new products, no worker could be told: %s", error)
 
 
 def wake_index_maintenance() -> None:
     """Have a worker maintain the search index soon. If none can be told, the schedule does it."""
     try:
-        with circuit_breaker.asked():
+        with circuit_breaker.redis_call():
             keep_index.delay()
-    except circuit_breaker.BrokerAwayError as error:
+    except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
 
 

@@ -16,24 +16,24 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from core.deletion import delete
-from core.history.recording import Source
-from core.jobs import KEPT, SILENT
+from core.deletion import delete_rows
+from core.history.recording import ChangeSource
+from core.jobs import RETENTION, STALE_AFTER
 from products.models import Deletion, DeletionStep
 
 HERE = 500  # rows that are deleted while a person waits, which takes about a second
 STEP = 200
 
 
-def start(person: AbstractBaseUser, rows: QuerySet[Any]) -> Deletion:
+def start(user: AbstractBaseUser, rows: QuerySet[Any]) -> Deletion:
     """Begin to delete these rows in the name of ``person``; what is gone when its step comes is passed over."""
     remove_old()
     ids = list(rows.order_by("pk").values_list("pk", flat=True))
     with transaction.atomic():
-        job = Deletion.objects.create(person_id=person.pk, label=rows.model._meta.label, total=len(ids))
+        job = Deletion.objects.create(user_id=user.pk, label=rows.model._meta.label, total=len(ids))
         steps = (ids[first : first + STEP] for first in range(0, len(ids), STEP))
         DeletionStep.objects.bulk_create(DeletionStep(deletion=job, ids=step) for step in steps)
-    job.start(partial(_delete, job), Source.ADMIN)
+    job.start(partial(_delete, job), ChangeSource.ADMIN)
     return job
 
 
@@ -41,7 +41,7 @@ def go_on(job: Deletion) -> bool:
     """Take up a deletion whose process was stopped; False when somebody works on it."""
     won = job.take_over()
     if won:
-        job.start(partial(_delete, job), Source.ADMIN)
+        job.start(partial(_delete, job), ChangeSource.ADMIN)
     return won
 
 
@@ -58,7 +58,7 @@ def stop(job: Deletion) -> bool:
 def remove_old() -> None:
     """Forget what is older than a day."""
     now = timezone.now()
-    Deletion.objects.filter(created_at__lt=now - KEPT, beat_at__lt=now - SILENT).delete()
+    Deletion.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
 
 
 def _delete(job: Deletion) -> None:
@@ -67,8 +67,8 @@ def _delete(job: Deletion) -> None:
     counts, done = Counter(job.counts), job.done
     while (step := job.steps.order_by("pk").first()) is not None:
         with transaction.atomic():
-            counts.update(delete(rows.filter(pk__in=step.ids))[1])
+            counts.update(delete_rows(rows.filter(pk__in=step.ids))[1])
             done += len(step.ids)
-            job.beat(done=done, counts=dict(counts))
+            job.heartbeat(done=done, counts=dict(counts))
             step.delete()
     job.end(Deletion.State.DONE)

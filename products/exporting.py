@@ -10,8 +10,8 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from core.batches import in_steps
-from core.spreadsheets.writer import XLSX_CELL, XLSX_ROWS, Cell, csv_bytes, xlsx_bytes
+from core.batches import iter_batches
+from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, XLSX_MAX_ROWS, Cell, csv_bytes, xlsx_bytes
 from products.importing.diff import as_text
 from products.importing.rows import ID_COLUMN, column_of
 from products.models import Product, ProductImage
@@ -47,7 +47,7 @@ def products_table(ids: Sequence[int]) -> Table:
 
 def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Table:
     yield header
-    for step in in_steps(ids):
+    for step in iter_batches(ids):
         states: dict[int, list[str]] = defaultdict(list)
         for product_id, state in ProductImage.objects.filter(product__in=step).values_list("product", "state"):
             states[product_id].append(state)
@@ -66,18 +66,18 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Tab
 
 def check_fits(rows: int, longest: int) -> None:
     """Raises ExportError where a workbook would cut something off: by its rows, or by the longest text of a cell."""
-    if rows >= XLSX_ROWS:
+    if rows >= XLSX_MAX_ROWS:
         text = _("A workbook holds %(limit)s rows, and these are %(rows)s. Export them as CSV.")
-        raise ExportError(text % {"limit": f"{XLSX_ROWS:,}", "rows": f"{rows:,}"})
-    if longest >= XLSX_CELL:
+        raise ExportError(text % {"limit": f"{XLSX_MAX_ROWS:,}", "rows": f"{rows:,}"})
+    if longest >= XLSX_MAX_CELL_LENGTH:
         text = _("One of the texts has %(length)s characters, and a cell of a workbook holds %(limit)s. Export as CSV.")
-        raise ExportError(text % {"length": f"{longest:,}", "limit": f"{XLSX_CELL:,}"})
+        raise ExportError(text % {"length": f"{longest:,}", "limit": f"{XLSX_MAX_CELL_LENGTH:,}"})
 
 
 def longest_text(ids: Sequence[int]) -> int:
     """Characters of the longest text of these products."""
     longest = 0
-    for step in in_steps(ids):
+    for step in iter_batches(ids):
         for description, attributes in Product.objects.filter(pk__in=step).values_list("description", "attributes"):
             texts = [description, *(as_text(value) for value in attributes.values())]
             longest = max(longest, *map(len, texts))
@@ -91,7 +91,7 @@ def as_time(at: datetime | None) -> str:
 
 def _attribute_keys(ids: Sequence[int]) -> list[str]:
     keys: dict[str, Any] = {}
-    for step in in_steps(ids):
+    for step in iter_batches(ids):
         for attributes in Product.objects.filter(pk__in=step).values_list("attributes", flat=True):
             keys |= dict.fromkeys(attributes)
     if len(keys) > MAX_ATTRIBUTES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from core.jobs import KEPT, SILENT
+from core.jobs import RETENTION, STALE_AFTER
 from products.models import Import
 
 
@@ -22,7 +22,7 @@ def discard(job: Import) -> None:
 def remove_old() -> None:
     """Forget what is older than a day, and folders that no import owns."""
     now = timezone.now()
-    Import.objects.filter(created_at__lt=now - KEPT, beat_at__lt=now - SILENT).delete()
+    Import.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
     root = Path(settings.IMPORTS_ROOT)
     # The folders are listed first: an import is saved before its folder is made.
     folders = list(root.iterdir()) if root.is_dir() else []

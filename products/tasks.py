@@ -50,13 +50,13 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
         return True
     named = urgent or not settings.HAS_BROKER
     try:
-        with circuit_breaker.asked():
+        with circuit_breaker.redis_call():
             embed.apply_async(
                 (list(image_ids) if named and image_ids else None,),
                 queue=QUESTIONS if urgent else BULK,
                 expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
             )
-    except circuit_breaker.BrokerAwayError as error:
+    except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
         return False
     return True
@@ -90,7 +90,7 @@ def sweep() -> None:
 @shared_task
 def refresh_planner() -> None:
     """What is in the tables changes; once an hour the database looks at them."""
-    statistics.refresh()
+    statistics.analyze()
 
 
 @shared_task

@@ -63,7 +63,7 @@ def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test found out about Redis is forgotten after it."""
     yield
     monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
-    with circuit_breaker.asked():
+    with circuit_breaker.redis_call():
         pass
 
 

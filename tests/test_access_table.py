@@ -72,9 +72,9 @@ def ids(db: None) -> dict[str, object]:
         "api/matches": match.pk,
         "admin/matching/match/case": asked.pk,
         "admin/matching": match.pk,
-        "admin/products/product/import": Import.objects.create(person=user_in("uploader"), state="done").pk,
+        "admin/products/product/import": Import.objects.create(user=user_in("uploader"), state="done").pk,
         "admin/products/product/deletion": Deletion.objects.create(
-            person=user_in("uploader"), label="products.Product", total=1
+            user=user_in("uploader"), label="products.Product", total=1
         ).pk,
         "admin/auth/user": other.pk,
         "admin/auth/group": Group.objects.get(name="viewer").pk,

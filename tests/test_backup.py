@@ -16,7 +16,7 @@ from pytest_django import Settings
 from tqdm import tqdm
 
 from catalogmatch.operations import backup
-from core.progress import Bar
+from core.progress import ProgressBar
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product, ProductImage
@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-def bar(on_update: Callable[[], object] = lambda: None) -> Bar:
+def bar(on_update: Callable[[], object] = lambda: None) -> ProgressBar:
     """A progress bar that draws nothing and calls ``on_update`` at each step."""
 
     class Silent(tqdm):  # type: ignore[type-arg]

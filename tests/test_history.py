@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from core.history.recording import Source, acting
-from core.history.timeline import Entry, timeline
+from core.history.recording import ChangeSource, acting_as
+from core.history.timeline import Entry, read_timeline
 from matching import service
 from matching.models import Match
 from products.images import intake
@@ -32,7 +32,7 @@ LIST = "/admin/products/product/"
 def entries(product_id: int) -> list[Entry]:
     """What the history of a product says of its fields and pictures, newest first."""
     records = [Product.history.filter(id=product_id), ProductImage.history.filter(product_id=product_id)]
-    return timeline(records).entries
+    return read_timeline(records).entries
 
 
 def told(entry: Entry) -> tuple[str | None, str, str, str]:
@@ -87,7 +87,7 @@ def test_an_import_says_that_it_was_one(tmp_path: Path) -> None:
 
 
 def test_work_in_somebodys_name_is_theirs() -> None:
-    with acting(Source.IMPORT, user_in("manager")):
+    with acting_as(ChangeSource.IMPORT, user_in("manager")):
         product = make_product()
     intake.change_product(product, {"name": "Mug"})
     assert told(entries(product.pk)[0]) == (None, "command", "product", "~")
@@ -138,7 +138,7 @@ def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
 
 def verdicts(match: Match) -> list[tuple[str, str, str]]:
     """(who, what, before) of each decision, oldest first."""
-    found = timeline([Match.history.filter(id=match.pk)]).entries
+    found = read_timeline([Match.history.filter(id=match.pk)]).entries
     return [(e.record.history_user.username, *reversed(changed(e)["verdict"])) for e in reversed(found)]
 
 
@@ -203,7 +203,7 @@ def test_all_of_a_long_history_is_shown_page_by_page_and_each_entry_once() -> No
     records = [Product.history.all(), ProductImage.history.all()]
     seen, before = [], ""
     while True:
-        found = timeline(records, before, limit=7)
+        found = read_timeline(records, before, limit=7)
         seen += [(entry.kind, entry.record.history_id) for entry in found.entries]
         assert all(
             entry.changes for entry in found.entries if entry.kind == "product" and entry.record.history_type == "~"

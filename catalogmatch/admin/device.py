@@ -18,7 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from catalogmatch.admin import charts
 from catalogmatch.admin.home import queue_state
 from core.admin.pages import admin_page
-from core.admin.requests import is_htmx, person, require
+from core.admin.requests import is_htmx, require_permissions, user_of
 from gpu.device import describe
 from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
@@ -38,7 +38,7 @@ CHANGE_QUEUE = "products.change_productimage"
 @require_safe
 def device(request: HttpRequest) -> HttpResponse:
     """The page; for htmx the part that changes while work runs."""
-    require(request, "gpu.view_embeddingworker")
+    require_permissions(request, "gpu.view_embeddingworker")
     if is_htmx(request):
         return TemplateResponse(request, "catalogmatch/device_live.html", _live(request))
     context = {
@@ -58,7 +58,7 @@ def requeue(request: HttpRequest) -> HttpResponse:
 
     A posted ``image`` narrows that down to this one picture.
     """
-    require(request, CHANGE_QUEUE)
+    require_permissions(request, CHANGE_QUEUE)
     image = request.POST.get("image", "")
     try:
         ids = [int(image)] if image else None
@@ -75,11 +75,11 @@ def requeue(request: HttpRequest) -> HttpResponse:
 @require_POST
 def pause(request: HttpRequest) -> HttpResponse:
     """Pause the queue for all workers, or resume it: the posted ``paused`` is 1 or 0."""
-    require(request, CHANGE_QUEUE)
+    require_permissions(request, CHANGE_QUEUE)
     paused = request.POST.get("paused")
     if paused not in ("0", "1"):
         return HttpResponseBadRequest("paused must be 0 or 1")
-    claims.set_paused(paused == "1", person(request))
+    claims.set_paused(paused == "1", user_of(request))
     if paused == "1":
         messages.success(request, _("The queue is paused. What is being embedded now is finished."))
     else:

@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from core.admin.pages import admin_page
-from core.admin.requests import require
-from core.history.recording import Source
+from core.admin.requests import require_permissions
+from core.history.recording import ChangeSource
 from matching.models import Match
 from products.admin.history import HistoryRecords, history_page
 from products.models import Product, ProductImage
@@ -31,7 +31,7 @@ KINDS = {
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """All entries, or those of one person (``?who=``) and of one kind (``?what=``, a key of KINDS)."""
-    require(request, "products.view_product", "matching.view_match")
+    require_permissions(request, "products.view_product", "matching.view_match")
     who, what = request.GET.get("who", ""), request.GET.get("what", "")
     chosen = {"who": who if who.isdecimal() else "", "what": what if what in KINDS else ""}
     context = {
@@ -48,7 +48,7 @@ def history(request: HttpRequest) -> HttpResponse:
 def _records(who: str, what: str) -> HistoryRecords:
     models: dict[str, Any] = {"products": Product, "pictures": ProductImage, "verdicts": Match}
     each: list[QuerySet[Any]] = [
-        model.history.exclude(history_change_reason=Source.BEFORE)
+        model.history.exclude(history_change_reason=ChangeSource.BEFORE)
         for name, model in models.items()
         if what in ("", "deleted", name)
     ]

@@ -23,9 +23,9 @@ class OutageProofThrottle(SimpleRateThrottle):
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
-            with circuit_breaker.asked():
+            with circuit_breaker.redis_call():
                 return super().allow_request(request, view)
-        except circuit_breaker.BrokerAwayError:
+        except circuit_breaker.BrokerUnavailableError:
             self.cache = caches["process"]
             return super().allow_request(request, view)
 

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
-from core.progress import Bar
+from core.progress import ProgressBar
 from products.images import originals
 from products.models import ProductImage
 
@@ -39,7 +39,7 @@ class BackupError(Exception):
         self.code = code
 
 
-def take(target: Path, bar: Bar) -> dict[str, Any]:
+def take(target: Path, bar: ProgressBar) -> dict[str, Any]:
     """Write a backup to ``target``, which must not exist, and answer its manifest. Raises BackupError.
 
     It is written beside and renamed at the end, so that a folder of that name is a whole backup. ``absent`` in
@@ -64,7 +64,7 @@ def take(target: Path, bar: Bar) -> dict[str, Any]:
     return manifest
 
 
-def _write(folder: Path, bar: Bar) -> dict[str, Any]:
+def _write(folder: Path, bar: ProgressBar) -> dict[str, Any]:
     """Copy the database, then the files that its pictures name, and again while files go under our hands.
 
     A file is deleted after its row. So one that is gone, and whose row a later copy of the database still has,
@@ -128,7 +128,7 @@ def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[s
     return manifest
 
 
-def restore(source: Path, bar: Bar) -> dict[str, Any]:
+def restore(source: Path, bar: ProgressBar) -> dict[str, Any]:
     """Put a backup into this installation, which must be empty, and answer its manifest. Raises BackupError.
 
     Nothing is written before every file of the backup is what it was; the database comes last, so that an
@@ -151,7 +151,7 @@ def restore(source: Path, bar: Bar) -> dict[str, Any]:
     return manifest
 
 
-def check(source: Path, bar: Bar) -> tuple[dict[str, Any], list[str]]:
+def check(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[str]]:
     """A backup's manifest and the names of its pictures' files, after all of it was read and found whole.
 
     Raises BackupError: ``backup_unreadable``, ``backup_foreign``, ``backup_newer`` or ``backup_damaged``.
@@ -189,7 +189,7 @@ def _check_empty() -> None:
             raise BackupError("place_not_empty", f"{folder} is not empty. Restore into an empty data folder.")
 
 
-def _check_sums(source: Path, manifest: dict[str, Any], bar: Bar) -> list[str]:
+def _check_sums(source: Path, manifest: dict[str, Any], bar: ProgressBar) -> list[str]:
     """The names of the media files, after every file was read and is what it was. Raises BackupError."""
     try:
         text = (source / SUMS).read_text("utf-8")

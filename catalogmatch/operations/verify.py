@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
 from catalogmatch.operations.health import missing_migrations
-from core.progress import Bar
+from core.progress import ProgressBar
 from gpu.imaging.errors import ImageProcessingError
 from matching import index
 from matching.index import changes, main_file, maintenance
@@ -40,7 +40,7 @@ class Job:
     """How to go about it: ``fix`` mends what can be mended, ``bar`` draws progress."""
 
     fix: bool
-    bar: Bar
+    bar: ProgressBar
 
     def mended(self, part: str, text: str, mend: Callable[[], object]) -> Problem:
         """A problem that ``mend`` solves, which is called with ``fix`` only."""

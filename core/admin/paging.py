@@ -9,10 +9,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-SEARCH_WORDS = 10  # of a search that count; each is a condition on every row
+MAX_SEARCH_WORDS = 10  # of a search that count; each is a condition on every row
 
 
-class KeysFirstPaginator(Paginator):  # type: ignore[type-arg]  # Django's own is not generic when it runs
+class DeferredJoinPaginator(Paginator):  # type: ignore[type-arg]  # Django's own is not generic when it runs
     """Finds the keys of a page before it reads its rows.
 
     A database joins and computes what a list shows for each row that it sorts or passes on the way to a page; of
@@ -35,11 +35,11 @@ class KeysFirstPaginator(Paginator):  # type: ignore[type-arg]  # Django's own i
 class LongListAdmin(ModelAdmin):
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *args: Any, **kwargs: Any
-    ) -> KeysFirstPaginator:
-        return KeysFirstPaginator(queryset, per_page, *args, rows=self.get_queryset(request), **kwargs)
+    ) -> DeferredJoinPaginator:
+        return DeferredJoinPaginator(queryset, per_page, *args, rows=self.get_queryset(request), **kwargs)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        words = " ".join(search_term.split()[:SEARCH_WORDS])
+        words = " ".join(search_term.split()[:MAX_SEARCH_WORDS])
         return super().get_search_results(request, queryset, words)  # type: ignore[no-any-return]

@@ -9,12 +9,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 
-def person(request: HttpRequest) -> User:
+def user_of(request: HttpRequest) -> User:
     """Who is signed in; the admin's views are for nobody else."""
     return cast(User, request.user)
 
 
-def require(request: HttpRequest, *permissions: str) -> None:
+def require_permissions(request: HttpRequest, *permissions: str) -> None:
     """Raises PermissionDenied unless the person has all of these permissions."""
     if not request.user.has_perms(permissions):
         raise PermissionDenied

@@ -16,7 +16,7 @@ from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords
 
 
-class Source(models.TextChoices):
+class ChangeSource(models.TextChoices):
     """By which way a change came."""
 
     ADMIN = "admin", _("admin")
@@ -26,11 +26,11 @@ class Source(models.TextChoices):
     BEFORE = "before", _("before this was recorded")
 
 
-_acting: ContextVar[tuple[Source, AbstractBaseUser | None] | None] = ContextVar("acting", default=None)
+_acting: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = ContextVar("acting", default=None)
 
 
 @contextmanager
-def acting(source: Source, user: AbstractBaseUser | None = None) -> Iterator[None]:
+def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Iterator[None]:
     """Within the block changes count as made by this way and by ``user`` (None: whoever sent the request, if any)."""
     token = _acting.set((source, user))
     try:
@@ -39,7 +39,7 @@ def acting(source: Source, user: AbstractBaseUser | None = None) -> Iterator[Non
         _acting.reset(token)
 
 
-def actor() -> AbstractBaseUser | None:
+def current_user() -> AbstractBaseUser | None:
     """Who makes a change that is made now; None when nobody is signed in."""
     acting_now = _acting.get()
     if acting_now is not None and acting_now[1] is not None:
@@ -48,18 +48,18 @@ def actor() -> AbstractBaseUser | None:
     return user if user is not None and user.is_authenticated else None
 
 
-def source() -> Source:
+def current_source() -> ChangeSource:
     """The way by which a change that is made now comes."""
     acting_now = _acting.get()
     if acting_now is not None:
         return acting_now[0]
     request = getattr(HistoricalRecords.context, "request", None)
     if request is None:
-        return Source.COMMAND
-    return Source.API if request.path.startswith("/api/") else Source.ADMIN
+        return ChangeSource.COMMAND
+    return ChangeSource.API if request.path.startswith("/api/") else ChangeSource.ADMIN
 
 
-class RecordsManager(HistoryManager):
+class AuditTrailManager(HistoryManager):
     """The library makes the class of a model's ``history`` at each access, which costs half a millisecond."""
 
     _made: ClassVar[dict[Any, Any]] = {}
@@ -71,7 +71,7 @@ class RecordsManager(HistoryManager):
         return cls._made[queryset_class]
 
 
-class Records(HistoricalRecords):
+class AuditTrail(HistoricalRecords):
     """An entry for each change of the fields that people look at, in the transaction of the change.
 
     ``additions``: whether rows that come are entries, and those that go as they came. ``beside``: fields that an entry
@@ -85,16 +85,16 @@ class Records(HistoricalRecords):
         table_name: str,
         *,
         excluded_fields: Sequence[str],
-        additions: bool = True,
-        beside: Sequence[str] = (),
+        track_creation: bool = True,
+        context_fields: Sequence[str] = (),
     ) -> None:
-        self.additions = additions
-        self.beside = beside
+        self.track_creation = track_creation
+        self.context_fields = context_fields
         super().__init__(
             table_name=table_name,
             excluded_fields=list(excluded_fields),
             history_id_field=models.BigAutoField(),
-            history_manager=RecordsManager,
+            history_manager=AuditTrailManager,
         )
 
     def create_history_model(self, model: Any, inherited: bool) -> Any:
@@ -102,20 +102,20 @@ class Records(HistoricalRecords):
         tracked = self.fields_included(model)
         # What entries are about. A row's key and its relations do not change.
         history_model.told = [
-            one for one in tracked if not (one.primary_key or one.is_relation or one.name in self.beside)
+            one for one in tracked if not (one.primary_key or one.is_relation or one.name in self.context_fields)
         ]
-        history_model.additions = self.additions
+        history_model.track_creation = self.track_creation
         return history_model
 
     def post_save(self, instance: Any, created: bool, using: str | None = None, **kwargs: Any) -> None:
-        if self.additions if created else self._differs(instance):
+        if self.track_creation if created else self._differs(instance):
             super().post_save(instance, created, using, **kwargs)
 
     def get_history_user(self, _instance: Any) -> AbstractBaseUser | None:
-        return actor()
+        return current_user()
 
     def get_change_reason_for_object(self, _instance: Any, _history_type: str, _using: str | None) -> str:
-        return source().value
+        return current_source().value
 
     def _differs(self, instance: Any) -> bool:
         """Whether the instance is not what its newest entry says."""
@@ -133,15 +133,15 @@ def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
 def record_deletions(rows: QuerySet[Any]) -> None:
     """An entry for each of these rows, which are deleted next and not along with another; one statement for all."""
     history: Any = rows.model.history.model
-    if not history.additions:
+    if not history.track_creation:
         rows = rows.exclude(**{one.attname: one.get_default() for one in history.told})
-    _record(rows, "-", actor())
+    _record(rows, "-", current_user())
 
 
 def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None) -> None:
     history: Any = rows.model.history.model
     columns = {one.column: F(one.attname) for one in history.tracked_fields}
-    given = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": source().value}
+    given = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
     given["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in given.items()}
     values = rows.order_by().values_list(*columns.values(), *constants.values())

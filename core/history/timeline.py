@@ -13,9 +13,9 @@ from django.db import models
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
-from core.history.recording import Source
+from core.history.recording import ChangeSource
 
-PAGE = 100
+PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Entry:
     @property
     def source(self) -> str:
         value = self.record.history_change_reason
-        return str(Source(value).label) if value in Source.values else ""
+        return str(ChangeSource(value).label) if value in ChangeSource.values else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Timeline:
     older: str
 
 
-def timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PAGE) -> Timeline:
+def read_timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PAGE_SIZE) -> Timeline:
     """The newest ``limit`` entries of these records together, each with what it changed.
 
     ``records``: querysets of historical models, always the same ones in the same order for one list.

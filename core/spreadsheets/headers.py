@@ -8,21 +8,21 @@ from difflib import get_close_matches
 from django.utils.translation import gettext as _
 
 
-def meant_by(column: str, names: Collection[str]) -> str:
+def suggest_column(column: str, names: Collection[str]) -> str:
     """Which of these names a column of a header probably means; "" when none of them."""
     words = column.lower().replace("_", " ").split()
     inside = next((name for name in names if name.replace("_", " ") in words), "")
     return inside or next(iter(get_close_matches(column.lower(), names, n=1, cutoff=0.7)), "")
 
 
-def missing_columns(file: str, missing: Sequence[str], columns: Sequence[str]) -> str:
+def missing_columns_message(file: str, missing: Sequence[str], columns: Sequence[str]) -> str:
     """A sentence for people: which columns the table has not, what it has, and what was probably meant."""
     text = _("%(file)s has no column %(names)s. Its first row must name the columns; it reads: %(read)s.") % {
         "file": file,
         "names": _(" and no column ").join(missing),
         "read": _shortened(columns) or _("nothing"),
     }
-    guesses = [(column, name) for column in columns if (name := meant_by(column, missing))]
+    guesses = [(column, name) for column in columns if (name := suggest_column(column, missing))]
     pairs = [_("“%(column)s” as %(name)s") % {"column": column, "name": name} for column, name in guesses]
     return " ".join([text, _("Was %s meant?") % _(" and ").join(pairs)]) if pairs else text
 

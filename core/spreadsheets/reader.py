@@ -19,11 +19,11 @@ from django.utils.translation import gettext as _
 
 from core.archives import ZIP_ERRORS, check_archive
 from core.errors import UnreadableFileError
-from core.spreadsheets.headers import missing_columns
-from core.spreadsheets.writer import XLSX_ROWS
+from core.spreadsheets.headers import missing_columns_message
+from core.spreadsheets.writer import XLSX_MAX_ROWS
 
 DELIMITERS = (",", ";", "\t")
-KEPT_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
+MAX_PROBLEM_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -32,7 +32,7 @@ _BOMS = (
 )
 # The parts of a workbook that openpyxl reads row by row, or not at all; of the others it keeps everything.
 _READ_IN_PIECES = ("xl/worksheets/", "xl/media/", "xl/embeddings/")
-MAX_IN_MEMORY = 64 * 2**20
+MAX_IN_MEMORY_BYTES = 64 * 2**20
 # What openpyxl lets through from damaged workbooks.
 _XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
@@ -109,7 +109,7 @@ def read_table(
     if one_of and not set(one_of) & set(lower):
         missing += one_of
     if missing:
-        raise UnreadableFileError(missing_columns(name, missing, columns))
+        raise UnreadableFileError(missing_columns_message(name, missing, columns))
     named = [column.lower() if column.lower() in known else column for column in columns]
     twice = sorted({column for column in named if column and named.count(column) > 1})
     if twice:
@@ -151,7 +151,7 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
             except StopIteration:
                 return
             except csv.Error as error:
-                yield _Unreadable("".join(read)[:KEPT_TEXT].strip(), str(error))
+                yield _Unreadable("".join(read)[:MAX_PROBLEM_TEXT].strip(), str(error))
 
     def header(delimiter: str) -> list[str]:
         first = next(rows(delimiter), [])
@@ -190,7 +190,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
         with zipfile.ZipFile(file) as parts:
             check_archive(parts)
             whole = [part for part in parts.infolist() if not part.filename.startswith(_READ_IN_PIECES)]
-            if sum(part.file_size for part in whole) > MAX_IN_MEMORY:
+            if sum(part.file_size for part in whole) > MAX_IN_MEMORY_BYTES:
                 text = _("%s holds more text than can be read at once. Save it as “CSV UTF-8”.")
                 raise UnreadableFileError(text % name)
         file.seek(0)
@@ -206,7 +206,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
     def read() -> Iterator[list[str]]:
         try:
             # Rows that a damaged workbook only claims to have would be empty, and without end.
-            for cells in islice(sheet.iter_rows(values_only=True), XLSX_ROWS):
+            for cells in islice(sheet.iter_rows(values_only=True), XLSX_MAX_ROWS):
                 yield [_text(value) for value in cells]
         except _XLSX_ERRORS as error:
             text = _("%(file)s is damaged and cannot be read to its end: %(reason)s.")

@@ -12,15 +12,15 @@ from xml.sax.saxutils import escape
 Cell = str | int | float | None
 
 # By the specification of XLSX.
-XLSX_ROWS = 1_048_576
-XLSX_CELL = 32_767
+XLSX_MAX_ROWS = 1_048_576
+XLSX_MAX_CELL_LENGTH = 32_767
 
 _CHUNK = 2**16
 # What spreadsheet programs take for the beginning of a formula (OWASP, "CSV Injection"). Whatever already begins
 # with apostrophes before it gets one more, so that taking one off again always gives what it was.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # What XML 1.0 cannot hold. A tab and line ends it can.
-NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+INVALID_XML_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 _PARTS = {
     "[Content_Types].xml": (
@@ -55,12 +55,12 @@ _SHEET = (
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 
 
-def harmless(text: str) -> str:
+def escape_formula(text: str) -> str:
     """The text as a cell that runs nothing: behind an apostrophe where it looks like a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def original(cell: str) -> str:
+def unescape_formula(cell: str) -> str:
     """The text that ``harmless`` made the cell of."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
@@ -71,7 +71,7 @@ def csv_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
     buffer.write("\ufeff")
     writer = csv.writer(buffer)
     for row in rows:
-        writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row])
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
         if buffer.tell() >= _CHUNK:
             yield buffer.getvalue().encode()
             buffer.seek(0)
@@ -105,7 +105,7 @@ def _xlsx_cell(cell: Cell) -> str:
     if not isinstance(cell, str):
         return f"<c><v>{cell}</v></c>"
     # A carriage return is a line end to whoever reads XML, unless it is spelt out.
-    text = escape(NOT_XML.sub("", harmless(cell)), {"\r": "&#13;"})
+    text = escape(INVALID_XML_CHARACTERS.sub("", escape_formula(cell)), {"\r": "&#13;"})
     return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
 
 

@@ -20,19 +20,19 @@ from django.db.utils import OperationalError
 # Between two looks at a lock that another process holds: about as long as a transaction.
 POLL_SECONDS = (0.002, 0.008)
 
-_turn = threading.Lock()
+_write_lock = threading.Lock()
 
 
-def _new_lock() -> None:
-    global _turn
-    _turn = threading.Lock()
+def _reset_write_lock() -> None:
+    global _write_lock
+    _write_lock = threading.Lock()
 
 
 # Whoever held it when the process was forked does not exist in the child.
-os.register_at_fork(after_in_child=_new_lock)
+os.register_at_fork(after_in_child=_reset_write_lock)
 
 
-class PatientCursor(base.SQLiteCursorWrapper):
+class RetryingCursor(base.SQLiteCursorWrapper):
     """Tries a statement again that found the database locked, for ``patience`` seconds; never within a transaction."""
 
     patience = 0.0
@@ -61,39 +61,39 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def create_cursor(self, name: str | None = None) -> Any:
-        cursor = self.connection.cursor(factory=PatientCursor)
+        cursor = self.connection.cursor(factory=RetryingCursor)
         cursor.patience = self.settings_dict["OPTIONS"]["timeout"]
         return cursor
 
     def _start_transaction_under_autocommit(self) -> None:
-        turn = _turn
+        turn = _write_lock
         if not turn.acquire(timeout=self.settings_dict["OPTIONS"]["timeout"]):
             raise OperationalError("database is locked by another thread of this process")
         self._held = turn
         try:
             super()._start_transaction_under_autocommit()  # type: ignore[misc]
         except BaseException:
-            self._end_turn()
+            self._release_write_lock()
             raise
 
     def _commit(self) -> Any:
         result = super()._commit()  # type: ignore[misc]  # one that fails is still to be rolled back
-        self._end_turn()
+        self._release_write_lock()
         return result
 
     def _rollback(self) -> Any:
         try:
             return super()._rollback()  # type: ignore[misc]
         finally:
-            self._end_turn()
+            self._release_write_lock()
 
     def _close(self) -> Any:
         try:
             return super()._close()  # type: ignore[misc]
         finally:
-            self._end_turn()
+            self._release_write_lock()
 
-    def _end_turn(self) -> None:
+    def _release_write_lock(self) -> None:
         turn, self._held = self._held, None
         if turn is not None:
             turn.release()

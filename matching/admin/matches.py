@@ -19,8 +19,8 @@ from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
-from core.admin.paging import SEARCH_WORDS, LongListAdmin
-from core.admin.requests import person
+from core.admin.paging import MAX_SEARCH_WORDS, LongListAdmin
+from core.admin.requests import user_of
 from matching import exporting, service
 from matching.admin import review
 from matching.admin.filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
@@ -176,7 +176,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
         """By the words of either product; says so where these are too many for all of them to be looked up."""
-        words = search_term.split()[:SEARCH_WORDS]
+        words = search_term.split()[:MAX_SEARCH_WORDS]
         if not words:
             return queryset, False
         found = with_words(queryset, words)
@@ -216,7 +216,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
-        count = service.review_all(matches, status, person(request))
+        count = service.review_all(matches, status, user_of(request))
         text = ngettext("%d verdict was noted.", "%d verdicts were noted.", count) % count
         messages.success(request, text)
 

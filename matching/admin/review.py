@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from core.admin.requests import is_htmx, person, require
+from core.admin.requests import is_htmx, require_permissions, user_of
 from matching import service
 from matching.models import Match
 from matching.review import leases, queue
@@ -58,11 +58,11 @@ class SelectionForm(forms.Form):
 @require_safe
 def next_case(request: HttpRequest) -> HttpResponse:
     """Leave ``?after=`` and go to the case that follows, which is this reviewer's then; to the list after the last."""
-    require(request, LOOK)
+    require_permissions(request, LOOK)
     after = next(iter(_numbers(request.GET.getlist("after"))), None)
     chosen = _selection(request)
     if after is not None:
-        leases.release([after], person(request))
+        leases.release([after], user_of(request))
     product_id = _take(request, chosen.selection(), after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
@@ -73,7 +73,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
 @require_safe
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """A product beside its candidates; a reviewer holds the case from now on, unless somebody else does."""
-    require(request, LOOK)
+    require_permissions(request, LOOK)
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
     chosen = _selection(request)
     context = {
@@ -92,9 +92,9 @@ def ahead(request: HttpRequest) -> HttpResponse:
 
     A reviewer holds both from now on, and gives up those that were ``left``.
     """
-    require(request, LOOK)
+    require_permissions(request, LOOK)
     chosen = _selection(request)
-    leases.release(_numbers(request.POST.getlist("left")), person(request))
+    leases.release(_numbers(request.POST.getlist("left")), user_of(request))
     shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
     if shown is not None:
         _hold(request, shown)
@@ -107,7 +107,7 @@ def ahead(request: HttpRequest) -> HttpResponse:
 @require_POST
 def hold(request: HttpRequest) -> HttpResponse:
     """Go on holding the posted ``case``s; tells which are this reviewer's."""
-    require(request, REVIEW)
+    require_permissions(request, REVIEW)
     held = [product_id for product_id in _numbers(request.POST.getlist("case")) if _hold(request, product_id)]
     return JsonResponse({"held": held})
 
@@ -115,18 +115,18 @@ def hold(request: HttpRequest) -> HttpResponse:
 @require_POST
 def release(request: HttpRequest) -> HttpResponse:
     """Give up the posted ``case``s: the page was left."""
-    require(request, REVIEW)
-    leases.release(_numbers(request.POST.getlist("case")), person(request))
+    require_permissions(request, REVIEW)
+    leases.release(_numbers(request.POST.getlist("case")), user_of(request))
     return HttpResponse(status=204)
 
 
 @require_POST
 def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
-    require(request, REVIEW)
+    require_permissions(request, REVIEW)
     status = request.POST.get("status", "")
     try:
-        service.review(match_id, status, person(request))
+        service.review(match_id, status, user_of(request))
     except Match.DoesNotExist as error:
         raise Http404(_("This match is not there any more.")) from error
     except ValueError as error:
@@ -141,9 +141,9 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
 @require_POST
 def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
-    require(request, REVIEW)
+    require_permissions(request, REVIEW)
     product = get_object_or_404(Product, pk=product_id)
-    rejected = queue.reject_pending(product, person(request))
+    rejected = queue.reject_pending(product, user_of(request))
     if is_htmx(request):
         return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
     count = len(rejected)
@@ -154,8 +154,8 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 @require_POST
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
-    require(request, REVIEW)
-    queue.take_back(_numbers(request.POST.getlist("match")), person(request))
+    require_permissions(request, REVIEW)
+    queue.take_back(_numbers(request.POST.getlist("match")), user_of(request))
     if not _hold(request, product_id):
         text = _("The verdict was taken back. The case itself is now with somebody else.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -197,7 +197,7 @@ def _address_after(product: Product, chosen: SelectionForm) -> str:
 def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:
     """The case after this one: for a reviewer alone, for others just to look at."""
     if request.user.has_perm(REVIEW):
-        return leases.take(person(request), selection, after)
+        return leases.take(user_of(request), selection, after)
     return queue.next_case(selection, after)
 
 
@@ -205,7 +205,7 @@ def _hold(request: HttpRequest, product_id: int) -> bool:
     """Whether nobody else has the case in front of them; a reviewer holds it then."""
     if not request.user.has_perm(REVIEW):
         return True
-    return leases.hold(product_id, person(request))
+    return leases.hold(product_id, user_of(request))
 
 
 def _selection(request: HttpRequest) -> SelectionForm:
@@ -220,7 +220,7 @@ def _numbers(texts: Iterable[str]) -> list[int]:
 
 def _counts(request: HttpRequest, chosen: SelectionForm) -> dict[str, int]:
     """Matches left to judge, and this person's verdicts of today."""
-    return {"left": queue.waiting_count(chosen.selection()), "today": queue.verdicts_today(person(request))}
+    return {"left": queue.waiting_count(chosen.selection()), "today": queue.verdicts_today(user_of(request))}
 
 
 def _tell(

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from core.admin.pages import admin_page
-from core.admin.requests import is_htmx, require
+from core.admin.requests import is_htmx, require_permissions
 from gpu.imaging.errors import ImageProcessingError
 from matching import service
 from matching.index import SearchVectorError
@@ -35,7 +35,7 @@ class AskForm(forms.Form):
 @admin_page("ask/", name="ask")
 def ask(request: HttpRequest) -> HttpResponse:
     """The page; for a posted picture with its candidates, for htmx the candidates alone."""
-    require(request, "matching.view_match")
+    require_permissions(request, "matching.view_match")
     posted = request.method == "POST"
     form = AskForm(request.POST, request.FILES) if posted else AskForm()
     context: dict[str, Any] = {

@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from core.batches import ids_in_steps
-from core.history.recording import acting, record_changes, source
+from core.batches import iter_pk_batches
+from core.history.recording import acting_as, current_source, record_changes
 from matching.models import Match
 
 
@@ -31,7 +31,7 @@ def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | N
                 setattr(match, name, value)
         if note is not None:
             match.note = note
-        with acting(source(), reviewer):
+        with acting_as(current_source(), reviewer):
             match.save(update_fields=["review_status", "reviewer", "reviewed_at", "note", "updated_at"])
     return match
 
@@ -43,7 +43,7 @@ def review_all(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser
     """
     _check(status)
     count = 0
-    for ids in ids_in_steps(matches):
+    for ids in iter_pk_batches(matches):
         with transaction.atomic():
             rows = Match.objects.filter(pk__in=ids).exclude(review_status=status)
             others = list(rows.select_for_update().values_list("pk", flat=True))

@@ -20,8 +20,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 from unfold.admin import ModelAdmin
 
-from core.admin.requests import is_htmx, person
-from core.deletion import delete
+from core.admin.requests import is_htmx, user_of
+from core.deletion import delete_rows
 from products import deletion_jobs
 from products.models import Deletion
 
@@ -61,7 +61,7 @@ class BulkDeleteAdmin(ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list; to whoever deletes of it at the moment it says where to see how far that is."""
         if request.method == "GET":
-            at_work = Deletion.objects.filter(person=person(request), label=self.opts.label, state__in=Deletion.AT_WORK)
+            at_work = Deletion.objects.filter(user=user_of(request), label=self.opts.label, state__in=Deletion.ACTIVE)
             for job in at_work:
                 text = _("Your deletion is at work: %(done)d of %(total)d rows.") % {
                     "done": job.done,
@@ -74,8 +74,8 @@ class BulkDeleteAdmin(ModelAdmin):
 
     def _delete(self, request: HttpRequest, rows: QuerySet[Any], count: int) -> HttpResponse | None:
         if count > deletion_jobs.HERE:
-            return redirect("admin:products_deletion", deletion_jobs.start(person(request), rows).pk)
-        delete(rows)
+            return redirect("admin:products_deletion", deletion_jobs.start(user_of(request), rows).pk)
+        delete_rows(rows)
         messages.success(request, ngettext("%d was deleted.", "%d were deleted.", count) % count)
         return None
 
@@ -96,7 +96,7 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     job = _own(request, pk)
     context = {"job": job, "title": _("Deletion")}
     if is_htmx(request):
-        if not job.is_at_work:
+        if not job.is_active:
             return HttpResponse(headers={"HX-Refresh": "true"})
         return TemplateResponse(request, "catalogmatch/deletion_progress.html", context)
     options = job.model._meta
@@ -122,7 +122,7 @@ def stop(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 def _own(request: HttpRequest, pk: uuid.UUID) -> Deletion:
     """A deletion of the person who asks, who may still delete; those of others are not there."""
-    job = get_object_or_404(Deletion, pk=pk, person=person(request))
+    job = get_object_or_404(Deletion, pk=pk, user=user_of(request))
     if not admin.site.get_model_admin(job.model).has_delete_permission(request):
         raise PermissionDenied
     return job

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
-from core.history.timeline import Entry, timeline
+from core.history.timeline import Entry, read_timeline
 from products.models import Product
 
 HistoryRecords = Sequence[QuerySet[Any]]
@@ -55,7 +55,7 @@ class HistoryAdmin(ModelAdmin):
 
 def history_page(request: HttpRequest, records: HistoryRecords, context: dict[str, Any]) -> HttpResponse:
     """Entries of these records, newest first, as many as fit a page, with a way to the older ones (``?before=``)."""
-    found = timeline(records, request.GET.get("before", ""))
+    found = read_timeline(records, request.GET.get("before", ""))
     context = {**admin.site.each_context(request), **context, "lines": lines(found.entries), "older": found.older}
     return TemplateResponse(request, "catalogmatch/history.html", context)
 

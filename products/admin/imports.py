@@ -19,9 +19,9 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
-from core.admin.requests import is_htmx, person, require
+from core.admin.requests import is_htmx, require_permissions, user_of
 from core.errors import UnreadableFileError
-from core.spreadsheets.headers import meant_by
+from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.importing import jobs
 from products.importing.importer import Did
@@ -54,7 +54,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
 @csrf_exempt
 def send(request: HttpRequest) -> HttpResponseBase:
     """The form. Whoever may import sends a file that goes to disk as it comes, larger than a picture may be."""
-    require(request, *MAY_IMPORT)
+    require_permissions(request, *MAY_IMPORT)
     # Set before anything reads the body, which is why the token is checked only then.
     request.upload_handlers = [TemporaryFileUploadHandler(request)]
     answer: HttpResponseBase = _send(request)
@@ -67,7 +67,7 @@ def _send(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             historical = "is_historical" in request.POST
-            job = jobs.receive(person(request), request.FILES.getlist("files"), historical=historical)
+            job = jobs.receive(user_of(request), request.FILES.getlist("files"), historical=historical)
         except UnreadableFileError as refusal:
             error = str(refusal)
         else:
@@ -76,7 +76,7 @@ def _send(request: HttpRequest) -> HttpResponse:
     context = {
         "title": _("Import"),
         "error": error,
-        "kept": Import.objects.filter(person=person(request)),
+        "kept": Import.objects.filter(user=user_of(request)),
         "columns": COLUMNS,
         "limit": settings.MAX_REQUEST_BYTES,
     }
@@ -88,7 +88,7 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """What would be, what is being, or what was done; for htmx the progress alone, until there is more to see."""
     job = _own(request, pk)
     context: dict[str, Any] = {"job": job, "title": _("Import")}
-    if job.is_at_work:
+    if job.is_active:
         if is_htmx(request):
             return TemplateResponse(request, "catalogmatch/import_progress.html", context)
     elif is_htmx(request):
@@ -154,13 +154,13 @@ def _attributes(columns: list[str]) -> list[dict[str, str]]:
     """The columns that become attributes, each with the column that it may have been meant to be."""
     free = set(COLUMNS) - {column.lower() for column in columns}
     named = [(column, attribute_of(column)) for column in columns]
-    return [{"name": name, "meant": meant_by(column, sorted(free))} for column, name in named if name]
+    return [{"name": name, "meant": suggest_column(column, sorted(free))} for column, name in named if name]
 
 
 def _own(request: HttpRequest, pk: uuid.UUID) -> Import:
     """An import of the person who asks; those of others are not there."""
-    require(request, *MAY_IMPORT)
-    return get_object_or_404(Import, pk=pk, person=person(request))
+    require_permissions(request, *MAY_IMPORT)
+    return get_object_or_404(Import, pk=pk, user=user_of(request))
 
 
 def _page(request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:

@@ -27,8 +27,8 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from core.admin.paging import LongListAdmin
-from core.admin.requests import require
-from core.batches import ids_in_steps
+from core.admin.requests import require_permissions
+from core.batches import iter_pk_batches
 from products import exporting, requeue
 from products.admin import bulk_delete, imports, upload
 from products.admin.bulk_delete import BulkDeleteAdmin
@@ -186,14 +186,14 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         """A view of one product that takes POST from those who may change products."""
 
         def checked(request: HttpRequest, pk: int) -> HttpResponse:
-            require(request, permission)
+            require_permissions(request, permission)
             response: HttpResponse = view(request, get_object_or_404(Product, pk=pk))
             return response
 
         return self.admin_site.admin_view(require_POST(checked))
 
     def _embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        count = sum(claims.requeue("all", ids) for ids in ids_in_steps(products))
+        count = sum(claims.requeue("all", ids) for ids in iter_pk_batches(products))
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
         messages.success(request, text)
         if not requeue.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):

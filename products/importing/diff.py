@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from core.history.timeline import Change
-from core.spreadsheets.writer import NOT_XML
+from core.spreadsheets.writer import INVALID_XML_CHARACTERS
 from products.importing.rows import Row
 from products.models import Product
 
@@ -57,7 +57,7 @@ def _same(stored: Any, cell: str) -> bool:
 
 def _plain(text: str) -> str:
     """The text without what not every kind of table holds: controls, kinds of line ends, space around it."""
-    return NOT_XML.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    return INVALID_XML_CHARACTERS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def _typed(stored: Any, cell: str) -> Any:

@@ -23,8 +23,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.errors import UnreadableFileError
-from core.history.recording import Source as By
-from core.jobs import BEAT_SECONDS, SILENT
+from core.history.recording import ChangeSource as By
+from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
 from core.spreadsheets.reader import is_table
 from products import tasks
 from products.images.cleaning import file_name
@@ -38,20 +38,20 @@ from products.models import Import
 State = Import.State
 
 
-def receive(person: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
+def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
     """Keep the files and start to check them: a table, a ZIP with pictures, or both. Raises UnreadableFileError.
 
     What the person sent before and did not import is discarded.
     """
     remove_old()
     table, archive = _told_apart(files)
-    earlier = Import.objects.filter(person_id=person.pk)
-    at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], beat_at__gte=timezone.now() - SILENT)
+    earlier = Import.objects.filter(user_id=user.pk)
+    at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], heartbeat_at__gte=timezone.now() - STALE_AFTER)
     if busy := at_work.filter(state=State.RUNNING).first():
         raise UnreadableFileError(_("Your import of %s is still at work. Wait for its end.") % busy)
     for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(one)
-    job = Import(person_id=person.pk, is_historical=historical)
+    job = Import(user_id=user.pk, is_historical=historical)
     job.table_name, job.archive_name = (file_name(file.name or "") if file else "" for file in (table, archive))
     job.save()
     try:
@@ -72,7 +72,7 @@ def confirm(job: Import) -> bool:
     """Import what was checked; False when it is not waiting for that (any more)."""
     token = uuid.uuid4()
     won = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
-        state=State.RUNNING, token=token, counts={}, beat_at=timezone.now()
+        state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
     )
     if won:
         job.refresh_from_db()
@@ -158,10 +158,10 @@ def _import(job: Import) -> None:
         for result in import_rows(rest, dry_run=rehearsal, update=True):
             writer.write(result)
             counts[result.did.name] += 1
-            if time.monotonic() - beaten > BEAT_SECONDS:
-                job.beat(counts=dict(counts))
+            if time.monotonic() - beaten > HEARTBEAT_SECONDS:
+                job.heartbeat(counts=dict(counts))
                 beaten = time.monotonic()
-    job.beat(counts=dict(counts))
+    job.heartbeat(counts=dict(counts))
     if not counts.total():
         raise UnreadableFileError(_("%s holds no rows and no pictures.") % job)
     job.end(State.CHECKED if rehearsal else State.DONE)

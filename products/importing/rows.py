@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, open_table, read_table
-from core.spreadsheets.writer import original
+from core.spreadsheets.writer import unescape_formula
 from products.importing.image_sources import Folder, Place, open_archive
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
@@ -156,7 +156,7 @@ def is_note(column: str) -> bool:
 
 def attribute_of(column: str) -> str | None:
     """The attribute that a column holds; None for the columns with a meaning of their own."""
-    column = original(column)
+    column = unescape_formula(column)
     if spelt_out := _SPELT_OUT.fullmatch(column):
         try:
             return str(json.loads(spelt_out[1]))
@@ -192,8 +192,12 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
     common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
     in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
     for row in table.rows:
-        own = {column.lower(): original(text).strip() for column, text in row.cells.items()}
-        given = {key: original(row.cells[column]).strip() for column, key in attributes.items() if column in row.cells}
+        own = {column.lower(): unescape_formula(text).strip() for column, text in row.cells.items()}
+        given = {
+            key: unescape_formula(row.cells[column]).strip()
+            for column, key in attributes.items()
+            if column in row.cells
+        }
         says = own.get("is_historical", "").lower()
         picture = own.get("image", "")
         problem = row.problem

@@ -12,8 +12,8 @@ from django.db.models.functions import Length
 from django.db.models.lookups import Exact, GreaterThan
 from django.utils.translation import gettext_lazy as _
 
-from core.deletion import DeletedUnderLock
-from core.history.recording import Records
+from core.deletion import BulkDeletable
+from core.history.recording import AuditTrail
 from core.request_id import MAX_LENGTH
 from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
 from products.images import storage
@@ -26,7 +26,7 @@ class BlobLength(models.Func):
     output_field = models.IntegerField()
 
 
-class Product(DeletedUnderLock):
+class Product(BulkDeletable):
     sku = models.CharField(_("SKU"), max_length=200, blank=True, default="")
     name = models.CharField(_("name"), max_length=500, blank=True, default="")
     category = models.CharField(_("category"), max_length=200, blank=True, default="")
@@ -46,7 +46,7 @@ class Product(DeletedUnderLock):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
-    history = Records("product_history", excluded_fields=("unmatched_since", "created_at", "updated_at"))
+    history = AuditTrail("product_history", excluded_fields=("unmatched_since", "created_at", "updated_at"))
 
     class Meta:
         db_table = "products"
@@ -83,7 +83,7 @@ def picture_path(_image: ProductImage, _filename: str) -> str:
     return storage.new_name()
 
 
-class ProductImage(DeletedUnderLock):
+class ProductImage(BulkDeletable):
     class State(models.TextChoices):
         PENDING = "pending", _("pending")
         CLAIMED = "claimed", _("claimed")
@@ -126,7 +126,7 @@ class ProductImage(DeletedUnderLock):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
-    history = Records(
+    history = AuditTrail(
         "product_image_history",
         excluded_fields=(
             "file", "sha256", "file_sha256", "width", "height", "position", "state", "error_code", "error_message",

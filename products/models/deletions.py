@@ -8,17 +8,17 @@ from django.apps import apps
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from core.jobs import Work
+from core.jobs import BackgroundJob
 
 
-class Deletion(Work):
+class Deletion(BackgroundJob):
     class State(models.TextChoices):
         RUNNING = "running", _("at work")
         DONE = "done", _("done")
         STOPPED = "stopped", _("stopped")
         FAILED = "failed", _("failed")
 
-    AT_WORK = (State.RUNNING,)
+    ACTIVE = (State.RUNNING,)
 
     label = models.CharField(_("model"), max_length=100)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.RUNNING)

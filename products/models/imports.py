@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from core.jobs import Work
+from core.jobs import BackgroundJob
 
 
-class Import(Work):
+class Import(BackgroundJob):
     class State(models.TextChoices):
         CHECKING = "checking", _("being checked")
         CHECKED = "checked", _("checked")
@@ -19,7 +19,7 @@ class Import(Work):
         DONE = "done", _("imported")
         FAILED = "failed", _("failed")
 
-    AT_WORK = (State.CHECKING, State.RUNNING)
+    ACTIVE = (State.CHECKING, State.RUNNING)
 
     table_name = models.CharField(_("table"), max_length=255, blank=True, default="")
     archive_name = models.CharField(_("ZIP"), max_length=255, blank=True, default="")

@@ -42,12 +42,12 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
         return extract(jpeg)
     question = uuid.uuid4().hex
     try:
-        with circuit_breaker.asked():
+        with circuit_breaker.redis_call():
             current_app.send_task(
                 "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
             )
             packed = _wait_for_answer(question, wait)
-    except circuit_breaker.BrokerAwayError as error:
+    except circuit_breaker.BrokerUnavailableError as error:
         raise FeaturesPendingError(_("No worker can be reached at the moment. Try again."), waited=True) from error
     if packed is None:
         text = _("No worker answered within %g seconds. Try again, or check that workers are running.")

@@ -55,7 +55,7 @@ def ids() -> dict[str, object]:
         "product": product.pk, "match": match.pk, "user": User.objects.create_user("somebody").pk,
         "group": Group.objects.get(name="viewer").pk,
         "deletion": Deletion.objects.create(
-            person=user_in("manager"), label="products.Product", state="stopped", total=200, done=40,
+            user=user_in("manager"), label="products.Product", state="stopped", total=200, done=40,
             counts={"products.Product": 40},
         ).pk,
     }  # fmt: skip

@@ -62,11 +62,11 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
     cases = {make_case(80)[0].pk for _ in range(12)}
     ready = threading.Barrier(len(people))
 
-    def take_three(person: User) -> set[int | None]:
+    def take_three(user: User) -> set[int | None]:
         ready.wait(30)
         taken: list[int | None] = []
         for _ in range(3):
-            taken.append(leases.take(person, after=taken[-1] if taken else None))
+            taken.append(leases.take(user, after=taken[-1] if taken else None))
         return set(taken)
 
     taken = [product_id for mine in at_once(*(partial(take_three, one) for one in people)) for product_id in mine]

@@ -209,7 +209,7 @@ def test_what_is_kept_is_forgotten_after_a_day(browser, imports_root):
     Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     (imports_root / "of nobody").mkdir()
     yesterday = timezone.now() - timedelta(hours=25)
-    Import.objects.update(created_at=yesterday, beat_at=yesterday)
+    Import.objects.update(created_at=yesterday, heartbeat_at=yesterday)
     tasks.sweep()
     assert not Import.objects.exists()
     assert files_in(imports_root) == []
@@ -230,7 +230,7 @@ def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
     for name, content in (("table.csv", rows_as_csv(rows).encode()), ("pictures.zip", zipped(files))):
         (job.folder / name).write_bytes(content)
     long_ago = timezone.now() - timedelta(minutes=5)
-    Import.objects.update(state="running", beat_at=long_ago, counts={"ADDED": 4})
+    Import.objects.update(state="running", heartbeat_at=long_ago, counts={"ADDED": 4})
     assert "Go on" in browser.get(sent.page).content.decode()
     sent.confirm()
     assert sent.counts() == {"ADDED": 5, "KNOWN": 1}
@@ -248,7 +248,7 @@ def test_the_history_names_the_person_and_the_import(browser):
 def test_whoever_sends_again_waits_for_an_import_at_work_only(browser):
     rows = rows_as_csv([{"sku": "A", "image": "a.jpg"}])
     first = Sent(browser, {"list.csv": rows})
-    Import.objects.update(state="running", beat_at=timezone.now())
+    Import.objects.update(state="running", heartbeat_at=timezone.now())
     assert "still at work" in Sent(browser, {"list.csv": rows}).refusal
     Import.objects.update(state="checked")
     Sent(browser, {"list.csv": rows})

@@ -12,16 +12,19 @@ pytestmark = pytest.mark.usefixtures("redis_comes_back")
 
 
 def reach() -> None:
-    with circuit_breaker.asked():
+    with circuit_breaker.redis_call():
         pass
 
 
 @pytest.mark.parametrize("error", [OperationalError("connection refused"), RedisTimeoutError("timeout")])
 def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(circuit_breaker.BrokerAwayError, match=f"does not answer: {error}"), circuit_breaker.asked():
+    with (
+        pytest.raises(circuit_breaker.BrokerUnavailableError, match=f"does not answer: {error}"),
+        circuit_breaker.redis_call(),
+    ):
         raise error
     asked = False
-    with pytest.raises(circuit_breaker.BrokerAwayError, match="a moment ago"), circuit_breaker.asked():
+    with pytest.raises(circuit_breaker.BrokerUnavailableError, match="a moment ago"), circuit_breaker.redis_call():
         asked = True
     assert not asked
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -29,17 +32,17 @@ def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pyte
 
 def test_after_that_moment_one_asks_for_all(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
-    with pytest.raises(circuit_breaker.BrokerAwayError), circuit_breaker.asked():
+    with pytest.raises(circuit_breaker.BrokerUnavailableError), circuit_breaker.redis_call():
         raise OperationalError
-    with circuit_breaker.asked():
+    with circuit_breaker.redis_call():
         monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 60)
-        with pytest.raises(circuit_breaker.BrokerAwayError):
+        with pytest.raises(circuit_breaker.BrokerUnavailableError):
             reach()  # another thread, while this one tries
     reach()
     assert caplog.messages[-1] == "Redis answers again."
 
 
 def test_an_error_of_something_else_says_nothing_about_redis() -> None:
-    with pytest.raises(ValueError, match="a bad picture"), circuit_breaker.asked():
+    with pytest.raises(ValueError, match="a bad picture"), circuit_breaker.redis_call():
         raise ValueError("a bad picture")
     reach()

@@ -150,7 +150,7 @@ def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeyp
 @pytest.mark.usefixtures("_many")
 def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> None:
     rows = [make_product() for _ in range(5)]
-    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=7, done=2)
+    job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=7, done=2)
     for first in (0, 2):
         job.steps.create(ids=[row.pk for row in rows[first : first + 2]])
     address = f"{PRODUCTS}deletion/{job.pk}/"
@@ -159,7 +159,7 @@ def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> Non
     finish_work()
     assert Product.objects.count() == 5  # somebody was at work until a moment ago
 
-    Deletion.objects.update(beat_at=timezone.now() - timedelta(minutes=5))
+    Deletion.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=5))
     assert "Go on" in browser.get(address).content.decode()
     browser.post(f"{address}run/")
     finish_work()
@@ -185,7 +185,7 @@ def test_a_match_that_is_judged_meanwhile_does_not_go_as_one_that_waits() -> Non
 
 
 def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser: Client) -> None:
-    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=200, done=40)
+    job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=200, done=40)
     address, asked_by_htmx = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
     told = browser.get(address, headers=asked_by_htmx).content.decode()
     assert "40 of 200 rows" in told
@@ -195,13 +195,13 @@ def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(brow
 
 
 def test_who_may_not_delete_any_more_stops_nothing() -> None:
-    job = Deletion.objects.create(person=user_in("reviewer"), label="products.Product", total=200)
+    job = Deletion.objects.create(user=user_in("reviewer"), label="products.Product", total=200)
     assert browser_of("reviewer").post(f"{PRODUCTS}deletion/{job.pk}/stop/").status_code == 403
 
 
 def test_it_is_forgotten_after_a_day() -> None:
     yesterday = timezone.now() - timedelta(hours=25)
-    job = Deletion.objects.create(person=user_in("uploader"), label="products.Product", total=1, beat_at=yesterday)
+    job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=1, heartbeat_at=yesterday)
     Deletion.objects.update(created_at=yesterday)
     DeletionStep.objects.create(deletion=job, ids=[1])
     tasks.sweep()

@@ -38,7 +38,7 @@ def known() -> dict[str, str]:
 def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     vectors = np.random.default_rng(0).standard_normal((200, 16), dtype=np.float32)
     catalogue.write(vectors, catalogue.zipf_categories(200), catalogue.Work(arrivals=60, reviewers=8))
-    statistics.refresh()
+    statistics.analyze()
     [band] = [band for band in queue.BANDS if band.low == 90]
     counted = queue.Selection(band=band).waiting().order_by().values("pk")
     assert "COVERING INDEX match_verdict_score" in counted.explain()
@@ -72,7 +72,7 @@ def test_home_counts_pictures_by_state_without_reading_them() -> None:
     ids=["schedule", "migrate", "bulk command"],
 )
 def test_it_is_looked_at_when_much_may_have_changed(occasion: Callable[[], object]) -> None:
-    statistics.refresh()
+    statistics.analyze()
     add_product([Upload(jpeg(1))], sku="A-1", category="mugs")
     assert "product_category" not in known()
     occasion()

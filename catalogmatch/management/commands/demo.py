@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from catalogmatch.demo.setup import ADMIN, NotADemoError, prepare
-from core.progress import INTERRUPTED, stoppable
+from core.progress import EXIT_INTERRUPTED, interruptible
 
 
 class Command(BaseCommand):
@@ -25,12 +25,12 @@ class Command(BaseCommand):
         if not port.isdecimal():
             raise CommandError(f"PORT must be a number, not {port!r}.")
         try:
-            with stoppable() as check:
+            with interruptible() as check:
                 ready = prepare(check)
         except NotADemoError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
-            raise CommandError("Stopped. Run it again to go on.", returncode=INTERRUPTED) from interrupt
+            raise CommandError("Stopped. Run it again to go on.", returncode=EXIT_INTERRUPTED) from interrupt
         url = f"http://127.0.0.1:{port}"
         password = ready.password or "(the password that you gave it)"
         self.stdout.write(f"""

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.errors import UnreadableFileError
-from core.progress import INTERRUPTED, progress_bar, stoppable
+from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from core.spreadsheets.reader import open_table
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.vectors import Kind
@@ -32,7 +32,7 @@ class Command(BaseCommand):
     def handle(self, *, queries: Path, report: Path | None, feature_type: Kind | None, **_: Any) -> None:
         try:
             with (
-                stoppable() as check,
+                interruptible() as check,
                 open_table(queries, ["image", "sku"]) as table,
                 progress_bar(table.total, "Asking", "queries") as bar,
             ):
@@ -48,7 +48,7 @@ class Command(BaseCommand):
         except (UnreadableFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
-            raise CommandError("Stopped; figures of a part would mislead.", returncode=INTERRUPTED) from interrupt
+            raise CommandError("Stopped; figures of a part would mislead.", returncode=EXIT_INTERRUPTED) from interrupt
         if not done.ranks:
             raise CommandError(f"{queries} holds no queries.")
         figures = done.figures()

@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from core.errors import UnreadableFileError
-from core.history.recording import Source as By
-from core.history.recording import acting
-from core.progress import INTERRUPTED, progress_bar, stoppable
+from core.history.recording import ChangeSource as By
+from core.history.recording import acting_as
+from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from matching import batch
 from products.importing.importer import Did, import_rows
 from products.importing.rows import Source, open_source
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         self.counts: Counter[Did] = Counter()
         problem = ""
         try:
-            with stoppable() as check:
+            with interruptible() as check:
                 try:
                     with open_source(path, images=images, historical=historical) as source:
                         self._import(source, dry_run, check)
@@ -52,7 +52,7 @@ class Command(BaseCommand):
                     problem = self._finish(check) or problem
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                f"Stopped: {self._summary()}. Run the same command again to go on.", returncode=INTERRUPTED
+                f"Stopped: {self._summary()}. Run the same command again to go on.", returncode=EXIT_INTERRUPTED
             ) from interrupt
         except (OSError, DatabaseError) as error:
             raise CommandError(f"Stopped ({self._summary()}): {error}. Run the same command again to go on.") from error
@@ -66,7 +66,7 @@ class Command(BaseCommand):
             raise CommandError(f"{problem} {refused}".strip(), returncode=3)
 
     def _import(self, source: Source, dry_run: bool, check: Callable[[], None]) -> None:
-        with progress_bar(source.total, "Importing", "rows") as bar, acting(By.IMPORT):
+        with progress_bar(source.total, "Importing", "rows") as bar, acting_as(By.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
                 self.counts[result.did] += 1
                 bar.update()

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from core.progress import INTERRUPTED, stoppable
+from core.progress import EXIT_INTERRUPTED, interruptible
 from matching import batch, service
 from products.models import Product
 
@@ -36,11 +36,11 @@ class Command(BaseCommand):
             new = Product.objects.filter(is_historical=False).order_by("pk") if all else service.unmatched()
             product_ids = list(new.values_list("pk", flat=True))
         try:
-            with stoppable() as check:
+            with interruptible() as check:
                 done = batch.match(product_ids, check, threshold, limit)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=INTERRUPTED
+                "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=EXIT_INTERRUPTED
             ) from interrupt
         self.stdout.write(f"Matched {done.matched:,} products.")
         for product_id, reason in done.refused.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from core.progress import progress_bar, stoppable
+from core.progress import interruptible, progress_bar
 from matching import batch, postgres_migration
 from matching.postgres_migration import MoveError
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
                 tables = postgres_migration.carry_over(sqlite, lambda _table, rows: bar.update(rows))
             for table in tables:
                 self.stdout.write(f"{table.name}: {table.rows:,} rows, SHA-256 {table.digest[:16]}… on both sides")
-            with stoppable() as check:
+            with interruptible() as check:
                 batch.rebuild_index(check)
             same, total = postgres_migration.compare_answers(sqlite)
         except MoveError as error:

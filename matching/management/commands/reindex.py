@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from core.progress import INTERRUPTED, stoppable
+from core.progress import EXIT_INTERRUPTED, interruptible
 from matching import batch
 from matching.index import BaseFileError
 from products.queue import claims
@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *, which: str | None, index_only: bool, **_: Any) -> None:
         try:
-            with stoppable() as check:
+            with interruptible() as check:
                 if index_only:
                     self._rebuild_index(check)
                 else:
@@ -44,7 +44,9 @@ class Command(BaseCommand):
         except DatabaseError as error:
             raise CommandError(f"Stopped: {error}. `manage.py reindex` goes on there.") from error
         except KeyboardInterrupt as interrupt:
-            raise CommandError("Stopped. `manage.py reindex` goes on there.", returncode=INTERRUPTED) from interrupt
+            raise CommandError(
+                "Stopped. `manage.py reindex` goes on there.", returncode=EXIT_INTERRUPTED
+            ) from interrupt
 
     def _reindex(self, which: str, check: Callable[[], None]) -> None:
         if claims.is_paused():
