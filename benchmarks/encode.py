@@ -141,11 +141,11 @@ def _in_process(context: Any, work: Callable[..., None], *args: Any) -> None:
 
 
 def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, pictures: int) -> dict[str, Any]:
-    from gpu.encoders.agreement import agreement
+    from gpu.encoders.agreement import measure_agreement
 
     name = contestant.name
     reference, vectors = baseline.ask("vectors"), contestant.ask("vectors")
-    measured = agreement(reference, vectors)
+    measured = measure_agreement(reference, vectors)
     timings = [round_[name][1] for round_ in rounds]
     return {
         "contestant": name,
@@ -198,9 +198,9 @@ def _export(files: Sequence[Path], int8: bool) -> None:
     django.setup()
     from gpu.encoders import onnx, onnx_export, weights
 
-    found = weights.find()
-    if onnx.exported(found, "float32") is None or (int8 and onnx.exported(found, "int8") is None):
-        onnx_export.export(files, int8=int8)
+    found = weights.find_weights()
+    if onnx.find_export(found, "float32") is None or (int8 and onnx.find_export(found, "int8") is None):
+        onnx_export.export_model(files, int8=int8)
 
 
 def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
@@ -239,10 +239,10 @@ class _Plain:
         from sentence_transformers import SentenceTransformer
 
         from gpu.device import get_device_info
-        from gpu.encoders.weights import find
+        from gpu.encoders.weights import find_weights
 
         device = get_device_info()["device"]
-        self.model = SentenceTransformer(str(find().folder), device="cuda" if device == "rocm" else device)
+        self.model = SentenceTransformer(str(find_weights().folder), device="cuda" if device == "rocm" else device)
 
     def vectors(self, files: Sequence[Path]) -> Any:
         parts = []
@@ -292,9 +292,9 @@ class _Ours:
     def embed(self, files: Sequence[Path]) -> dict[str, float]:
         from gpu import timings
 
-        timings.take()
+        timings.drain()
         self.vectors(files)
-        return dict(timings.take())  # type: ignore[arg-type]  # a stage's name is a str
+        return dict(timings.drain())  # type: ignore[arg-type]  # a stage's name is a str
 
     def forward_seconds(self, files: Sequence[Path]) -> float:
         from gpu.encoders import registry
@@ -303,9 +303,9 @@ class _Ours:
 
         encoder = registry.get_encoder()
         pixels = [encoder.preprocess(decode(path, draft_side=encoder.preprocess.draft_side)) for path in files]
-        size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
+        size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch_size)
         began = time.perf_counter()
-        batching.Batches(encoder, size).start(pixels)()
+        batching.AdaptiveBatcher(encoder, size).start(pixels)()
         return time.perf_counter() - began
 
 

@@ -11,7 +11,7 @@ from gpu.encoders import registry
 from gpu.encoders.registry import get_clip_model, is_clip_available
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
-from gpu.pipeline.preprocess_image import PictureJob
+from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.vectors import FloatVector
 
 __all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "process_batch", "unload"]
@@ -35,9 +35,9 @@ def process_batch(
 
     Raises ClipUnavailableError when there is no model at all.
     """
-    jobs = [PictureJob(Path(path), clip=True, legacy=False) for path in image_paths]
+    jobs = [EmbedRequest(Path(path), clip=True, legacy=False) for path in image_paths]
     results: list[FloatVector | ImageProcessingError] = []
-    for result in run.run(jobs, batch_size=batch_size):
+    for result in run.run_pipeline(jobs, batch_size=batch_size):
         if isinstance(result, ImageProcessingError):
             results.append(result)
         else:

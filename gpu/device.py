@@ -74,7 +74,7 @@ def likely_device() -> tuple[Device, str]:
     return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that is here."
 
 
-def describe() -> DeviceInfo:
+def describe_device() -> DeviceInfo:
     """The device as far as this process knows it: exactly where torch is loaded already, likely where it is not."""
     if "torch" in sys.modules:
         return get_device_info()

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpu.encoders import registry
 from gpu.pipeline import run
-from gpu.pipeline.preprocess_image import PictureJob
+from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.vectors import detect_feature_type
 
 __all__ = ["detect_feature_type", "extract_features"]
@@ -24,9 +24,9 @@ def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str,
     path = Path(image_path)
     try:
         with_clip = use_clip and registry.is_clip_available()
-        (result,) = run.run([PictureJob(path, clip=with_clip, legacy=not with_clip)])
+        (result,) = run.run_pipeline([EmbedRequest(path, clip=with_clip, legacy=not with_clip)])
     except registry.ClipUnavailableError:
-        (result,) = run.run([PictureJob(path, clip=False, legacy=True)])
+        (result,) = run.run_pipeline([EmbedRequest(path, clip=False, legacy=True)])
     if isinstance(result, Exception):
         raise result
     features = result.clip or result.legacy

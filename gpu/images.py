@@ -74,17 +74,17 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
     (longer than 50:1), or, for a path, file_missing or file_unreadable.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source))
-    with _opened(data) as (picture, kind):
+    with _open_checked(data) as (picture, kind):
         if draft_side is not None and kind == "JPEG":
             picture.draft(None, (draft_side, draft_side))
         picture.load()
         if draft_side is None:
             # A frame can turn out larger or smaller than the file's header says.
             _check_size(*picture.size)
-        return _turned(to_rgb(picture), _orientation(picture))
+        return _apply_orientation(to_rgb(picture), _orientation(picture))
 
 
-def decode_smaller(
+def decode_downscaled(
     data: bytes, side: int, on_costly: Callable[[], None] = lambda: None
 ) -> tuple[Image.Image, int, int]:
     """Decode like ``decode``, but a large picture only as large as its reduction to ``side`` pixels needs.
@@ -93,7 +93,7 @@ def decode_smaller(
     original's width and height. The memory that it takes is that of the decoder and of one full picture;
     ``on_costly`` is called before a picture whose decoder keeps several copies of many pixels.
     """
-    with _opened(data, on_costly) as (picture, kind):
+    with _open_checked(data, on_costly) as (picture, kind):
         width, height = picture.size
         factor = _factor(picture.size, side)
         if kind == "JPEG" and factor > 1:
@@ -107,7 +107,7 @@ def decode_smaller(
         if orientation in _SIDEWAYS:
             width, height = height, width
         smaller = to_rgb(picture, _factor(picture.size, side))
-        return _turned(smaller, orientation), width, height
+        return _apply_orientation(smaller, orientation), width, height
 
 
 def _factor(size: tuple[int, int], side: int) -> int:
@@ -116,7 +116,7 @@ def _factor(size: tuple[int, int], side: int) -> int:
 
 
 @contextmanager
-def _opened(data: bytes, on_costly: Callable[[], None] = lambda: None) -> Iterator[tuple[Image.Image, str]]:
+def _open_checked(data: bytes, on_costly: Callable[[], None] = lambda: None) -> Iterator[tuple[Image.Image, str]]:
     """The picture with its header read and found within the bounds, and its kind.
 
     Whatever a decoder raises in the block becomes an ImageProcessingError.
@@ -209,6 +209,6 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _turned(picture: Image.Image, orientation: int) -> Image.Image:
+def _apply_orientation(picture: Image.Image, orientation: int) -> Image.Image:
     operation = _TRANSPOSE.get(orientation)
     return picture if operation is None else picture.transpose(operation)

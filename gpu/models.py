@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 # A worker writes its row this often, and counts as gone when it missed a few times.
 HEARTBEAT_SECONDS = 10
-LIVE_SECONDS = 45
+LIVE_AFTER_HEARTBEAT_SECONDS = 45
 # A worker leaves a sample this often; samples are kept for a day.
 SAMPLE_SECONDS = 60
 
@@ -18,7 +18,7 @@ SAMPLE_SECONDS = 60
 class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
     def live(self) -> EmbeddingWorkerQuerySet:
         """Workers that gave a sign of life within the last 45 seconds, the latest first."""
-        since = timezone.now() - timedelta(seconds=LIVE_SECONDS)
+        since = timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
         return self.filter(heartbeat_at__gte=since).order_by("-heartbeat_at")
 
 
@@ -57,7 +57,7 @@ class EmbeddingWorker(models.Model):
 
     @property
     def is_live(self) -> bool:
-        return self.heartbeat_at >= timezone.now() - timedelta(seconds=LIVE_SECONDS)
+        return self.heartbeat_at >= timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
 
 
 class WorkerSample(models.Model):

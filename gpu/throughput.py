@@ -6,16 +6,16 @@ import threading
 import time
 from collections import deque
 
-RECENT = 100
+MAX_RATES = 100
 # What took less was ready before it was asked for, as the last windows of a run are: that is no rate.
-SHORTEST_SECONDS = 0.2
+MIN_WINDOW_SECONDS = 0.2
 
 _lock = threading.Lock()
-_rates: deque[float] = deque(maxlen=RECENT)
+_rates: deque[float] = deque(maxlen=MAX_RATES)
 _images = 0
 
 
-class Rate:
+class ThroughputMeter:
     """Measures one run: a rate for each ``window`` of pictures, one for a run that has fewer or is short."""
 
     def __init__(self, window: int) -> None:
@@ -26,7 +26,7 @@ class Rate:
 
     def add(self, images: int) -> None:
         self._count += images
-        if self._count >= self._window and time.perf_counter() - self._since >= SHORTEST_SECONDS:
+        if self._count >= self._window and time.perf_counter() - self._since >= MIN_WINDOW_SECONDS:
             self._record()
 
     def close(self) -> None:

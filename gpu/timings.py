@@ -31,7 +31,7 @@ def add(seconds: Mapping[Stage, float]) -> None:
             _seconds[name] = _seconds.get(name, 0.0) + spent
 
 
-def take() -> dict[Stage, float]:
+def drain() -> dict[Stage, float]:
     """Seconds per stage since the last call, which starts the count again."""
     with _lock:
         taken = dict(_seconds)

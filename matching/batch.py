@@ -41,7 +41,7 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
     pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
     if not pending:
         return done
-    with worker.alive(), progress_bar(pending, "Embedding", "pictures") as bar:
+    with worker.registered(), progress_bar(pending, "Embedding", "pictures") as bar:
 
         def progress(outcome: Outcome) -> None:
             done.ready += len(outcome.ready)

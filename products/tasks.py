@@ -70,7 +70,7 @@ def embed(image_ids: list[int] | None = None) -> None:
         return
     if not claims.anything_to_claim():
         return
-    with worker.bounded(settings.CLAIM_LEASE_SECONDS):
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
         embedding.embed_pending(image_ids, seconds=TASK_SECONDS)
     if claims.anything_to_claim():
         wake()
@@ -96,7 +96,7 @@ def refresh_planner() -> None:
 @shared_task
 def embed_question(question: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
-    with worker.bounded(settings.CLAIM_LEASE_SECONDS):
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
         query_features.answer(question, jpeg)
 
 
@@ -104,11 +104,11 @@ def embed_question(question: str, jpeg: str) -> None:
 def start_working(**_: object) -> None:
     """A worker that starts gets its weights, announces itself and looks at the queue before any message comes."""
     downloads.ensure_weights()
-    worker.start()
+    worker.register()
     sweep.delay()
 
 
 @worker_shutdown.connect
 def stop_working(**_: object) -> None:
     """A worker that is asked to stop says that it is gone."""
-    worker.stop()
+    worker.unregister()

@@ -19,7 +19,7 @@ from catalogmatch.admin import charts
 from catalogmatch.admin.home import queue_state
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
-from gpu.device import describe
+from gpu.device import describe_device
 from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring.status import clip_info, gpu_status
@@ -105,7 +105,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         "curves": _curves(workers),
         "hours": HOURS,
         "index": index.describe(),
-        "reason": next((worker.device_reason for worker in workers if worker.is_live), describe()["reason"]),
+        "reason": next((worker.device_reason for worker in workers if worker.is_live), describe_device()["reason"]),
         "errors": failed.order_by("-id")[:LAST_ERRORS],
         "may_requeue": request.user.has_perm(CHANGE_QUEUE),
     }

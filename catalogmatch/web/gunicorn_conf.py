@@ -33,7 +33,7 @@ def post_worker_init(_worker: Any) -> None:
     from gpu.monitoring import worker
 
     if not settings.HAS_BROKER:
-        worker.start()
+        worker.register()
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

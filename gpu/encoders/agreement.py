@@ -26,7 +26,7 @@ class Agreement:
         )
 
 
-def agreement(reference: Embeddings, other: Embeddings) -> Agreement:
+def measure_agreement(reference: Embeddings, other: Embeddings) -> Agreement:
     """Compare two sets of unit vectors of the same n > 10 pictures, (n, dim) each."""
     cosines = np.einsum("ij,ij->i", reference, other)
     nearest, others = (_ten_nearest(vectors) for vectors in (reference, other))

@@ -34,14 +34,14 @@ def download_model(name: str | None = None) -> Weights:
     name = name or settings.CLIP_CONFIG["model_name"]
     if weights.is_local(name):
         try:
-            return weights.find(name)
+            return weights.find_weights(name)
         except WeightsError as error:
             raise DownloadError(f"{error} A local folder cannot be downloaded.") from error
     cache = weights.cache_dir()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _fetch(name, cache)
-        return weights.find(name)
+        return weights.find_weights(name)
     except WeightsError as error:
         raise DownloadError(f"The download of {name} is not whole: {error}") from error
     except OSError as error:  # of the disk; the hub's own are told apart in _fetch
@@ -55,7 +55,7 @@ def ensure_weights() -> None:
     """
     name = settings.CLIP_CONFIG["model_name"]
     try:
-        weights.find(name)
+        weights.find_weights(name)
         return
     except WeightsError as error:
         if weights.is_local(name):
@@ -85,7 +85,7 @@ def _fetch(name: str, cache: Path) -> None:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-    repository = weights.repository(name)
+    repository = weights.hub_repository(name)
     try:
         files = [file.rfilename for file in HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).siblings or []]
         has_safetensors = any(file.endswith("model.safetensors") for file in files)

@@ -14,7 +14,7 @@ _ATTENTION = tuple(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj"
 _ALL, _CLASS = slice(None), slice(1)
 
 
-def image_tower(clip: Any, preprocess: Preprocess) -> Any:
+def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
     """A torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
 
     ``clip`` is a transformers CLIPModel, whose weights it shares. Pixels travel as bytes and are normalised here.
@@ -41,7 +41,7 @@ def image_tower(clip: Any, preprocess: Preprocess) -> Any:
     return ImageTower().eval()
 
 
-def text_tower(clip: Any) -> Any:
+def text_encoder(clip: Any) -> Any:
     """A torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
     import torch
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from gpu.encoders import onnx, weights
-from gpu.encoders.agreement import Agreement, agreement
-from gpu.encoders.modules import image_tower, text_tower
+from gpu.encoders.agreement import Agreement, measure_agreement
+from gpu.encoders.modules import image_encoder, text_encoder
 from gpu.encoders.onnx import OnnxEncoder, Precision
 from gpu.encoders.preprocess import Pixels
 from gpu.encoders.protocol import Embeddings, Pending
@@ -31,10 +31,10 @@ from gpu.imaging.errors import ImageProcessingError
 # the share of each picture's ten nearest that stay the same.
 MIN_COSINE = {"float32": 0.9999, "int8": -1.0}
 MEAN_COSINE = {"float32": 0.9999, "int8": 0.99}
-TOP10 = {"float32": 0.90, "int8": 0.90}
+MIN_TOP10 = {"float32": 0.90, "int8": 0.90}
 
 # Fewer pictures say nothing about the ten nearest; more than this say nothing new.
-MIN_PICTURES, MAX_PICTURES = 20, 200
+MIN_IMAGES, MAX_IMAGES = 20, 200
 
 _OPSET = 17
 _CHUNK = 16
@@ -46,7 +46,7 @@ class ExportError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedModel:
     """One precision that was installed. ``agreement`` is None where there were too few pictures to measure."""
 
     precision: Precision
@@ -55,15 +55,15 @@ class Exported:
     agreement: Agreement | None
 
 
-def export(pictures: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[Exported]:
+def export_model(pictures: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[ExportedModel]:
     """Export the configured model in float32, and in INT8 if wanted, and install what is near enough to torch.
 
     Near enough: cosine ≥ 0.9999 for float32; for INT8 mean cosine ≥ 0.99 and ≥ 90 % of the ten nearest the same,
     measured on at least 20 readable ones of ``pictures``. ``force`` installs INT8 below that bar, or unmeasured.
     Nothing is visible before it is complete. Raises ExportError and gpu.weights.WeightsError.
     """
-    found = weights.find()
-    place = onnx.folder(found)
+    found = weights.find_weights()
+    place = onnx.export_folder(found)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as temporary:
@@ -72,14 +72,14 @@ def export(pictures: Sequence[Path], *, int8: bool = False, force: bool = False)
         raise ExportError(f"The export cannot be written to {place}: {error.strerror or error}.") from error
 
 
-def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, force: bool) -> list[Exported]:
+def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
     model = load_torch(found, "cpu")
     reference = TorchEncoder(model, found.preprocess)
     prepared = _prepared(pictures, found)
     wanted = _encode(reference, prepared)
-    if int8 and len(prepared) < MIN_PICTURES and not force:
+    if int8 and len(prepared) < MIN_IMAGES and not force:
         raise ExportError(
-            f"INT8 is installed only after it was measured on at least {MIN_PICTURES} pictures "
+            f"INT8 is installed only after it was measured on at least {MIN_IMAGES} pictures "
             f"({len(prepared)} could be read): name a folder with --verify, or use --force."
         )
     _write_float32(model, found, work)
@@ -93,9 +93,9 @@ def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, fo
 
 def _prepared(pictures: Sequence[Path], found: Weights) -> list[Pixels]:
     """Pixels of up to 200 pictures spread over all; those that cannot be read are left out."""
-    step = max(1, len(pictures) // MAX_PICTURES)
+    step = max(1, len(pictures) // MAX_IMAGES)
     prepared = []
-    for path in pictures[::step][:MAX_PICTURES]:
+    for path in pictures[::step][:MAX_IMAGES]:
         try:
             prepared.append(found.preprocess(decode(path)))
         except ImageProcessingError:
@@ -117,13 +117,18 @@ def _write_float32(model: Any, found: Weights, work: Path) -> None:
     words = model.preprocess(list(_SENTENCES))
     text = (words["input_ids"], words["attention_mask"])
     batch, tokens = {0: "n"}, {0: "n", 1: "tokens"}
-    _write(image_tower(clip, found.preprocess), (pixels,), {"pixels": batch}, work / onnx.file_name("image", "float32"))
+    _write(
+        image_encoder(clip, found.preprocess),
+        (pixels,),
+        {"pixels": batch},
+        work / onnx.export_file_name("image", "float32"),
+    )
     inputs = {"input_ids": tokens, "attention_mask": tokens}
-    tower = text_tower(clip)
-    _write(tower, text, inputs, work / onnx.file_name("text", "float32"))
+    tower = text_encoder(clip)
+    _write(tower, text, inputs, work / onnx.export_file_name("text", "float32"))
     with torch.inference_mode():
         wanted = tower(*text).numpy()
-    got = _run_text(work / onnx.file_name("text", "float32"), text)
+    got = _run_text(work / onnx.export_file_name("text", "float32"), text)
     if (worst := float(np.einsum("ij,ij->i", wanted, got).min())) < MIN_COSINE["float32"]:
         raise ExportError(f"The exported text tower differs from torch's: cosine {worst:.5f}.")
 
@@ -150,7 +155,7 @@ def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, st
 
 def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
     ids, mask = (part.numpy() for part in text)
-    return np.asarray(onnx.session(path).run(None, {"input_ids": ids, "attention_mask": mask})[0])
+    return np.asarray(onnx.open_session(path).run(None, {"input_ids": ids, "attention_mask": mask})[0])
 
 
 def _write_int8(work: Path) -> None:
@@ -167,8 +172,8 @@ def _write_int8(work: Path) -> None:
     try:
         for tower in ("image", "text"):
             quantize_dynamic(
-                work / onnx.file_name(tower, "float32"),
-                work / onnx.file_name(tower, "int8"),
+                work / onnx.export_file_name(tower, "float32"),
+                work / onnx.export_file_name(tower, "int8"),
                 per_channel=True,
                 # Without VNNI, products of 8 × 8 bits overflow the 16-bit sums; 7 bits do not.
                 reduce_range=not _has_vnni(),
@@ -194,21 +199,21 @@ def _good_enough(measured: Agreement, precision: Precision) -> bool:
     return (
         measured.min_cosine >= MIN_COSINE[precision]
         and measured.mean_cosine >= MEAN_COSINE[precision]
-        and measured.top10 >= TOP10[precision]
+        and measured.top10 >= MIN_TOP10[precision]
     )
 
 
 def _install(
     found: Weights, work: Path, precision: Precision, prepared: Sequence[Pixels], wanted: Embeddings, force: bool
-) -> Exported:
+) -> ExportedModel:
     """Measure the exported files in ``work`` and move them into place, the stamp last."""
     measured = None
-    if len(prepared) >= MIN_PICTURES:
-        got = _encode(OnnxEncoder(work / onnx.file_name("image", precision), precision, found), prepared)
-        measured = agreement(wanted, got)
+    if len(prepared) >= MIN_IMAGES:
+        got = _encode(OnnxEncoder(work / onnx.export_file_name("image", precision), precision, found), prepared)
+        measured = measure_agreement(wanted, got)
         if not _good_enough(measured, precision) and not force:
             raise ExportError(f"{precision} is not installed, it is too far from torch: {measured}.")
-    names = [onnx.file_name(tower, precision) for tower in ("image", "text")]
+    names = [onnx.export_file_name(tower, precision) for tower in ("image", "text")]
     sizes = {name: (work / name).stat().st_size for name in names}
     stamp = {
         "model_id": found.model_id,
@@ -217,9 +222,9 @@ def _install(
         "files": sizes,
         "agreement": asdict(measured) if measured else None,
     }
-    (work / onnx.stamp_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-    place = onnx.folder(found)
-    for name in [*names, onnx.stamp_name(precision)]:
+    (work / onnx.stamp_file_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+    place = onnx.export_folder(found)
+    for name in [*names, onnx.stamp_file_name(precision)]:
         (work / name).replace(place / name)
     image = place / names[0]
-    return Exported(precision, image, round(sum(sizes.values()) / 2**20, 1), measured)
+    return ExportedModel(precision, image, round(sum(sizes.values()) / 2**20, 1), measured)

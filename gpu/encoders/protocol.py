@@ -29,8 +29,8 @@ class Encoder(Protocol):
     backend: str
     device: str
     dim: int
-    lanes: int
-    cpu_batch: int
+    max_in_flight: int
+    cpu_batch_size: int
     used_at: float
     preprocess: Preprocess
 
@@ -44,6 +44,6 @@ class Encoder(Protocol):
         """Give memory that is only kept for speed back to the device."""
 
 
-def used_now() -> float:
+def monotonic_seconds() -> float:
     """The clock of ``used_at``, in seconds."""
     return time.monotonic()

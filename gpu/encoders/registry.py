@@ -17,7 +17,7 @@ from django.conf import settings
 
 from gpu.device import empty_cache, likely_device
 from gpu.encoders import downloads, onnx, weights
-from gpu.encoders.protocol import Encoder, LoadError, used_now
+from gpu.encoders.protocol import Encoder, LoadError, monotonic_seconds
 from gpu.encoders.torch import TorchEncoder, load_torch
 from gpu.encoders.weights import Weights, WeightsError
 
@@ -62,18 +62,18 @@ def clip_status() -> ClipStatus:
     """Whether CLIP can be used, judged from the packages and the model's files, without importing torch."""
     name, backend = settings.CLIP_CONFIG["model_name"], settings.CLIP_CONFIG["backend"]
     try:
-        found = weights.find()
+        found = weights.find_weights()
     except WeightsError as error:
         tried = downloads.last_failure(name)
         reason = f"{error} The last try: {tried}" if tried else str(error)
-        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _backend(None)[0])
-    used, _ = _backend(found)
+        return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _choose_backend(None)[0])
+    used, _ = _choose_backend(found)
     problem = None
     if backend not in BACKENDS:
         problem = f"CLIP_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}."
     elif (missing := _missing_package(used)) is not None:
         problem = f"The Python package {missing} is not installed."
-    elif _failure is not None and _failure[0] == _key(found):
+    elif _failure is not None and _failure[0] == _cache_key(found):
         problem = _failure[1]
     return ClipStatus(problem is None, problem, name, found.embedding_dim, True, found.size_mb, used)
 
@@ -87,10 +87,10 @@ def get_clip_model() -> SentenceTransformer:
     """The model, loaded once per process, on its device. Never downloads. Raises ClipUnavailableError."""
     global _model
     with _lock:
-        found = _usable()
-        if _model is None or _model[0] != _key(found):
-            with _remembering_failure(found):
-                _model = (_key(found), load_torch(found))
+        found = _require_weights()
+        if _model is None or _model[0] != _cache_key(found):
+            with _cache_load_failure(found):
+                _model = (_cache_key(found), load_torch(found))
         return _model[1]
 
 
@@ -98,19 +98,19 @@ def get_encoder() -> Encoder:
     """The image encoder in use, loaded and warmed up once per process. Raises ClipUnavailableError."""
     global _encoder
     with _lock:
-        found = _usable()
-        if _encoder is None or _encoder[0] != _key(found):
+        found = _require_weights()
+        if _encoder is None or _encoder[0] != _cache_key(found):
             _encoder = None  # two do not have to fit beside each other
             encoder = _load_encoder(found)
             blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
             encoder.start([blank])()  # the first batch pays for allocations and kernels; nobody should measure that
-            _encoder = (_key(found), encoder)
+            _encoder = (_cache_key(found), encoder)
         return _encoder[1]
 
 
 def idle_seconds() -> float | None:
     """Seconds since the loaded encoder was last used; None when none is loaded."""
-    return used_now() - _encoder[1].used_at if _encoder is not None else None
+    return monotonic_seconds() - _encoder[1].used_at if _encoder is not None else None
 
 
 def unload() -> None:
@@ -122,11 +122,11 @@ def unload() -> None:
         empty_cache()
 
 
-def _usable() -> Weights:
+def _require_weights() -> Weights:
     status = clip_status()
     if status.reason is not None:
         raise ClipUnavailableError(status.reason)
-    return weights.find()
+    return weights.find_weights()
 
 
 def _missing_package(backend: str) -> str | None:
@@ -134,7 +134,7 @@ def _missing_package(backend: str) -> str | None:
     return next((package for package in packages if importlib.util.find_spec(package) is None), None)
 
 
-def _backend(found: Weights | None) -> tuple[str, Path | None]:
+def _choose_backend(found: Weights | None) -> tuple[str, Path | None]:
     """The backend in use, torch or an ONNX one with its file.
 
     ``auto`` takes ONNX float32 on a CPU where it is exported; an ONNX backend that was asked for and is not
@@ -142,41 +142,41 @@ def _backend(found: Weights | None) -> tuple[str, Path | None]:
     """
     wanted = settings.CLIP_CONFIG["backend"]
     if found is not None and (wanted == "onnx" or (wanted == "auto" and likely_device()[0] == "cpu")):
-        path = onnx.exported(found, "float32")
+        path = onnx.find_export(found, "float32")
         return ("onnx", path) if path is not None else ("torch", None)
     if found is not None and wanted == "onnx-int8":
-        path = onnx.exported(found, "int8")
+        path = onnx.find_export(found, "int8")
         return ("onnx-int8", path) if path is not None else ("torch", None)
     return "torch", None
 
 
-def _key(found: Weights) -> tuple[object, ...]:
+def _cache_key(found: Weights) -> tuple[object, ...]:
     """What must stay the same for a loaded model to stay in use."""
-    backend, path = _backend(found)
+    backend, path = _choose_backend(found)
     made = path.stat().st_mtime_ns if path is not None else 0
     return (found.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
 
 
 def _load_encoder(found: Weights) -> Encoder:
-    backend, path = _backend(found)
+    backend, path = _choose_backend(found)
     if path is None:
         wanted = settings.CLIP_CONFIG["backend"]
         if wanted.startswith("onnx"):
             logger.warning("CLIP_BACKEND is %s, but it is not exported ('manage.py export_onnx'): using torch.", wanted)
         return TorchEncoder(get_clip_model(), found.preprocess)
-    with _remembering_failure(found):
+    with _cache_load_failure(found):
         encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", found)
     logger.info("Loaded %s in ONNX Runtime (%s).", found.model_id, backend)
     return encoder
 
 
 @contextmanager
-def _remembering_failure(found: Weights) -> Iterator[None]:
+def _cache_load_failure(found: Weights) -> Iterator[None]:
     """A model that cannot be loaded is not tried again before its files change."""
     global _failure
     try:
         yield
     except LoadError as error:
-        _failure = (_key(found), str(error))
+        _failure = (_cache_key(found), str(error))
         logger.exception("Loading CLIP failed")
         raise ClipUnavailableError(str(error)) from error

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpu.device import cpu_cores, empty_cache, get_device_info
-from gpu.encoders.modules import image_tower
+from gpu.encoders.modules import image_encoder
 from gpu.encoders.preprocess import Pixels, Preprocess
-from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, used_now
+from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds
 from gpu.encoders.weights import Weights
 from gpu.timings import stage
 
@@ -65,7 +65,7 @@ class TorchEncoder:
     """
 
     backend = "torch"
-    cpu_batch = 8
+    cpu_batch_size = 8
 
     def __init__(self, model: SentenceTransformer, preprocess: Preprocess) -> None:
         import torch
@@ -74,20 +74,22 @@ class TorchEncoder:
         self.preprocess = preprocess
         self.device = str(model.device.type)
         self.dim = int(clip.config.projection_dim)
-        self._tower = image_tower(clip, preprocess).to(model.device)
+        self._tower = image_encoder(clip, preprocess).to(model.device)
         self._device = torch.device(model.device)
         self._pool: ThreadPoolExecutor | None = None
         self._copies: torch.cuda.Stream | None = None
-        self.lanes = 2
-        self.used_at = used_now()
+        self.max_in_flight = 2
+        self.used_at = monotonic_seconds()
         if self.device == "cpu":
-            self.lanes = cpu_cores()
-            self._pool = ThreadPoolExecutor(self.lanes, "encode", initializer=torch.set_num_threads, initargs=(1,))
+            self.max_in_flight = cpu_cores()
+            self._pool = ThreadPoolExecutor(
+                self.max_in_flight, "encode", initializer=torch.set_num_threads, initargs=(1,)
+            )
         elif self.device == "cuda":
             self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
-        self.used_at = used_now()
+        self.used_at = monotonic_seconds()
         if self._pool is not None:
             future = self._pool.submit(self._encode, batch)
             return lambda: future.result()()

@@ -51,7 +51,7 @@ def is_local(name: str) -> bool:
     return name.startswith((".", "~")) or Path(name).is_absolute() or (os.sep in name and Path(name).is_dir())
 
 
-def repository(name: str) -> str:
+def hub_repository(name: str) -> str:
     """The hub's full name: the guide's short names belong to sentence-transformers."""
     return name if "/" in name else f"{HUB_OWNER}/{name}"
 
@@ -61,7 +61,7 @@ def cache_dir() -> Path:
     return Path(settings.CLIP_CONFIG["cache_dir"]).expanduser()
 
 
-def find(name: str | None = None) -> Weights:
+def find_weights(name: str | None = None) -> Weights:
     """The configured (or named) model on disk, every file checked. Raises WeightsError.
 
     A second call costs a few stat() calls as long as no file changes.
@@ -83,7 +83,7 @@ def model_id(name: str | None = None) -> str:
     if not is_local(name):
         return name.removeprefix(f"{HUB_OWNER}/")
     try:
-        return find(name).model_id
+        return find_weights(name).model_id
     except WeightsError:
         return Path(name).expanduser().name
 
@@ -95,7 +95,7 @@ def known_dim(name: str) -> int | None:
 
 def hub_cache(name: str) -> Path:
     """The hub's own cache layout inside ``cache_dir``, so that downloads resume and other programs share them."""
-    return cache_dir() / f"models--{repository(name).replace('/', '--')}"
+    return cache_dir() / f"models--{hub_repository(name).replace('/', '--')}"
 
 
 def _folder(name: str) -> Path:
@@ -109,13 +109,12 @@ def _folder(name: str) -> Path:
         commit = (cached / "refs" / "main").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(
-            f"The weights of {name} are not in {_as_people_write(cache_dir())}; "
-            "'manage.py download_model' fetches them."
+            f"The weights of {name} are not in {_shorten_home(cache_dir())}; 'manage.py download_model' fetches them."
         ) from error
     return cached / "snapshots" / commit
 
 
-def _as_people_write(folder: Path) -> str:
+def _shorten_home(folder: Path) -> str:
     """With ~ for the home folder: whose home it is, is nothing for pages and answers."""
     home = Path("~").expanduser()
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)

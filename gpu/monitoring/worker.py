@@ -25,9 +25,9 @@ from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, Worke
 logger = logging.getLogger(__name__)
 
 # Rows of workers that are gone are kept this long, for the last rates that were measured.
-FORGET_AFTER = timedelta(days=1)
-KEEP_SAMPLES = timedelta(days=1)
-LOAD_SECONDS = 600  # loading a model takes no longer, also from a slow disk
+WORKER_RETENTION = timedelta(days=1)
+SAMPLE_RETENTION = timedelta(days=1)
+MAX_LOAD_SECONDS = 600  # loading a model takes no longer, also from a slow disk
 
 
 class _Heartbeat(threading.Thread):
@@ -42,7 +42,7 @@ class _Heartbeat(threading.Thread):
     def beat(self) -> None:
         """Write the row. A database that cannot be written to now is tried again at the next beat."""
         try:
-            now = describe()
+            now = describe_process()
             if not now["rates"]:
                 del now["rates"]  # what the process of this number measured before is better than nothing
             worker, created = EmbeddingWorker.objects.update_or_create(
@@ -65,7 +65,7 @@ class _Heartbeat(threading.Thread):
             images_per_second=round((images - self.sampled_images) / seconds, 1),
         )
         self.sampled_at, self.sampled_images = now, images
-        WorkerSample.objects.filter(taken_at__lt=worker.heartbeat_at - KEEP_SAMPLES).delete()
+        WorkerSample.objects.filter(taken_at__lt=worker.heartbeat_at - SAMPLE_RETENTION).delete()
 
     def run(self) -> None:
         try:
@@ -80,7 +80,7 @@ _heartbeat: _Heartbeat | None = None
 _lock = threading.Lock()
 
 
-def start() -> None:
+def register() -> None:
     """Announce this process as a worker and keep its heart beating; further calls in the same process do nothing."""
     global _heartbeat
     with _lock:
@@ -90,12 +90,12 @@ def start() -> None:
         _heartbeat.beat()
         _heartbeat.start()
         try:
-            EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - FORGET_AFTER).delete()
+            EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - WORKER_RETENTION).delete()
         except DatabaseError as error:
             logger.warning("Workers that are gone could not be forgotten: %s", error)
 
 
-def stop() -> None:
+def unregister() -> None:
     """Stop the heartbeat and make the row say that this worker is gone; it keeps the rates that were measured."""
     global _heartbeat
     with _lock:
@@ -113,17 +113,17 @@ def stop() -> None:
 
 
 @contextmanager
-def alive() -> Iterator[None]:
+def registered() -> Iterator[None]:
     """Be a worker for the length of the block: what a long command does that embeds in its own process."""
-    start()
+    register()
     try:
         yield
     finally:
-        stop()
+        unregister()
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
+def watchdog(seconds: float) -> Iterator[None]:
     """Load the model, then end this process if the block takes longer, with the stacks of all threads on stderr.
 
     A device or a decoder that hangs cannot be interrupted and may hold the interpreter's lock, so the time is kept by
@@ -131,7 +131,7 @@ def bounded(seconds: float) -> Iterator[None]:
     """
     stderr = sys.__stderr__ or 2
     try:
-        faulthandler.dump_traceback_later(LOAD_SECONDS, exit=True, file=stderr)
+        faulthandler.dump_traceback_later(MAX_LOAD_SECONDS, exit=True, file=stderr)
         if registry.is_clip_available():
             with suppress(registry.ClipUnavailableError):  # whoever embeds says why
                 registry.get_encoder()
@@ -152,9 +152,9 @@ def unload_if_idle() -> bool:
     return True
 
 
-def describe() -> dict[str, object]:
+def describe_process() -> dict[str, object]:
     """This process now, as the columns of its row."""
-    info, status = device.describe(), registry.clip_status()
+    info, status = device.describe_device(), registry.clip_status()
     allocated, reserved = device.memory_gb()
     return {
         "heartbeat_at": timezone.now(),

@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 # Free memory in GB and the batch that is sure to fit into it; the guide's table, continued downwards.
 _BY_MEMORY = ((12.0, 64), (8.0, 32), (4.0, 16), (2.0, 8), (0.0, 4))
 
-CPU_BATCH = 8
+CPU_BATCH_SIZE = 8
 
 
-def batch_size(device: str, free_gb: float | None, cpu_batch: int = CPU_BATCH) -> int:
+def batch_size(device: str, free_gb: float | None, cpu_batch_size: int = CPU_BATCH_SIZE) -> int:
     """Pictures per batch: CLIP_BATCH_SIZE, or from the GPU's free memory in GB; a CPU has its own size.
 
     A card sold with 8 GB never has all of them free, so sizes are taken as reached from 90 % on.
@@ -28,7 +28,7 @@ def batch_size(device: str, free_gb: float | None, cpu_batch: int = CPU_BATCH) -
     if configured:
         return configured
     if device == "cpu" or free_gb is None:
-        return cpu_batch
+        return cpu_batch_size
     return next(size for memory, size in _BY_MEMORY if free_gb >= 0.9 * memory)
 
 
@@ -46,7 +46,7 @@ def free_memory_gb(device: str) -> float | None:
     return None
 
 
-class Batches:
+class AdaptiveBatcher:
     """Feeds an encoder with batches that fit. ``size`` shrinks when the device runs out of memory and stays so."""
 
     def __init__(self, encoder: Encoder, size: int) -> None:

@@ -14,7 +14,7 @@ from gpu.vectors import Features
 
 
 @dataclass(frozen=True, slots=True)
-class PictureJob:
+class EmbedRequest:
     """One picture and what is wanted of it."""
 
     path: Path
@@ -23,14 +23,14 @@ class PictureJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Preprocessed:
     """A picture that was decoded: the pixels that CLIP looks at and its legacy features; None for what nobody wants."""
 
     pixels: Pixels | None
     legacy: Features | None
 
 
-def prepare(job: PictureJob, preprocess: Preprocess | None) -> Prepared | ImageProcessingError:
+def preprocess_image(job: EmbedRequest, preprocess: Preprocess | None) -> Preprocessed | ImageProcessingError:
     """Decode a picture and prepare what the job asks for, or say why that cannot be."""
     for_clip = preprocess if job.clip else None
     # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
@@ -41,7 +41,7 @@ def prepare(job: PictureJob, preprocess: Preprocess | None) -> Prepared | ImageP
     except ImageProcessingError as error:
         return error
     with stage("prepare"):
-        return Prepared(
+        return Preprocessed(
             for_clip(picture) if for_clip else None,
             extract_legacy(picture) if job.legacy else None,
         )

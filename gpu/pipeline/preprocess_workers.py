@@ -27,8 +27,8 @@ import numpy as np
 from gpu.encoders.preprocess import Preprocess
 from gpu.images import register_decoders
 from gpu.imaging.errors import ImageProcessingError, too_much_memory
-from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
-from gpu.timings import Stage, add, take
+from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
+from gpu.timings import Stage, add, drain
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 _READY = "ready"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # there is a process for each core
 
-Outcome = Prepared | ImageProcessingError
+PreprocessResult = Preprocessed | ImageProcessingError
 
 
-def prepare_in_process(jobs: Sequence[PictureJob], preprocess: Preprocess | None) -> list[Outcome]:
+def preprocess_in_subprocess(jobs: Sequence[EmbedRequest], preprocess: Preprocess | None) -> list[PreprocessResult]:
     """What ``gpu.prepare.prepare`` says of each job, computed in a process that this thread has to itself meanwhile.
 
     A picture that ends its process is image_corrupt, or image_too_large where the system was short of memory.
@@ -58,7 +58,7 @@ def prepare_in_process(jobs: Sequence[PictureJob], preprocess: Preprocess | None
         return outcomes
     if len(jobs) == 1:
         return [reason]
-    return [outcome for job in jobs for outcome in prepare_in_process([job], preprocess)]  # to find which it was
+    return [outcome for job in jobs for outcome in preprocess_in_subprocess([job], preprocess)]  # to find which it was
 
 
 def close() -> None:
@@ -101,12 +101,12 @@ class _Process:
         return self._process.poll() is None
 
     def ask(
-        self, jobs: Sequence[PictureJob], preprocess: Preprocess | None
-    ) -> tuple[list[Outcome], dict[Stage, float]]:
+        self, jobs: Sequence[EmbedRequest], preprocess: Preprocess | None
+    ) -> tuple[list[PreprocessResult], dict[Stage, float]]:
         """Outcomes and seconds per stage. Raises EOFError or BrokenPipeError when the process ends before."""
         # The process works in another folder, where a relative path would lead elsewhere.
         _send(self._stdin, ([replace(job, path=job.path.absolute()) for job in jobs], preprocess))
-        answer: tuple[list[Outcome], dict[Stage, float]] = _receive(self._stdout)
+        answer: tuple[list[PreprocessResult], dict[Stage, float]] = _receive(self._stdout)
         return answer
 
     def why_it_died(self) -> ImageProcessingError:
@@ -170,7 +170,7 @@ def main() -> None:
         _send(stdout, _READY)
         while True:
             jobs, preprocess = _receive(stdin)
-            _send(stdout, ([prepare(job, preprocess) for job in jobs], take()))
+            _send(stdout, ([preprocess_image(job, preprocess) for job in jobs], drain()))
 
 
 if __name__ == "__main__":

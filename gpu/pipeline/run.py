@@ -22,9 +22,9 @@ from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
 from gpu.pipeline import batching
-from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
-from gpu.pipeline.preprocess_workers import Outcome, prepare_in_process
-from gpu.timings import stage, take
+from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
+from gpu.pipeline.preprocess_workers import PreprocessResult, preprocess_in_subprocess
+from gpu.timings import drain, stage
 from gpu.vectors import Features
 
 logger = logging.getLogger(__name__)
@@ -34,25 +34,25 @@ PROCESSES_FROM, PROCESS_SHARE = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFeatures:
+class ImageFeatures:
     """What was wanted of one picture; None for what was not."""
 
     clip: Features | None
     legacy: Features | None
 
 
-Result = PictureFeatures | ImageProcessingError
+ImageResult = ImageFeatures | ImageProcessingError
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Consecutive pictures, and the vectors that are being computed of those that have pixels."""
 
-    prepared: list[Outcome]
+    prepared: list[PreprocessResult]
     vectors: Pending | None
 
 
-def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generator[Result, None, None]:
+def run_pipeline(jobs: Sequence[EmbedRequest], *, batch_size: int | None = None) -> Generator[ImageResult, None, None]:
     """One result per job, in order, while later pictures are still being decoded; memory does not grow with the jobs.
 
     A picture that cannot be used is an ImageProcessingError in its place and disturbs no other. Raises
@@ -60,13 +60,15 @@ def run(jobs: Sequence[PictureJob], *, batch_size: int | None = None) -> Generat
     run again without. ``batch_size`` overrides CLIP_BATCH_SIZE and what the device's memory allows.
     """
     if not any(job.clip for job in jobs):
-        return _results(jobs, None, batching.CPU_BATCH)
+        return _results(jobs, None, batching.CPU_BATCH_SIZE)
     encoder = registry.get_encoder()
-    size = batch_size or batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch)
+    size = batch_size or batching.batch_size(
+        encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch_size
+    )
     return _results(jobs, encoder, size)
 
 
-def extract_question(source: bytes | Path | str) -> PictureFeatures:
+def extract_query_features(source: bytes | Path | str) -> ImageFeatures:
     """Features of one picture that somebody waits for: legacy always, CLIP where it can be used and gives a vector.
 
     Raises ImageProcessingError.
@@ -74,17 +76,17 @@ def extract_question(source: bytes | Path | str) -> PictureFeatures:
     picture = decode(source)
     legacy = extract_legacy(picture)
     if not registry.is_clip_available():
-        return PictureFeatures(None, legacy)
+        return ImageFeatures(None, legacy)
     try:
         encoder = registry.get_encoder()
     except registry.ClipUnavailableError as error:
         logger.warning("CLIP cannot be used, legacy features instead: %s", error)
-        return PictureFeatures(None, legacy)
-    vectors = batching.Batches(encoder, 1).start([encoder.preprocess(picture)])()
+        return ImageFeatures(None, legacy)
+    vectors = batching.AdaptiveBatcher(encoder, 1).start([encoder.preprocess(picture)])()
     found = _with_embedding(vectors[0], weights.model_id(), legacy)
     if isinstance(found, ImageProcessingError):
         logger.warning("%s Legacy features instead.", found.message)
-        return PictureFeatures(None, legacy)
+        return ImageFeatures(None, legacy)
     return found
 
 
@@ -97,11 +99,11 @@ def preferred_batch_size() -> int:
     return 32 if device == "cpu" else 8 * max(32, settings.CLIP_CONFIG["batch_size"] or 0)
 
 
-def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> Generator[Result, None, None]:
-    batches = batching.Batches(encoder, size) if encoder is not None else None
-    lanes = encoder.lanes if encoder is not None else 1
+def _results(jobs: Sequence[EmbedRequest], encoder: Encoder | None, size: int) -> Generator[ImageResult, None, None]:
+    batches = batching.AdaptiveBatcher(encoder, size) if encoder is not None else None
+    lanes = encoder.max_in_flight if encoder is not None else 1
     model = weights.model_id() if encoder is not None else ""
-    rate = throughput.Rate(size * lanes)
+    rate = throughput.ThroughputMeter(size * lanes)
     under_way: deque[_Group] = deque()
     try:
         preprocess = encoder.preprocess if encoder is not None else None
@@ -110,7 +112,7 @@ def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> 
         ahead = max(size * (lanes + 1), 2 * PROCESS_SHARE * cpu_cores() if in_processes else 0)
         with closing(_prepare_ahead(jobs, preprocess, ahead, in_processes)) as prepared:
             while group := list(islice(prepared, size)):
-                pixels = [p.pixels for p in group if isinstance(p, Prepared) and p.pixels is not None]
+                pixels = [p.pixels for p in group if isinstance(p, Preprocessed) and p.pixels is not None]
                 under_way.append(_Group(group, batches.start(pixels) if batches is not None and pixels else None))
                 # One group more than lanes, so that a lane that is done finds the next one waiting.
                 if len(under_way) > lanes:
@@ -122,17 +124,17 @@ def _results(jobs: Sequence[PictureJob], encoder: Encoder | None, size: int) -> 
         if encoder is not None:
             encoder.release_memory()
         if settings.CLIP_CONFIG["debug"]:
-            spent = ", ".join(f"{name} {seconds:.3f}" for name, seconds in take().items())
+            spent = ", ".join(f"{name} {seconds:.3f}" for name, seconds in drain().items())
             logger.debug("Seconds per stage, all threads, for %d pictures: %s", len(jobs), spent)
 
 
 def _prepare_ahead(
-    jobs: Sequence[PictureJob], preprocess: Preprocess | None, ahead: int, in_processes: bool
-) -> Generator[Outcome, None, None]:
+    jobs: Sequence[EmbedRequest], preprocess: Preprocess | None, ahead: int, in_processes: bool
+) -> Generator[PreprocessResult, None, None]:
     """Decode and prepare on threads or in processes, never more than ``ahead`` pictures before they are asked for."""
-    waiting: deque[Future[list[Outcome]]] = deque()
+    waiting: deque[Future[list[PreprocessResult]]] = deque()
     share = PROCESS_SHARE if in_processes else 1
-    work = prepare_in_process if in_processes else _prepare_here
+    work = preprocess_in_subprocess if in_processes else _prepare_here
     todo = iter([jobs[start : start + share] for start in range(0, len(jobs), share)])
     with ThreadPoolExecutor(cpu_cores(), "prepare") as pool:
         try:
@@ -148,11 +150,11 @@ def _prepare_ahead(
                 future.cancel()
 
 
-def _prepare_here(jobs: Sequence[PictureJob], preprocess: Preprocess | None) -> list[Outcome]:
-    return [prepare(job, preprocess) for job in jobs]
+def _prepare_here(jobs: Sequence[EmbedRequest], preprocess: Preprocess | None) -> list[PreprocessResult]:
+    return [preprocess_image(job, preprocess) for job in jobs]
 
 
-def _finish(group: _Group, model: str, rate: throughput.Rate) -> Iterator[Result]:
+def _finish(group: _Group, model: str, rate: throughput.ThroughputMeter) -> Iterator[ImageResult]:
     with stage("encode"):
         vectors = iter(group.vectors() if group.vectors is not None else ())
     rate.add(len(group.prepared))
@@ -160,13 +162,13 @@ def _finish(group: _Group, model: str, rate: throughput.Rate) -> Iterator[Result
         if isinstance(prepared, ImageProcessingError):
             yield prepared
         elif prepared.pixels is None:
-            yield PictureFeatures(None, prepared.legacy)
+            yield ImageFeatures(None, prepared.legacy)
         else:
             yield _with_embedding(next(vectors), model, prepared.legacy)
 
 
-def _with_embedding(vector: Embeddings, model: str, legacy: Features | None) -> Result:
+def _with_embedding(vector: Embeddings, model: str, legacy: Features | None) -> ImageResult:
     try:
-        return PictureFeatures(Features.from_embedding(vector, model), legacy)
+        return ImageFeatures(Features.from_embedding(vector, model), legacy)
     except ValueError as error:
         return ImageProcessingError("embedding_failed", f"The model gave no usable vector for this picture: {error}.")

@@ -25,17 +25,17 @@ from gpu.sandbox.server import CODES, LENGTH, READY, REQUEST
 logger = logging.getLogger(__name__)
 
 # By the clock a picture may take so many times settings.DECODER_SECONDS, which count processor time.
-OVERLOAD = 3
+MAX_WAITING_PER_DECODER = 3
 START_SECONDS = 30
 # A child is replaced after so many pictures, so that what a decoder leaks stays small.
-PICTURES_PER_CHILD = 500
+IMAGES_PER_PROCESS = 500
 # The same for every child, whatever the parent's holds: no secrets, one heap and no idle threads.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "OPENBLAS_NUM_THREADS": "1"}
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DecodedImage:
     """A picture as JPEGs, upright, RGB, without metadata; the upright original's width and height in pixels."""
 
     width: int
@@ -48,7 +48,7 @@ class _DiedError(Exception):
     """The child ended, or said what it never says."""
 
 
-def derive(data: bytes, side: int, thumbnail_side: int) -> Derived:
+def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int) -> DecodedImage:
     """Decode a picture in a box and make its derivative and thumbnail, at most ``side`` pixels long.
 
     Waits for a free box. Raises ImageProcessingError for a bad picture, which may have been bad enough to end
@@ -56,11 +56,11 @@ def derive(data: bytes, side: int, thumbnail_side: int) -> Derived:
     """
     if len(data) > MAX_BYTES:
         raise too_many_bytes(len(data))
-    with _of_this_process().borrowed() as child:
+    with _pool_of_this_process().checkout() as child:
         return child.derive(data, side, thumbnail_side)
 
 
-class _Child:
+class _Decoder:
     """One box: a process that is started here and answers one request at a time."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class _Child:
         self._stdin = cast(IO[bytes], self._process.stdin)
         self._stdout = cast(IO[bytes], self._process.stdout)
         self._timed_out = False
-        self._left = PICTURES_PER_CHILD
+        self._left = IMAGES_PER_PROCESS
         try:
             with self._deadline(START_SECONDS):
                 ready = self._read(len(READY))
@@ -87,10 +87,10 @@ class _Child:
     def is_usable(self) -> bool:
         return self._left > 0 and self._process.poll() is None
 
-    def derive(self, data: bytes, side: int, thumbnail_side: int) -> Derived:
+    def derive(self, data: bytes, side: int, thumbnail_side: int) -> DecodedImage:
         self._left -= 1
         try:
-            with self._deadline(OVERLOAD * settings.DECODER_SECONDS):
+            with self._deadline(MAX_WAITING_PER_DECODER * settings.DECODER_SECONDS):
                 self._write(REQUEST.pack(len(data), side, thumbnail_side))
                 self._write(data)
                 return self._answer()
@@ -107,7 +107,7 @@ class _Child:
         self._stdin.close()
         self._stdout.close()
 
-    def _answer(self) -> Derived:
+    def _answer(self) -> DecodedImage:
         (length,) = LENGTH.unpack(self._read(LENGTH.size))
         # Whatever happened inside the box, what comes out is taken as bytes, numbers and known codes only.
         try:
@@ -124,7 +124,7 @@ class _Child:
                 )
                 if not 0 < jpeg + thumbnail <= 2 * MAX_BYTES:
                     raise ValueError("files of an impossible size")
-                return Derived(width, height, self._read(jpeg), self._read(thumbnail))
+                return DecodedImage(width, height, self._read(jpeg), self._read(thumbnail))
         except (ValueError, KeyError, TypeError) as error:
             raise _DiedError from error
         raise ImageProcessingError(code, message)
@@ -178,19 +178,19 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         # Last in, first out: where little is uploaded, one child does it all.
-        self._places: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._places: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
         for _ in range(size):
             self._places.put(None)
 
     @contextmanager
-    def borrowed(self) -> Iterator[_Child]:
+    def checkout(self) -> Iterator[_Decoder]:
         child = self._places.get()
         try:
             if child is None or not child.is_usable:
                 if child is not None:
                     child.close()
                     child = None
-                child = _Child()
+                child = _Decoder()
             yield child
         finally:
             self._places.put(child)
@@ -207,7 +207,7 @@ _lock = threading.Lock()
 _pool: _Pool | None = None
 
 
-def _of_this_process() -> _Pool:
+def _pool_of_this_process() -> _Pool:
     global _pool
     with _lock:
         if _pool is None:
@@ -215,7 +215,7 @@ def _of_this_process() -> _Pool:
         return _pool
 
 
-def _forget() -> None:
+def _forget_after_fork() -> None:
     """After a fork: two processes cannot share a pipe, so the new one starts its own children."""
     global _lock, _pool
     _lock, _pool = threading.Lock(), None
@@ -230,5 +230,5 @@ def close() -> None:
         _pool = None
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_forget_after_fork)
 atexit.register(close)

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from gpu.images import decode_smaller, register_decoders
+from gpu.images import decode_downscaled, register_decoders
 from gpu.imaging.errors import ImageProcessingError, too_much_memory
 
 READY = b"ready\n"
@@ -77,7 +77,7 @@ def main() -> None:
 
 def _derive(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
     """The answer about a picture, and its derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
-    picture, width, height = decode_smaller(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
+    picture, width, height = decode_downscaled(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
     derivative = _fitted(picture, side)
     files = [
         _jpeg(derivative, JPEG_QUALITY),

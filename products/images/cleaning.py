@@ -50,7 +50,7 @@ def clean(upload: Upload) -> CleanPicture:
     ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
     at most ``settings.DERIVATIVE_MAX_SIDE``.
     """
-    derived = pool.derive(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    derived = pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     return CleanPicture(
         sha256=hashlib.sha256(upload.data).hexdigest(),
         width=derived.width,

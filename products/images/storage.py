@@ -58,7 +58,7 @@ def remove(file_names: Iterable[str]) -> None:
 def rebuild_thumbnail(file_name: str) -> None:
     """Write an image's thumbnail again from its derivative. Raises ImageProcessingError and FileNotFoundError."""
     data = Path(default_storage.path(file_name)).read_bytes()
-    derived = pool.derive(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     name = thumbnail_name(file_name)
     default_storage.delete(name)
     default_storage.save(name, ContentFile(derived.thumbnail))

@@ -16,7 +16,7 @@ from gpu.encoders.registry import ClipUnavailableError, is_clip_available
 from gpu.encoders.weights import model_id
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
-from gpu.pipeline.preprocess_image import PictureJob
+from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.timings import stage
 from gpu.vectors import CLIP, LEGACY_MODEL, Features
 from products.models import Feature, Product, ProductImage
@@ -112,7 +112,7 @@ def best_features(product_id: int) -> list[Features]:
     return [row.to_features() for row in wanted]
 
 
-Result = run.PictureFeatures | ImageProcessingError
+Result = run.ImageFeatures | ImageProcessingError
 
 
 def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
@@ -120,17 +120,17 @@ def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
     present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
     has_legacy = set() if afresh else set(present.values_list("image_id", flat=True))
 
-    def jobs(clip: bool) -> list[PictureJob]:
+    def jobs(clip: bool) -> list[EmbedRequest]:
         return [
-            PictureJob(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy) for image in images
+            EmbedRequest(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy) for image in images
         ]
 
     if is_clip_available():
         try:
-            return list(run.run(jobs(clip=True)))
+            return list(run.run_pipeline(jobs(clip=True)))
         except ClipUnavailableError as error:
             logger.warning("CLIP cannot be used, legacy features instead: %s", error)
-    return list(run.run(jobs(clip=False)))
+    return list(run.run_pipeline(jobs(clip=False)))
 
 
 def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
@@ -143,7 +143,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
             .values_list("pk", flat=True)
         )
         errors: dict[int, ImageProcessingError] = {}
-        embedded: list[tuple[ProductImage, run.PictureFeatures]] = []
+        embedded: list[tuple[ProductImage, run.ImageFeatures]] = []
         for image, result in zip(batch.images, results, strict=True):
             if image.pk not in mine:
                 continue
@@ -169,7 +169,7 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     return Outcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
 
 
-def _write(embedded: Sequence[tuple[ProductImage, run.PictureFeatures]]) -> None:
+def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
     """Write the features, make the pictures ready and their new products unmatched, within the caller's transaction."""
     now = timezone.now()
     features: list[Feature] = []

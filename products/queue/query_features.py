@@ -82,7 +82,7 @@ def _place(question: str) -> str:
 
 def extract(jpeg: bytes) -> list[Features]:
     """Compute the features in this process. Raises ImageProcessingError."""
-    found = run.extract_question(jpeg)
+    found = run.extract_query_features(jpeg)
     return [features for features in (found.clip, found.legacy) if features is not None]
 
 

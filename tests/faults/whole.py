@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from gpu.pipeline.run import extract_question
+from gpu.pipeline.run import extract_query_features
 from tests.files import files_in
 from tests.processes import LEASE_SECONDS, Stack, wait_until
 
@@ -98,7 +98,7 @@ def _assert_features(stack: Stack) -> None:
 
 
 def _features_of(file: Path) -> tuple[bytes, bytes]:
-    legacy = extract_question(file).legacy
+    legacy = extract_query_features(file).legacy
     assert legacy is not None
     return legacy.color.tobytes(), legacy.texture.tobytes()
 

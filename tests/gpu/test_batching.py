@@ -8,13 +8,13 @@ from PIL import Image
 
 from gpu.encoders.preprocess import Preprocess
 from gpu.encoders.protocol import DeviceMemoryError
-from gpu.pipeline.batching import CPU_BATCH, Batches, batch_size
+from gpu.pipeline.batching import CPU_BATCH_SIZE, AdaptiveBatcher, batch_size
 
 
 class SmallDevice:
     """A device with room for ``room`` pictures, which tells so when it begins or only when it is asked for results."""
 
-    backend, device, dim, lanes, cpu_batch, used_at = "fake", "cuda", 1, 2, 8, 0.0
+    backend, device, dim, max_in_flight, cpu_batch_size, used_at = "fake", "cuda", 1, 2, 8, 0.0
     preprocess = Preprocess(1, 1, Image.Resampling.BICUBIC, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def __init__(self, room: int, late: bool = False) -> None:
@@ -51,7 +51,7 @@ def test_the_guides_table_by_free_memory(free, size):
 
 
 def test_a_cpu_has_its_own_size_and_the_setting_wins(settings):
-    assert batch_size("cpu", None) == CPU_BATCH
+    assert batch_size("cpu", None) == CPU_BATCH_SIZE
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"batch_size": 7}
     assert batch_size("cpu", None) == batch_size("cuda", 80.0) == 7
 
@@ -59,7 +59,7 @@ def test_a_cpu_has_its_own_size_and_the_setting_wins(settings):
 @pytest.mark.parametrize("late", [False, True], ids=["when it begins", "when it is asked"])
 def test_out_of_memory_halves_the_batch_and_loses_no_picture(late):
     device = SmallDevice(room=5, late=late)
-    batches = Batches(device, 32)
+    batches = AdaptiveBatcher(device, 32)
     vectors = batches.start(pictures(70))()
     assert vectors[:, 0].tolist() == list(range(70))
     assert batches.size == 4
@@ -69,7 +69,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_picture(late):
 
 def test_the_smaller_size_stays_for_what_comes_next():
     device = SmallDevice(room=8)
-    batches = Batches(device, 16)
+    batches = AdaptiveBatcher(device, 16)
     batches.start(pictures(16))()
     device.batches.clear()
     batches.start(pictures(16))()
@@ -79,7 +79,7 @@ def test_the_smaller_size_stays_for_what_comes_next():
 
 def test_a_picture_that_does_not_fit_alone_is_an_error_not_a_loop():
     with pytest.raises(DeviceMemoryError):
-        Batches(SmallDevice(room=0), 4).start(pictures(4))()
+        AdaptiveBatcher(SmallDevice(room=0), 4).start(pictures(4))()
 
 
 def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeypatch):
@@ -97,9 +97,9 @@ def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeyp
         return forward(pixels)
 
     monkeypatch.setattr(tower, "forward", small)
-    batches = Batches(encoder, 8)
+    batches = AdaptiveBatcher(encoder, 8)
     random = np.random.default_rng(0).integers(0, 256, (10, 224, 224, 3), dtype=np.uint8)
     got = batches.start(list(random))()
     monkeypatch.undo()
     assert batches.size == 2
-    assert np.allclose(got, Batches(encoder, 2).start(list(random))(), atol=1e-6)
+    assert np.allclose(got, AdaptiveBatcher(encoder, 2).start(list(random))(), atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 
 from gpu.encoders import registry
 from gpu.encoders.torch import TorchEncoder
-from gpu.pipeline.batching import Batches
+from gpu.pipeline.batching import AdaptiveBatcher
 
 
 class Device:
@@ -88,9 +88,9 @@ def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
 
 
 def test_its_vectors_are_those_of_the_cpu(with_clip, request):
-    wanted = Batches(registry.get_encoder(), 4).start(pictures(9))()
+    wanted = AdaptiveBatcher(registry.get_encoder(), 4).start(pictures(9))()
     request.getfixturevalue("device")
-    got = Batches(registry.get_encoder(), 4).start(pictures(9))()
+    got = AdaptiveBatcher(registry.get_encoder(), 4).start(pictures(9))()
     assert np.einsum("ij,ij->i", wanted, got).min() > 0.99999
 
 
@@ -114,7 +114,7 @@ def test_only_a_lack_of_memory_makes_batches_smaller(message, is_memory, device,
         return forward(pixels)
 
     monkeypatch.setattr(encoder._tower, "forward", fails)
-    batches = Batches(encoder, 4)
+    batches = AdaptiveBatcher(encoder, 4)
     if is_memory:
         assert batches.start(pictures(5))().shape == (5, 512)
         assert batches.size == 2

@@ -83,7 +83,7 @@ def test_the_weights_are_fetched_whole_and_found_by_their_name(hub, settings, tm
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("clip-ViT-B-32: 512 dimensions")
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
-    assert weights.find().embedding_dim == 512
+    assert weights.find_weights().embedding_dim == 512
 
 
 @pytest.mark.parametrize(

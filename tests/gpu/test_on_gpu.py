@@ -10,7 +10,7 @@ from gpu.device import get_device_info
 from gpu.encoders import registry
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
-from gpu.pipeline.preprocess_image import PictureJob
+from gpu.pipeline.preprocess_image import EmbedRequest
 from tests import pictures
 
 pytestmark = pytest.mark.gpu
@@ -58,13 +58,13 @@ def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(
     free, _ = gpu.cuda.mem_get_info()
     hoard = gpu.empty(max(0, free - 96 * 2**20), dtype=gpu.uint8, device="cuda")
     try:
-        jobs = [PictureJob(path, clip=True, legacy=False) for path in files * 8]
-        results = list(run.run(jobs, batch_size=320))
+        jobs = [EmbedRequest(path, clip=True, legacy=False) for path in files * 8]
+        results = list(run.run_pipeline(jobs, batch_size=320))
     finally:
         del hoard
         gpu.cuda.empty_cache()
 
-    vectors = [result.clip for result in results if isinstance(result, run.PictureFeatures) and result.clip is not None]
+    vectors = [result.clip for result in results if isinstance(result, run.ImageFeatures) and result.clip is not None]
     assert len(results) == 320
     assert len(vectors) == 312
     assert np.isfinite([features.color for features in vectors]).all()

@@ -62,7 +62,7 @@ def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
     names = {"image.onnx", "text.onnx", "image-int8.onnx", "text-int8.onnx", "float32.json", "int8.json"}
     assert {path.name for path in exported.iterdir()} == names
     stamp = json.loads((exported / "int8.json").read_text())
-    assert stamp["fingerprint"] == weights.find().fingerprint
+    assert stamp["fingerprint"] == weights.find_weights().fingerprint
     assert stamp["agreement"]["pictures"] == 30
     assert stamp["agreement"]["mean_cosine"] >= 0.99
 
@@ -111,7 +111,8 @@ django.setup()
 from pathlib import Path
 from gpu import clip
 vectors = clip.process_batch(sorted(Path(sys.argv[1]).glob("*.jpg")))
-print(clip.get_encoder().backend, len(vectors), "torch" in sys.modules)
+from gpu.encoders import registry
+print(registry.get_encoder().backend, len(vectors), "torch" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(pictures)],
@@ -141,19 +142,19 @@ def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, ca
     empty.mkdir()
     with pytest.raises(CommandError, match="measured on at least 20 pictures"):
         call_command("export_onnx", int8=True, verify=empty)
-    assert onnx.exported(weights.find(), "int8") is None
+    assert onnx.find_export(weights.find_weights(), "int8") is None
     call_command("export_onnx", int8=True, verify=empty, force=True)
-    assert onnx.exported(weights.find(), "int8") is not None
+    assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
 def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, pictures, monkeypatch):
     monkeypatch.setitem(onnx_export.MEAN_COSINE, "int8", 1.1)
     with pytest.raises(CommandError, match="too far from torch"):
         call_command("export_onnx", int8=True, verify=pictures)
-    place = onnx.folder(weights.find())
+    place = onnx.export_folder(weights.find_weights())
     assert {path.name for path in place.iterdir()} == {"image.onnx", "text.onnx", "float32.json"}
     call_command("export_onnx", int8=True, verify=pictures, force=True)
-    assert onnx.exported(weights.find(), "int8") is not None
+    assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
 @pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
@@ -166,7 +167,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, pictur
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(told.value)
-    assert list(onnx.folder(weights.find()).iterdir()) == []
+    assert list(onnx.export_folder(weights.find_weights()).iterdir()) == []
 
 
 def test_a_cache_folder_that_cannot_be_written_to_is_told(tiny_clip, settings, tmp_path, pictures):

@@ -9,8 +9,8 @@ from gpu import timings
 from gpu.encoders import registry, weights
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
-from gpu.pipeline.preprocess_image import PictureJob
-from gpu.pipeline.run import PictureFeatures
+from gpu.pipeline.preprocess_image import EmbedRequest
+from gpu.pipeline.run import ImageFeatures
 from gpu.vectors import LEGACY_MODEL
 from tests.conftest import use_clip
 from tests.pictures import as_file, drawing, jpeg
@@ -26,61 +26,61 @@ def paths(tmp_path):
 
 def test_each_job_gets_what_it_asked_for_in_its_place(with_clip, paths):
     asked = [(bool(number % 2), bool(number % 3)) for number in range(len(paths))]
-    jobs = [PictureJob(path, clip=c, legacy=legacy) for path, (c, legacy) in zip(paths, asked, strict=True)]
-    results = list(run.run(jobs, batch_size=4))
-    given = [(r.clip is not None, r.legacy is not None) for r in results if isinstance(r, PictureFeatures)]
+    jobs = [EmbedRequest(path, clip=c, legacy=legacy) for path, (c, legacy) in zip(paths, asked, strict=True)]
+    results = list(run.run_pipeline(jobs, batch_size=4))
+    given = [(r.clip is not None, r.legacy is not None) for r in results if isinstance(r, ImageFeatures)]
     assert given == asked
-    names = {r.clip.model_name for r in results if isinstance(r, PictureFeatures) and r.clip}
+    names = {r.clip.model_name for r in results if isinstance(r, ImageFeatures) and r.clip}
     assert names == {weights.model_id()}
-    assert {r.legacy.model_name for r in results if isinstance(r, PictureFeatures) and r.legacy} == {LEGACY_MODEL}
+    assert {r.legacy.model_name for r in results if isinstance(r, ImageFeatures) and r.legacy} == {LEGACY_MODEL}
 
 
 def test_clip_that_cannot_be_used_is_told_before_any_picture_is_read(settings, tmp_path):
     use_clip(settings, tmp_path / "nowhere", tmp_path)
     with pytest.raises(registry.ClipUnavailableError):
-        run.run([PictureJob(tmp_path / "gone.jpg", clip=True, legacy=True)])
-    (result,) = run.run([PictureJob(tmp_path / "gone.jpg", clip=False, legacy=True)])
+        run.run_pipeline([EmbedRequest(tmp_path / "gone.jpg", clip=True, legacy=True)])
+    (result,) = run.run_pipeline([EmbedRequest(tmp_path / "gone.jpg", clip=False, legacy=True)])
     assert isinstance(result, ImageProcessingError)
 
 
 def test_no_jobs_no_results(with_clip):
-    assert list(run.run([])) == []
+    assert list(run.run_pipeline([])) == []
 
 
 def test_only_a_few_batches_are_decoded_ahead(with_clip, paths):
-    stream = run.run([PictureJob(path, clip=True, legacy=False) for path in paths * 10], batch_size=2)
+    stream = run.run_pipeline([EmbedRequest(path, clip=True, legacy=False) for path in paths * 10], batch_size=2)
     next(stream)
     for path in paths:
         path.unlink()  # what is decoded by now lies in memory, all the rest is lost
     results = list(stream)
-    decoded = sum(isinstance(result, PictureFeatures) for result in results)
+    decoded = sum(isinstance(result, ImageFeatures) for result in results)
     encoder = registry.get_encoder()
-    assert decoded <= 2 * (2 * encoder.lanes + 3)
+    assert decoded <= 2 * (2 * encoder.max_in_flight + 3)
     assert len(results) == 299
 
 
 def test_a_run_that_is_given_up_ends_its_threads(with_clip, paths):
-    stream = run.run([PictureJob(path, clip=True, legacy=False) for path in paths], batch_size=2)
+    stream = run.run_pipeline([EmbedRequest(path, clip=True, legacy=False) for path in paths], batch_size=2)
     next(stream)
     stream.close()
-    assert len(list(run.run([PictureJob(paths[0], clip=True, legacy=False)]))) == 1
+    assert len(list(run.run_pipeline([EmbedRequest(paths[0], clip=True, legacy=False)]))) == 1
 
 
 def test_a_question_has_both_kinds_or_legacy_alone(with_clip, settings, tmp_path):
-    both = run.extract_question(jpeg(1))
+    both = run.extract_query_features(jpeg(1))
     assert both.clip is not None
     assert both.legacy is not None
     use_clip(settings, tmp_path / "nowhere", tmp_path)
-    alone = run.extract_question(jpeg(1))
+    alone = run.extract_query_features(jpeg(1))
     assert alone.clip is None
     assert alone.legacy is not None
 
 
 def test_debug_logs_the_time_of_each_stage(with_clip, settings, paths, caplog):
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"debug": True}
-    timings.take()
+    timings.drain()
     with caplog.at_level("DEBUG", "gpu"):
-        list(run.run([PictureJob(path, clip=True, legacy=False) for path in paths]))
+        list(run.run_pipeline([EmbedRequest(path, clip=True, legacy=False) for path in paths]))
     (line,) = [record.message for record in caplog.records if "Seconds per stage" in record.message]
     for stage in ("decode", "prepare", "copy", "encode"):
         assert stage in line
@@ -91,7 +91,7 @@ def test_memory_stays_level_over_a_long_run(with_clip, tmp_path):
     path.write_bytes(as_file(drawing(1, (96, 96)), quality=85))
     process = psutil.Process()
     level = 0
-    for number, _ in enumerate(run.run([PictureJob(path, clip=True, legacy=False)] * 1500), 1):
+    for number, _ in enumerate(run.run_pipeline([EmbedRequest(path, clip=True, legacy=False)] * 1500), 1):
         if number == 300:
             level = process.memory_info().rss
     assert process.memory_info().rss - level < 30 * 2**20

@@ -16,9 +16,9 @@ from gpu import clip, timings
 from gpu.encoders import registry, weights
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
-from gpu.pipeline.preprocess_image import PictureJob, Prepared, prepare
-from gpu.pipeline.preprocess_workers import prepare_in_process
-from gpu.pipeline.run import PictureFeatures
+from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
+from gpu.pipeline.preprocess_workers import preprocess_in_subprocess
+from gpu.pipeline.run import ImageFeatures
 from tests.pictures import jpeg, truncated
 
 
@@ -51,15 +51,15 @@ def paths(tmp_path):
 
 
 def test_a_process_prepares_what_this_one_would(with_clip, paths):
-    preprocess = weights.find().preprocess
-    jobs = [PictureJob(path, clip=bool(n % 3), legacy=bool(n % 2)) for n, path in enumerate(paths[:12])]
-    for job, got in zip(jobs, prepare_in_process(jobs, preprocess), strict=True):
-        wanted = prepare(job, preprocess)
+    preprocess = weights.find_weights().preprocess
+    jobs = [EmbedRequest(path, clip=bool(n % 3), legacy=bool(n % 2)) for n, path in enumerate(paths[:12])]
+    for job, got in zip(jobs, preprocess_in_subprocess(jobs, preprocess), strict=True):
+        wanted = preprocess_image(job, preprocess)
         if isinstance(wanted, ImageProcessingError):
             assert isinstance(got, ImageProcessingError)
             assert (got.code, got.message) == (wanted.code, wanted.message)
             continue
-        assert isinstance(got, Prepared)
+        assert isinstance(got, Preprocessed)
         assert (got.pixels is None) == (wanted.pixels is None)
         assert got.pixels is None or np.array_equal(got.pixels, np.asarray(wanted.pixels))
         assert (got.legacy is None) == (wanted.legacy is None)
@@ -69,14 +69,16 @@ def test_a_process_prepares_what_this_one_would(with_clip, paths):
 
 def test_a_relative_path_means_the_callers_folder(paths, monkeypatch):
     monkeypatch.chdir(paths[0].parent)
-    (got,) = prepare_in_process([PictureJob(paths[0].relative_to(paths[0].parent), clip=False, legacy=True)], None)
-    assert isinstance(got, Prepared)
+    (got,) = preprocess_in_subprocess(
+        [EmbedRequest(paths[0].relative_to(paths[0].parent), clip=False, legacy=True)], None
+    )
+    assert isinstance(got, Preprocessed)
 
 
 def test_the_time_that_processes_spend_is_counted(paths):
-    timings.take()
-    prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
-    assert {"decode", "prepare"} <= set(timings.take())
+    timings.drain()
+    preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
+    assert {"decode", "prepare"} <= set(timings.drain())
 
 
 def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkeypatch):
@@ -85,7 +87,7 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
 
     def counted(jobs, preprocess):
         asked.append(len(jobs))
-        return prepare_in_process(jobs, preprocess)
+        return preprocess_in_subprocess(jobs, preprocess)
 
     monkeypatch.setattr(run, "prepare_in_process", counted)
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
@@ -102,9 +104,9 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
 
 def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
-    jobs = [PictureJob(path, clip=True, legacy=False) for path in paths]
-    results = list(run.run(jobs, batch_size=1))
-    assert [isinstance(result, PictureFeatures) for result in results] == [n % 20 != 7 for n in range(90)]
+    jobs = [EmbedRequest(path, clip=True, legacy=False) for path in paths]
+    results = list(run.run_pipeline(jobs, batch_size=1))
+    assert [isinstance(result, ImageFeatures) for result in results] == [n % 20 != 7 for n in range(90)]
 
 
 @pytest.mark.parametrize(
@@ -124,26 +126,26 @@ def test_a_picture_that_ends_its_process_takes_no_other_with_it(ending, code, pa
 
     ender = threading.Thread(target=end)
     ender.start()
-    jobs = [PictureJob(path, clip=False, legacy=True) for path in (paths[0], pipe, paths[1])]
-    first, culprit, last = prepare_in_process(jobs, None)
+    jobs = [EmbedRequest(path, clip=False, legacy=True) for path in (paths[0], pipe, paths[1])]
+    first, culprit, last = preprocess_in_subprocess(jobs, None)
     ender.join()
-    assert isinstance(first, Prepared)
+    assert isinstance(first, Preprocessed)
     assert isinstance(culprit, ImageProcessingError)
     assert culprit.code == code
-    assert isinstance(last, Prepared)
+    assert isinstance(last, Preprocessed)
 
 
 def test_a_process_that_was_ended_while_idle_is_replaced(paths):
-    job = PictureJob(paths[0], clip=False, legacy=True)
-    prepare_in_process([job], None)
+    job = EmbedRequest(paths[0], clip=False, legacy=True)
+    preprocess_in_subprocess([job], None)
     process = preprocess_workers._idle[-1]._process
     process.kill()
     process.wait()
-    assert isinstance(prepare_in_process([job], None)[0], Prepared)
+    assert isinstance(preprocess_in_subprocess([job], None)[0], Preprocessed)
 
 
 def test_processes_end_with_the_model(with_clip, paths):
-    prepare_in_process([PictureJob(paths[0], clip=False, legacy=True)], None)
+    preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
     (process,) = [idle._process for idle in preprocess_workers._idle]
     registry.unload()
     assert process.returncode is not None

@@ -17,7 +17,7 @@ def test_pixels_equal_those_of_the_models_own_processor(size, with_clip):
     from transformers import CLIPImageProcessor
 
     processor = CLIPImageProcessor.from_pretrained(with_clip / "0_CLIPModel")
-    preprocess = weights.find().preprocess
+    preprocess = weights.find_weights().preprocess
     picture = noise(7, size)
     wanted = np.asarray(processor(picture, return_tensors="np")["pixel_values"][0])
     scale, shift = preprocess.scale_and_shift()

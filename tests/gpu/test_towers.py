@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpu.encoders import weights
-from gpu.encoders.modules import image_tower
+from gpu.encoders.modules import image_encoder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def pixels():
 def of_the_library(clip, dtype=None):
     import torch
 
-    scale, shift = weights.find().preprocess.scale_and_shift()
+    scale, shift = weights.find_weights().preprocess.scale_and_shift()
     values = torch.from_numpy((pixels() * scale + shift).transpose(0, 3, 1, 2))
     with torch.inference_mode():
         features = clip.get_image_features(pixel_values=values.to(dtype or torch.float32)).pooler_output
@@ -34,7 +34,7 @@ def of_the_tower(clip):
     import torch
 
     with torch.inference_mode():
-        return image_tower(clip, weights.find().preprocess)(torch.from_numpy(pixels())).numpy()
+        return image_encoder(clip, weights.find_weights().preprocess)(torch.from_numpy(pixels())).numpy()
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

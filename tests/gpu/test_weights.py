@@ -63,7 +63,7 @@ def test_a_model_of_the_hub_is_found_in_the_hubs_own_cache_layout(tiny_clip, set
     shutil.copytree(tiny_clip, cached / "snapshots" / "0123abc")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0123abc")
-    assert weights.find().folder == cached / "snapshots" / "0123abc"
+    assert weights.find_weights().folder == cached / "snapshots" / "0123abc"
     assert weights.model_id() == "clip-ViT-B-32"
     assert weights.model_id("sentence-transformers/clip-ViT-B-32") == "clip-ViT-B-32"
     assert registry.is_clip_available()

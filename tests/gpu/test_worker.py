@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _nothing_measured(monkeypatch):
-    monkeypatch.setattr(meter, "_rates", type(meter._rates)(maxlen=meter.RECENT))
+    monkeypatch.setattr(meter, "_rates", type(meter._rates)(maxlen=meter.MAX_RATES))
 
 
 def a_worker(name="host:1", **columns):
@@ -97,7 +97,7 @@ def test_the_expected_rate_is_that_of_all_live_workers_together():
 def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
     picture = tmp_path / "picture.jpg"
     picture.write_bytes(jpeg(1))
-    with worker.alive():
+    with worker.registered():
         clip.process_batch([picture] * 20)
         row = EmbeddingWorker.objects.get()
         assert row.is_live
@@ -113,7 +113,7 @@ def test_a_worker_leaves_samples_of_memory_and_rate_and_forgets_old_ones(monkeyp
     monkeypatch.setattr(worker, "SAMPLE_SECONDS", 0)
     old = a_worker("host:1")
     WorkerSample.objects.create(worker=old, taken_at=timezone.now() - timedelta(days=2))
-    with worker.alive():
+    with worker.registered():
         pass  # one beat at the start and one at the end
     samples = WorkerSample.objects.all()
     assert len(samples) == 2
@@ -121,16 +121,16 @@ def test_a_worker_leaves_samples_of_memory_and_rate_and_forgets_old_ones(monkeyp
 
 
 def test_a_process_that_takes_a_number_over_keeps_the_rates_measured_under_it():
-    with worker.alive():
+    with worker.registered():
         EmbeddingWorker.objects.update(rates=[100.0])
-    with worker.alive():
+    with worker.registered():
         assert throughput() == "100-100"
 
 
 def test_results_that_were_ready_before_they_were_asked_for_are_no_rate(monkeypatch):
     clock = 0.0
     monkeypatch.setattr(meter, "time", types.SimpleNamespace(perf_counter=lambda: clock))
-    run = meter.Rate(window=8)
+    run = meter.ThroughputMeter(window=8)
     for _ in range(100):
         run.add(8)
     clock = 0.1
@@ -140,7 +140,7 @@ def test_results_that_were_ready_before_they_were_asked_for_are_no_rate(monkeypa
 
 def test_rows_of_workers_long_gone_are_dropped():
     a_worker("host:1", heartbeat_at=timezone.now() - timedelta(days=2))
-    with worker.alive():
+    with worker.registered():
         assert not EmbeddingWorker.objects.filter(name="host:1").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_gpu_that_torch_sees_is_named_with_its_memory(hip, name, device_name, 
 def test_without_torch_loaded_the_device_is_judged_by_the_hardware(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(device, "_hardware", lambda: "rocm")
-    assert device.describe()["device"] == "rocm"
+    assert device.describe_device()["device"] == "rocm"
     assert device.memory_gb() == (None, None)
     assert "torch" not in sys.modules
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
-from gpu.pipeline.run import extract_question
+from gpu.pipeline.run import extract_query_features
 from gpu.vectors import LEGACY_MODEL
 from products import embedding, tasks
 from products.images.cleaning import Upload
@@ -74,7 +74,7 @@ def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None
     embed.embed_pending(batch_size=2)
     for image in waiting:
         with default_storage.open(str(image.file.name)) as file:
-            expected = extract_question(file.read()).legacy
+            expected = extract_query_features(file.read()).legacy
         assert expected is not None
         assert np.array_equal(image.features.get().to_features().color, expected.color)
 

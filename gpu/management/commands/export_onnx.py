@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from gpu.encoders.onnx_export import ExportError, export
+from gpu.encoders.onnx_export import ExportError, export_model
 from gpu.encoders.protocol import LoadError
 from gpu.encoders.weights import WeightsError
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(f"{images} is not a folder.")
         pictures = sorted(path for path in images.rglob("*") if path.is_file())
         try:
-            done = export(pictures, int8=options["int8"], force=options["force"])
+            done = export_model(pictures, int8=options["int8"], force=options["force"])
         except (ExportError, WeightsError, LoadError) as error:
             raise CommandError(str(error)) from error
         for part in done:
