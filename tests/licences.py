@@ -93,12 +93,14 @@ def _applies(requirement: Requirement, extras: Iterable[str] = ()) -> bool:
 
 
 def _describe(name: str, package: Distribution) -> Package:
-    fields = package.metadata
-    classifiers = [text.split(" :: ") for text in fields.get_all("Classifier", [])]
+    def field(key: str) -> list[str]:
+        return package.metadata.get_all(key) or []
+
+    classifiers = [text.split(" :: ") for text in field("Classifier")]
     licence = (
-        fields.get("License-Expression")
-        or " AND ".join(name for kind, *_, name in classifiers if kind == "License" and name != _VAGUE)
-        or fields.get("License", "").partition("\n")[0]
+        "".join(field("License-Expression"))
+        or " AND ".join(text for kind, *_, text in classifiers if kind == "License" and text != _VAGUE)
+        or "".join(field("License")).partition("\n")[0]
         or "unknown"
     )
     bundled = [file.name for file in package.files or () if _GPL_LIBRARY.match(file.name)]
