@@ -68,7 +68,7 @@ def without_history() -> Iterator[None]:
 
 def imported(table: Path) -> dict[str, list[float]]:
     """Milliseconds a row of each block of the table, ``with`` and ``without`` history. Raises RuntimeError."""
-    from products.importing.importer import Did, import_rows
+    from products.importing.importer import RowStatus, import_rows
     from products.importing.rows import open_source
 
     taken: dict[str, list[float]] = {"with": [], "without": []}
@@ -82,7 +82,7 @@ def imported(table: Path) -> dict[str, list[float]]:
             else:
                 block = list(islice(results, BLOCK))
             taken["without" if number % 2 else "with"].append(1000 * (time.perf_counter() - start) / BLOCK)
-            if refused := [one for one in block if one.did not in (Did.ADDED, Did.CHANGED)]:
+            if refused := [one for one in block if one.did not in (RowStatus.CREATED, RowStatus.UPDATED)]:
                 raise RuntimeError(f"{len(refused)} rows were not imported: {refused[0]}")
     return taken
 

@@ -250,7 +250,7 @@ CLIP_CONFIG = {
 MAX_PICTURES_PER_REQUEST = 100
 MAX_REQUEST_BYTES = 512 * 1024 * 1024
 FILE_UPLOAD_HANDLERS = [
-    "products.images.upload_handlers.BoundedUpload",
+    "products.images.upload_handlers.BoundedUploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]

@@ -12,7 +12,7 @@ from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import ProductImage
 from products.queue import embed
-from products.queue.embed import Outcome
+from products.queue.embed import BatchOutcome
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Matched:
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedded:
+def embed_waiting(check: Callable[[], None], *, recompute: bool = False) -> Embedded:
     """Embed all pending pictures here, beside any workers and announced like them; matches are left to ``match``.
 
     ``afresh`` computes also the features that a picture has already. ``check`` is called between batches and
@@ -43,14 +43,14 @@ def embed_waiting(check: Callable[[], None], *, afresh: bool = False) -> Embedde
         return done
     with worker.registered(), progress_bar(pending, "Embedding", "pictures") as bar:
 
-        def progress(outcome: Outcome) -> None:
+        def progress(outcome: BatchOutcome) -> None:
             done.ready += len(outcome.ready)
             for image in ProductImage.objects.filter(pk__in=outcome.failed):
                 done.failed[image.pk] = f"({image.original_name}): {image.error_code}: {image.error_message}"
             bar.update(outcome.finished)
             check()
 
-        embed.embed_pending(announce=False, afresh=afresh, progress=progress)
+        embed.embed_pending(send_signal=False, recompute=recompute, progress=progress)
     statistics.analyze()
     return done
 

@@ -9,7 +9,7 @@ from django.db.models.functions import Length
 
 from core.batches import iter_batches
 from matching.models import Match
-from products.exporting import Table, as_time
+from products.exporting import Table, format_time
 
 COLUMNS = {
     "product sku": "product__sku",
@@ -38,7 +38,7 @@ def matches_table(ids: Sequence[int]) -> Table:
         found = {row["pk"]: row for row in Match.objects.filter(pk__in=step).order_by().values(*COLUMNS.values())}
         for row in (found[pk] for pk in step if pk in found):
             row["similarity_score"] = round(row["similarity_score"], 2)
-            row["reviewed_at"], row["created_at"] = as_time(row["reviewed_at"]), as_time(row["created_at"])
+            row["reviewed_at"], row["created_at"] = format_time(row["reviewed_at"]), format_time(row["created_at"])
             yield [row[name] for name in COLUMNS.values()]
 
 

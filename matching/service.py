@@ -23,8 +23,8 @@ from matching.review.verdicts import review, review_all
 from matching.similarity import search_vector
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
-from products.queue.claims import without_features_of
-from products.queue.query_features import FeaturesPendingError, features_of
+from products.queue.claims import images_without_features_of
+from products.queue.query_features import FeaturesPendingError, query_features
 
 __all__ = ["Answer", "Candidate", "as_dict", "find_matches", "match_picture", "match_product", "match_products",
            "review", "review_all", "save_matches", "unmatched"]  # fmt: skip
@@ -87,7 +87,7 @@ def match_picture(
     Raises ImageProcessingError for a bad picture, FeaturesPendingError when no worker answered within ``wait`` s,
     and ClipUnavailableError when CLIP was asked for and is not there.
     """
-    return _search(features_of(upload, wait), threshold, limit, category, feature_type=feature_type)
+    return _search(query_features(upload, wait), threshold, limit, category, feature_type=feature_type)
 
 
 def save_matches(answer: Answer) -> Answer:
@@ -214,7 +214,7 @@ def clip_covers_catalogue() -> bool:
     Until then answers come from the legacy features, which all pictures have: while a catalogue moves to
     CLIP, or to another model, nothing of it is invisible.
     """
-    lagging = ProductImage.objects.filter(without_features_of(model_id()), product__is_historical=True)
+    lagging = ProductImage.objects.filter(images_without_features_of(model_id()), product__is_historical=True)
     return not lagging.exclude(state=ProductImage.State.FAILED).exists()
 
 

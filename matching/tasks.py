@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 MOST = 200  # products a task, so that nothing waits long behind it; the next sweep takes the rest
 
 
-@shared_task
+@shared_task(name="matching.tasks.match_unmatched")
 def match_unmatched(product_ids: list[int] | None = None) -> None:
     """Match the new products (the named ones, or any) whose features changed since they were last matched."""
     waiting = service.unmatched()
@@ -38,13 +38,13 @@ def wake_index_maintenance() -> None:
     """Have a worker maintain the search index soon. If none can be told, the schedule does it."""
     try:
         with circuit_breaker.redis_call():
-            keep_index.delay()
+            maintain_index.delay()
     except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
 
 
-@shared_task
-def keep_index() -> None:
+@shared_task(name="matching.tasks.keep_index")
+def maintain_index() -> None:
     """Build what is due of the search index; nothing most of the time."""
     try:
         for sentence in index.upkeep():

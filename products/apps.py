@@ -12,4 +12,4 @@ class ProductsConfig(AppConfig):
         from products import signals  # noqa: F401  (connects the receivers)
         from products.models import triggers
 
-        post_migrate.connect(triggers.on_migrated, sender=self)
+        post_migrate.connect(triggers.install_triggers, sender=self)

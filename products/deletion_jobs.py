@@ -21,23 +21,23 @@ from core.history.recording import ChangeSource
 from core.jobs import RETENTION, STALE_AFTER
 from products.models import Deletion, DeletionStep
 
-HERE = 500  # rows that are deleted while a person waits, which takes about a second
-STEP = 200
+INLINE_LIMIT = 500  # rows that are deleted while a person waits, which takes about a second
+BATCH_SIZE = 200
 
 
 def start(user: AbstractBaseUser, rows: QuerySet[Any]) -> Deletion:
     """Begin to delete these rows in the name of ``person``; what is gone when its step comes is passed over."""
-    remove_old()
+    delete_expired()
     ids = list(rows.order_by("pk").values_list("pk", flat=True))
     with transaction.atomic():
         job = Deletion.objects.create(user_id=user.pk, label=rows.model._meta.label, total=len(ids))
-        steps = (ids[first : first + STEP] for first in range(0, len(ids), STEP))
+        steps = (ids[first : first + BATCH_SIZE] for first in range(0, len(ids), BATCH_SIZE))
         DeletionStep.objects.bulk_create(DeletionStep(deletion=job, ids=step) for step in steps)
     job.start(partial(_delete, job), ChangeSource.ADMIN)
     return job
 
 
-def go_on(job: Deletion) -> bool:
+def resume(job: Deletion) -> bool:
     """Take up a deletion whose process was stopped; False when somebody works on it."""
     won = job.take_over()
     if won:
@@ -55,7 +55,7 @@ def stop(job: Deletion) -> bool:
     return bool(won)
 
 
-def remove_old() -> None:
+def delete_expired() -> None:
     """Forget what is older than a day."""
     now = timezone.now()
     Deletion.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()

@@ -14,12 +14,12 @@ from gpu.images import read_file
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL
 from products.images.cleaning import Upload
-from products.images.intake import add_views
+from products.images.intake import add_images
 from products.models import Product, ProductImage
 from products.queue.claims import State, is_paused
 from products.queue.embed import best_features, embed_pending
 from products.queue.query_features import FeaturesPendingError
-from products.tasks import wake
+from products.tasks import notify_workers
 
 POLL_SECONDS = 0.03  # how often a waiting upload looks whether the worker is done
 
@@ -31,7 +31,7 @@ def wait_for_features(image_ids: Sequence[int], seconds: float) -> str | None:
     """
     deadline = time.monotonic() + seconds
     images = ProductImage.objects.filter(pk__in=image_ids)
-    if is_paused() or (settings.HAS_BROKER and seconds > 0 and not wake(image_ids, urgent=True)):
+    if is_paused() or (settings.HAS_BROKER and seconds > 0 and not notify_workers(image_ids, urgent=True)):
         deadline = time.monotonic()  # nobody may work or nobody heard: there is nothing to wait for
     while True:
         rows = list(images.values_list("state", "embedded_with"))
@@ -54,7 +54,7 @@ def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarr
     stored = best_features(product.pk)
     if not stored:
         path = Path(image_path)
-        added = add_views(product, [Upload(read_file(path), path.name)])
+        added = add_images(product, [Upload(read_file(path), path.name)])
         ids = [image.pk for image in added.images]
         embed_pending(ids)
         wait_for_features(ids, settings.UPLOAD_WAIT_MAX_SECONDS)  # where a worker was quicker to claim it

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from core.batches import iter_batches
 from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, XLSX_MAX_ROWS, Cell, csv_bytes, xlsx_bytes
 from products.importing.diff import as_text
-from products.importing.rows import ID_COLUMN, column_of
+from products.importing.rows import ID_COLUMN, attribute_column
 from products.models import Product, ProductImage
-from products.queue.claims import worst_state
+from products.queue.claims import aggregate_state
 
 MAX_ATTRIBUTES = 1000  # different ones in one table
 FIELDS = ("sku", "name", "category", "description", "is_historical")
@@ -41,7 +41,7 @@ def products_table(ids: Sequence[int]) -> Table:
     Read step by step, so whatever is deleted meanwhile is left out. Raises ExportError before the first row.
     """
     keys = _attribute_keys(ids)
-    header = [*FIELDS, *map(column_of, keys), ID_COLUMN, "(state)", "(pictures)", "(created)", "(updated)"]
+    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(pictures)", "(created)", "(updated)"]
     return _products(ids, keys, header)
 
 
@@ -57,14 +57,14 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Tab
                 *(as_text(getattr(product, name)) for name in FIELDS),
                 *(as_text(product.attributes.get(key)) for key in keys),
                 product.pk,
-                worst_state(states[product.pk]),
+                aggregate_state(states[product.pk]),
                 len(states[product.pk]),
-                as_time(product.created_at),
-                as_time(product.updated_at),
+                format_time(product.created_at),
+                format_time(product.updated_at),
             ]
 
 
-def check_fits(rows: int, longest: int) -> None:
+def check_xlsx_limits(rows: int, longest: int) -> None:
     """Raises ExportError where a workbook would cut something off: by its rows, or by the longest text of a cell."""
     if rows >= XLSX_MAX_ROWS:
         text = _("A workbook holds %(limit)s rows, and these are %(rows)s. Export them as CSV.")
@@ -84,7 +84,7 @@ def longest_text(ids: Sequence[int]) -> int:
     return longest
 
 
-def as_time(at: datetime | None) -> str:
+def format_time(at: datetime | None) -> str:
     """A time with its offset, in the server's time zone, to the second."""
     return "" if at is None else timezone.localtime(at).isoformat(timespec="seconds")
 

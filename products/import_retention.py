@@ -19,7 +19,7 @@ def discard(job: Import) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_old() -> None:
+def delete_expired() -> None:
     """Forget what is older than a day, and folders that no import owns."""
     now = timezone.now()
     Import.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()

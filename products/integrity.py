@@ -14,15 +14,15 @@ from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, ProductImage
-from products.queue.claims import NOT_CLAIMED
+from products.queue.claims import UNCLAIMED
 
 State = ProductImage.State
 
 # A file without a row may be an upload that is just being saved, so only an old one counts as forgotten.
-ORPHAN_SECONDS = 3600
+MIN_ORPHAN_AGE_SECONDS = 3600
 
 
-def damage(image: ProductImage) -> str | None:
+def check_file(image: ProductImage) -> str | None:
     """What is wrong with a picture's stored file; None when it is what was written. Reads all of it."""
     path = Path(image.file.path)
     try:
@@ -46,9 +46,9 @@ def has_thumbnail(image: ProductImage) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def orphans(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
+def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Stored files that no row names, older than an hour; one subfolder at a time, so that memory stays bounded."""
-    oldest = time.time() - ORPHAN_SECONDS
+    oldest = time.time() - MIN_ORPHAN_AGE_SECONDS
     media = Path(settings.MEDIA_ROOT)
     for folder in (media / "pictures", media / "thumbnails", Path(settings.ORIGINALS_ROOT)):
         for shard in sorted(folder.glob("*")):
@@ -65,7 +65,7 @@ def orphans(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
             yield from (path for path in files if path.stem not in named)
 
 
-def without_their_features() -> QuerySet[ProductImage]:
+def images_missing_features() -> QuerySet[ProductImage]:
     """Pictures that count as embedded and lack the features that say so."""
     of_it = Feature.objects.filter(image=OuterRef("pk"))
     complete = Exists(of_it.filter(model_name=LEGACY_MODEL)) & Exists(
@@ -84,11 +84,11 @@ def replace_features(feature_ids: Iterable[int]) -> list[int]:
     rows = Feature.objects.filter(pk__in=list(feature_ids))
     image_ids = sorted(set(rows.values_list("image_id", flat=True)))
     rows.delete()
-    embed_again(image_ids)
+    requeue_images(image_ids)
     return image_ids
 
 
-def embed_again(image_ids: Sequence[int]) -> None:
+def requeue_images(image_ids: Sequence[int]) -> None:
     """Queue pictures as if they were new; one that a worker holds at the moment is left to it."""
     waiting = ProductImage.objects.filter(~Q(state=State.CLAIMED), pk__in=image_ids)
-    waiting.update(state=State.PENDING, embedded_with="", attempts=0, error_code="", error_message="", **NOT_CLAIMED)
+    waiting.update(state=State.PENDING, embedded_with="", attempts=0, error_code="", error_message="", **UNCLAIMED)

@@ -9,20 +9,20 @@ from django.utils.translation import gettext_lazy as _
 from products import tasks
 from products.models import ProductImage
 
-HERE = 50  # pictures that a person waits for where there are no workers
+INLINE_LIMIT = 50  # pictures that a person waits for where there are no workers
 
-LEFT = _("There are no workers, and these are too many pictures to wait for: `manage.py reindex` embeds them.")
+TOO_MANY_TO_WAIT_FOR = _("No worker is running and these are too many images to wait for. Run `manage.py reindex`.")
 
 
 def embed_soon(pictures: QuerySet[ProductImage]) -> bool:
     """Have those of these pictures that wait embedded; False where they are LEFT to the command."""
     if settings.HAS_BROKER:
-        tasks.wake()
+        tasks.notify_workers()
         return True
     pending = pictures.filter(state=ProductImage.State.PENDING)
-    waiting = list(pending.values_list("pk", flat=True)[: HERE + 1])
-    if len(waiting) > HERE:
+    waiting = list(pending.values_list("pk", flat=True)[: INLINE_LIMIT + 1])
+    if len(waiting) > INLINE_LIMIT:
         return False
     if waiting:
-        tasks.wake(waiting)
+        tasks.notify_workers(waiting)
     return True

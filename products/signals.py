@@ -10,10 +10,10 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 
 from products.models import ProductImage
-from products.tasks import wake
+from products.tasks import notify_workers
 
 
 @receiver(post_save, sender=ProductImage)
 def wake_worker(instance: ProductImage, **_: Any) -> None:
     if instance.state == ProductImage.State.PENDING:
-        transaction.on_commit(partial(wake, [instance.pk]), robust=True)
+        transaction.on_commit(partial(notify_workers, [instance.pk]), robust=True)

@@ -22,15 +22,15 @@ from products.queue import embed as embedding
 logger = logging.getLogger(__name__)
 
 # A question that comes in meanwhile waits for one batch, or for so many small ones.
-TASK_SECONDS = 0.3
-QUESTIONS = "questions"  # somebody waits: workers look here first
-BULK = settings.CELERY_TASK_DEFAULT_QUEUE
+MAX_TASK_SECONDS = 0.3
+INTERACTIVE_QUEUE = "questions"  # somebody waits: workers look here first
+BULK_QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
 
 _held_back = ContextVar("held_back", default=False)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def notifications_suspended() -> Iterator[None]:
     """Within the block saved pictures wake nobody: who saves many embeds them together, or wakes once at the end."""
     token = _held_back.set(True)
     try:
@@ -39,7 +39,7 @@ def held_back() -> Iterator[None]:
         _held_back.reset(token)
 
 
-def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> bool:
+def notify_workers(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> bool:
     """Tell the workers that pictures are pending; False when the broker cannot be reached.
 
     Without a broker the named pictures are embedded here and now. With one, only an urgent message names
@@ -53,7 +53,7 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
         with circuit_breaker.redis_call():
             embed.apply_async(
                 (list(image_ids) if named and image_ids else None,),
-                queue=QUESTIONS if urgent else BULK,
+                queue=INTERACTIVE_QUEUE if urgent else BULK_QUEUE,
                 expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
             )
     except circuit_breaker.BrokerUnavailableError as error:
@@ -62,46 +62,46 @@ def wake(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> boo
     return True
 
 
-@shared_task
+@shared_task(name="products.tasks.embed")
 def embed(image_ids: list[int] | None = None) -> None:
     """Embed one batch of pending pictures (of the named ones, if any) or several small ones, then wake the next."""
     if not settings.HAS_BROKER:
         embedding.embed_pending(image_ids)
         return
-    if not claims.anything_to_claim():
+    if not claims.has_pending():
         return
     with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
-        embedding.embed_pending(image_ids, seconds=TASK_SECONDS)
-    if claims.anything_to_claim():
-        wake()
+        embedding.embed_pending(image_ids, seconds=MAX_TASK_SECONDS)
+    if claims.has_pending():
+        notify_workers()
 
 
-@shared_task
+@shared_task(name="products.tasks.sweep")
 def sweep() -> None:
     """Pick up what lost messages and workers left, queue what the current model has not seen, forget old work."""
     claims.release_stale_claims()
     claims.requeue("outdated")
-    import_retention.remove_old()
-    deletion_jobs.remove_old()
-    if claims.anything_to_claim():
-        wake()
+    import_retention.delete_expired()
+    deletion_jobs.delete_expired()
+    if claims.has_pending():
+        notify_workers()
 
 
-@shared_task
-def refresh_planner() -> None:
+@shared_task(name="products.tasks.refresh_planner")
+def analyze_database() -> None:
     """What is in the tables changes; once an hour the database looks at them."""
     statistics.analyze()
 
 
-@shared_task
-def embed_question(question: str, jpeg: str) -> None:
+@shared_task(name="products.tasks.embed_question")
+def embed_query(query: str, jpeg: str) -> None:
     """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
     with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
-        query_features.answer(question, jpeg)
+        query_features.compute_for_waiting_request(query, jpeg)
 
 
 @worker_ready.connect
-def start_working(**_: object) -> None:
+def register_worker(**_: object) -> None:
     """A worker that starts gets its weights, announces itself and looks at the queue before any message comes."""
     downloads.ensure_weights()
     worker.register()
@@ -109,6 +109,6 @@ def start_working(**_: object) -> None:
 
 
 @worker_shutdown.connect
-def stop_working(**_: object) -> None:
+def unregister_worker(**_: object) -> None:
     """A worker that is asked to stop says that it is gone."""
     worker.unregister()

@@ -12,23 +12,23 @@ from django.utils.translation import gettext as _
 
 from products.models import Product
 
-MAX_DESCRIPTION = 20_000  # characters
+MAX_DESCRIPTION_LENGTH = 20_000  # characters
 
 
-def check(product: Product) -> None:
+def validate_product(product: Product) -> None:
     """Raises ValidationError, by field, for a product that cannot be stored, whichever way it came."""
     product.clean_fields()
-    check_fields(model_to_dict(product))
+    validate_fields(model_to_dict(product))
 
 
-def check_fields(fields: Mapping[str, Any]) -> None:
+def validate_fields(fields: Mapping[str, Any]) -> None:
     """The part of ``check`` that the columns do not say, for some fields of a product by name."""
     errors: dict[str, ValidationError] = {}
     for name in ("sku", "name", "category", "description"):
         if "\0" in fields.get(name, ""):
             errors[name] = ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")
-    if len(fields.get("description", "")) > MAX_DESCRIPTION:
-        text = _("A description has at most %(limit)d characters.") % {"limit": MAX_DESCRIPTION}
+    if len(fields.get("description", "")) > MAX_DESCRIPTION_LENGTH:
+        text = _("A description has at most %(limit)d characters.") % {"limit": MAX_DESCRIPTION_LENGTH}
         errors["description"] = ValidationError(text, code="max_length")
     try:
         _check_attributes(fields.get("attributes", {}))

@@ -70,9 +70,9 @@ def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def unconstrained_vectors(db: None) -> Iterator[None]:
     """The database takes vectors that no search can use, as one does that somebody wrote to by hand."""
-    triggers.drop(DEFAULT_DB_ALIAS)
+    triggers.drop_triggers(DEFAULT_DB_ALIAS)
     yield
-    triggers.on_migrated(DEFAULT_DB_ALIAS)
+    triggers.install_triggers(DEFAULT_DB_ALIAS)
 
 
 def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:

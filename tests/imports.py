@@ -63,7 +63,7 @@ class Sent:
 
     def reasons(self) -> dict[int, str]:
         """Why rows were refused, by their number."""
-        return {row["row"]: row["reason"] for row in self.shown("REFUSED")["rows"]}
+        return {row["row"]: row["reason"] for row in self.shown("REJECTED")["rows"]}
 
     def refused(self) -> list[dict[str, str]]:
         """The refused rows as the page gives them to be corrected."""

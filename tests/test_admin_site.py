@@ -138,7 +138,7 @@ def test_live_part_comes_alone() -> None:
 
 @pytest.mark.parametrize(("which", "queued"), [("failed", 1), ("all", 2), ("nonsense", 0)])
 def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("products.tasks.wake", lambda *_: True)  # so that what is queued can be counted
+    monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)  # so that what is queued can be counted
     make_product("failed", "ready")
     assert browser_of("reviewer").post("/admin/device/requeue/", {"which": which}).status_code == 403
     answer = browser_of("uploader").post("/admin/device/requeue/", {"which": which})
@@ -147,7 +147,7 @@ def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, mon
 
 
 def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("products.tasks.wake", lambda *_: True)
+    monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)
     first, other = (make_product("failed").images.get() for _ in range(2))
     form = {"which": "failed", "image": first.pk}
     assert browser_of("uploader").post("/admin/device/requeue/", form).status_code == 302

@@ -24,7 +24,7 @@ with held_back():
     for seed in range(20):
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)
         add_product([Upload(jpeg(seed, (48, 48), angle=9))], sku=f"Q-{seed}")
-embed_pending(announce=False)
+embed_pending(send_signal=False)
 """
 
 ANSWERS = """

@@ -25,7 +25,7 @@ with held_back():
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)
     for seed in range(QUERIES):
         add_product([Upload(jpeg(seed, (48, 48), angle=9, light=0.9))], sku=f"Q-{seed}")
-embed_pending(announce=False)
+embed_pending(send_signal=False)
 """
 
 # Two threads: each uploads a product (which is embedded at once, there is no broker) and deletes an older one.

@@ -11,7 +11,7 @@ from catalogmatch.demo.catalogue import IMAGES, DemoProduct, demo_products, load
 from gpu.legacy import extract_legacy
 from matching.similarity import search_vector
 from products.models import Product, ProductImage
-from products.tasks import held_back
+from products.tasks import notifications_suspended
 
 MAX_TOTAL_BYTES = 2_000_000  # every clone downloads them
 
@@ -98,7 +98,7 @@ def test_an_interrupted_load_is_completed_and_a_complete_one_adds_nothing():
         if done == 3:
             raise StoppedError
 
-    with held_back():
+    with notifications_suspended():
         with pytest.raises(StoppedError):
             load_demo(stop)
         assert Product.objects.count() == 3

@@ -12,13 +12,16 @@ from tests import licences
 RULES = licences.Rules(frozenset({"MIT", "Apache-2.0"}), {"excepted": "for a reason"})
 
 
-def install(folder: Path, name: str, *fields: str, files: tuple[str, ...] = ()) -> None:
-    """Put the metadata of a package into ``folder``."""
+def install(folder: Path, name: str, *fields: str, file: str = "") -> None:
+    """Put a package into ``folder``: its metadata and one empty file."""
     information = folder / f"{name}-1.0.dist-info"
     information.mkdir()
     metadata = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *fields]
     (information / "METADATA").write_text("\n".join(metadata) + "\n")
-    (information / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    if file:
+        (folder / file).parent.mkdir()
+        (folder / file).touch()
+        (information / "RECORD").write_text(f"{file},,\n")
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_a_dependency_with_a_forbidden_licence_is_refused(packages):
 
 
 def test_a_bundled_gpl_library_is_refused_whatever_the_metadata_says(packages):
-    install(packages, "video", "License-Expression: MIT", files=("video.libs/libx265-4883ecb5.so.217",))
+    install(packages, "video", "License-Expression: MIT", file="video.libs/libx265-4883ecb5.so.217")
     assert refusals("video") == ["video bundles libx265-4883ecb5.so.217, which is under the GPL"]
 
 

@@ -21,7 +21,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import ProductImage
 from products.queue import embed as embedding
-from products.tasks import embed, held_back
+from products.tasks import embed, notifications_suspended
 from tests.accounts import client_of
 from tests.pictures import jpeg
 
@@ -75,7 +75,7 @@ def test_an_id_that_is_not_sane_is_replaced(given: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_id_follows_a_picture_through_the_queue(lines: Lines) -> None:
-    with held_back():  # nobody embeds it within the request
+    with notifications_suspended():  # nobody embeds it within the request
         client_of("uploader").post(
             "/api/products/upload?wait=0", {"image": io.BytesIO(jpeg(1))}, "multipart", HTTP_X_REQUEST_ID="upload-00001"
         )

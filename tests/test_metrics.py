@@ -57,7 +57,7 @@ def test_is_for_who_has_the_token(token: str, given: str) -> None:
 def test_counts_pictures_failures_and_matches(token: str) -> None:
     known = add_product([Upload(jpeg(1))], is_historical=True).product
     asked = add_product([Upload(jpeg(2))]).product
-    embed_pending(announce=False)  # so that nobody looks up its matches
+    embed_pending(send_signal=False)  # so that nobody looks up its matches
     broken = add_product([Upload(jpeg(3))]).images[0]
     ProductImage.objects.filter(pk=broken.pk).update(state="failed", error_code="image_corrupt")
     add_product([Upload(jpeg(4))])

@@ -111,7 +111,7 @@ def kept(settings: Any, tmp_path: Path) -> Path:
 def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_picture(kept: Path) -> None:
     data = pictures.turned(pictures.drawing(1), 6)
     image = intake.add_product([Upload(data, "../../etc/passwd.jpg")]).images[0]
-    assert originals.path_of(str(image.file.name)).read_bytes() == data
+    assert originals.original_path(str(image.file.name)).read_bytes() == data
     assert [name.partition("/")[2] for name in files_in(kept)] == [Path(str(image.file.name)).stem]
     client = client_of("manager")
     for path in (files_in(kept)[0], f"originals/{files_in(kept)[0]}"):

@@ -108,12 +108,12 @@ def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) 
 
 def test_the_original_of_a_picture_stays_and_one_of_nobody_goes(settings: Settings, tmp_path: Path) -> None:
     settings.KEEP_ORIGINALS, settings.ORIGINALS_ROOT = True, tmp_path / "originals"
-    kept = originals.path_of(str(add_product([Upload(jpeg(1))]).images[0].file.name))
+    kept = originals.original_path(str(add_product([Upload(jpeg(1))]).images[0].file.name))
     embed_pending()
     age(kept, 7200)
     assert verify()[0] == 0
-    originals.keep("pictures/ab/ab00.jpg", b"left behind")
-    forgotten = originals.path_of("pictures/ab/ab00.jpg")
+    originals.keep_original("pictures/ab/ab00.jpg", b"left behind")
+    forgotten = originals.original_path("pictures/ab/ab00.jpg")
     age(forgotten, 7200)
     assert_mended("belongs to no picture")
     assert kept.exists()
@@ -127,7 +127,7 @@ def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, 
         image=image, product=image.product, kind="clip", model_name="some-model", dim=8,
         color_features=np.full(8, value, "<f4").tobytes(),
     )  # fmt: skip
-    triggers.on_migrated(DEFAULT_DB_ALIAS)
+    triggers.install_triggers(DEFAULT_DB_ALIAS)
     assert_mended("1 features are no usable vectors")
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
@@ -161,7 +161,7 @@ def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> No
 
 
 def test_missing_triggers_that_guard_vectors_come_back(image: ProductImage) -> None:
-    triggers.drop(DEFAULT_DB_ALIAS)
+    triggers.drop_triggers(DEFAULT_DB_ALIAS)
     assert_mended("feature_vector_inserted")
     assert not triggers.missing_triggers(DEFAULT_DB_ALIAS)
 

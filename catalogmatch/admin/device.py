@@ -92,7 +92,7 @@ def _embed(request: HttpRequest, ids: list[int] | None = None) -> None:
     """Have these pictures, or all that wait, embedded; says so where nobody does it."""
     pictures = ProductImage.objects.all() if ids is None else ProductImage.objects.filter(pk__in=ids)
     if not again.embed_soon(pictures):
-        messages.warning(request, again.LEFT)
+        messages.warning(request, again.TOO_MANY_TO_WAIT_FOR)
 
 
 def _live(request: HttpRequest) -> dict[str, Any]:

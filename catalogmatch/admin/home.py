@@ -60,9 +60,9 @@ def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
 
 def queue_state() -> dict[str, Any]:
     """The queue in numbers, the time that it needs in words (empty when nobody knows), and whether it is paused."""
-    status = claims.status()
+    status = claims.queue_status()
     seconds = status["eta_seconds"]
-    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": claims.switch()}
+    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": claims.pause_switch()}
 
 
 def in_words(seconds: float) -> str:

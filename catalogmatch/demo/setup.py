@@ -15,7 +15,7 @@ from gpu.encoders.registry import clip_status
 from matching import batch
 from products.models import Product
 from products.queue import claims
-from products.tasks import held_back
+from products.tasks import notifications_suspended
 
 ADMIN, PASSWORD = "admin", "demo"  # public on purpose: the demo listens on 127.0.0.1 only
 API_USER = "demo"
@@ -67,7 +67,7 @@ def prepare(check: Callable[[], None]) -> Demo:
 
 
 def _load(check: Callable[[], None]) -> None:
-    with progress_bar(None, "Loading", "products") as bar, held_back():
+    with progress_bar(None, "Loading", "products") as bar, notifications_suspended():
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -98,7 +98,7 @@ def _files_of(pictures: Iterable[str]) -> set[str]:
     for name in pictures:
         files |= {MEDIA + name, MEDIA + ProductImage(file=name).thumbnail_name}
         if with_originals:
-            files.add(ORIGINALS + originals.path_of(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
+            files.add(ORIGINALS + originals.original_path(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
     return files
 
 

@@ -24,9 +24,9 @@ from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import unusable
 from products.models import Feature, ProductImage
-from products.queue.claims import counts as queue_counts
-from products.queue.claims import stale_claims, without_features_of
-from products.queue.claims import switch as queue_switch
+from products.queue.claims import images_without_features_of, stale_claims
+from products.queue.claims import pause_switch as queue_switch
+from products.queue.claims import queue_counts as queue_counts
 
 LOW_DISK_BYTES = 5 * 2**30
 SAMPLE = 5_000  # pictures whose files are looked for: the newest
@@ -125,7 +125,7 @@ def features() -> Finding:
         return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")
     number = Feature.objects.count()
     ready = ProductImage.objects.filter(state=ProductImage.State.READY)
-    lagging = ready.filter(without_features_of(model_id())).count() if is_clip_available() else 0
+    lagging = ready.filter(images_without_features_of(model_id())).count() if is_clip_available() else 0
     if lagging:
         text = f"{lagging:,} of {ready.count():,} pictures are not embedded with {model_id()}"
         return Finding(Level.WARN, text, "Run `manage.py reindex`, or let the workers catch up.")

@@ -80,7 +80,7 @@ def stalled_queue() -> str | None:
     waiting = ProductImage.objects.filter(state=ProductImage.State.PENDING, updated_at__lt=horizon)
     if not waiting.exists():
         return None
-    switch = claims.switch()
+    switch = claims.pause_switch()
     if switch is not None and (switch.paused or switch.changed_at >= horizon):
         return None
     finished = ProductImage.objects.filter(

@@ -81,7 +81,7 @@ class CatalogueCollector:
     def collect(self) -> Iterator[Metric]:
         waiting = ProductImage.objects.filter(state=State.PENDING).order_by("updated_at").values_list("updated_at")
         oldest = waiting.first()
-        yield _labelled("pictures", "Pictures by state of the queue.", "state", claims.counts())
+        yield _labelled("pictures", "Pictures by state of the queue.", "state", claims.queue_counts())
         yield _gauge(
             "oldest_pending_seconds",
             "How long the picture that waits longest has waited.",

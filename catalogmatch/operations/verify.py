@@ -21,7 +21,7 @@ from products.images.storage import rebuild_thumbnail
 from products.models import Feature, ProductImage
 from products.models import triggers as constraints
 from products.queue import claims as queue
-from products.tasks import wake
+from products.tasks import notify_workers
 
 CHUNK = 500
 
@@ -58,7 +58,7 @@ def verify(job: Job) -> Iterator[Problem]:
     for look in (database, triggers, claims, features, base_files, pictures, files):
         yield from look(job)
     if job.fix:
-        wake()
+        notify_workers()
 
 
 def database(_job: Job) -> Iterator[Problem]:
@@ -86,7 +86,7 @@ def triggers(job: Job) -> Iterator[Problem]:
         yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
     if missing := constraints.missing_triggers(DEFAULT_DB_ALIAS):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so useless vectors may be stored"
-        yield job.mended("features", text, partial(constraints.on_migrated, DEFAULT_DB_ALIAS))
+        yield job.mended("features", text, partial(constraints.install_triggers, DEFAULT_DB_ALIAS))
 
 
 def base_files(job: Job) -> Iterator[Problem]:
@@ -124,10 +124,10 @@ def features(job: Job) -> Iterator[Problem]:
         right = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
         text = f"{count:,} features name another product than their picture"
         yield job.mended("features", text, partial(misplaced.update, product_id=right))
-    lacking = list(integrity.without_their_features().values_list("pk", flat=True))
+    lacking = list(integrity.images_missing_features().values_list("pk", flat=True))
     if lacking:
         text = f"{len(lacking):,} pictures count as embedded and have no such features (picture {lacking[0]} for one)"
-        yield job.mended("features", text, partial(integrity.embed_again, lacking))
+        yield job.mended("features", text, partial(integrity.requeue_images, lacking))
 
 
 def pictures(job: Job) -> Iterator[Problem]:
@@ -136,7 +136,7 @@ def pictures(job: Job) -> Iterator[Problem]:
     with job.bar(rows.count(), "Pictures", "pictures") as bar:
         for image in rows.iterator(CHUNK):
             bar.update()
-            if reason := integrity.damage(image):
+            if reason := integrity.check_file(image):
                 # Deleted while we looked? Then its file is gone by right.
                 if ProductImage.objects.filter(pk=image.pk).exists():
                     remedy = "Take it from a backup, or delete the picture and upload it again."
@@ -156,7 +156,7 @@ def _thumbnail(job: Job, image: ProductImage) -> Problem:
 def files(job: Job) -> Iterator[Problem]:
     """Every stored file is named by a row."""
     with job.bar(None, "Files", "folders") as bar:
-        for path in integrity.orphans(bar.update):
+        for path in integrity.orphaned_files(bar.update):
             try:
                 yield job.mended("files", f"{path} belongs to no picture", partial(path.unlink, missing_ok=True))
             except OSError as error:

@@ -19,12 +19,12 @@ from gpu.imaging.errors import ImageProcessingError
 from matching import service
 from matching.index import SearchVectorError
 from products.admin.filters import categories
-from products.admin.upload import PicturesField
+from products.admin.upload import ImagesField
 from products.queue.query_features import FeaturesPendingError
 
 
 class AskForm(forms.Form):
-    pictures = PicturesField(label=gettext_lazy("Picture"), many=False)
+    pictures = ImagesField(label=gettext_lazy("Picture"), many=False)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
         label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10

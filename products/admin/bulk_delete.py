@@ -25,7 +25,7 @@ from core.deletion import delete_rows
 from products import deletion_jobs
 from products.models import Deletion
 
-NAMED = 20  # rows that a question names one by one
+MAX_LISTED = 20  # rows that a question names one by one
 
 
 class BulkDeleteAdmin(ModelAdmin):
@@ -49,9 +49,9 @@ class BulkDeleteAdmin(ModelAdmin):
             "opts": self.opts,
             "counts": [(str(self.opts.verbose_name_plural), count), *self.deletion_counts(rows)],
             "count": count,
-            "named": rows.order_by("pk")[:NAMED],
-            "more": max(0, count - NAMED),
-            "in_background": count > deletion_jobs.HERE,
+            "named": rows.order_by("pk")[:MAX_LISTED],
+            "more": max(0, count - MAX_LISTED),
+            "in_background": count > deletion_jobs.INLINE_LIMIT,
             "checkbox": ACTION_CHECKBOX_NAME,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
@@ -73,7 +73,7 @@ class BulkDeleteAdmin(ModelAdmin):
         return response
 
     def _delete(self, request: HttpRequest, rows: QuerySet[Any], count: int) -> HttpResponse | None:
-        if count > deletion_jobs.HERE:
+        if count > deletion_jobs.INLINE_LIMIT:
             return redirect("admin:products_deletion", deletion_jobs.start(user_of(request), rows).pk)
         delete_rows(rows)
         messages.success(request, ngettext("%d was deleted.", "%d were deleted.", count) % count)
@@ -107,7 +107,7 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Go on where it was when the server was stopped."""
-    if not deletion_jobs.go_on(_own(request, pk)):
+    if not deletion_jobs.resume(_own(request, pk)):
         messages.info(request, _("This deletion is at work or done already."))
     return redirect("admin:products_deletion", pk)
 

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 from unfold.admin import ModelAdmin
 
-from products.exporting import FORMATS, ExportError, Table, check_fits
+from products.exporting import FORMATS, ExportError, Table, check_xlsx_limits
 
 
 class ExportAdmin(ModelAdmin):
@@ -67,7 +67,7 @@ class ExportAdmin(ModelAdmin):
         ids = array("q", plain.values_list("pk", flat=True).iterator(chunk_size=5000))
         try:
             if kind == "xlsx":
-                check_fits(len(ids), self.longest_text(ids))
+                check_xlsx_limits(len(ids), self.longest_text(ids))
             table = self.export_table(ids)
         except ExportError as error:
             messages.error(request, str(error))

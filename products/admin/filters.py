@@ -11,13 +11,13 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from products.models import Product, ProductImage
 
-MOST = 500  # choices that a list of them can hold for a person to find one
+MAX_CHOICES = 500  # choices that a list of them can hold for a person to find one
 
 
 def categories() -> list[str]:
     """The categories in use, in alphabetical order; of more than ``MOST`` those with the most products."""
     used = Product.objects.exclude(category="").order_by().values_list("category")
-    return sorted(name for name, _count in used.annotate(n=Count("pk")).order_by("-n", "category")[:MOST])
+    return sorted(name for name, _count in used.annotate(n=Count("pk")).order_by("-n", "category")[:MAX_CHOICES])
 
 
 class CategoryFilter(DropdownFilter):
@@ -33,7 +33,7 @@ class CategoryFilter(DropdownFilter):
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
 
 
-class PictureStateFilter(DropdownFilter):
+class ImageStateFilter(DropdownFilter):
     """Products that have a picture in this state, or no picture at all."""
 
     title = _("picture state")

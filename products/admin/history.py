@@ -56,11 +56,16 @@ class HistoryAdmin(ModelAdmin):
 def history_page(request: HttpRequest, records: HistoryRecords, context: dict[str, Any]) -> HttpResponse:
     """Entries of these records, newest first, as many as fit a page, with a way to the older ones (``?before=``)."""
     found = read_timeline(records, request.GET.get("before", ""))
-    context = {**admin.site.each_context(request), **context, "lines": lines(found.entries), "older": found.older}
+    context = {
+        **admin.site.each_context(request),
+        **context,
+        "lines": history_lines(found.entries),
+        "older": found.older,
+    }
     return TemplateResponse(request, "catalogmatch/history.html", context)
 
 
-def lines(entries: Sequence[Entry]) -> list[Line]:
+def history_lines(entries: Sequence[Entry]) -> list[Line]:
     """The entries in words, with the names of their products; two queries in all."""
     concerned = [(entry, _product_ids(entry.record, entry.kind)) for entry in entries]
     names, alive = product_names({pk for _entry, ids in concerned for pk in ids})

@@ -24,18 +24,18 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.importing import jobs
-from products.importing.importer import Did
-from products.importing.rows import COLUMNS, ID_COLUMN, attribute_of, is_note
+from products.importing.importer import RowStatus
+from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
 from products.models import Import
 
-PAGE = 50
-MAY_IMPORT = ("products.add_product", "products.change_product")
+PAGE_SIZE = 50
+IMPORT_PERMISSIONS = ("products.add_product", "products.change_product")
 KINDS = {
-    Did.ADDED: gettext_lazy("new products"),
-    Did.CHANGED: gettext_lazy("changed products"),
-    Did.VIEW: gettext_lazy("new pictures"),
-    Did.KNOWN: gettext_lazy("unchanged"),
-    Did.REFUSED: gettext_lazy("refused"),
+    RowStatus.CREATED: gettext_lazy("new products"),
+    RowStatus.UPDATED: gettext_lazy("changed products"),
+    RowStatus.IMAGE_ADDED: gettext_lazy("new pictures"),
+    RowStatus.SKIPPED: gettext_lazy("unchanged"),
+    RowStatus.REJECTED: gettext_lazy("refused"),
 }
 
 
@@ -54,7 +54,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
 @csrf_exempt
 def send(request: HttpRequest) -> HttpResponseBase:
     """The form. Whoever may import sends a file that goes to disk as it comes, larger than a picture may be."""
-    require_permissions(request, *MAY_IMPORT)
+    require_permissions(request, *IMPORT_PERMISSIONS)
     # Set before anything reads the body, which is why the token is checked only then.
     request.upload_handlers = [TemporaryFileUploadHandler(request)]
     answer: HttpResponseBase = _send(request)
@@ -102,7 +102,7 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Do what was shown, or go on where it was stopped."""
     job = _own(request, pk)
-    if not (jobs.confirm(job) or jobs.go_on(job)):
+    if not (jobs.confirm(job) or jobs.resume(job)):
         messages.info(request, _("This import is at work or done already."))
     return redirect("admin:products_import_show", pk)
 
@@ -119,32 +119,32 @@ def refused(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The refused rows as a CSV that can be corrected and sent again."""
     job = _own(request, pk)
     return StreamingHttpResponse(
-        jobs.log_of(job).refused_csv(job.columns),
+        jobs.results_of(job).refused_csv(job.columns),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
     )
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    log = jobs.log_of(job)
+    log = jobs.results_of(job)
     counted = log.counts()
     counts = {did: counted.get(did.name, 0) for did in KINDS}
-    filled = [did for did in (Did.REFUSED, *KINDS) if counts[did]]
+    filled = [did for did in (RowStatus.REJECTED, *KINDS) if counts[did]]
     asked = request.GET.get("kind", "")
-    kind = Did[asked] if asked in Did.__members__ else next(iter(filled), Did.ADDED)
-    pages = max(1, -(-counts[kind] // PAGE))
+    kind = RowStatus[asked] if asked in RowStatus.__members__ else next(iter(filled), RowStatus.CREATED)
+    pages = max(1, -(-counts[kind] // PAGE_SIZE))
     number = request.GET.get("page", "")
     page = min(int(number), pages) if number.isascii() and number.isdecimal() and 0 < len(number) < 9 else 1
     page = max(page, 1)
     return {
         "kinds": [{"name": did.name, "label": label, "count": counts[did]} for did, label in KINDS.items()],
         "kind": kind.name,
-        "rows": log.page(kind, page, PAGE),
+        "rows": log.page(kind, page, PAGE_SIZE),
         "page": page,
         "pages": pages,
         "told": sum(counts.values()),
-        "would_do": sum(counts[did] for did in (Did.ADDED, Did.CHANGED, Did.VIEW)),
-        "refused": counts[Did.REFUSED],
+        "would_do": sum(counts[did] for did in (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)),
+        "refused": counts[RowStatus.REJECTED],
         "attributes": _attributes(job.columns),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }
@@ -153,13 +153,13 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
 def _attributes(columns: list[str]) -> list[dict[str, str]]:
     """The columns that become attributes, each with the column that it may have been meant to be."""
     free = set(COLUMNS) - {column.lower() for column in columns}
-    named = [(column, attribute_of(column)) for column in columns]
+    named = [(column, attribute_name(column)) for column in columns]
     return [{"name": name, "meant": suggest_column(column, sorted(free))} for column, name in named if name]
 
 
 def _own(request: HttpRequest, pk: uuid.UUID) -> Import:
     """An import of the person who asks; those of others are not there."""
-    require_permissions(request, *MAY_IMPORT)
+    require_permissions(request, *IMPORT_PERMISSIONS)
     return get_object_or_404(Import, pk=pk, user=user_of(request))
 
 

@@ -33,13 +33,13 @@ from products import exporting, requeue
 from products.admin import bulk_delete, imports, upload
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.export import ExportAdmin
-from products.admin.filters import CategoryFilter, PictureStateFilter
+from products.admin.filters import CategoryFilter, ImageStateFilter
 from products.admin.history import HistoryAdmin, HistoryRecords
 from products.exporting import Table
 from products.images import intake
 from products.models import Feature, Product, ProductImage
 from products.queue import claims
-from products.validation import check_fields
+from products.validation import validate_fields
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
@@ -53,7 +53,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
         return sku
 
     def clean(self) -> dict[str, Any]:
-        check_fields({name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data})
+        validate_fields({name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data})
         return self.cleaned_data
 
 
@@ -69,7 +69,7 @@ class ReadOnlyInline(TabularInline):
         return False
 
 
-class PictureInline(ReadOnlyInline):
+class ImageInline(ReadOnlyInline):
     """A picture comes in through intake only; here it can be looked at and taken away."""
 
     model = ProductImage
@@ -103,7 +103,7 @@ class FeatureInline(ReadOnlyInline):
 class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     form = ProductForm
     list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
-    list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, PictureStateFilter)
+    list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, ImageStateFilter)
     list_filter_submit = True
     list_per_page = 50
     search_fields = ("sku", "name", "category")
@@ -111,7 +111,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     ordering = ("-id",)
     sortable_by = ("category", "added")
     fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
-    inlines = (PictureInline, FeatureInline)
+    inlines = (ImageInline, FeatureInline)
     actions: tuple[str, ...] = ("embed_again", "export_csv", "export_xlsx", "delete_selected")
     change_form_outer_before_template = "catalogmatch/product_panel.html"
 
@@ -134,7 +134,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     @display(description=_("pictures"))
     def pictures_state(self, product: Product) -> str:
         context = {
-            "state": claims.worst_state(image.state for image in product.images.all()),
+            "state": claims.aggregate_state(image.state for image in product.images.all()),
             "count": len(product.images.all()),
         }
         return render_to_string("catalogmatch/state.html", context)
@@ -158,14 +158,14 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         own = [
-            path("<int:pk>/views/", self._post(self.post_views), name="products_product_views"),
+            path("<int:pk>/views/", self._post(self.post_images), name="products_product_views"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
         jobs = imports.urls(self.admin_site) + bulk_delete.urls(self.admin_site)
         return own + jobs + list(super().get_urls())
 
-    def post_views(self, request: HttpRequest, product: Product) -> HttpResponse:
-        return upload.add_views(request, product)
+    def post_images(self, request: HttpRequest, product: Product) -> HttpResponse:
+        return upload.add_images(request, product)
 
     def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
         self._embed_again(request, Product.objects.filter(pk=product.pk))
@@ -178,7 +178,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        context = {"views_form": upload.ViewsForm(), **(extra_context or {})}
+        context = {"views_form": upload.AddImagesForm(), **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 
@@ -197,7 +197,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
         messages.success(request, text)
         if not requeue.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):
-            messages.warning(request, requeue.LEFT)
+            messages.warning(request, requeue.TOO_MANY_TO_WAIT_FOR)
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
         pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()

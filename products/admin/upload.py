@@ -21,20 +21,20 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
 from products.admin.filters import categories
 from products.images import intake
-from products.images.cleaning import Upload, clean, read_bounded
-from products.images.intake import Added, SkuExistsError
+from products.images.cleaning import Upload, clean_image, read_bounded
+from products.images.intake import IntakeResult, SkuExistsError
 from products.models import Product
-from products.validation import MAX_DESCRIPTION
+from products.validation import MAX_DESCRIPTION_LENGTH
 
 
-class PicturesInput(forms.FileInput):
+class ImagesInput(forms.FileInput):
     allow_multiple_selected = True
 
 
-class PicturesField(forms.FileField):
+class ImagesField(forms.FileField):
     """One or more files as intake takes them. What is in them is checked at intake."""
 
-    widget = PicturesInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
+    widget = ImagesInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
     default_error_messages = {"required": gettext_lazy("Choose at least one picture.")}
 
     def __init__(self, *, many: bool = True, **kwargs: Any) -> None:
@@ -60,19 +60,19 @@ def _accepted() -> str:
     }
 
 
-class ViewsForm(forms.Form):
-    pictures = PicturesField(label=gettext_lazy("Pictures"))
+class AddImagesForm(forms.Form):
+    pictures = ImagesField(label=gettext_lazy("Pictures"))
 
     def add_picture_errors(self) -> None:
         """Say of each picture that intake refuses why, next to the field."""
         for upload in self.cleaned_data.get("pictures", []):
             try:
-                clean(upload)
+                clean_image(upload)
             except ImageProcessingError as error:
                 self.add_error("pictures", ValidationError(f"{upload.name}: {error.message}", code=error.code))
 
 
-class UploadForm(ViewsForm):
+class UploadForm(AddImagesForm):
     sku = forms.CharField(
         label=gettext_lazy("SKU"), max_length=200, required=False, widget=UnfoldAdminTextInputWidget()
     )
@@ -87,7 +87,7 @@ class UploadForm(ViewsForm):
     )
     description = forms.CharField(
         label=gettext_lazy("Description"),
-        max_length=MAX_DESCRIPTION,
+        max_length=MAX_DESCRIPTION_LENGTH,
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
     )
@@ -125,12 +125,12 @@ def upload(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "catalogmatch/upload.html", context, status=status)
 
 
-def add_views(request: HttpRequest, product: Product) -> HttpResponse:
+def add_images(request: HttpRequest, product: Product) -> HttpResponse:
     """Add the posted pictures to the product and go back to its page."""
-    form = ViewsForm(request.POST, request.FILES)
+    form = AddImagesForm(request.POST, request.FILES)
     if form.is_valid():
         try:
-            added = intake.add_views(product, form.cleaned_data["pictures"])
+            added = intake.add_images(product, form.cleaned_data["pictures"])
         except ImageProcessingError:
             form.add_picture_errors()
         else:
@@ -150,7 +150,7 @@ def add_views(request: HttpRequest, product: Product) -> HttpResponse:
     return redirect("admin:products_product_change", product.pk)
 
 
-def _tell(request: HttpRequest, added: Added, sentence: str) -> None:
+def _tell(request: HttpRequest, added: IntakeResult, sentence: str) -> None:
     messages.success(request, sentence)
     if added.duplicate_of is not None:
         address = reverse("admin:products_product_change", args=[added.duplicate_of])

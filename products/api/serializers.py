@@ -8,10 +8,10 @@ from django.conf import settings
 from rest_framework import serializers
 
 from products.models import Feature, Product, ProductImage
-from products.validation import MAX_DESCRIPTION
+from products.validation import MAX_DESCRIPTION_LENGTH
 
 
-class PictureSerializer(serializers.ModelSerializer[ProductImage]):
+class ImageSerializer(serializers.ModelSerializer[ProductImage]):
     image_url = serializers.SerializerMethodField()
     thumbnail_url = serializers.CharField(read_only=True)
 
@@ -30,7 +30,7 @@ class PictureSerializer(serializers.ModelSerializer[ProductImage]):
 class ProductSerializer(serializers.ModelSerializer[Product]):
     # Declared here so that a taken SKU is the database's to refuse, with the code that uploads get too.
     sku = serializers.CharField(max_length=200, required=False, allow_blank=True)
-    images = PictureSerializer(many=True, read_only=True)
+    images = ImageSerializer(many=True, read_only=True)
 
     class Meta:
         model = Product
@@ -49,7 +49,7 @@ class WaitSerializer(serializers.Serializer[Any]):
     )
 
 
-class PicturesSerializer(serializers.Serializer[Any]):
+class ImagesSerializer(serializers.Serializer[Any]):
     """One or more files under ``image``. What is in them is checked at intake, where the codes come from."""
 
     image = serializers.ListField(
@@ -59,13 +59,14 @@ class PicturesSerializer(serializers.Serializer[Any]):
     )
 
 
-class UploadSerializer(PicturesSerializer):
+class UploadSerializer(ImagesSerializer):
     sku = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     name = serializers.CharField(max_length=500, required=False, default="", allow_blank=True)
     category = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
-    description = serializers.CharField(max_length=MAX_DESCRIPTION, required=False, default="", allow_blank=True)
+    description = serializers.CharField(max_length=MAX_DESCRIPTION_LENGTH, required=False, default="", allow_blank=True)
     is_historical = serializers.BooleanField(required=False, default=False)
     unless_known = serializers.BooleanField(
+        source="skip_duplicates",
         required=False,
         default=False,
         help_text="Where a product has all these pictures already, answer with that one (200) and add none.",
@@ -80,7 +81,7 @@ class UploadedSerializer(serializers.Serializer[Any]):
     duplicate_of = serializers.IntegerField(allow_null=True)
 
 
-class ViewAddedSerializer(UploadedSerializer):
+class ImageAddedSerializer(UploadedSerializer):
     image_id = serializers.IntegerField()
 
 

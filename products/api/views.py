@@ -108,23 +108,23 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
         intake.change_product(serializer.instance, serializer.validated_data)
 
 
-class ViewsView(APIView):
+class ProductImagesView(APIView):
     permission_map = {"POST": "products.change_product"}
     parser_classes = [MultiPartParser, FormParser]
 
     @extend_schema(
         operation_id="products_add_view",
         parameters=[WAIT],
-        request={"multipart/form-data": serializers.PicturesSerializer},
-        responses={200: serializers.ViewAddedSerializer, 201: serializers.ViewAddedSerializer},
+        request={"multipart/form-data": serializers.ImagesSerializer},
+        responses={200: serializers.ImageAddedSerializer, 201: serializers.ImageAddedSerializer},
     )
     def post(self, request: Request, pk: int) -> Response:
         """Add a view to a product; a picture that it already has is answered with 200."""
         wait = wait_of(request)
         product = Product.objects.get(pk=pk)
-        form = serializers.PicturesSerializer(data=_form_data(request))
+        form = serializers.ImagesSerializer(data=_form_data(request))
         form.is_valid(raise_exception=True)
-        added = intake.add_views(product, uploads_of(form.validated_data["image"]))
+        added = intake.add_images(product, uploads_of(form.validated_data["image"]))
         return _uploaded(added, wait, image_id=added.images[0].pk)
 
 
@@ -134,7 +134,7 @@ class QueueView(APIView):
     @extend_schema(operation_id="queue", responses=serializers.QueueSerializer)
     def get(self, request: Request) -> Response:
         """How many pictures are in each state, and how long the rest will take at the measured rate."""
-        return Response(claims.status())
+        return Response(claims.queue_status())
 
 
 def _form_data(request: Request) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _form_data(request: Request) -> dict[str, Any]:
     return {**request.POST.dict(), "image": request.FILES.getlist("image")}
 
 
-def _uploaded(added: intake.Added, wait: float, **more: Any) -> Response:
+def _uploaded(added: intake.IntakeResult, wait: float, **more: Any) -> Response:
     feature_type = embedding.wait_for_features([image.pk for image in added.images], wait)
     body = {
         "product_id": added.product.pk,

@@ -16,7 +16,7 @@ from gpu.sandbox import pool
 if TYPE_CHECKING:
     from django.core.files import File
 
-MAX_FILE_NAME = 255
+MAX_FILE_NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanPicture:
+class CleanImage:
     """A picture that passed every check, re-encoded: upright, RGB, without metadata.
 
     ``original``: the uploaded bytes, where they are to be kept.
@@ -43,7 +43,7 @@ class CleanPicture:
     original: bytes | None = None
 
 
-def clean(upload: Upload) -> CleanPicture:
+def clean_image(upload: Upload) -> CleanImage:
     """Check one picture in full and re-encode it. Raises gpu.images.ImageProcessingError; stores nothing.
 
     ``sha256`` is of the uploaded bytes, since those are what a user can recognise as the same file.
@@ -51,13 +51,13 @@ def clean(upload: Upload) -> CleanPicture:
     at most ``settings.DERIVATIVE_MAX_SIDE``.
     """
     derived = pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
-    return CleanPicture(
+    return CleanImage(
         sha256=hashlib.sha256(upload.data).hexdigest(),
         width=derived.width,
         height=derived.height,
         jpeg=derived.jpeg,
         thumbnail=derived.thumbnail,
-        original_name=file_name(upload.name),
+        original_name=safe_file_name(upload.name),
         original=upload.data if settings.KEEP_ORIGINALS else None,
     )
 
@@ -72,6 +72,6 @@ def read_bounded(file: File[bytes]) -> bytes:
     return data
 
 
-def file_name(sent: str) -> str:
+def safe_file_name(sent: str) -> str:
     """The name alone of a file that somebody sent; of one that is too long the end, which says of what kind it is."""
-    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME:]
+    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME_LENGTH:]

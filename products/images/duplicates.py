@@ -9,13 +9,13 @@ from django.db.models import Count
 from products.models import Product, ProductImage
 
 
-def product_with(hashes: Collection[str]) -> Product | None:
+def find_product_with_images(hashes: Collection[str]) -> Product | None:
     """The oldest product that has all these pictures."""
     shared = Product.objects.filter(images__sha256__in=hashes).annotate(shared=Count("images")).order_by("pk")
     return shared.filter(shared=len(hashes)).first()
 
 
-def other_with_any(product: Product, hashes: Collection[str]) -> int | None:
+def find_other_product(product: Product, hashes: Collection[str]) -> int | None:
     """The id of the oldest other product that has one of these pictures."""
     others = ProductImage.objects.filter(sha256__in=hashes).exclude(product=product)
     return others.order_by("product_id").values_list("product_id", flat=True).first()

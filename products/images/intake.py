@@ -14,10 +14,10 @@ from django.utils.translation import gettext as _
 
 from core.request_id import request_id
 from products.images import storage
-from products.images.cleaning import CleanPicture, Upload, clean
-from products.images.duplicates import other_with_any, product_with
+from products.images.cleaning import CleanImage, Upload, clean_image
+from products.images.duplicates import find_other_product, find_product_with_images
 from products.models import Product, ProductImage
-from products.validation import check, check_fields
+from products.validation import validate_fields, validate_product
 
 
 class SkuExistsError(Exception):
@@ -35,7 +35,7 @@ class SkuExistsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class IntakeResult:
     """What an upload came to. ``duplicate_of``: another product that already has an identical picture."""
 
     product: Product
@@ -45,7 +45,7 @@ class Added:
 
 
 def add_product(
-    uploads: Iterable[Upload | CleanPicture],
+    uploads: Iterable[Upload | CleanImage],
     *,
     sku: str = "",
     name: str = "",
@@ -53,12 +53,12 @@ def add_product(
     description: str = "",
     is_historical: bool = False,
     attributes: Mapping[str, Any] | None = None,
-    unless_known: bool = False,
-) -> Added:
+    skip_duplicates: bool = False,
+) -> IntakeResult:
     """Create a product with its pictures, which are then pending for the worker.
 
     ``uploads`` is read one at a time, so that only one original need be in memory. The same SKU with pictures
-    that it already has is the same product again (``created`` is False); ``unless_known`` takes the pictures alone
+    that it already has is the same product again (``created`` is False); ``skip_duplicates`` takes the pictures alone
     for that, so that files which are sent twice are one product.
     Raises ImageProcessingError for a bad picture, SkuExistsError for a taken SKU, and
     django.core.exceptions.ValidationError for a bad field; then no row and no file is left behind.
@@ -71,14 +71,14 @@ def add_product(
         is_historical=is_historical,
         attributes=dict(attributes or {}),
     )
-    check(product)
+    validate_product(product)
     pictures = _clean_all(uploads)
     known = _same_product(product.sku, pictures)
-    if known is None and unless_known and (product_there := product_with(_hashes(pictures))):
+    if known is None and skip_duplicates and (product_there := find_product_with_images(_hashes(pictures))):
         known = _known(product_there, pictures)
     if known is not None:
         return known
-    with storage.stored(pictures) as names:
+    with storage.stored_files(pictures) as names:
         try:
             with transaction.atomic():
                 product.save()
@@ -91,9 +91,9 @@ def add_product(
             known = _same_product(product.sku, pictures)
             if known is None:
                 raise
-            storage.remove(names.values())
+            storage.delete_files(names.values())
             return known
-    return Added(product, images, created=True, duplicate_of=other_with_any(product, _hashes(pictures)))
+    return IntakeResult(product, images, created=True, duplicate_of=find_other_product(product, _hashes(pictures)))
 
 
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         setattr(product, name, value.strip() if isinstance(value, str) else value)
     product.clean_fields()
-    check_fields({name: getattr(product, name) for name in changes})
+    validate_fields({name: getattr(product, name) for name in changes})
     try:
         with transaction.atomic():
             product.save(update_fields=changed)
@@ -120,13 +120,13 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
         raise SkuExistsError(product.sku, other.pk) from error
 
 
-def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Added:
+def add_images(product: Product, uploads: Iterable[Upload | CleanImage]) -> IntakeResult:
     """Add pictures to ``product``, all or none; ``created`` is False when it already had every one of them.
 
     Raises ImageProcessingError for a bad picture and Product.DoesNotExist when the product is gone meanwhile.
     """
     pictures = _clean_all(uploads)
-    with storage.stored(pictures) as names, transaction.atomic():
+    with storage.stored_files(pictures) as names, transaction.atomic():
         # The row lock keeps simultaneous views from getting the same position or the same picture twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         known = {image.sha256: image for image in product.images.all()}
@@ -135,18 +135,18 @@ def add_views(product: Product, uploads: Iterable[Upload | CleanPicture]) -> Add
         first = max((image.position for image in known.values()), default=-1) + 1
         for position, picture in enumerate(new, start=first):
             known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
-        transaction.on_commit(partial(storage.remove, unused))
+        transaction.on_commit(partial(storage.delete_files, unused))
     images = [known[picture.sha256] for picture in pictures]
-    return Added(product, images, created=bool(new), duplicate_of=other_with_any(product, _hashes(pictures)))
+    return IntakeResult(product, images, created=bool(new), duplicate_of=find_other_product(product, _hashes(pictures)))
 
 
-def _clean_all(uploads: Iterable[Upload | CleanPicture]) -> list[CleanPicture]:
+def _clean_all(uploads: Iterable[Upload | CleanImage]) -> list[CleanImage]:
     """The clean pictures, each once, in order; one that was cleaned beforehand is not cleaned again."""
-    pictures = (upload if isinstance(upload, CleanPicture) else clean(upload) for upload in uploads)
+    pictures = (upload if isinstance(upload, CleanImage) else clean_image(upload) for upload in uploads)
     return list({picture.sha256: picture for picture in pictures}.values())
 
 
-def _same_product(sku: str, pictures: Sequence[CleanPicture]) -> Added | None:
+def _same_product(sku: str, pictures: Sequence[CleanImage]) -> IntakeResult | None:
     """The product that has this SKU and all these pictures; None for a free SKU; SkuExistsError otherwise."""
     product = Product.objects.filter(sku=sku).first() if sku else None
     if product is None:
@@ -157,17 +157,17 @@ def _same_product(sku: str, pictures: Sequence[CleanPicture]) -> Added | None:
     return known
 
 
-def _known(product: Product, pictures: Sequence[CleanPicture]) -> Added:
+def _known(product: Product, pictures: Sequence[CleanImage]) -> IntakeResult:
     """What adding these pictures comes to where the product is there already."""
     images = list(product.images.filter(sha256__in=_hashes(pictures)))
-    return Added(product, images, created=False, duplicate_of=other_with_any(product, _hashes(pictures)))
+    return IntakeResult(product, images, created=False, duplicate_of=find_other_product(product, _hashes(pictures)))
 
 
-def _hashes(pictures: Sequence[CleanPicture]) -> list[str]:
+def _hashes(pictures: Sequence[CleanImage]) -> list[str]:
     return [picture.sha256 for picture in pictures]
 
 
-def _save_image(product: Product, picture: CleanPicture, file_name: str, position: int) -> ProductImage:
+def _save_image(product: Product, picture: CleanImage, file_name: str, position: int) -> ProductImage:
     return ProductImage.objects.create(
         product=product,
         file=file_name,

@@ -10,19 +10,19 @@ from pathlib import Path, PurePosixPath
 from django.conf import settings
 
 
-def path_of(file_name: str) -> Path:
+def original_path(file_name: str) -> Path:
     """Where the original of a stored picture lies: under the picture's own random name, without an extension."""
     path = PurePosixPath(file_name)
     return Path(settings.ORIGINALS_ROOT) / path.parent.name / path.stem
 
 
-def keep(file_name: str, data: bytes) -> None:
+def keep_original(file_name: str, data: bytes) -> None:
     """Write the upload that the stored picture was made of."""
-    path = path_of(file_name)
+    path = original_path(file_name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
 
-def remove(file_name: str) -> None:
+def delete_original(file_name: str) -> None:
     """Delete the original; that there is none is fine."""
-    path_of(file_name).unlink(missing_ok=True)
+    original_path(file_name).unlink(missing_ok=True)

@@ -13,10 +13,10 @@ from django.core.files.storage import default_storage
 
 from gpu.sandbox import pool
 from products.images import originals
-from products.images.cleaning import CleanPicture
+from products.images.cleaning import CleanImage
 
 
-def new_name() -> str:
+def new_file_name() -> str:
     """Return a random name under MEDIA_ROOT for a derivative."""
     name = uuid.uuid4().hex
     return f"pictures/{name[:2]}/{name}.jpg"
@@ -28,31 +28,31 @@ def thumbnail_name(file_name: str) -> str:
 
 
 @contextmanager
-def stored(pictures: Sequence[CleanPicture]) -> Iterator[dict[str, str]]:
+def stored_files(pictures: Sequence[CleanImage]) -> Iterator[dict[str, str]]:
     """Write the images' files outside any transaction and yield their names by hash. Remove them if the block fails."""
     names: dict[str, str] = {}
     written: list[str] = []
     try:
         for picture in pictures:
-            name = new_name()
+            name = new_file_name()
             written.append(name)
             default_storage.save(name, ContentFile(picture.jpeg))
             default_storage.save(thumbnail_name(name), ContentFile(picture.thumbnail))
             if picture.original is not None:
-                originals.keep(name, picture.original)
+                originals.keep_original(name, picture.original)
             names[picture.sha256] = name
         yield names
     except BaseException:
-        remove(written)
+        delete_files(written)
         raise
 
 
-def remove(file_names: Iterable[str]) -> None:
+def delete_files(file_names: Iterable[str]) -> None:
     """Delete the derivatives with these names, their thumbnails and originals. Missing files are fine."""
     for name in file_names:
         default_storage.delete(name)
         default_storage.delete(thumbnail_name(name))
-        originals.remove(name)
+        originals.delete_original(name)
 
 
 def rebuild_thumbnail(file_name: str) -> None:

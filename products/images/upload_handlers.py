@@ -9,7 +9,7 @@ from django.core.files.uploadhandler import FileUploadHandler
 from gpu.imaging.errors import MAX_BYTES
 
 
-class BoundedUpload(FileUploadHandler):
+class BoundedUploadHandler(FileUploadHandler):
     """Keeps no more of a file than shows that it is over the limit; intake then refuses it with its code."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:

@@ -23,7 +23,7 @@ def changed_fields(product: Product, row: Row) -> dict[str, Any]:
 
     What went out to a table and comes back is no change, whatever the kind of table could not hold of it.
     """
-    if row.own_category:  # named by a path, which is told from nothing that anybody wrote about the product
+    if row.category_from_path:  # named by a path, which is told from nothing that anybody wrote about the product
         return {}
     said: dict[str, Any] = {name: getattr(row, name) for name in ("name", "category", "description")}
     changed = {name: text for name, text in said.items() if text and not _same(getattr(product, name), text)}
@@ -39,7 +39,7 @@ def changed_fields(product: Product, row: Row) -> dict[str, Any]:
     return changed
 
 
-def described(product: Product, changed: dict[str, Any]) -> tuple[Change, ...]:
+def describe_changes(product: Product, changed: dict[str, Any]) -> tuple[Change, ...]:
     """The changes for people, each attribute by itself."""
     told = []
     for name, new in changed.items():

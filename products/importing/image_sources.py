@@ -25,7 +25,7 @@ MAX_TABLE_BYTES = 256 * 2**20
 _NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-class Place(Protocol):
+class ImageSource(Protocol):
     def names(self) -> list[str]:
         """Every file in it, as relative paths with slashes, in a stable order; without hidden files."""
 
@@ -36,7 +36,7 @@ class Place(Protocol):
         """A table, seekable. Raises UnreadableFileError."""
 
 
-class Folder:
+class FolderSource:
     """Files on the operator's own disk: absolute paths and ``..`` are as good there as any."""
 
     def __init__(self, root: Path) -> None:
@@ -61,7 +61,7 @@ class Folder:
             ) from error
 
 
-class Archive:
+class ZipSource:
     """Files in a ZIP. Whatever an entry is called, no path outside of the ZIP is ever touched."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -108,7 +108,7 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path, name: str = "") -> Iterator[Archive]:
+def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
     """Open the ZIP at ``path``. Raises UnreadableFileError if it is not one or would exhaust memory or disk."""
     try:
         archive = zipfile.ZipFile(path)
@@ -116,7 +116,7 @@ def open_archive(path: Path, name: str = "") -> Iterator[Archive]:
         text = _("%(file)s is not a readable ZIP: %(reason)s.") % {"file": name or path.name, "reason": error}
         raise UnreadableFileError(text) from error
     with archive:
-        yield Archive(archive)
+        yield ZipSource(archive)
 
 
 def _is_hidden(name: str) -> bool:

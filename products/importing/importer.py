@@ -16,45 +16,45 @@ from django.utils.translation import gettext as _
 from core.history.timeline import Change
 from gpu.device import cpu_cores
 from gpu.imaging.errors import ImageProcessingError
-from products.images.cleaning import CleanPicture, Upload, clean
-from products.importing.diff import changed_fields, described
+from products.images.cleaning import CleanImage, Upload, clean_image
+from products.importing.diff import changed_fields, describe_changes
 from products.importing.errors import RowError
-from products.importing.rows import Row, Source
-from products.importing.target import Catalogue, Rehearsal
+from products.importing.rows import ImportSource, Row
+from products.importing.target import DryRunTarget, ImportTarget
 from products.models import Product
-from products.validation import check
+from products.validation import validate_product
 
 _LOOKED_UP = 200  # rows whose products are found with one query
 
 
-class Did(StrEnum):
+class RowStatus(StrEnum):
     """What became of a row; the values count rows for people."""
 
-    ADDED = "products added"
-    CHANGED = "products changed"
-    VIEW = "views added"
-    KNOWN = "already there"
-    REFUSED = "refused"
+    CREATED = "products added"
+    UPDATED = "products changed"
+    IMAGE_ADDED = "views added"
+    SKIPPED = "already there"
+    REJECTED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RowResult:
     """One row's result. ``code`` and ``reason``: of a refused one; ``changes``: of a product that was there."""
 
     row: Row
-    did: Did
+    did: RowStatus
     code: str = ""
     reason: str = ""
     changes: tuple[Change, ...] = ()
 
 
 # Nothing to add of a picture: the row names none, or its product has it.
-_Work = Result | Future[CleanPicture] | None
+_Work = RowResult | Future[CleanImage] | None
 # What refuses a row and stops nothing.
 _REFUSALS = (RowError, ImageProcessingError, ValidationError)
 
 
-def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) -> Generator[Result]:
+def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = False) -> Generator[RowResult]:
     """Import row by row, in order; each result is saved when it is answered.
 
     Whoever stops asking stops the import cleanly, and starting it again goes on there: a picture that a row's
@@ -64,13 +64,13 @@ def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) 
     """
     threads = max(2, cpu_cores())
     waiting: deque[tuple[Row, _Work]] = deque()
-    importer = _Importer(source, Rehearsal() if dry_run else Catalogue(), update)
+    importer = _Importer(source, DryRunTarget() if dry_run else ImportTarget(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
 
-    def finish() -> Result:
+    def finish() -> RowResult:
         row, work = waiting.popleft()
         try:
-            if isinstance(work, Result):
+            if isinstance(work, RowResult):
                 return work
             return importer.save(row, work.result() if work else None)
         except _REFUSALS as error:
@@ -91,7 +91,7 @@ def import_rows(source: Source, *, dry_run: bool = False, update: bool = False) 
 
 
 class _Importer:
-    def __init__(self, source: Source, catalogue: Catalogue, update: bool) -> None:
+    def __init__(self, source: ImportSource, catalogue: ImportTarget, update: bool) -> None:
         self.source = source
         self.catalogue = catalogue
         self.update = update
@@ -102,7 +102,7 @@ class _Importer:
             if row.problem:
                 raise RowError("validation_error", row.problem)
             texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
-            check(Product(**texts, attributes=row.attributes))
+            validate_product(Product(**texts, attributes=row.attributes))
             if not row.picture and not self.update:
                 raise RowError("validation_error", _("the row names no picture in its column image"))
             if not row.picture or (self.source.place is None and self.catalogue.product_of(row) is not None):
@@ -114,18 +114,18 @@ class _Importer:
             sha256 = hashlib.sha256(upload.data).hexdigest()
             product = self.catalogue.product_of(row, sha256)
             if product is not None and self.catalogue.has_picture(product, sha256):
-                return None if self.update and row.sku else Result(row, Did.KNOWN)
+                return None if self.update and row.sku else RowResult(row, RowStatus.SKIPPED)
         except _REFUSALS as error:
             return _refused(row, error)
-        return pool.submit(clean, upload)
+        return pool.submit(clean_image, upload)
 
-    def save(self, row: Row, picture: CleanPicture | None) -> Result:
+    def save(self, row: Row, picture: CleanImage | None) -> RowResult:
         # Looked at once more: an earlier row may have brought the same product or picture meanwhile.
         product = self.catalogue.product_of(row, picture.sha256 if picture else "")
         if product is None and picture is not None:
             historical = self.source.historical if row.is_historical is None else row.is_historical
             if self.catalogue.add(row, picture, historical) is not None:
-                return Result(row, Did.ADDED)
+                return RowResult(row, RowStatus.CREATED)
             product = self.catalogue.product_of(row, picture.sha256)
         if product is None:
             text = _("There is no product %s yet, and a new one needs a picture.")
@@ -134,25 +134,25 @@ class _Importer:
         if self.update and changed_fields(product, row):
             product = self.catalogue.fresh(product)
             changed = changed_fields(product, row)
-            changes = described(product, changed)
+            changes = describe_changes(product, changed)
             self.catalogue.change(product, changed)
         new_view = picture is not None and not self.catalogue.has_picture(product, picture.sha256)
         if picture is not None and new_view:
             _check_category(row, product.category)
             self.catalogue.add_view(product, picture)
-        did = Did.CHANGED if changes else Did.VIEW if new_view else Did.KNOWN
-        return Result(row, did, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
+        did = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED if new_view else RowStatus.SKIPPED
+        return RowResult(row, did, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
 
 
-def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError) -> Result:
+def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:
     if isinstance(error, ValidationError):
         reasons = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
-        return Result(row, Did.REFUSED, "validation_error", reasons)
-    return Result(row, Did.REFUSED, error.code, str(error))
+        return RowResult(row, RowStatus.REJECTED, "validation_error", reasons)
+    return RowResult(row, RowStatus.REJECTED, error.code, str(error))
 
 
 def _check_category(row: Row, category: str) -> None:
-    if row.own_category and row.category != category:
+    if row.category_from_path and row.category != category:
         text = _(
             "%(sku)s is already a product of the category %(category)s. Rename the file, or name the pictures in a CSV."
         )

@@ -27,12 +27,12 @@ from core.history.recording import ChangeSource as By
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
 from core.spreadsheets.reader import is_table
 from products import tasks
-from products.images.cleaning import file_name
-from products.import_retention import discard, remove_old
+from products.images.cleaning import safe_file_name
+from products.import_retention import delete_expired, discard
 from products.importing.image_sources import MAX_TABLE_BYTES
-from products.importing.importer import Did, import_rows
-from products.importing.results import Log
-from products.importing.rows import Kept, Source, open_upload
+from products.importing.importer import RowStatus, import_rows
+from products.importing.results import ImportResults
+from products.importing.rows import ImportSource, StoredUpload, open_upload
 from products.models import Import
 
 State = Import.State
@@ -43,7 +43,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
 
     What the person sent before and did not import is discarded.
     """
-    remove_old()
+    delete_expired()
     table, archive = _told_apart(files)
     earlier = Import.objects.filter(user_id=user.pk)
     at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], heartbeat_at__gte=timezone.now() - STALE_AFTER)
@@ -52,7 +52,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
     for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(one)
     job = Import(user_id=user.pk, is_historical=historical)
-    job.table_name, job.archive_name = (file_name(file.name or "") if file else "" for file in (table, archive))
+    job.table_name, job.archive_name = (safe_file_name(file.name or "") if file else "" for file in (table, archive))
     job.save()
     try:
         for file, kept in ((table, _table(job)), (archive, _archive(job))):
@@ -80,7 +80,7 @@ def confirm(job: Import) -> bool:
     return bool(won)
 
 
-def go_on(job: Import) -> bool:
+def resume(job: Import) -> bool:
     """Take up an import whose process was stopped; False when somebody works on it."""
     won = job.take_over()
     if won:
@@ -88,10 +88,10 @@ def go_on(job: Import) -> bool:
     return won
 
 
-def log_of(job: Import) -> Log:
+def results_of(job: Import) -> ImportResults:
     """The results of an import: what it would do until it is confirmed, then what it did."""
     rehearsed = job.state in (State.CHECKING, State.CHECKED)
-    return Log(job.folder / ("rehearsal" if rehearsed else "results"))
+    return ImportResults(job.folder / ("rehearsal" if rehearsed else "results"))
 
 
 def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
@@ -112,13 +112,13 @@ def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[
     return next(iter(tables), None), next(iter(archives), None)
 
 
-def _table(job: Import) -> Kept | None:
+def _table(job: Import) -> StoredUpload | None:
     suffix = PurePath(job.table_name).suffix.lower()
-    return Kept(job.folder / f"table{suffix}", job.table_name) if job.table_name else None
+    return StoredUpload(job.folder / f"table{suffix}", job.table_name) if job.table_name else None
 
 
-def _archive(job: Import) -> Kept | None:
-    return Kept(job.folder / "pictures.zip", job.archive_name) if job.archive_name else None
+def _archive(job: Import) -> StoredUpload | None:
+    return StoredUpload(job.folder / "pictures.zip", job.archive_name) if job.archive_name else None
 
 
 def _store(file: File[bytes], path: Path) -> None:
@@ -128,7 +128,7 @@ def _store(file: File[bytes], path: Path) -> None:
             target.write(chunk)
 
 
-def _open(job: Import) -> AbstractContextManager[Source]:
+def _open(job: Import) -> AbstractContextManager[ImportSource]:
     return open_upload(_table(job), _archive(job), historical=job.is_historical)
 
 
@@ -146,7 +146,7 @@ def _work(job: Import) -> None:
 
 def _import(job: Import) -> None:
     rehearsal = job.state == State.CHECKING
-    log = log_of(job)
+    log = results_of(job)
     if rehearsal:
         shutil.rmtree(log.folder, ignore_errors=True)
     with ExitStack() as stack:
@@ -169,5 +169,5 @@ def _import(job: Import) -> None:
         for kept in (_table(job), _archive(job)):
             if kept is not None:
                 kept.path.unlink(missing_ok=True)
-        if counts[Did.ADDED.name] + counts[Did.VIEW.name] + counts[Did.CHANGED.name]:
-            tasks.wake()
+        if counts[RowStatus.CREATED.name] + counts[RowStatus.IMAGE_ADDED.name] + counts[RowStatus.UPDATED.name]:
+            tasks.notify_workers()

@@ -16,11 +16,11 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, open_table, read_table
 from core.spreadsheets.writer import unescape_formula
-from products.importing.image_sources import Folder, Place, open_archive
+from products.importing.image_sources import FolderSource, ImageSource, open_zip
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
 # What says which product a row is about, for a table that may also change products.
-KEYS = ("image", "sku")
+KEY_COLUMNS = ("image", "sku")
 # In parentheses stands what CatalogMatch itself notes in the tables that it writes.
 ID_COLUMN = "(id)"
 _NOTE = re.compile(r"\(.*\)", re.DOTALL)
@@ -49,7 +49,7 @@ class Row:
     is_historical: bool | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     product_id: str = ""
-    own_category: bool = False
+    category_from_path: bool = False
     problem: str = ""
     raw: Sequence[str] = ()
 
@@ -60,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImportSource:
     """Rows and the place of their pictures, None when the table came without any.
 
     ``total``: how many rows there are, None when not known beforehand; ``columns``: those of ``Row.raw``;
@@ -69,13 +69,13 @@ class Source:
 
     rows: Iterator[Row]
     total: int | None
-    place: Place | None
+    place: ImageSource | None
     columns: Sequence[str] = ()
     historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredUpload:
     """A file that came in, and the name that it had: for people, never a path."""
 
     path: Path
@@ -83,7 +83,7 @@ class Kept:
 
 
 @contextmanager
-def open_source(path: Path, *, images: Path | None = None, historical: bool = False) -> Iterator[Source]:
+def open_source(path: Path, *, images: Path | None = None, historical: bool = False) -> Iterator[ImportSource]:
     """Open a CSV, an XLSX, a folder of pictures or a ZIP of pictures; the last two may hold one table that names them.
 
     Without a table a picture's file name is its product's SKU and name, the folder it lies in the category.
@@ -98,13 +98,13 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         if path.is_file() and is_table(path.name):
             table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
             rows = _table_rows(table)
-            yield Source(rows, table.total, Folder(images or path.parent), table.columns, historical)
+            yield ImportSource(rows, table.total, FolderSource(images or path.parent), table.columns, historical)
             return
-        place: Place
+        place: ImageSource
         if path.is_dir():
-            place = Folder(path)
+            place = FolderSource(path)
         elif zipfile.is_zipfile(path):
-            place = stack.enter_context(open_archive(path))
+            place = stack.enter_context(open_zip(path))
         else:
             raise UnreadableFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of pictures.") % path.name)
         if images is not None:
@@ -114,18 +114,20 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
 
 
 @contextmanager
-def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = False) -> Iterator[Source]:
+def open_upload(
+    table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False
+) -> Iterator[ImportSource]:
     """Open what somebody sent: a table, a ZIP of pictures (which may hold the table), or both.
 
     The pictures of a table are only ever those of the ZIP; there they may lie in a folder that holds everything.
     A table needs no pictures where it changes products. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
-        place = stack.enter_context(open_archive(archive.path, archive.name)) if archive else None
+        place = stack.enter_context(open_zip(archive.path, archive.name)) if archive else None
         if table is not None:
-            read = stack.enter_context(open_table(table.path, [], KEYS, COLUMNS, name=table.name))
+            read = stack.enter_context(open_table(table.path, [], KEY_COLUMNS, COLUMNS, name=table.name))
             rows = _table_rows(read, names=place.names() if place else ())
-            yield Source(rows, read.total, place, read.columns, historical)
+            yield ImportSource(rows, read.total, place, read.columns, historical)
         elif place is not None and archive is not None:
             yield stack.enter_context(_within(place, archive.name, historical, []))
         else:
@@ -133,7 +135,7 @@ def open_upload(table: Kept | None, archive: Kept | None, *, historical: bool = 
 
 
 @contextmanager
-def _within(place: Place, name: str, historical: bool, required: Sequence[str]) -> Iterator[Source]:
+def _within(place: ImageSource, name: str, historical: bool, required: Sequence[str]) -> Iterator[ImportSource]:
     """The rows of a folder or a ZIP: of the table in it, or its pictures."""
     names = place.names()
     tables = [one for one in names if is_table(one)]
@@ -141,12 +143,12 @@ def _within(place: Place, name: str, historical: bool, required: Sequence[str]) 
         text = _("%(file)s holds several tables (%(names)s). Import one of them by itself.")
         raise UnreadableFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
-        yield Source(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
+        yield ImportSource(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
         return
     with place.open(tables[0]) as file:
-        table = read_table(file, tables[0], required, () if required else KEYS, COLUMNS)
+        table = read_table(file, tables[0], required, () if required else KEY_COLUMNS, COLUMNS)
         rows = _table_rows(table, folder=str(PurePosixPath(tables[0]).parent))
-        yield Source(rows, table.total, place, table.columns, historical)
+        yield ImportSource(rows, table.total, place, table.columns, historical)
 
 
 def is_note(column: str) -> bool:
@@ -154,7 +156,7 @@ def is_note(column: str) -> bool:
     return _NOTE.fullmatch(column) is not None
 
 
-def attribute_of(column: str) -> str | None:
+def attribute_name(column: str) -> str | None:
     """The attribute that a column holds; None for the columns with a meaning of their own."""
     column = unescape_formula(column)
     if spelt_out := _SPELT_OUT.fullmatch(column):
@@ -165,9 +167,9 @@ def attribute_of(column: str) -> str | None:
     return None if not column or column.lower() in COLUMNS or is_note(column) else column
 
 
-def column_of(attribute: str) -> str:
+def attribute_column(attribute: str) -> str:
     """The column of an attribute; one that would be taken for something else is spelt out."""
-    if attribute_of(attribute) == attribute and attribute == attribute.strip():
+    if attribute_name(attribute) == attribute and attribute == attribute.strip():
         return attribute
     return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
 
@@ -181,14 +183,14 @@ def _picture_rows(names: list[str]) -> Iterator[Row]:
             sku=path.stem,
             name=path.stem,
             category=path.parent.name,
-            own_category=True,
+            category_from_path=True,
             raw=(name, path.stem, path.stem, path.parent.name),
         )
 
 
 def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
     """Rows of a table whose pictures are relative to ``folder``, or to whatever holds all of ``names``."""
-    attributes = {column: key for column in table.columns if (key := attribute_of(column)) is not None}
+    attributes = {column: key for column in table.columns if (key := attribute_name(column)) is not None}
     common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
     in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
     for row in table.rows:

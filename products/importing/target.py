@@ -8,15 +8,15 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from products.images import intake
-from products.images.cleaning import CleanPicture
+from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
 from products.importing.errors import RowError
 from products.importing.rows import Row
 from products.models import Product, ProductImage
-from products.tasks import held_back
+from products.tasks import notifications_suspended
 
 
-class Catalogue:
+class ImportTarget:
     """Finds the products of rows, and saves what rows bring, waking nobody."""
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class Catalogue:
     def has_picture(self, product: Product, sha256: str) -> bool:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
 
-    def add(self, row: Row, picture: CleanPicture, historical: bool) -> Product | None:
+    def add(self, row: Row, picture: CleanImage, historical: bool) -> Product | None:
         """The new product; None when somebody else saved its SKU meanwhile."""
-        with held_back():
+        with notifications_suspended():
             try:
                 added = intake.add_product(
                     [picture],
@@ -67,10 +67,10 @@ class Catalogue:
         self.found[row.sku] = added.product
         return added.product
 
-    def add_view(self, product: Product, picture: CleanPicture) -> None:
-        with held_back():
+    def add_view(self, product: Product, picture: CleanImage) -> None:
+        with notifications_suspended():
             try:
-                intake.add_views(product, [picture])
+                intake.add_images(product, [picture])
             except Product.DoesNotExist as error:
                 raise self._gone(product) from error
 
@@ -91,7 +91,7 @@ class Catalogue:
         return RowError("not_found", _("The product was deleted in the meantime. Load the row again."))
 
 
-class Rehearsal(Catalogue):
+class DryRunTarget(ImportTarget):
     """Saves nothing, and remembers what the rows before would have saved."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Rehearsal(Catalogue):
         known = self._picture(product, sha256) in self.pictures
         return known or (product.pk is not None and super().has_picture(product, sha256))
 
-    def add(self, row: Row, picture: CleanPicture, historical: bool) -> Product | None:
+    def add(self, row: Row, picture: CleanImage, historical: bool) -> Product | None:
         product = Product(
             sku=row.sku,
             name=row.name,
@@ -120,7 +120,7 @@ class Rehearsal(Catalogue):
         self.add_view(product, picture)
         return product
 
-    def add_view(self, product: Product, picture: CleanPicture) -> None:
+    def add_view(self, product: Product, picture: CleanImage) -> None:
         self.pictures[self._picture(product, picture.sha256)] = product
 
     def fresh(self, product: Product) -> Product:

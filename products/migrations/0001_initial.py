@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
                     "file",
-                    models.ImageField(max_length=200, upload_to=products.models.picture_path, verbose_name="file"),
+                    models.ImageField(max_length=200, upload_to=products.models.image_path, verbose_name="file"),
                 ),
                 (
                     "original_name",

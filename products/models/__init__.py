@@ -1,6 +1,6 @@
 """The tables of the catalogue, its queue and its jobs."""
 
-from products.models.catalogue import BlobLength, Feature, Product, ProductImage, picture_path
+from products.models.catalogue import BlobLength, Feature, Product, ProductImage, image_path
 from products.models.deletions import Deletion, DeletionStep
 from products.models.imports import Import
 from products.models.queue import EmbeddingDay, QueueSwitch
@@ -15,5 +15,5 @@ __all__ = [
     "Product",
     "ProductImage",
     "QueueSwitch",
-    "picture_path",
+    "image_path",
 ]

@@ -78,9 +78,9 @@ class Product(BulkDeletable):
         return ProductImage.objects.filter(product__in=chosen)
 
 
-def picture_path(_image: ProductImage, _filename: str) -> str:
+def image_path(_image: ProductImage, _filename: str) -> str:
     """Return the name under which a new image is stored. The name that it was sent with never becomes a path."""
-    return storage.new_name()
+    return storage.new_file_name()
 
 
 class ProductImage(BulkDeletable):
@@ -91,7 +91,7 @@ class ProductImage(BulkDeletable):
         FAILED = "failed", _("failed")
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="images", verbose_name=_("product"))
-    file = models.ImageField(_("file"), upload_to=picture_path, max_length=200)
+    file = models.ImageField(_("file"), upload_to=image_path, max_length=200)
     original_name = models.CharField(_("original name"), max_length=255, blank=True, default="")
     sha256 = models.CharField(_("SHA-256 of the uploaded file"), max_length=64)
     file_sha256 = models.CharField(
@@ -168,7 +168,7 @@ class ProductImage(BulkDeletable):
     @classmethod
     def before_deletion(cls, rows: models.QuerySet[Any]) -> None:
         """Remove the files of these images once the deletion is committed."""
-        transaction.on_commit(partial(storage.remove, list(rows.values_list("file", flat=True))), robust=True)
+        transaction.on_commit(partial(storage.delete_files, list(rows.values_list("file", flat=True))), robust=True)
 
     @property
     def thumbnail_name(self) -> str:

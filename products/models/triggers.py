@@ -34,7 +34,7 @@ BEGIN
 END $$"""  # noqa: S608
 
 
-def on_migrated(using: str, **_: Any) -> None:
+def install_triggers(using: str, **_: Any) -> None:
     """Create the triggers anew. Afterwards a useless vector is an IntegrityError, however it is written."""
     connection = connections[using]
     if "features" not in connection.introspection.table_names():
@@ -50,7 +50,7 @@ def on_migrated(using: str, **_: Any) -> None:
             cursor.execute(f"CREATE TRIGGER {name} BEFORE {_EVENTS[event]} ON features FOR EACH ROW {body}")
 
 
-def drop(using: str) -> None:
+def drop_triggers(using: str) -> None:
     """Take the triggers away, for a repair or a test that needs what they refuse."""
     with connections[using].cursor() as cursor:
         for name in _NAMES.values():

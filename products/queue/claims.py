@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 State = ProductImage.State
 
-UNDO_PAUSES = (0.1, 0.4, 1.0)  # seconds after each attempt that failed
+RELEASE_RETRY_SECONDS = (0.1, 0.4, 1.0)  # seconds after each attempt that failed
 
-NOT_CLAIMED = {"claim_token": None, "claimed_at": None}
+UNCLAIMED = {"claim_token": None, "claimed_at": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Claim:
     images: list[ProductImage]
 
 
-def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
+def claim_images(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
     """Claim up to ``limit`` pending pictures, those that wait longest first; None for nothing to do or a paused queue.
 
     Counting the attempt is part of the claim, so that a picture which kills its worker is counted all the
@@ -65,7 +65,7 @@ def claim(limit: int, image_ids: Sequence[int] | None = None) -> Claim | None:
             return Claim(token, list(ProductImage.objects.filter(pk__in=ids, claim_token=token).order_by("id")))
 
 
-def give_back(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
+def record_failure(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
     """Make claimed pictures pending for another attempt, or failed when they had their last; answers how many."""
     spent = Q(attempts__gte=settings.MAX_ATTEMPTS)
     return claimed.update(
@@ -73,31 +73,31 @@ def give_back(claimed: QuerySet[ProductImage], code: str, message: str) -> int:
         error_code=code,
         error_message=message[:500],
         updated_at=timezone.now(),
-        **NOT_CLAIMED,
+        **UNCLAIMED,
     )
 
 
-def undo(claimed: Claim) -> None:
+def release(claimed: Claim) -> None:
     """Give back what is left of a claim as if it had never been: its pictures are not at fault.
 
     A database that fails is asked again for a moment; after that the pictures wait for the end of the lease.
     """
     images = ProductImage.objects.filter(claim_token=claimed.token)
-    for pause in UNDO_PAUSES:
+    for pause in RELEASE_RETRY_SECONDS:
         try:
-            images.update(state=State.PENDING, attempts=F("attempts") - 1, **NOT_CLAIMED)
+            images.update(state=State.PENDING, attempts=F("attempts") - 1, **UNCLAIMED)
             return
         except OperationalError as error:
             logger.warning("Claimed pictures could not be given back: %s", error)
         time.sleep(pause)
 
 
-def anything_to_claim() -> bool:
+def has_pending() -> bool:
     """Whether any picture waits to be embedded and may be."""
     return not is_paused() and ProductImage.objects.filter(state=State.PENDING).exists()
 
 
-def switch() -> QueueSwitch | None:
+def pause_switch() -> QueueSwitch | None:
     """Whether the queue is paused, since when and by whom; None while nobody ever paused it."""
     return QueueSwitch.objects.select_related("changed_by").first()
 
@@ -120,7 +120,7 @@ def stale_claims() -> QuerySet[ProductImage]:
     return ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
 
 
-def worst_state(states: Iterable[str]) -> str:
+def aggregate_state(states: Iterable[str]) -> str:
     """One word for all pictures of a product: the worst state of them, or ``none`` without any."""
     present = set(states)
     order = (State.FAILED, State.CLAIMED, State.PENDING, State.READY)
@@ -129,7 +129,7 @@ def worst_state(states: Iterable[str]) -> str:
 
 def release_stale_claims() -> int:
     """Give back the pictures of workers that are gone; answers how many."""
-    released = give_back(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
+    released = record_failure(stale_claims(), "worker_lost", "The worker stopped while it worked on this picture.")
     if released:
         logger.warning("Gave back %d pictures of workers that stopped or took longer than the lease", released)
     return released
@@ -150,7 +150,7 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     elif which == "failed":
         images = finished.filter(state=State.FAILED)
     elif which in ("outdated", "missing"):
-        stale = without_features_of(model_id()) if is_clip_available() else Q(pk__in=[])
+        stale = images_without_features_of(model_id()) if is_clip_available() else Q(pk__in=[])
         if which == "missing":
             stale |= Q(~Exists(Feature.objects.filter(image=OuterRef("pk"), model_name=LEGACY_MODEL)))
         images = finished.filter(stale, state=State.READY)
@@ -161,16 +161,16 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     if image_ids is not None:
         images = images.filter(pk__in=image_ids)
     return images.update(
-        state=State.PENDING, attempts=0, error_code="", error_message="", updated_at=timezone.now(), **NOT_CLAIMED
+        state=State.PENDING, attempts=0, error_code="", error_message="", updated_at=timezone.now(), **UNCLAIMED
     )
 
 
-def without_features_of(model_name: str) -> Q:
+def images_without_features_of(model_name: str) -> Q:
     """Pictures that have features, but not this model's: two ranges of an index, since ``<>`` would read it all."""
     return Q(embedded_with__gt="", embedded_with__lt=model_name) | Q(embedded_with__gt=model_name)
 
 
-def counts() -> dict[str, int]:
+def queue_counts() -> dict[str, int]:
     """Number of pictures in each state."""
     by_state = dict.fromkeys(State.values, 0)
     # By model too, in the order of an index, so that no row is read.
@@ -186,12 +186,12 @@ def failures_by_code() -> dict[str, int]:
     return dict(failed.values_list("error_code").annotate(n=Count("pk")).order_by("error_code"))
 
 
-def status() -> dict[str, float | None]:
+def queue_status() -> dict[str, float | None]:
     """Pictures in each state, the measured rate (images/s, None before any) and the seconds that the rest will take.
 
     While the queue is paused nobody knows how long: None.
     """
-    by_state = counts()
+    by_state = queue_counts()
     rate = images_per_second()
     waiting = by_state["pending"] + by_state["claimed"]
     eta = round(waiting / rate, 1) if rate and not is_paused() else None

@@ -20,7 +20,7 @@ from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.timings import stage
 from gpu.vectors import CLIP, LEGACY_MODEL, Features
 from products.models import Feature, Product, ProductImage
-from products.queue.claims import NOT_CLAIMED, Claim, State, claim, count_embedded, give_back, undo
+from products.queue.claims import UNCLAIMED, Claim, State, claim_images, count_embedded, record_failure, release
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ features_stored = Signal()
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BatchOutcome:
     """What one batch came to: ids of pictures by result."""
 
     ready: list[int]
@@ -41,7 +41,7 @@ class Outcome:
         return len(self.ready) + len(self.failed)
 
 
-def embed(batch: Claim, *, announce: bool = True, afresh: bool = False) -> Outcome:
+def embed_batch(batch: Claim, *, send_signal: bool = True, recompute: bool = False) -> BatchOutcome:
     """Compute and store the features of a claimed batch. No transaction is open while a model runs.
 
     Legacy features that are there already are computed again only with ``afresh``.
@@ -49,18 +49,18 @@ def embed(batch: Claim, *, announce: bool = True, afresh: bool = False) -> Outco
     such as a full disk, gives the attempt back; a failure of the model counts it.
     """
     try:
-        outcome = _store(batch, _extract(batch.images, afresh))
+        outcome = _store(batch, _extract(batch.images, recompute))
     except Exception as failure:
         if isinstance(failure, OperationalError):
-            undo(batch)
+            release(batch)
         else:
             claimed = ProductImage.objects.filter(claim_token=batch.token)
-            give_back(claimed, "embedding_failed", f"Embedding failed: {failure}")
+            record_failure(claimed, "embedding_failed", f"Embedding failed: {failure}")
         raise
     except BaseException:
-        undo(batch)
+        release(batch)
         raise
-    if outcome.ready and announce:
+    if outcome.ready and send_signal:
         product_ids = sorted({image.product_id for image in batch.images if image.pk in set(outcome.ready)})
         features_stored.send(sender=ProductImage, product_ids=product_ids)
     return outcome
@@ -71,14 +71,14 @@ def embed_pending(
     *,
     seconds: float | None = None,
     batch_size: int | None = None,
-    announce: bool = True,
-    afresh: bool = False,
-    progress: Callable[[Outcome], None] | None = None,
+    send_signal: bool = True,
+    recompute: bool = False,
+    progress: Callable[[BatchOutcome], None] | None = None,
 ) -> int:
     """Claim and embed in this process until nothing is pending; answers how many pictures were finished.
 
     A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
-    ``announce`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
+    ``send_signal`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
     ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch;
     ``seconds`` is how long further batches are begun. Raises django.db.OperationalError where the
     database takes no writes: then the pictures just wait.
@@ -86,16 +86,16 @@ def embed_pending(
     finished = 0
     limit = batch_size or run.preferred_batch_size()
     deadline = None if seconds is None else time.monotonic() + seconds
-    while (batch := claim(limit, image_ids)) is not None:
+    while (batch := claim_images(limit, image_ids)) is not None:
         try:
-            outcome = embed(batch, announce=announce, afresh=afresh)
+            outcome = embed_batch(batch, send_signal=send_signal, recompute=recompute)
         except OperationalError:
             raise  # the next batch would fare no better
         except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
             ids = {image.pk for image in batch.images}
             logger.exception("Embedding failed for pictures %s", sorted(ids))
             failed = set(ProductImage.objects.filter(pk__in=ids, state=State.FAILED).values_list("pk", flat=True))
-            outcome = Outcome(ready=[], failed=sorted(failed), retried=sorted(ids - failed))
+            outcome = BatchOutcome(ready=[], failed=sorted(failed), retried=sorted(ids - failed))
         finished += outcome.finished
         if progress is not None:
             progress(outcome)
@@ -115,10 +115,10 @@ def best_features(product_id: int) -> list[Features]:
 Result = run.ImageFeatures | ImageProcessingError
 
 
-def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
+def _extract(images: Sequence[ProductImage], recompute: bool) -> list[Result]:
     """Features of each picture, in order. Falls back to legacy features alone when CLIP cannot be loaded."""
     present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
-    has_legacy = set() if afresh else set(present.values_list("image_id", flat=True))
+    has_legacy = set() if recompute else set(present.values_list("image_id", flat=True))
 
     def jobs(clip: bool) -> list[EmbedRequest]:
         return [
@@ -133,7 +133,7 @@ def _extract(images: Sequence[ProductImage], afresh: bool) -> list[Result]:
     return list(run.run_pipeline(jobs(clip=False)))
 
 
-def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
+def _store(batch: Claim, results: Sequence[Result]) -> BatchOutcome:
     """Store a batch in one short transaction, without the pictures that were deleted or claimed anew meanwhile."""
     with stage("store"), transaction.atomic():
         mine = set(
@@ -164,9 +164,9 @@ def _store(batch: Claim, results: Sequence[Result]) -> Outcome:
     for pk, error in errors.items():
         extra = {"request_id": requests[pk]}
         logger.warning("Picture %s: %s (%s)", pk, error.message, error.code, extra=extra)
-        give_back(ProductImage.objects.filter(pk=pk, claim_token=batch.token), error.code, error.message)
+        record_failure(ProductImage.objects.filter(pk=pk, claim_token=batch.token), error.code, error.message)
     failed = set(ProductImage.objects.filter(pk__in=errors, state=State.FAILED).values_list("pk", flat=True))
-    return Outcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
+    return BatchOutcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
 
 
 def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
@@ -197,7 +197,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
             error_message="",
             attempts=0,
             updated_at=now,
-            **NOT_CLAIMED,
+            **UNCLAIMED,
         )
     Product.objects.filter(pk__in={feature.product_id for feature in features}, is_historical=False).update(
         unmatched_since=now

@@ -15,10 +15,10 @@ from django.utils.translation import gettext as _
 from core import circuit_breaker
 from gpu.pipeline import run
 from gpu.vectors import Features
-from products.images.cleaning import Upload, clean
+from products.images.cleaning import Upload, clean_image
 
 POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
-ANSWER_SECONDS = 60  # how long an answer is kept for whoever asked
+RESULT_TTL_SECONDS = 60  # how long an answer is kept for whoever asked
 
 
 class FeaturesPendingError(Exception):
@@ -31,22 +31,22 @@ class FeaturesPendingError(Exception):
         self.waited = waited
 
 
-def features_of(upload: Upload, wait: float) -> list[Features]:
+def query_features(upload: Upload, wait: float) -> list[Features]:
     """The features of a picture, CLIP's first. Nothing is stored.
 
     With a broker a worker embeds it (so that a web process never loads a model) and is waited for at most
     ``wait`` seconds; then FeaturesPendingError. Raises ImageProcessingError for a bad picture.
     """
-    jpeg = clean(upload).jpeg
+    jpeg = clean_image(upload).jpeg
     if not settings.HAS_BROKER:
-        return extract(jpeg)
+        return extract_query_features(jpeg)
     question = uuid.uuid4().hex
     try:
         with circuit_breaker.redis_call():
             current_app.send_task(
                 "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
             )
-            packed = _wait_for_answer(question, wait)
+            packed = _wait_for_result(question, wait)
     except circuit_breaker.BrokerUnavailableError as error:
         raise FeaturesPendingError(_("No worker can be reached at the moment. Try again."), waited=True) from error
     if packed is None:
@@ -55,15 +55,16 @@ def features_of(upload: Upload, wait: float) -> list[Features]:
     return unpack(packed)
 
 
-def answer(question: str, jpeg: str) -> None:
+def compute_for_waiting_request(question: str, jpeg: str) -> None:
     """The worker's part: leave the features of a base64 picture for whoever asked.
 
     Raises ImageProcessingError, ValueError for what is no base64, and RedisError.
     """
-    cache.set(_place(question), pack(extract(base64.b64decode(jpeg, validate=True))), ANSWER_SECONDS)
+    features = extract_query_features(base64.b64decode(jpeg, validate=True))
+    cache.set(_cache_key(question), pack(features), RESULT_TTL_SECONDS)
 
 
-def _wait_for_answer(question: str, seconds: float) -> list[dict[str, str]] | None:
+def _wait_for_result(question: str, seconds: float) -> list[dict[str, str]] | None:
     """What the worker left, None when there is nothing after ``seconds``.
 
     Looks at the shared cache instead of waiting on Celery's result backend, whose one subscription is not
@@ -71,16 +72,16 @@ def _wait_for_answer(question: str, seconds: float) -> list[dict[str, str]] | No
     """
     deadline = time.monotonic() + seconds
     packed: list[dict[str, str]] | None
-    while (packed := cache.get(_place(question))) is None and time.monotonic() < deadline:
+    while (packed := cache.get(_cache_key(question))) is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return packed
 
 
-def _place(question: str) -> str:
+def _cache_key(question: str) -> str:
     return f"answer-{question}"
 
 
-def extract(jpeg: bytes) -> list[Features]:
+def extract_query_features(jpeg: bytes) -> list[Features]:
     """Compute the features in this process. Raises ImageProcessingError."""
     found = run.extract_query_features(jpeg)
     return [features for features in (found.clip, found.legacy) if features is not None]

@@ -12,7 +12,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from products.images.cleaning import Upload
-from products.images.intake import add_product, add_views
+from products.images.intake import add_images, add_product
 from products.models import Product
 from tests import pictures
 from tests.rows import browser_of
@@ -78,7 +78,7 @@ def catalogue(live_server: Any) -> list[Product]:
         ).product
         for seed, angle in ((1, 0), (2, 0), (3, 0), (1, 90))
     ]  # fmt: skip
-    add_views(products[0], [Upload(photograph(1, angle=20))])
+    add_images(products[0], [Upload(photograph(1, angle=20))])
     add_product([Upload(photograph(1, angle=6))], sku="NEW-1", name="arrival", attributes={"colour": "red"})
     return products
 

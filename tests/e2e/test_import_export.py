@@ -188,7 +188,7 @@ def test_every_state_of_the_import_is_for_everyone(sign_in: SignIn, look: str) -
     check("import")
     send(page, file("list.csv", rows_as_csv(ROWS).encode()), file("pictures.zip", zipped(PICTURES)))
     expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
-    for kind in ("REFUSED", "CHANGED", "ADDED"):
+    for kind in ("REJECTED", "UPDATED", "CREATED"):
         page.goto(f"{page.url.split('?')[0]}?kind={kind}")
         check(f"import-{kind.lower()}")
     send(page, file("list.csv", b"a,b\n"))

@@ -51,7 +51,7 @@ def mug() -> Product:
 def arrival(mug: Product) -> Product:
     """Another photograph of the mug, embedded and not yet matched."""
     product = add_product([Upload(pictures.jpeg(1, angle=3))], sku="N-1").product
-    embed.embed_pending(announce=False)
+    embed.embed_pending(send_signal=False)
     return product
 
 
@@ -127,7 +127,7 @@ def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: 
     answer = api.post(f"/api/products/{arrival.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
     call_command("verify", "--fix", stdout=StringIO())
-    embed.embed_pending(announce=False)
+    embed.embed_pending(send_signal=False)
     assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
 
 

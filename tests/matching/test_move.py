@@ -46,7 +46,7 @@ LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()
 ReviewTurn.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
-Import.objects.create(person=reviewer, table_name="new.csv", state="checked", counts={"ADDED": 2})
+Import.objects.create(person=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
 deletion = Deletion.objects.create(person=reviewer, label="products.product", total=1)
 deletion.steps.create(ids=[products[3].pk])
 QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)

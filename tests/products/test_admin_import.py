@@ -43,8 +43,8 @@ def test_the_preview_tells_what_would_change_and_changes_nothing(browser, media)
         {"sku": "GONE", "name": "Gone", "image": "gone.jpg"},
     ]
     sent = Sent(browser, {"all.zip": zipped({"list.csv": rows_as_csv(rows), "new.jpg": pictures.jpeg(1)})})
-    assert sent.counts() == {"ADDED": 1, "CHANGED": 1, "KNOWN": 1, "REFUSED": 1}
-    assert sent.shown("CHANGED")["rows"] == [
+    assert sent.counts() == {"CREATED": 1, "UPDATED": 1, "SKIPPED": 1, "REJECTED": 1}
+    assert sent.shown("UPDATED")["rows"] == [
         {
             "row": 2,
             "label": "MUG",
@@ -68,7 +68,7 @@ def test_what_was_confirmed_is_what_was_shown(browser):
     files: Files = {"list.csv": rows_as_csv(rows), "side.jpg": pictures.jpeg(1), "new.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
     shown = sent.counts()
-    assert sent.confirm().counts() == shown == {"ADDED": 1, "CHANGED": 1}
+    assert sent.confirm().counts() == shown == {"CREATED": 1, "UPDATED": 1}
     product.refresh_from_db()
     assert (product.name, product.is_historical, product.images.count()) == ("Large mug", True, 2)
     assert product.attributes == {"colour": "blue", "weight": 350}
@@ -87,7 +87,7 @@ def test_rows_of_one_file_build_on_each_other_in_the_preview_as_in_the_run(brows
     ]
     files: Files = {"list.csv": rows_as_csv(rows), "1.jpg": pictures.jpeg(1), "2.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
-    expected = {"ADDED": 2, "VIEW": 1, "CHANGED": 1, "KNOWN": 2}
+    expected = {"CREATED": 2, "IMAGE_ADDED": 1, "UPDATED": 1, "SKIPPED": 2}
     assert sent.counts() == expected
     assert sent.confirm().counts() == expected
     product = Product.objects.get(sku="A")
@@ -107,7 +107,7 @@ def test_a_table_alone_changes_products_and_says_that_new_ones_need_pictures(bro
     mug()
     rows = [{"sku": "MUG", "name": "Cup", "image": "mug.jpg"}, {"sku": "NEW", "name": "New", "image": "new.jpg"}]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
-    assert sent.counts() == {"CHANGED": 1, "REFUSED": 1}
+    assert sent.counts() == {"UPDATED": 1, "REJECTED": 1}
     assert "no ZIP with pictures came with the table" in sent.reasons()[3]
     assert Product.objects.get().name == "Cup"
 
@@ -116,10 +116,10 @@ def test_no_row_reads_a_file_of_the_server(browser, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(pictures.jpeg(9))
     outside = str(tmp_path / "secret.jpg")
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": outside}])})
-    assert sent.counts() == {"REFUSED": 1}
+    assert sent.counts() == {"REJECTED": 1}
     rows = [{"sku": "A", "image": outside}, {"sku": "B", "image": "../../secret.jpg"}]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped({"a.jpg": pictures.jpeg(1)})}).confirm()
-    assert sent.counts() == {"REFUSED": 2}
+    assert sent.counts() == {"REJECTED": 2}
     assert not Product.objects.exists()
 
 
@@ -127,14 +127,14 @@ def test_table_and_zip_go_together_even_where_the_zip_holds_one_folder(browser):
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "pictures/b.jpg"}]
     files = {"pictures/a.jpg": pictures.jpeg(1), "pictures/b.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)}).confirm()
-    assert sent.counts() == {"ADDED": 2}
+    assert sent.counts() == {"CREATED": 2}
 
 
 def test_a_zip_of_pictures_alone_adds_products_and_renames_none(browser):
     make_product(sku="blue", name="The blue one", category="Mugs")
     files = {"Mugs/blue.jpg": pictures.jpeg(1), "Mugs/red.jpg": pictures.jpeg(2)}
     sent = Sent(browser, {"pictures.zip": zipped(files)}, is_historical="on").confirm()
-    assert sent.counts() == {"ADDED": 1, "VIEW": 1}
+    assert sent.counts() == {"CREATED": 1, "IMAGE_ADDED": 1}
     assert set(Product.objects.values_list("sku", "name", "is_historical")) == {
         ("blue", "The blue one", False),
         ("red", "red", True),
@@ -158,7 +158,7 @@ def test_refused_rows_are_downloaded_corrected_and_sent_again_without_touching_t
     untouched = Product.objects.get(sku="GOOD").updated_at
     corrected = rows_as_csv([refused[0] | {"image": "bad.jpg"}])
     again = Sent(browser, {"refused.csv": corrected, "pictures.zip": archive}).confirm()
-    assert again.counts() == {"ADDED": 1}
+    assert again.counts() == {"CREATED": 1}
     assert Product.objects.get(sku="BAD").attributes == {"colour": "=red"}
     assert Product.objects.get(sku="GOOD").updated_at == untouched
 
@@ -174,9 +174,9 @@ def test_refused_rows_lose_none_of_their_cells(browser):
 def test_rows_are_shown_page_by_page(browser):
     rows = [{"sku": f"S{number}", "image": "gone.jpg"} for number in range(120)]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows)})
-    assert sent.shown("REFUSED")["pages"] == 3
-    assert [row["row"] for row in sent.shown("REFUSED", 3)["rows"]] == list(range(102, 122))
-    assert [row["row"] for row in sent.shown("REFUSED", 99)["rows"]] == list(range(102, 122))
+    assert sent.shown("REJECTED")["pages"] == 3
+    assert [row["row"] for row in sent.shown("REJECTED", 3)["rows"]] == list(range(102, 122))
+    assert [row["row"] for row in sent.shown("REJECTED", 99)["rows"]] == list(range(102, 122))
 
 
 def test_nobody_sees_or_confirms_the_import_of_somebody_else(browser):
@@ -230,10 +230,10 @@ def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
     for name, content in (("table.csv", rows_as_csv(rows).encode()), ("pictures.zip", zipped(files))):
         (job.folder / name).write_bytes(content)
     long_ago = timezone.now() - timedelta(minutes=5)
-    Import.objects.update(state="running", heartbeat_at=long_ago, counts={"ADDED": 4})
+    Import.objects.update(state="running", heartbeat_at=long_ago, counts={"CREATED": 4})
     assert "Go on" in browser.get(sent.page).content.decode()
     sent.confirm()
-    assert sent.counts() == {"ADDED": 5, "KNOWN": 1}
+    assert sent.counts() == {"CREATED": 5, "SKIPPED": 1}
     assert Product.objects.count() == 6
     assert ProductImage.objects.count() == 6
 
@@ -258,7 +258,7 @@ def test_whoever_sends_again_waits_for_an_import_at_work_only(browser):
 def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser):
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     assert browser.get(sent.page, headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
-    Import.objects.update(state="checking", total=200, counts={"ADDED": 40})
+    Import.objects.update(state="checking", total=200, counts={"CREATED": 40})
     told = browser.get(sent.page, headers={"HX-Request": "true"}).content.decode()
     assert "40 of 200 rows" in told
     assert "<html" not in told
@@ -293,4 +293,4 @@ def test_an_import_that_ended_early_tells_what_was_done(browser):
     sent.confirm()
     Import.objects.update(state="failed", error="The disk is full.")
     assert "The disk is full." in browser.get(sent.page).content.decode()
-    assert sent.counts() == {"ADDED": 3}
+    assert sent.counts() == {"CREATED": 3}

@@ -55,7 +55,7 @@ def with_sheet(xml: str) -> bytes:
 def test_every_usual_kind_of_csv_is_read(browser, encoding, delimiter):
     product = make_product(sku="MUG")
     sent = Sent(browser, {"list.csv": rows_as_csv([MUG], delimiter).encode(encoding)}).confirm()
-    assert sent.counts() == {"CHANGED": 1}
+    assert sent.counts() == {"UPDATED": 1}
     product.refresh_from_db()
     assert (product.name, product.attributes) == ("Mug – Größe 2", {"colour": "blue; green"})
 
@@ -107,7 +107,7 @@ def test_a_workbook_gives_what_a_person_sees_in_it(browser):
         ["sku", "weight", "since", "sum", "ok", "empty"],
         [7, 2.50, datetime.date(2026, 1, 2), "=1+1", True, None],
     ]
-    assert Sent(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"CHANGED": 1}
+    assert Sent(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"UPDATED": 1}
     product.refresh_from_db()
     # No program has computed the formula yet, so its cell has no value.
     assert product.attributes == {"old": "x", "weight": "2.5", "since": "2026-01-02", "ok": "true"}
@@ -133,23 +133,23 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
         archive.writestr(link, str(tmp_path / "secret.jpg"))
     before = files_in(tmp_path)
     sent = Sent(browser, {"all.zip": buffer.getvalue()})
-    assert sent.counts() == {"ADDED": 1, "REFUSED": 3}
+    assert sent.counts() == {"CREATED": 1, "REJECTED": 3}
     assert {name for name in files_in(tmp_path) if not name.startswith("imports/")} == set(before)
-    assert sent.confirm().counts() == {"ADDED": 1, "REFUSED": 3}
+    assert sent.confirm().counts() == {"CREATED": 1, "REJECTED": 3}
     assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
 
 
 def test_a_zip_of_ten_thousand_entries_is_read(browser):
     files: dict[str, bytes | str] = {f"unused/{number}.txt": "" for number in range(9_998)}
     files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": pictures.jpeg(1)}
-    assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"ADDED": 1}
+    assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"CREATED": 1}
 
 
 def test_markup_and_any_script_are_text(browser):
     product = make_product(sku="A")
     name = "<script>alert(1)</script> שלום 😀"
     sent = Sent(browser, {"<b>.csv": rows_as_csv([{"sku": "A", "name": name}, {"sku": name, "name": "x"}])})
-    for kind in ("CHANGED", "REFUSED"):
+    for kind in ("UPDATED", "REJECTED"):
         page = browser.get(sent.page, {"kind": kind}).content.decode()
         assert "&lt;script&gt;alert(1)&lt;/script&gt; שלום 😀" in page
         assert "<script>alert" not in page
@@ -177,8 +177,8 @@ def test_many_rows_are_checked_and_imported(browser):
     Product.objects.bulk_create(products, batch_size=5_000)
     lines = [f"S{number},{'renamed' if number % 1000 == 0 else f'name {number}'},mugs\n" for number in range(rows)]
     sent = Sent(browser, {"list.csv": "sku,name,category\n" + "".join(lines) + "GONE,x,y\n"})
-    expected = {"CHANGED": 20, "KNOWN": rows - 20, "REFUSED": 1}
+    expected = {"UPDATED": 20, "SKIPPED": rows - 20, "REJECTED": 1}
     assert sent.counts() == expected
-    assert sent.shown("KNOWN", 400)["rows"][-1]["label"] == "S19999"
+    assert sent.shown("SKIPPED", 400)["rows"][-1]["label"] == "S19999"
     assert sent.confirm().counts() == expected
     assert Product.objects.filter(name="renamed").count() == 20

@@ -88,7 +88,7 @@ def test_a_few_and_many_go_with_all_that_is_theirs_and_nothing_else(browser: Cli
 
     answer = confirm(browser, rows)
 
-    if count > deletion_jobs.HERE:
+    if count > deletion_jobs.INLINE_LIMIT:
         page = browser.get(answer["Location"])
         assert deleted(page) == {"products": count, "pictures": 2 * count, "matches": 2 * count}
     assert not Product.objects.filter(pk__in=[row.pk for row in rows]).exists()
@@ -130,7 +130,7 @@ def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
 @pytest.mark.usefixtures("_many")
 def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [uploaded(number) for number in range(1, 6)]
-    taken_away = storage.remove
+    taken_away = storage.delete_files
 
     def stopped_meanwhile(names: list[str]) -> None:
         """The files go after the commit of a step; the person stops it then."""

@@ -17,7 +17,7 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.reader import open_table
 from gpu.imaging.errors import ImageProcessingError
 from products.importing.errors import RowError
-from products.importing.image_sources import open_archive
+from products.importing.image_sources import open_zip
 from products.importing.importer import import_rows
 from products.importing.rows import open_source
 from tests.tables import rows_as_csv, write_xlsx
@@ -100,5 +100,5 @@ def test_no_name_leads_out_of_a_zip(tmp_path, names, asked, folder):
         with zipfile.ZipFile(path, "w") as archive:
             for number, name in enumerate(names):
                 archive.writestr(name, f"entry {number}")
-    with open_archive(path) as place, contextlib.suppress(RowError, ImageProcessingError):
+    with open_zip(path) as place, contextlib.suppress(RowError, ImageProcessingError):
         assert place.read(asked, folder).startswith(b"entry ")

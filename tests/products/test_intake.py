@@ -14,9 +14,9 @@ from django.db import DatabaseError
 from gpu.imaging.errors import ImageProcessingError
 from products.images import intake
 from products.images.cleaning import Upload
-from products.images.intake import Added, SkuExistsError
+from products.images.intake import IntakeResult, SkuExistsError
 from products.models import Product, ProductImage
-from products.validation import MAX_DESCRIPTION
+from products.validation import MAX_DESCRIPTION_LENGTH
 from tests import pictures
 from tests.files import files_in
 from tests.threads import at_once
@@ -83,7 +83,7 @@ def test_what_no_database_takes_is_refused(field: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"description": "x" * (MAX_DESCRIPTION + 1)},
+        {"description": "x" * (MAX_DESCRIPTION_LENGTH + 1)},
         {"attributes": {"colour": "null \0"}},
         {"attributes": {"half a pair": ["\ud83d"]}},
         {"attributes": ["blue"]},
@@ -106,7 +106,7 @@ def test_a_backslash_and_what_follows_it_are_text() -> None:
 
 def test_a_view_may_be_among_those_that_are_there() -> None:
     product = intake.add_product(uploads(1)).product
-    added = intake.add_views(product, uploads(2, 1, 3))
+    added = intake.add_images(product, uploads(2, 1, 3))
     assert (added.created, [image.position for image in added.images]) == (True, [1, 0, 2])
 
 
@@ -114,20 +114,20 @@ def test_no_view_is_added_to_a_product_that_is_gone(media: Path) -> None:
     product = Product.objects.create()
     Product.objects.all().delete()
     with pytest.raises(Product.DoesNotExist):
-        intake.add_views(product, uploads(1))
+        intake.add_images(product, uploads(1))
     assert files_in(media) == []
 
 
 def test_a_view_that_is_no_picture_adds_none() -> None:
     product = intake.add_product(uploads(1)).product
     with pytest.raises(ImageProcessingError):
-        intake.add_views(product, [*uploads(2), Upload(b"no picture")])
+        intake.add_images(product, [*uploads(2), Upload(b"no picture")])
     assert product.images.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path) -> None:
-    def upload(seed: int) -> Added | Exception:
+    def upload(seed: int) -> IntakeResult | Exception:
         try:
             return intake.add_product(uploads(seed), sku="M-1")
         except SkuExistsError as error:
@@ -136,7 +136,7 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
     results = at_once(*(partial(upload, seed) for seed in (1, 1, 1, 1, 2, 2)))
     product = Product.objects.get()
     image = product.images.get()
-    added = [result for result in results if isinstance(result, Added)]
+    added = [result for result in results if isinstance(result, IntakeResult)]
     assert sum(result.created for result in added) == 1
     assert {result.product for result in added} == {product}
     assert files_in(media) == sorted([str(image.file.name), image.thumbnail_name])
@@ -144,7 +144,7 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
 
 def test_the_same_files_again_are_one_product_for_who_asks_for_that() -> None:
     first = intake.add_product([Upload(pictures.jpeg(1))], name="a")
-    again = intake.add_product([Upload(pictures.jpeg(1))], name="b", unless_known=True)
+    again = intake.add_product([Upload(pictures.jpeg(1))], name="b", skip_duplicates=True)
     assert (again.product, again.created, again.images) == (first.product, False, first.images)
-    assert intake.add_product([Upload(pictures.jpeg(1)), Upload(pictures.jpeg(2))], unless_known=True).created
+    assert intake.add_product([Upload(pictures.jpeg(1)), Upload(pictures.jpeg(2))], skip_duplicates=True).created
     assert Product.objects.count() == 2

@@ -54,7 +54,7 @@ def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
 
 def test_home_counts_pictures_by_state_without_reading_them() -> None:
     with CaptureQueriesContext(connection) as captured:
-        claims.counts()
+        claims.queue_counts()
     [query] = captured.captured_queries
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
@@ -65,7 +65,7 @@ def test_home_counts_pictures_by_state_without_reading_them() -> None:
 @pytest.mark.parametrize(
     "occasion",
     [
-        tasks.refresh_planner,
+        tasks.analyze_database,
         lambda: call_command("migrate", verbosity=0),
         lambda: call_command("reindex", "--all", stdout=StringIO(), stderr=StringIO()),
     ],
@@ -81,4 +81,4 @@ def test_it_is_looked_at_when_much_may_have_changed(occasion: Callable[[], objec
 
 def test_the_schedule_names_the_task() -> None:
     named = {entry["task"] for entry in current_app.conf.beat_schedule.values()}
-    assert tasks.refresh_planner.name in named <= set(current_app.tasks)
+    assert tasks.analyze_database.name in named <= set(current_app.tasks)

@@ -38,7 +38,7 @@ def states() -> list[tuple[str, int]]:
 
 
 def claimed(limit: int = 10) -> queue.Claim:
-    claim = queue.claim(limit)
+    claim = queue.claim_images(limit)
     assert claim is not None
     return claim
 
@@ -52,18 +52,18 @@ def test_the_oldest_are_claimed_first_and_nobody_claims_them_again(waiting: list
     first, second = claimed(3), claimed(3)
     assert [image.pk for image in first.images] == [image.pk for image in waiting[:3]]
     assert [image.pk for image in second.images] == [image.pk for image in waiting[3:]]
-    assert queue.claim(3) is None
+    assert queue.claim_images(3) is None
     assert states() == [("claimed", 1)] * 5
 
 
 def test_only_the_named_pictures_are_claimed(waiting: list[ProductImage]) -> None:
-    claim = queue.claim(10, [waiting[4].pk, waiting[2].pk])
+    claim = queue.claim_images(10, [waiting[4].pk, waiting[2].pk])
     assert claim is not None
     assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
 
 
 def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
-    outcome = embed.embed(claimed())
+    outcome = embed.embed_batch(claimed())
     assert outcome.ready == [image.pk for image in waiting]
     assert states() == [("ready", 0)] * 5
     assert set(Feature.objects.values_list("image", "model_name")) == {(image.pk, LEGACY_MODEL) for image in waiting}
@@ -82,7 +82,7 @@ def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None
 def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     (media / str(waiting[3].file.name)).unlink()
-    outcome = embed.embed(claimed())
+    outcome = embed.embed_batch(claimed())
     assert (outcome.failed, outcome.retried) == ([], [waiting[2].pk, waiting[3].pk])
     embed.embed_pending()
     failed = ProductImage.objects.filter(state="failed").values_list("pk", "error_code", "attempts")
@@ -93,7 +93,7 @@ def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[Produc
 
 def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
-    embed.embed(claimed(1))
+    embed.embed_batch(claimed(1))
     later = add_product([Upload(pictures.jpeg(seed)) for seed in (10, 11)]).images
     turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
     # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
@@ -108,7 +108,7 @@ def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media
 def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media: Path) -> None:
     file = media / str(waiting[2].file.name)
     kept = file.rename(file.with_suffix(".away"))
-    embed.embed(claimed())
+    embed.embed_batch(claimed())
     kept.rename(file)
     embed.embed_pending()
     assert states() == [("ready", 0)] * 5
@@ -155,7 +155,7 @@ def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -
 def test_pictures_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
     for attempt in (1, 2, 3):
         sizes = []
-        while (claim := queue.claim(10)) is not None:
+        while (claim := queue.claim_images(10)) is not None:
             sizes.append(len(claim.images))
         assert sizes == ([5] if attempt == 1 else [1] * 5)
         age_claims()
@@ -170,7 +170,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductIm
     queue.release_stale_claims()
     embed.embed_pending()
     before = set(Feature.objects.values_list("pk", "updated_at"))
-    outcome = embed.embed(late)
+    outcome = embed.embed_batch(late)
     assert (outcome.ready, outcome.failed, outcome.retried) == ([], [], [])
     assert set(Feature.objects.values_list("pk", "updated_at")) == before
     assert states() == [("ready", 0)] * 5
@@ -181,7 +181,7 @@ def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[Produc
     claim = claimed()
     waiting[0].delete()
     Product.objects.get(pk=waiting[0].product_id).delete()
-    outcome = embed.embed(claim)
+    outcome = embed.embed_batch(claim)
     assert outcome.ready == [other.images.get().pk]
     assert Feature.objects.get().product == other
 
@@ -205,7 +205,7 @@ def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
 def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
     embed.embed_pending([image.pk for image in waiting[:2]])
     waiting[1].features.all().delete()
-    queue.claim(1, [waiting[2].pk])
+    queue.claim_images(1, [waiting[2].pk])
     ProductImage.objects.filter(pk=waiting[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
     count = queue.requeue(which)
     assert [state for state, _ in states()] == expected
@@ -257,14 +257,14 @@ def test_features_of_a_bad_or_missing_picture_are_an_error_with_a_code(tmp_path:
 
 @pytest.mark.django_db(transaction=True)
 def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path) -> None:
-    with tasks.held_back():
+    with tasks.notifications_suspended():
         images = add_product([Upload(pictures.jpeg(seed)) for seed in range(24)]).images
     claims: list[list[int]] = []
 
     def work() -> None:
-        while (claim := queue.claim(3)) is not None:
+        while (claim := queue.claim_images(3)) is not None:
             claims.append([image.pk for image in claim.images])
-            embed.embed(claim)
+            embed.embed_batch(claim)
 
     at_once(*[work] * 4)
     assert sorted(pk for claim in claims for pk in claim) == sorted(image.pk for image in images)

@@ -14,7 +14,7 @@ from products.images.intake import add_product
 from products.models import Feature, ProductImage
 from products.queue import claims
 from products.queue.embed import embed_pending
-from products.tasks import held_back
+from products.tasks import notifications_suspended
 from tests import pictures
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,7 +39,7 @@ def failing(statement: str, times: int = 1000) -> Iterator[None]:
 @pytest.fixture
 def waiting() -> list[int]:
     """Ids of pictures that wait for a worker."""
-    with held_back():
+    with notifications_suspended():
         return [image.pk for image in add_product([Upload(pictures.jpeg(seed)) for seed in range(3)]).images]
 
 
@@ -59,10 +59,10 @@ def test_pictures_are_not_given_up_however_often_their_features_cannot_be_stored
 
 def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
-    batch = claims.claim(10)
+    batch = claims.claim_images(10)
     assert batch is not None
     with failing('UPDATE "product_images"', times=2):
-        claims.undo(batch)
+        claims.release(batch)
     assert states() == {("pending", 0)}
 
 
@@ -70,10 +70,10 @@ def test_what_cannot_be_given_back_waits_for_the_end_of_the_lease(
     waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
-    batch = claims.claim(10)
+    batch = claims.claim_images(10)
     assert batch is not None
     with failing('UPDATE "product_images"'):
-        claims.undo(batch)
+        claims.release(batch)
     assert states() == {("claimed", 1)}
     settings.CLAIM_LEASE_SECONDS = 0
     assert claims.release_stale_claims() == len(waiting)

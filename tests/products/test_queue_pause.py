@@ -47,7 +47,7 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
 @pytest.mark.usefixtures("paused")
 def test_nobody_claims_until_it_is_resumed() -> None:
     add_product([Upload(pictures.jpeg(seed)) for seed in (1, 2)])
-    assert claims.claim(10) is None
+    assert claims.claim_images(10) is None
     tasks.sweep()
     assert states() == ["pending", "pending"]
     claims.set_paused(False, user_in("manager"))
@@ -64,10 +64,10 @@ def test_a_question_is_answered_all_the_same() -> None:
 
 def test_what_is_claimed_already_is_finished() -> None:
     add_product([Upload(pictures.jpeg(1))])
-    batch = claims.claim(10)
+    batch = claims.claim_images(10)
     assert batch is not None
     claims.set_paused(True, user_in("manager"))
-    assert embed.embed(batch).ready == [batch.images[0].pk]
+    assert embed.embed_batch(batch).ready == [batch.images[0].pk]
 
 
 @pytest.mark.usefixtures("paused")
@@ -87,7 +87,7 @@ def test_the_remaining_time_is_unknown_and_the_pause_has_a_name() -> None:
     assert client_of("viewer").get("/api/queue").json()["eta_seconds"] is None
     finding = examine()["queue"]
     assert (finding.level, "paused since" in finding.text, "by manager" in finding.text) == ("WARN", True, True)
-    switch = claims.switch()
+    switch = claims.pause_switch()
     assert switch is not None
     assert str(switch.changed_by) == "manager"
 
@@ -122,7 +122,7 @@ def test_a_paused_queue_is_not_stalled_nor_is_one_just_resumed(client: Client, s
 def test_pausing_twice_keeps_who_paused_first() -> None:
     claims.set_paused(True, user_in("manager"))
     claims.set_paused(True, user_in("uploader"))
-    switch = claims.switch()
+    switch = claims.pause_switch()
     assert switch is not None
     assert str(switch.changed_by) == "manager"
 

@@ -16,10 +16,10 @@ from core.history.recording import ChangeSource as By
 from core.history.recording import acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from matching import batch
-from products.importing.importer import Did, import_rows
-from products.importing.rows import Source, open_source
+from products.importing.importer import RowStatus, import_rows
+from products.importing.rows import ImportSource, open_source
 from products.queue import claims
-from products.tasks import wake
+from products.tasks import notify_workers
 
 
 class Command(BaseCommand):
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's pictures are relative to")
 
     def handle(self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, **_: Any) -> None:
-        self.counts: Counter[Did] = Counter()
+        self.counts: Counter[RowStatus] = Counter()
         problem = ""
         try:
             with interruptible() as check:
@@ -59,18 +59,22 @@ class Command(BaseCommand):
         if not self.counts:
             raise CommandError(f"{path} holds no rows and no pictures.")
         self.stdout.write(f"{'Would be' if dry_run else 'Done'}: {self._summary()}.")
-        if self.counts[Did.REFUSED] == self.counts.total():
+        if self.counts[RowStatus.REJECTED] == self.counts.total():
             raise CommandError("Nothing could be imported: every row was refused, see above.")
-        if problem or self.counts[Did.REFUSED]:
-            refused = f"{self.counts[Did.REFUSED]} rows were refused, see above." if self.counts[Did.REFUSED] else ""
+        if problem or self.counts[RowStatus.REJECTED]:
+            refused = (
+                f"{self.counts[RowStatus.REJECTED]} rows were refused, see above."
+                if self.counts[RowStatus.REJECTED]
+                else ""
+            )
             raise CommandError(f"{problem} {refused}".strip(), returncode=3)
 
-    def _import(self, source: Source, dry_run: bool, check: Callable[[], None]) -> None:
+    def _import(self, source: ImportSource, dry_run: bool, check: Callable[[], None]) -> None:
         with progress_bar(source.total, "Importing", "rows") as bar, acting_as(By.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
                 self.counts[result.did] += 1
                 bar.update()
-                if result.did is Did.REFUSED:
+                if result.did is RowStatus.REJECTED:
                     row = result.row
                     with bar.external_write_mode():
                         self.stderr.write(f"row {row.number} ({row.label}): {result.code}: {result.reason}")
@@ -82,7 +86,7 @@ class Command(BaseCommand):
             self.stdout.write("The queue is paused: what was imported waits until somebody resumes it.")
             return ""
         if settings.HAS_BROKER:
-            wake()
+            notify_workers()
             self.stdout.write("The workers embed and match what was imported.")
             return ""
         embedded = batch.embed_waiting(check)
@@ -94,4 +98,4 @@ class Command(BaseCommand):
 
     def _summary(self) -> str:
         # The command adds; it changes no product that is there.
-        return ", ".join(f"{self.counts[did]:,} {did}" for did in Did if did is not Did.CHANGED)
+        return ", ".join(f"{self.counts[did]:,} {did}" for did in RowStatus if did is not RowStatus.UPDATED)

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         claims.release_stale_claims()
         claims.requeue(which)
-        embedded = batch.embed_waiting(check, afresh=which == "all")
+        embedded = batch.embed_waiting(check, recompute=which == "all")
         self._rebuild_index(check)
         matched = batch.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
