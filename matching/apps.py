@@ -13,5 +13,5 @@ class MatchingConfig(AppConfig):
         from matching import signals  # noqa: F401  (connects the receivers)
         from matching.index import changes
 
-        post_migrate.connect(changes.on_migrated, sender=self)
+        post_migrate.connect(changes.install_triggers, sender=self)
         post_migrate.connect(statistics.analyze_after_migrate, sender=self)

@@ -16,7 +16,7 @@ from products.queue.embed import BatchOutcome
 
 
 @dataclass(slots=True)
-class Embedded:
+class EmbedSummary:
     """How many pictures became ready, and why others were given up, by id."""
 
     ready: int = 0
@@ -24,20 +24,20 @@ class Embedded:
 
 
 @dataclass(slots=True)
-class Matched:
+class MatchSummary:
     """How many products were matched, and why others were not, by id."""
 
     matched: int = 0
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def embed_waiting(check: Callable[[], None], *, recompute: bool = False) -> Embedded:
+def embed_pending_images(check: Callable[[], None], *, recompute: bool = False) -> EmbedSummary:
     """Embed all pending pictures here, beside any workers and announced like them; matches are left to ``match``.
 
     ``afresh`` computes also the features that a picture has already. ``check`` is called between batches and
     may raise to stop there.
     """
-    done = Embedded()
+    done = EmbedSummary()
     pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
     if not pending:
         return done
@@ -71,14 +71,14 @@ def rebuild_index(check: Callable[[], None]) -> list[str]:
         return index.rebuild(progress)
 
 
-def match(
+def match_products(
     product_ids: Sequence[int],
     check: Callable[[], None],
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
-) -> Matched:
+) -> MatchSummary:
     """Match these products and save the answers; ``check`` is called after each and may raise to stop there."""
-    done = Matched()
+    done = MatchSummary()
     if not product_ids:
         return done
     with progress_bar(len(product_ids), "Matching", "products") as bar:
@@ -96,6 +96,6 @@ def match(
     return done
 
 
-def match_unmatched(check: Callable[[], None]) -> Matched:
+def match_unmatched(check: Callable[[], None]) -> MatchSummary:
     """Match the new products whose features changed since they were last matched."""
-    return match(list(service.unmatched().values_list("pk", flat=True)), check)
+    return match_products(list(service.unmatched().values_list("pk", flat=True)), check)

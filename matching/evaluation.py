@@ -16,12 +16,12 @@ from products.images.cleaning import Upload
 from products.models import Product
 
 CUTOFFS = (1, 5, 10)
-DEPTH = 100  # ranks looked at: a product further down would add less than 0.01 for its query to the mrr
+MAX_RANK = 100  # ranks looked at: a product further down would add less than 0.01 for its query to the mrr
 WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedQuery:
     """A query that counts as missed without having been asked."""
 
     row: int
@@ -36,7 +36,7 @@ class Evaluation:
 
     ranks: list[int | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RejectedQuery] = field(default_factory=list)
     compared_by: set[str] = field(default_factory=set)
 
     def figures(self) -> dict[str, object]:
@@ -59,7 +59,7 @@ def evaluate(
     queries: Table,
     folder: Path,
     feature_type: Kind | None = None,
-    progress: Callable[[Refused | None], None] | None = None,
+    progress: Callable[[RejectedQuery | None], None] | None = None,
 ) -> Evaluation:
     """Ask for each row's ``image`` (relative to ``folder``, or absolute) and look where its ``sku`` comes.
 
@@ -75,13 +75,13 @@ def evaluate(
         refused = None
         try:
             if row.problem:
-                refused = Refused(row.number, image, "validation_error", row.problem)
+                refused = RejectedQuery(row.number, image, "validation_error", row.problem)
             elif not Product.objects.filter(sku=sku, is_historical=True).exclude(sku="").exists():
-                refused = Refused(row.number, image, "not_found", f"no historical product has the SKU {sku!r}")
+                refused = RejectedQuery(row.number, image, "not_found", f"no historical product has the SKU {sku!r}")
             else:
-                _ask(done, folder / image.replace("\\", "/"), sku, feature_type)
+                _run_query(done, folder / image.replace("\\", "/"), sku, feature_type)
         except ImageProcessingError as error:
-            refused = Refused(row.number, image, error.code, error.message)
+            refused = RejectedQuery(row.number, image, error.code, error.message)
         if refused is not None:
             done.ranks.append(None)
             done.refused.append(refused)
@@ -90,10 +90,10 @@ def evaluate(
     return done
 
 
-def _ask(done: Evaluation, path: Path, sku: str, feature_type: Kind | None) -> None:
+def _run_query(done: Evaluation, path: Path, sku: str, feature_type: Kind | None) -> None:
     upload = Upload(read_file(path), path.name)
     start = time.perf_counter()
-    answer = service.match_picture(upload, threshold=0, limit=DEPTH, wait=WAIT_SECONDS, feature_type=feature_type)
+    answer = service.match_image(upload, threshold=0, limit=MAX_RANK, wait=WAIT_SECONDS, feature_type=feature_type)
     done.seconds.append(time.perf_counter() - start)
     done.ranks.append(next((found.rank for found in answer.candidates if found.product.sku == sku), None))
     done.compared_by.add(f"{answer.feature_type} ({answer.model_name})")

@@ -87,7 +87,7 @@ class Match(BulkDeletable):
         return f"{self.product} → {self.candidate}: {self.similarity_score:.1f}"
 
 
-class ReviewTurn(models.Model):
+class ReviewLease(models.Model):
     """Who has a product's matches in front of them, so that two reviewers do not get the same case."""
 
     product = models.OneToOneField(

@@ -32,7 +32,7 @@ _QUESTIONS, _NEIGHBOURS = 100, 10
 _AGREEMENT = 0.98
 
 
-class MoveError(Exception):
+class CopyError(Exception):
     """The catalogue was not carried over; the target is as it was before. The text is for people."""
 
 
@@ -45,17 +45,17 @@ class Table:
     digest: str
 
 
-def carry_over(path: Path, progress: Callable[[str, int], object] = lambda *_: None) -> list[Table]:
+def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *_: None) -> list[Table]:
     """Copy every table of the SQLite catalogue at ``path`` with its keys, in one transaction, and compare both sides.
 
     ``progress(table, rows)``. Raises MoveError when the target holds products, or when anything differs.
     """
     if connection.vendor != "postgresql":
-        raise MoveError("Set DATABASE_URL to the PostgreSQL database that the catalogue moves to.")
+        raise CopyError("Set DATABASE_URL to the PostgreSQL database that the catalogue moves to.")
     if not path.is_file():
-        raise MoveError(f"There is no SQLite catalogue at {path}.")
+        raise CopyError(f"There is no SQLite catalogue at {path}.")
     if Product.objects.exists():
-        raise MoveError("The target already holds products. A catalogue moves into an empty database.")
+        raise CopyError("The target already holds products. A catalogue moves into an empty database.")
     connections.databases[_SOURCE] = connections.databases["default"] | {
         "ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": {}, "CONN_HEALTH_CHECKS": False,
     }  # fmt: skip
@@ -82,17 +82,17 @@ def compare_answers(path: Path) -> tuple[int, int]:
 
     Raises MoveError when they agree on less than 98 %.
     """
-    before, after = _asked_at(f"sqlite:///{path}"), answers()
+    before, after = _answers_of_database(f"sqlite:///{path}"), sample_answers()
     if before.keys() != after.keys():
-        raise MoveError("The two databases do not hold the same features.")
+        raise CopyError("The two databases do not hold the same features.")
     total = sum(map(len, before.values()))
     same = sum(len(set(before[key]) & set(after[key])) for key in before)
     if same < _AGREEMENT * total:
-        raise MoveError(f"The new database gives only {same:,} of {total:,} answers of the old one.")
+        raise CopyError(f"The new database gives only {same:,} of {total:,} answers of the old one.")
     return same, total
 
 
-def answers() -> dict[str, list[int]]:
+def sample_answers() -> dict[str, list[int]]:
     """The ten most similar products of up to 100 stored features spread over the catalogue, by the feature's id."""
     ids = list(Feature.objects.order_by("id").values_list("id", flat=True))
     chosen = ids[:: max(1, len(ids) // _QUESTIONS)][:_QUESTIONS]
@@ -108,12 +108,12 @@ def answers() -> dict[str, list[int]]:
     return answered
 
 
-def _asked_at(url: str) -> dict[str, list[int]]:
+def _answers_of_database(url: str) -> dict[str, list[int]]:
     """``answers()`` of another database, in a process of its own: a process has one database."""
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "move_to_postgres", "--answers"]
     done = subprocess.run(command, env=os.environ | {"DATABASE_URL": url}, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MoveError(f"The old database did not answer: {done.stderr.strip()[-500:]}")
+        raise CopyError(f"The old database did not answer: {done.stderr.strip()[-500:]}")
     answered: dict[str, list[int]] = json.loads(done.stdout)
     return answered
 
@@ -126,7 +126,7 @@ def _same_migrations(path: Path) -> None:
             cursor.execute(sql)
             applied.append(set(cursor.fetchall()))
     if applied[0] != applied[1]:
-        raise MoveError(f"Run `manage.py migrate` on both databases first: {path} has other migrations.")
+        raise CopyError(f"Run `manage.py migrate` on both databases first: {path} has other migrations.")
 
 
 def _models() -> list[type[Model]]:
@@ -161,9 +161,9 @@ def _compared(model: type[Model]) -> Table:
     name = model._meta.db_table
     (rows, digest), (arrived, arrived_digest) = _digest(model, _SOURCE), _digest(model, "default")
     if rows != arrived:
-        raise MoveError(f"Of {rows:,} rows of {name}, {arrived:,} arrived.")
+        raise CopyError(f"Of {rows:,} rows of {name}, {arrived:,} arrived.")
     if digest != arrived_digest:
-        raise MoveError(f"The rows of {name} are not the same after the move.")
+        raise CopyError(f"The rows of {name} are not the same after the move.")
     return Table(name, rows, digest)
 
 

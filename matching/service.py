@@ -26,8 +26,19 @@ from products.models import Feature, Product, ProductImage
 from products.queue.claims import images_without_features_of
 from products.queue.query_features import FeaturesPendingError, query_features
 
-__all__ = ["Answer", "Candidate", "as_dict", "find_matches", "match_picture", "match_product", "match_products",
-           "review", "review_all", "save_matches", "unmatched"]  # fmt: skip
+__all__ = [
+    "Candidate",
+    'SearchResult',
+    "find_matches",
+    'match_image',
+    "match_product",
+    "match_products",
+    "review",
+    "review_all",
+    "save_matches",
+    'serialize_candidate',
+    "unmatched",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +61,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SearchResult:
     """The candidates for one question, best first, and what they were compared by."""
 
     feature_type: str
@@ -64,23 +75,23 @@ def find_matches(
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
-) -> Answer:
+) -> SearchResult:
     """The historical products most like this one, by its best view, with verdicts given earlier. Saves nothing.
 
     Raises Product.DoesNotExist, FeaturesPendingError while no picture of the product is embedded, and
     SearchVectorError when its stored features are damaged.
     """
-    return _with_matches(_found(product_id, threshold, limit, category))
+    return _attach_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
-def match_picture(
+def match_image(
     upload: Upload,
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
     wait: float = 5.0,
     feature_type: Kind | None = None,
-) -> Answer:
+) -> SearchResult:
     """The historical products most like a picture that is not stored.
 
     ``feature_type`` compares by that kind alone, whether or not all of the catalogue has it.
@@ -90,7 +101,7 @@ def match_picture(
     return _search(query_features(upload, wait), threshold, limit, category, feature_type=feature_type)
 
 
-def save_matches(answer: Answer) -> Answer:
+def save_matches(answer: SearchResult) -> SearchResult:
     """Keep an answer about a product: scores and ranks are updated, verdicts never touched.
 
     Pending matches that are no longer in the answer go, unless somebody left a note on them.
@@ -146,9 +157,9 @@ def find_and_save_matches(
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
-) -> Answer:
+) -> SearchResult:
     """``find_matches`` and ``save_matches`` in one; raises what they raise."""
-    return save_matches(_found(product_id, threshold, limit, category))
+    return save_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
 def match_product(
@@ -158,7 +169,7 @@ def match_product(
 
     Raises what ``find_matches`` raises.
     """
-    return [as_dict(found) for found in find_and_save_matches(product_id, threshold, limit).candidates]
+    return [serialize_candidate(found) for found in find_and_save_matches(product_id, threshold, limit).candidates]
 
 
 def match_products(
@@ -193,7 +204,7 @@ def unmatched() -> QuerySet[Product]:
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
-def as_dict(found: Candidate) -> dict[str, Any]:
+def serialize_candidate(found: Candidate) -> dict[str, Any]:
     """A candidate in the words of the API; ``match_id`` and the verdict are there when the match is saved."""
     return {
         "match_id": found.match.pk if found.match else None,
@@ -218,7 +229,7 @@ def clip_covers_catalogue() -> bool:
     return not lagging.exclude(state=ProductImage.State.FAILED).exists()
 
 
-def _found(product_id: int, threshold: float, limit: int, category: str | None) -> Answer:
+def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     """The answer about a product, whatever was saved of earlier ones."""
     product = Product.objects.get(pk=product_id)
     rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
@@ -228,7 +239,7 @@ def _found(product_id: int, threshold: float, limit: int, category: str | None) 
     return replace(_search(features, threshold, limit, category, exclude=product.pk), product=product)
 
 
-def _with_matches(answer: Answer) -> Answer:
+def _attach_matches(answer: SearchResult) -> SearchResult:
     """The answer about a product with the matches that are saved of it, by which verdicts are known."""
     assert answer.product is not None  # noqa: S101  (for the type checker)
     matches = {match.candidate_id: match for match in answer.product.matches.order_by()}
@@ -243,7 +254,7 @@ def _search(
     category: str | None,
     exclude: int | None = None,
     feature_type: Kind | None = None,
-) -> Answer:
+) -> SearchResult:
     by_clip = [part for part in features if part.kind == CLIP and part.model_name == model_id()]
     if feature_type is None:
         feature_type = CLIP if by_clip and clip_covers_catalogue() else LEGACY
@@ -267,7 +278,7 @@ def _search(
         k += limit - len(found)
     good = [(image, hit.score) for image, hit in found[:limit] if hit.score >= threshold]
     candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(good, start=1)]
-    return Answer(kind, model, candidates)
+    return SearchResult(kind, model, candidates)
 
 
 def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:

@@ -14,9 +14,9 @@ from products.queue.embed import features_stored
 
 @receiver(features_stored)
 def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
-    tasks.wake(product_ids)
+    tasks.notify_workers(product_ids)
 
 
 @receiver(maintenance_due)
 def maintain_index(**_: Any) -> None:
-    tasks.wake_index_maintenance()
+    tasks.notify_index_maintenance()

@@ -9,11 +9,11 @@ from celery import shared_task
 
 from core import circuit_breaker
 from matching import index, service
-from matching.index import BaseFileError
+from matching.index import IndexFileError
 
 logger = logging.getLogger(__name__)
 
-MOST = 200  # products a task, so that nothing waits long behind it; the next sweep takes the rest
+MAX_PRODUCTS_PER_TASK = 200  # products a task, so that nothing waits long behind it; the next sweep takes the rest
 
 
 @shared_task(name="matching.tasks.match_unmatched")
@@ -22,10 +22,10 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     waiting = service.unmatched()
     if product_ids is not None:
         waiting = waiting.filter(pk__in=product_ids)
-    service.match_products(list(waiting.values_list("pk", flat=True)[:MOST]))
+    service.match_products(list(waiting.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK]))
 
 
-def wake(product_ids: Sequence[int]) -> None:
+def notify_workers(product_ids: Sequence[int]) -> None:
     """Have these new products matched soon. Where no worker can be told, the next sweep does it."""
     try:
         with circuit_breaker.redis_call():
@@ -34,7 +34,7 @@ def wake(product_ids: Sequence[int]) -> None:
         logger.warning("The sweep will match the new products, no worker could be told: %s", error)
 
 
-def wake_index_maintenance() -> None:
+def notify_index_maintenance() -> None:
     """Have a worker maintain the search index soon. If none can be told, the schedule does it."""
     try:
         with circuit_breaker.redis_call():
@@ -47,7 +47,7 @@ def wake_index_maintenance() -> None:
 def maintain_index() -> None:
     """Build what is due of the search index; nothing most of the time."""
     try:
-        for sentence in index.upkeep():
+        for sentence in index.maintain():
             logger.info("Search index built: %s", sentence)
-    except BaseFileError as error:
+    except IndexFileError as error:
         logger.warning("The search index was not built, searches are slower: %s", error)

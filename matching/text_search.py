@@ -10,18 +10,18 @@ from django.db.models import Q, QuerySet
 from matching.models import Match
 from products.models import Product
 
-NEWEST = 1_000  # products with the words, whose matches are then found by an index
+MAX_PRODUCTS = 1_000  # products with the words, whose matches are then found by an index
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TextMatches:
     """Matches, and whether they are only those of the newest ``NEWEST`` products that have the words."""
 
     matches: QuerySet[Match]
     more: bool
 
 
-def with_words(matches: QuerySet[Match], words: Sequence[str]) -> Found:
+def search_matches(matches: QuerySet[Match], words: Sequence[str]) -> TextMatches:
     """Matches of which one product has all the words; where no product has, those that have each in one of the two.
 
     The products are asked for first, since matches are many more, and of very many the newest are taken, so that the
@@ -30,9 +30,9 @@ def with_words(matches: QuerySet[Match], words: Sequence[str]) -> Found:
     together = _products(words)
     groups = [together] if together or len(words) < 2 else [_products([word]) for word in words]
     for products in groups:
-        newest = products[:NEWEST]
+        newest = products[:MAX_PRODUCTS]
         matches = matches.filter(Q(product__in=newest) | Q(candidate__in=newest))
-    return Found(matches, any(len(products) > NEWEST for products in groups))
+    return TextMatches(matches, any(len(products) > MAX_PRODUCTS for products in groups))
 
 
 def _products(words: Sequence[str]) -> list[int]:
@@ -40,4 +40,4 @@ def _products(words: Sequence[str]) -> list[int]:
     products = Product.objects.order_by("-pk")
     for word in words:
         products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))
-    return list(products.values_list("pk", flat=True)[: NEWEST + 1])
+    return list(products.values_list("pk", flat=True)[: MAX_PRODUCTS + 1])

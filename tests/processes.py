@@ -83,7 +83,7 @@ class Stack:
         self.manage("migrate", "--verbosity", "0")
         script = (
             "from django.contrib.auth.models import User; from knox.models import AuthToken;"
-            "from catalogmatch.roles import give_role;"
+            "from catalogmatch.accounts.roles import give_role;"
             "user = User.objects.create_user('manager'); give_role(user, 'manager');"
             "print(AuthToken.objects.create(user)[1])"
         )

@@ -159,7 +159,7 @@ def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("form", [{"which": "all"}, {"paused": "0"}], ids=["embed all again", "resume"])
 def test_without_workers_nobody_waits_for_many_pictures(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requeue, "HERE", 1)
+    monkeypatch.setattr(requeue, "INLINE_LIMIT", 1)
     make_product("pending", "pending")
     page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"
     told = browser_of("uploader").post(page, form, follow=True).content.decode()

@@ -62,7 +62,7 @@ def sums_of(folder: Path) -> str:
 def test_holds_the_database_each_picture_and_the_sums_of_all(tmp_path: Path, media: Path) -> None:
     image = upload(1)
     embed_pending()
-    manifest = backup.take(tmp_path / "b", bar())
+    manifest = backup.take_backup(tmp_path / "b", bar())
     assert manifest["counts"]["products"] == 1
     assert manifest["index"]["vectors"] == [{"kind": "legacy", "model": "legacy-1", "count": 1}]
     assert files_in(tmp_path / "b" / "media") == files_in(media)
@@ -76,7 +76,7 @@ def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Setti
     upload(1)
     settings.KEEP_ORIGINALS = True
     upload(2)
-    assert backup.take(tmp_path / "b", bar())["absent"] == []
+    assert backup.take_backup(tmp_path / "b", bar())["absent"] == []
     [kept] = (tmp_path / "b" / "originals").glob("*/*")
     assert kept.read_bytes() == jpeg(2)
 
@@ -88,7 +88,7 @@ def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     def delete() -> None:
         Product.objects.filter(pk=doomed.product_id).delete()
 
-    manifest = backup.take(tmp_path / "b", bar(delete))
+    manifest = backup.take_backup(tmp_path / "b", bar(delete))
     assert manifest["absent"] == []
     assert names_in(tmp_path / "b") == {image.file.name for image in images if image != doomed}
     assert name_of(doomed) not in sums_of(tmp_path / "b")
@@ -102,7 +102,7 @@ def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
         if next(steps) == 2:  # the first is copied by now, the last is not
             Product.objects.filter(pk__in=[images[0].product_id, images[-1].product_id]).delete()
 
-    backup.take(tmp_path / "b", bar(delete))
+    backup.take_backup(tmp_path / "b", bar(delete))
     assert names_in(tmp_path / "b") == {images[1].file.name}
     assert [name for name in files_in(tmp_path / "b" / "media") if name.startswith("pictures")] == [images[1].file.name]
 
@@ -110,7 +110,7 @@ def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
 def test_a_picture_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> None:
     upload(0)
     seeds = iter(range(1, 100))
-    backup.take(tmp_path / "b", bar(lambda: upload(next(seeds))))
+    backup.take_backup(tmp_path / "b", bar(lambda: upload(next(seeds))))
     for name in names_in(tmp_path / "b"):
         assert f"  media/{name}\n" in sums_of(tmp_path / "b")
 
@@ -139,14 +139,14 @@ def test_a_failed_backup_leaves_nothing_behind(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(backup.BackupError, match="No space left") as caught:
-        backup.take(tmp_path / "new" / "b", bar(fail))
+        backup.take_backup(tmp_path / "new" / "b", bar(fail))
     assert caught.value.code == "backup_not_written"
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
     upload(1)
-    backup.take(tmp_path / "b", bar())
+    backup.take_backup(tmp_path / "b", bar())
     with pytest.raises(CommandError, match="not empty"):
         call_command("restore", str(tmp_path / "b"))
 
@@ -167,7 +167,7 @@ def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
 )
 def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
     upload(1)
-    backup.take(tmp_path / "b", bar())
+    backup.take_backup(tmp_path / "b", bar())
     call_command("restore", str(tmp_path / "b"), "--check")
     spoil(tmp_path / "b")
     with pytest.raises(CommandError, match=reason) as caught:
@@ -177,7 +177,7 @@ def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path]
 
 def test_restores_nothing_of_a_backup_that_is_not_whole(tmp_path: Path) -> None:
     upload(1)
-    backup.take(tmp_path / "b", bar())
+    backup.take_backup(tmp_path / "b", bar())
     next((tmp_path / "b").glob("media/pictures/*/*")).write_bytes(b"x")
     restored = manage(tmp_path / "empty", "restore", str(tmp_path / "b"))
     assert restored.returncode == 1

@@ -16,11 +16,12 @@ from tests.installations import manage
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 
 SEED = """
-from products.embedding import embed_pending
-from products.intake import Upload, add_product
-from products.tasks import held_back
+from products.images.cleaning import Upload
+from products.images.intake import add_product
+from products.queue.embed import embed_pending
+from products.tasks import notifications_suspended
 from tests.pictures import jpeg
-with held_back():
+with notifications_suspended():
     for seed in range(20):
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)
         add_product([Upload(jpeg(seed, (48, 48), angle=9))], sku=f"Q-{seed}")

@@ -16,11 +16,12 @@ BACKUPS = 10
 QUERIES = 100
 
 SEED = """
-from products.embedding import embed_pending
-from products.intake import Upload, add_product
-from products.tasks import held_back
+from products.images.cleaning import Upload
+from products.images.intake import add_product
+from products.queue.embed import embed_pending
+from products.tasks import notifications_suspended
 from tests.pictures import jpeg
-with held_back():
+with notifications_suspended():
     for seed in range(60):
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)
     for seed in range(QUERIES):
@@ -31,7 +32,8 @@ embed_pending(send_signal=False)
 # Two threads: each uploads a product (which is embedded at once, there is no broker) and deletes an older one.
 CHURN = """
 import itertools, threading
-from products.intake import Upload, add_product
+from products.images.cleaning import Upload
+from products.images.intake import add_product
 from tests.pictures import jpeg
 def churn(thread):
     mine = []
@@ -51,8 +53,8 @@ from pathlib import Path
 from django.core.management import call_command
 from matching.index import changes
 for number in range(BACKUPS):
-    before = changes.head()
-    while changes.head() == before:  # the load goes on between two backups
+    before = changes.latest_revision()
+    while changes.latest_revision() == before:  # the load goes on between two backups
         time.sleep(0.01)
     call_command("backup", str(Path(FOLDER) / str(number)))
 """

@@ -72,8 +72,8 @@ def test_an_embedding_that_is_no_vector_fails(picture):
 
 @pytest.mark.usefixtures("unconstrained_vectors")
 def test_an_old_feature_that_the_index_left_out_fails(db, monkeypatch):
-    monkeypatch.setattr("catalogmatch.operations.doctor.FEATURES", 10)
-    monkeypatch.setattr("matching.index.maintenance.CROSSOVER", 100)
+    monkeypatch.setattr("catalogmatch.operations.doctor.MAX_CHECKED_FEATURES", 10)
+    monkeypatch.setattr("matching.index.maintenance.MIN_VECTORS_FOR_ANN", 100)
     first, *_ = add_products(embeddings(random_vectors(200)))
     first.features.update(color_features=bytes(4 * DIM))
     index.rebuild()

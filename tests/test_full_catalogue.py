@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from benchmarks import catalogue
-from catalogmatch.operations.verify import Job, verify
+from catalogmatch.operations.verify import Verification, verify
 from core.progress import progress_bar
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
@@ -36,7 +36,7 @@ def test_it_has_the_rows_that_were_asked_for() -> None:
 
 
 def test_verify_finds_nothing_wrong_with_it() -> None:
-    assert [problem.text for problem in verify(Job(fix=False, bar=progress_bar))] == []
+    assert [problem.text for problem in verify(Verification(fix=False, bar=progress_bar))] == []
 
 
 def test_work_goes_on_in_it() -> None:

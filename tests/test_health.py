@@ -55,7 +55,7 @@ def test_a_database_that_does_not_answer_is_not_ready(client: Client, monkeypatc
 
 @pytest.mark.django_db
 def test_a_full_disk_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "NO_DISK_BYTES", 2**62)
+    monkeypatch.setattr(health, "MIN_FREE_DISK_BYTES", 2**62)
     status, reason = readiness(client)
     assert (status, "MiB are free" in reason) == (503, True)
 
@@ -88,7 +88,7 @@ def test_without_a_broker_nobody_else_can_be_stuck(client: Client) -> None:
 
 @pytest.mark.django_db
 def test_a_database_behind_the_program_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_migrated", False)  # as in a process that has just started
+    monkeypatch.setattr(health, "_is_migrated", False)  # as in a process that has just started
     MigrationRecorder.Migration.objects.filter(app="matching").delete()
     status, reason = readiness(client)
     assert (status, "migrations are missing" in reason) == (503, True)

@@ -37,11 +37,12 @@ TELL = """
 from django.contrib.auth.models import User
 from matching import service
 from matching.models import Match
-from products import intake, timeline
+from core.history.timeline import read_timeline
+from products.images import intake
 from products.models import Product
 intake.change_product(Product.objects.get(pk=1), {"name": "Big mug", "attributes": {"colour": "blue"}})
 service.review_all(Match.objects.all(), "rejected", User.objects.get())
-for entry in timeline.timeline([Product.history.filter(id=1), Match.history.all()]).entries:
+for entry in read_timeline([Product.history.filter(id=1), Match.history.all()]).entries:
     changes = ", ".join(f"{change.name} {change.old}>{change.new}" for change in entry.changes)
     who = entry.record.history_user and entry.record.history_user.username
     print(f"{entry.at.year > 2025} {who} {entry.source}: {changes}")

@@ -26,7 +26,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from knox.models import AuthToken
 from rest_framework.test import APIClient
-from catalogmatch.roles import give_role
+from catalogmatch.accounts.roles import give_role
 
 call_command("migrate", verbosity=0)
 user = User.objects.create_user("program")

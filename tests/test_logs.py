@@ -15,7 +15,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from catalogmatch.accounts.tokens import create_token
-from catalogmatch.operations.logs import JsonFormatter, PlainFormatter, TracedFilter
+from catalogmatch.operations.logs import JsonFormatter, PlainFormatter, RequestIdFilter
 from core.request_id import request_id
 from products.images.cleaning import Upload
 from products.images.intake import add_product
@@ -49,7 +49,7 @@ def lines() -> Iterator[Lines]:
     lines = Lines()
     handler = logging.StreamHandler(lines.stream)
     handler.setFormatter(JsonFormatter())
-    handler.addFilter(TracedFilter())
+    handler.addFilter(RequestIdFilter())
     logging.getLogger().addHandler(handler)
     yield lines
     logging.getLogger().removeHandler(handler)
@@ -125,6 +125,6 @@ def test_a_traceback_stays_within_its_line(lines: Lines) -> None:
 def test_plain_lines_name_the_request_in_brackets() -> None:
     record = logging.LogRecord("products", logging.INFO, __file__, 1, "Embedded pictures %s", ([1],), None)
     token = request_id.set("r-1")
-    TracedFilter().filter(record)
+    RequestIdFilter().filter(record)
     request_id.reset(token)
     assert PlainFormatter().format(record).endswith("INFO products Embedded pictures [1] [r-1]")

@@ -169,7 +169,7 @@ def test_missing_triggers_that_guard_vectors_come_back(image: ProductImage) -> N
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL searches without files of ours")
 def test_a_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:
     settings.INDEX_DIR = tmp_path / "index"
-    stamp = main_file.folder("legacy", LEGACY_MODEL) / "stamp.json"
+    stamp = main_file.folder_of("legacy", LEGACY_MODEL) / "stamp.json"
     stamp.parent.mkdir(parents=True)
     stamp.write_text("{")
     assert_mended("is not a stamp")

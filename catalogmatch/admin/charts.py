@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 WIDTH, HEIGHT = 600, 120  # units of the drawing, which is stretched to its place
-GAP = timedelta(minutes=5)  # a line is broken where nothing was measured for so long
+MAX_GAP = timedelta(minutes=5)  # a line is broken where nothing was measured for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Line:
     highest: float
 
 
-def bars(values: Mapping[date, int], days: Sequence[date]) -> BarPlot:
+def bar_plot(values: Mapping[date, int], days: Sequence[date]) -> BarPlot:
     """A bar for each of the days; a day that is not in ``values`` has none."""
     top = max((values.get(day, 0) for day in days), default=0)
     step = WIDTH / len(days)
@@ -55,7 +55,7 @@ def bars(values: Mapping[date, int], days: Sequence[date]) -> BarPlot:
     return BarPlot(drawn, sum(bar.value for bar in drawn), top)
 
 
-def line(
+def line_plot(
     name: str, samples: Sequence[tuple[datetime, float]], since: datetime, until: datetime, top: float
 ) -> Line | None:
     """The samples, in order of time, between two moments and 0 and ``top``; None without any."""
@@ -65,7 +65,7 @@ def line(
     parts: list[list[str]] = []
     before: datetime | None = None
     for moment, value in samples:
-        if before is None or moment - before > GAP:
+        if before is None or moment - before > MAX_GAP:
             parts.append([])
         x = WIDTH * (moment - since).total_seconds() / seconds
         parts[-1].append(f"{x:.1f},{HEIGHT - HEIGHT * value / top if top else HEIGHT:.1f}")

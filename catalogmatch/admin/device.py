@@ -28,9 +28,9 @@ from products import requeue as again
 from products.models import ProductImage
 from products.queue import claims
 
-LAST_ERRORS = 10
-WORKERS = 20
-HOURS = 6  # that the curves show
+MAX_ERRORS = 10
+MAX_WORKERS = 20
+CHART_HOURS = 6  # that the curves show
 CHANGE_QUEUE = "products.change_productimage"
 
 
@@ -97,16 +97,16 @@ def _embed(request: HttpRequest, ids: list[int] | None = None) -> None:
 
 def _live(request: HttpRequest) -> dict[str, Any]:
     failed = ProductImage.objects.filter(state=ProductImage.State.FAILED).select_related("product")
-    workers = list(EmbeddingWorker.objects.order_by("-heartbeat_at")[:WORKERS])
+    workers = list(EmbeddingWorker.objects.order_by("-heartbeat_at")[:MAX_WORKERS])
     return {
         "device": gpu_status(),
         **queue_state(),
         "workers": workers,
         "curves": _curves(workers),
-        "hours": HOURS,
+        "hours": CHART_HOURS,
         "index": index.describe(),
         "reason": next((worker.device_reason for worker in workers if worker.is_live), describe_device()["reason"]),
-        "errors": failed.order_by("-id")[:LAST_ERRORS],
+        "errors": failed.order_by("-id")[:MAX_ERRORS],
         "may_requeue": request.user.has_perm(CHANGE_QUEUE),
     }
 
@@ -114,7 +114,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
 def _curves(workers: list[EmbeddingWorker]) -> list[dict[str, Any]]:
     """Memory and rate of the workers over the last hours; memory of the GPU where there is one, else of the process."""
     until = timezone.now()
-    since = until - timedelta(hours=HOURS)
+    since = until - timedelta(hours=CHART_HOURS)
     of_worker: dict[int, list[WorkerSample]] = {}
     for sample in WorkerSample.objects.filter(taken_at__gte=since, worker__in=workers):
         of_worker.setdefault(sample.worker_id, []).append(sample)
@@ -127,7 +127,7 @@ def _curves(workers: list[EmbeddingWorker]) -> list[dict[str, Any]]:
             for worker in workers
         }
         top = max((number for samples in series.values() for _when, number in samples), default=0.0)
-        drawn = [charts.line(name, samples, since, until, top) for name, samples in series.items()]
+        drawn = [charts.line_plot(name, samples, since, until, top) for name, samples in series.items()]
         return {"key": key, "title": title, "unit": unit, "top": top, "lines": [line for line in drawn if line]}
 
     return [

@@ -22,7 +22,7 @@ from matching.review import queue
 from products.models import Product
 from products.queue import claims
 
-NEWEST = 6
+MAX_ARRIVALS = 6
 DAYS = 30
 
 
@@ -43,7 +43,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
     """The numbers of the home page, in a fixed number of queries, whatever the size of the catalogue."""
-    waiting = queue.waiting()
+    waiting = queue.pending_by_band()
     return {
         "catalogue_count": Product.objects.filter(is_historical=True).count(),
         "new_count": Product.objects.filter(is_historical=False).count(),
@@ -62,10 +62,14 @@ def queue_state() -> dict[str, Any]:
     """The queue in numbers, the time that it needs in words (empty when nobody knows), and whether it is paused."""
     status = claims.queue_status()
     seconds = status["eta_seconds"]
-    return {"queue": status, "remaining": in_words(seconds) if seconds else "", "switch": claims.pause_switch()}
+    return {
+        "queue": status,
+        "remaining": duration_in_words(seconds) if seconds else "",
+        "switch": claims.pause_switch(),
+    }
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A time to wait, as exactly as it can be foreseen."""
     if seconds < 100:
         return ngettext("%d second", "%d seconds", round(seconds)) % round(seconds)
@@ -78,8 +82,8 @@ def activities() -> list[Activity]:
     days = charts.last_days(DAYS, timezone.localdate())
     embedded, judged = claims.embedded_by_day(days[0]), queue.verdicts_by_day(days[0])
     return [
-        Activity("embedded", _("Pictures embedded"), _("pictures"), charts.bars(embedded, days)),
-        Activity("judged", _("Verdicts given"), _("verdicts"), charts.bars(judged, days)),
+        Activity("embedded", _("Pictures embedded"), _("pictures"), charts.bar_plot(embedded, days)),
+        Activity("judged", _("Verdicts given"), _("verdicts"), charts.bar_plot(judged, days)),
     ]
 
 
@@ -88,4 +92,4 @@ def newest_arrivals() -> list[Product]:
     alive = Match.objects.exclude(review_status=Match.Status.REJECTED).select_related("candidate")
     best = alive.prefetch_related("candidate__images").order_by("-similarity_score")[:1]
     products = Product.objects.filter(is_historical=False).order_by("-id")
-    return list(products.prefetch_related("images", Prefetch("matches", best, to_attr="best"))[:NEWEST])
+    return list(products.prefetch_related("images", Prefetch("matches", best, to_attr="best"))[:MAX_ARRIVALS])

@@ -50,7 +50,7 @@ STATUS_OF_CODE = {
 PUBLISHED_CODE = {"authentication_failed": "not_authenticated", "parse_error": "validation_error"}
 
 
-class Problem(APIException):
+class ApiProblem(APIException):
     """An expected failure with one of the codes above; ``status`` overrides the code's usual one."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
@@ -61,27 +61,27 @@ class Problem(APIException):
 class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, ImageProcessingError):
-            return Problem(exc.code, exc.message)
+            return ApiProblem(exc.code, exc.message)
         if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError)):
-            return Problem(exc.code, str(exc))
+            return ApiProblem(exc.code, str(exc))
         if isinstance(exc, FeaturesPendingError):
-            return Problem(exc.code, str(exc), status=503 if exc.waited else None)
+            return ApiProblem(exc.code, str(exc), status=503 if exc.waited else None)
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
             return NotFound("There is nothing under this number (any more).")
         if isinstance(exc, UnreadablePostError):  # the client left, or was too slow to wait for
-            return Problem("request_incomplete", "The request ended before its announced length had come.")
+            return ApiProblem("request_incomplete", "The request ended before its announced length had come.")
         if outage := outage_of(exc):
-            return Problem(outage.code, str(outage.detail), outage.status)
+            return ApiProblem(outage.code, str(outage.detail), outage.status)
         if isinstance(exc, RequestDataTooBig):
-            return Problem("image_too_large", str(exc))
+            return ApiProblem("image_too_large", str(exc))
         if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have
             return ValidationError(str(exc))
         return super().convert_known_exceptions(exc)
 
 
-def _document(status: int, code: str, detail: str) -> dict[str, Any]:
+def _problem_document(status: int, code: str, detail: str) -> dict[str, Any]:
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -93,7 +93,7 @@ def _document(status: int, code: str, detail: str) -> dict[str, Any]:
 
 def problem_response(status: int, code: str, detail: str) -> JsonResponse:
     """A problem document from where no view of the API is reached yet."""
-    return JsonResponse(_document(status, code, detail), status=status, content_type=CONTENT_TYPE)
+    return JsonResponse(_problem_document(status, code, detail), status=status, content_type=CONTENT_TYPE)
 
 
 class ProblemFormatter(ExceptionFormatter):
@@ -103,7 +103,7 @@ class ProblemFormatter(ExceptionFormatter):
         invalid = error_response.type == "validation_error"
         code = "validation_error" if invalid else errors[0].code
         detail = "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors)
-        problem = _document(status, PUBLISHED_CODE.get(code, code), detail)
+        problem = _problem_document(status, PUBLISHED_CODE.get(code, code), detail)
         if invalid:
             problem["errors"] = [{"field": e.attr, "code": e.code, "detail": e.detail} for e in errors]
         return problem

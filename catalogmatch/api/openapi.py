@@ -34,10 +34,10 @@ PROBLEM = {
 }
 # Which call may answer what. 411 and 408 are of the web server, 503 and 507 of what it runs on.
 ALWAYS = (400, 401, 403, 406, 429, 503)
-OF_A_NUMBER_OR_A_PAGE = (404,)
+WITH_ID_OR_PAGE = (404,)
 WITH_A_BODY = (408, 411, 413, 415)
-WITH_PICTURES = (422,)
-THAT_WRITES = (409, 507)
+WITH_IMAGES = (422,)
+ON_WRITE = (409, 507)
 
 
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -56,11 +56,11 @@ def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 def _statuses(method: str, operation: dict[str, Any]) -> list[int]:
     statuses = [*ALWAYS]
     if {"id", "page"} & {parameter["name"] for parameter in operation.get("parameters", [])}:
-        statuses += OF_A_NUMBER_OR_A_PAGE
+        statuses += WITH_ID_OR_PAGE
     if "requestBody" in operation:
         statuses += WITH_A_BODY
         if [*operation["requestBody"]["content"]] == ["multipart/form-data"]:
-            statuses += WITH_PICTURES
+            statuses += WITH_IMAGES
     if method != "get":
-        statuses += THAT_WRITES
+        statuses += ON_WRITE
     return sorted(statuses)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-class OutageProofThrottle(SimpleRateThrottle):
+class OutageTolerantThrottle(SimpleRateThrottle):
     """While Redis does not answer, each process counts for itself: an upload is not refused for want of a counter."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
@@ -30,7 +30,7 @@ class OutageProofThrottle(SimpleRateThrottle):
             return super().allow_request(request, view)
 
 
-class LoginThrottle(OutageProofThrottle):
+class LoginThrottle(OutageTolerantThrottle):
     """Attempts to sign in from one address, right or wrong."""
 
     scope = "login"
@@ -39,7 +39,7 @@ class LoginThrottle(OutageProofThrottle):
         return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}  # type: ignore[arg-type]
 
 
-class AccountThrottle(OutageProofThrottle):
+class AccountThrottle(OutageTolerantThrottle):
     """Attempts to sign in as one user, from wherever: many addresses are not as many chances."""
 
     scope = "account"
@@ -50,5 +50,5 @@ class AccountThrottle(OutageProofThrottle):
         return self.cache_format % {"scope": self.scope, "ident": hashlib.sha256(name.encode()).hexdigest()}
 
 
-class ApiThrottle(OutageProofThrottle, UserRateThrottle):
+class ApiThrottle(OutageTolerantThrottle, UserRateThrottle):
     """The API's limit for one user."""

@@ -57,7 +57,7 @@ def prepare(check: Callable[[], None]) -> Demo:
     _load(check)
     claims.release_stale_claims()
     claims.requeue("missing")  # CLIP may have come since the last run
-    batch.embed_waiting(check)
+    batch.embed_pending_images(check)
     batch.match_unmatched(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
     if created:

@@ -27,7 +27,7 @@ from products.images import originals
 from products.models import ProductImage
 
 FORMAT = 1
-MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 MEDIA, ORIGINALS = "media/", "originals/"  # the folders of a backup that hold pictures
 
 
@@ -39,7 +39,7 @@ class BackupError(Exception):
         self.code = code
 
 
-def take(target: Path, bar: ProgressBar) -> dict[str, Any]:
+def take_backup(target: Path, bar: ProgressBar) -> dict[str, Any]:
     """Write a backup to ``target``, which must not exist, and answer its manifest. Raises BackupError.
 
     It is written beside and renamed at the end, so that a folder of that name is a whole backup. ``absent`` in
@@ -73,7 +73,7 @@ def _write(folder: Path, bar: ProgressBar) -> dict[str, Any]:
     sums: dict[str, str] = {}
     gone: set[str] = set()
     while True:
-        snapshot = snapshots.take(folder)
+        snapshot = snapshots.take_snapshot(folder)
         files = _files_of(snapshot.pictures)
         wanted = files - sums.keys() - gone
         with bar(len(wanted), "Pictures", "files") as progress:
@@ -112,7 +112,7 @@ def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[s
     database = snapshots.FILE_NAMES[connection.vendor]
     lines = kept | {database: _digest(folder / database)}
     text = "".join(f"{digest}  {name}\n" for name, digest in lines.items())
-    (folder / SUMS).write_text(text, "utf-8")
+    (folder / CHECKSUMS).write_text(text, "utf-8")
     manifest = {
         "format": FORMAT,
         "created_at": timezone.now().isoformat(),
@@ -128,30 +128,30 @@ def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[s
     return manifest
 
 
-def restore(source: Path, bar: ProgressBar) -> dict[str, Any]:
+def restore_backup(source: Path, bar: ProgressBar) -> dict[str, Any]:
     """Put a backup into this installation, which must be empty, and answer its manifest. Raises BackupError.
 
     Nothing is written before every file of the backup is what it was; the database comes last, so that an
     installation that was restored in part is not mistaken for a whole one.
     """
     _check_empty()
-    manifest, names = check(source, bar)
+    manifest, names = check_backup(source, bar)
     try:
         with bar(len(names), "Pictures", "files") as progress:
             for name in names:
                 progress.update()
                 _copy(source / name, _live(name))
-        snapshots.put_back(source / snapshots.FILE_NAMES[connection.vendor])
+        snapshots.restore_database(source / snapshots.FILE_NAMES[connection.vendor])
         os.sync()
     except (OSError, SnapshotError) as error:
         raise BackupError("backup_not_restored", f"The backup could not be restored: {error}") from error
     with connection.cursor() as cursor:
-        if snapshots.read(cursor).counts != manifest["counts"]:
+        if snapshots.read_snapshot(cursor).counts != manifest["counts"]:
             raise BackupError("backup_not_restored", "The restored database does not hold what the manifest says.")
     return manifest
 
 
-def check(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[str]]:
+def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[str]]:
     """A backup's manifest and the names of its pictures' files, after all of it was read and found whole.
 
     Raises BackupError: ``backup_unreadable``, ``backup_foreign``, ``backup_newer`` or ``backup_damaged``.
@@ -192,9 +192,9 @@ def _check_empty() -> None:
 def _check_sums(source: Path, manifest: dict[str, Any], bar: ProgressBar) -> list[str]:
     """The names of the media files, after every file was read and is what it was. Raises BackupError."""
     try:
-        text = (source / SUMS).read_text("utf-8")
+        text = (source / CHECKSUMS).read_text("utf-8")
         if hashlib.sha256(text.encode()).hexdigest() != manifest["sha256sums"]:
-            raise BackupError("backup_damaged", f"{source / SUMS} is not what was written.")
+            raise BackupError("backup_damaged", f"{source / CHECKSUMS} is not what was written.")
         lines = [line.split("  ", 1) for line in text.splitlines()]
         with bar(len(lines), "Checking", "files") as progress:
             for digest, name in lines:

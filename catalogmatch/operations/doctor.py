@@ -15,22 +15,22 @@ from django.db.models import Max, Q
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
-from catalogmatch.operations.health import NO_DISK_BYTES, missing_migrations, stalled_queue
+from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, missing_migrations, stalled_queue
 from catalogmatch.operations.verify import file_damage
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
 from gpu.encoders.weights import model_id
 from gpu.models import EmbeddingWorker
 from matching import index
-from matching.index.validation import unusable
+from matching.index.validation import invalid_features
 from products.models import Feature, ProductImage
 from products.queue.claims import images_without_features_of, stale_claims
 from products.queue.claims import pause_switch as queue_switch
 from products.queue.claims import queue_counts as queue_counts
 
 LOW_DISK_BYTES = 5 * 2**30
-SAMPLE = 5_000  # pictures whose files are looked for: the newest
-FEATURES = 25_000  # features that are read one by one: all of a catalogue without a base file, else the newest
+MAX_CHECKED_FILES = 5_000  # pictures whose files are looked for: the newest
+MAX_CHECKED_FEATURES = 25_000  # read one by one: all of a small catalogue, else the newest
 
 
 class Level(StrEnum):
@@ -119,8 +119,8 @@ def database() -> Finding:
 def features() -> Finding:
     """Vectors that no search can use, and pictures that the current model has not seen."""
     last = Feature.objects.aggregate(last=Max("pk"))["last"] or 0
-    left_out = index.refused()[:SAMPLE]  # by the index, which has seen every feature of a large catalogue
-    if broken := unusable(Feature.objects.filter(Q(pk__gt=last - FEATURES) | Q(pk__in=left_out))):
+    left_out = index.invalid_counts()[:MAX_CHECKED_FILES]
+    if broken := invalid_features(Feature.objects.filter(Q(pk__gt=last - MAX_CHECKED_FEATURES) | Q(pk__in=left_out))):
         text = f"{len(broken)} features are no usable vectors (feature {broken[0]} for one)"
         return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")
     number = Feature.objects.count()
@@ -142,7 +142,7 @@ def search_index() -> Finding:
 
 def media() -> Finding:
     """Whether the newest pictures have their files."""
-    names = list(ProductImage.objects.order_by("-pk").values_list("file", flat=True)[:SAMPLE])
+    names = list(ProductImage.objects.order_by("-pk").values_list("file", flat=True)[:MAX_CHECKED_FILES])
     lost = [name for name in names if not default_storage.exists(name)]
     if lost:
         text = f"{len(lost)} of the newest {len(names):,} pictures have no file ({lost[0]} for one)"
@@ -154,7 +154,7 @@ def disk() -> Finding:
     """Room in the data folder."""
     free = shutil.disk_usage(settings.DATA_DIR).free
     text = f"{free / 2**30:.1f} GiB free in {settings.DATA_DIR}"
-    if free < NO_DISK_BYTES:
+    if free < MIN_FREE_DISK_BYTES:
         return Finding(Level.FAIL, text, "Make room: uploads are about to fail.")
     if free < LOW_DISK_BYTES:
         return Finding(Level.WARN, text, "Make room soon.")

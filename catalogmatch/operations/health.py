@@ -19,9 +19,9 @@ from products.queue import claims
 logger = logging.getLogger(__name__)
 
 # With less free space than this, uploads and the database itself are about to fail.
-NO_DISK_BYTES = 500 * 2**20
+MIN_FREE_DISK_BYTES = 500 * 2**20
 
-_migrated = False
+_is_migrated = False
 
 
 @require_safe
@@ -52,19 +52,19 @@ def missing_migrations() -> list[str]:
 
 def unmigrated() -> str | None:
     """Why the database does not fit the program; looked at until it does, since that costs more than a query."""
-    global _migrated
-    if not _migrated:
+    global _is_migrated
+    if not _is_migrated:
         if missing := missing_migrations():
             return f"{len(missing)} migrations are missing; run `manage.py migrate`"
-        _migrated = True
+        _is_migrated = True
     ProductImage.objects.exists()
     return None
 
 
 def full_disk() -> str | None:
     """Why nothing more can be stored; None while there is room."""
-    if shutil.disk_usage(settings.DATA_DIR).free < NO_DISK_BYTES:
-        return f"less than {NO_DISK_BYTES >> 20} MiB are free for the data"
+    if shutil.disk_usage(settings.DATA_DIR).free < MIN_FREE_DISK_BYTES:
+        return f"less than {MIN_FREE_DISK_BYTES >> 20} MiB are free for the data"
     return None
 
 

@@ -17,10 +17,10 @@ from celery.signals import before_task_publish, setup_logging, task_postrun, tas
 from core.request_id import request_id
 
 # What log calls may add by ``extra=``; anything else that they add stays out of the lines.
-EXTRAS = ("request_ids", "method", "path", "status", "milliseconds", "user")
+EXTRA_FIELDS = ("request_ids", "method", "path", "status", "milliseconds", "user")
 
 
-class TracedFilter(logging.Filter):
+class RequestIdFilter(logging.Filter):
     """Give each record its ``request_id``: the one that the log call named, else the current one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
         }
         if traced := getattr(record, "request_id", ""):
             line["request_id"] = traced
-        line |= {name: getattr(record, name) for name in EXTRAS if hasattr(record, name)}
+        line |= {name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
@@ -65,7 +65,7 @@ def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"traced": {"()": TracedFilter}},
+        "filters": {"traced": {"()": RequestIdFilter}},
         "formatters": {"line": {"()": JsonFormatter if as_json else PlainFormatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["traced"]}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
@@ -88,26 +88,26 @@ def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
 
 
 @setup_logging.connect
-def keep_ours(**_: Any) -> None:
+def keep_our_logging(**_: Any) -> None:
     """Workers log as the settings say; without a listener here Celery would set up its own."""
 
 
 @before_task_publish.connect
-def send_along(headers: dict[str, Any], **_: Any) -> None:
+def send_request_id(headers: dict[str, Any], **_: Any) -> None:
     """A task carries the id of the request that sends it."""
     if traced := request_id.get():
         headers["request_id"] = traced
 
 
 @task_prerun.connect
-def take_over(task: Any, **_: Any) -> None:
+def restore_request_id(task: Any, **_: Any) -> None:
     """A worker logs under the id that the task brought; an eager task stays in its request."""
     if not task.request.is_eager:
         request_id.set(task.request.get("request_id") or "")
 
 
 @task_postrun.connect
-def let_go(task: Any, **_: Any) -> None:
+def clear_request_id(task: Any, **_: Any) -> None:
     """What a worker does between two tasks belongs to no request."""
     if not task.request.is_eager:
         request_id.set("")

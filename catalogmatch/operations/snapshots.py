@@ -15,7 +15,7 @@ from typing import Any
 from django.db import connection, transaction
 
 FILE_NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
-COUNTED = ("products", "product_images", "features", "matches", "auth_user")
+COUNTED_TABLES = ("products", "product_images", "features", "matches", "auth_user")
 
 
 class SnapshotError(Exception):
@@ -32,7 +32,7 @@ class Snapshot:
     index: dict[str, Any]
 
 
-def take(folder: Path) -> Snapshot:
+def take_snapshot(folder: Path) -> Snapshot:
     """Copy the database into ``folder`` under its name in FILE_NAMES, as it is at one moment. Raises SnapshotError.
 
     Readers and writers go on meanwhile: SQLite copies within one read transaction of its write-ahead log,
@@ -42,7 +42,7 @@ def take(folder: Path) -> Snapshot:
     return _take_sqlite(path) if connection.vendor == "sqlite" else _take_postgres(path)
 
 
-def put_back(path: Path) -> None:
+def restore_database(path: Path) -> None:
     """Make ``path`` (which ``take`` wrote) the database, which must be empty. Raises SnapshotError."""
     if connection.vendor == "sqlite":
         place = Path(connection.settings_dict["NAME"])
@@ -57,7 +57,7 @@ def put_back(path: Path) -> None:
         _run("pg_restore", *options, "--dbname", str(connection.settings_dict["NAME"]), str(path))
 
 
-def read(cursor: Any) -> Snapshot:
+def read_snapshot(cursor: Any) -> Snapshot:
     """What the database behind a DB-API ``cursor`` holds."""
 
     def rows(sql: str) -> list[tuple[Any, ...]]:
@@ -68,7 +68,7 @@ def read(cursor: Any) -> Snapshot:
     vectors = rows("SELECT kind, model_name, COUNT(*) FROM features GROUP BY kind, model_name ORDER BY 1, 2")
     return Snapshot(
         pictures={name for (name,) in rows("SELECT file FROM product_images")},
-        counts={table: rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in COUNTED},  # noqa: S608
+        counts={table: rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in COUNTED_TABLES},  # noqa: S608
         migrations=[f"{app}.{name}" for app, name in rows("SELECT app, name FROM django_migrations ORDER BY id")],
         index={
             "revision": list(head[0]) if head else None,
@@ -85,7 +85,7 @@ def _take_sqlite(path: Path) -> Snapshot:
             # All pages in one step: in several, every write of somebody else would start the copy again.
             connection.connection.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-            return read(copy.cursor())
+            return read_snapshot(copy.cursor())
     except sqlite3.Error as error:
         raise SnapshotError(f"The database cannot be copied to {path}: {error}.") from error
 
@@ -97,7 +97,7 @@ def _take_postgres(path: Path) -> Snapshot:
         [name] = cursor.fetchone()
         target = str(connection.settings_dict["NAME"])
         _run("pg_dump", "--format=custom", f"--snapshot={name}", f"--file={path}", "--dbname", target)
-        return read(cursor)
+        return read_snapshot(cursor)
 
 
 def _run(program: str, *arguments: str) -> None:

@@ -14,8 +14,8 @@ from core.progress import ProgressBar
 from gpu.imaging.errors import ImageProcessingError
 from matching import index
 from matching.index import changes, main_file, maintenance
-from matching.index.main_file import BaseFileError
-from matching.index.validation import unusable
+from matching.index.main_file import IndexFileError
+from matching.index.validation import invalid_features
 from products import integrity
 from products.images.storage import rebuild_thumbnail
 from products.models import Feature, ProductImage
@@ -36,7 +36,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Verification:
     """How to go about it: ``fix`` mends what can be mended, ``bar`` draws progress."""
 
     fix: bool
@@ -50,7 +50,7 @@ class Job:
         return Problem(part, f"{text}: mended")
 
 
-def verify(job: Job) -> Iterator[Problem]:
+def verify(job: Verification) -> Iterator[Problem]:
     """Look at everything, whole table by whole table. Raises DatabaseError where the database does not answer."""
     if plan := missing_migrations():
         yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
@@ -61,7 +61,7 @@ def verify(job: Job) -> Iterator[Problem]:
         notify_workers()
 
 
-def database(_job: Job) -> Iterator[Problem]:
+def database(_job: Verification) -> Iterator[Problem]:
     """The database's own opinion of itself."""
     remedy = "Stop everything and restore the newest backup."
     for text in file_damage():
@@ -79,17 +79,17 @@ def file_damage() -> list[str]:
         return found + [f"row {row[1]} of {row[0]} names a row of {row[2]} that is gone" for row in cursor.fetchall()]
 
 
-def triggers(job: Job) -> Iterator[Problem]:
+def triggers(job: Verification) -> Iterator[Problem]:
     """The triggers that migrations install are there."""
     if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
-        yield job.mended("index", text, partial(changes.on_migrated, DEFAULT_DB_ALIAS))
+        yield job.mended("index", text, partial(changes.install_triggers, DEFAULT_DB_ALIAS))
     if missing := constraints.missing_triggers(DEFAULT_DB_ALIAS):
         text = f"the triggers {', '.join(sorted(missing))} are missing, so useless vectors may be stored"
         yield job.mended("features", text, partial(constraints.install_triggers, DEFAULT_DB_ALIAS))
 
 
-def base_files(job: Job) -> Iterator[Problem]:
+def base_files(job: Verification) -> Iterator[Problem]:
     """The index's files are what they should be, where there are any."""
     if connection.vendor != "sqlite":
         return  # PostgreSQL searches by itself
@@ -98,24 +98,24 @@ def base_files(job: Job) -> Iterator[Problem]:
         if state.stamp is not None:
             try:
                 main_file.open_files(state.stamp)
-            except BaseFileError as error:
+            except IndexFileError as error:
                 problem = error
         if problem is not None and problem.code != "base_missing":
             yield job.mended("index", f"{state.kind} {state.model}: {problem}".removesuffix("."), index.rebuild)
 
 
-def claims(job: Job) -> Iterator[Problem]:
+def claims(job: Verification) -> Iterator[Problem]:
     """Whoever holds a picture is still at work on it."""
     if count := queue.stale_claims().count():
         text = f"{count:,} pictures are claimed by workers that are gone"
         yield job.mended("queue", text, queue.release_stale_claims)
 
 
-def features(job: Job) -> Iterator[Problem]:
+def features(job: Verification) -> Iterator[Problem]:
     """Every vector can be searched, belongs to its picture's product, and no ready picture lacks its own."""
     everything = Feature.objects.all()
     with job.bar(everything.count(), "Features", "features") as bar:
-        useless = unusable(everything, bar.update)
+        useless = invalid_features(everything, bar.update)
     if useless:
         text = f"{len(useless):,} features are no usable vectors (feature {useless[0]} for one)"
         yield job.mended("features", text, partial(integrity.replace_features, useless))
@@ -130,7 +130,7 @@ def features(job: Job) -> Iterator[Problem]:
         yield job.mended("features", text, partial(integrity.requeue_images, lacking))
 
 
-def pictures(job: Job) -> Iterator[Problem]:
+def pictures(job: Verification) -> Iterator[Problem]:
     """Every row has its file, unchanged, and a thumbnail."""
     rows = ProductImage.objects.order_by("pk")
     with job.bar(rows.count(), "Pictures", "pictures") as bar:
@@ -145,7 +145,7 @@ def pictures(job: Job) -> Iterator[Problem]:
                 yield _thumbnail(job, image)
 
 
-def _thumbnail(job: Job, image: ProductImage) -> Problem:
+def _thumbnail(job: Verification, image: ProductImage) -> Problem:
     text = f"picture {image.pk} of product {image.product_id} has no thumbnail"
     try:
         return job.mended("files", text, partial(rebuild_thumbnail, str(image.file.name)))
@@ -153,7 +153,7 @@ def _thumbnail(job: Job, image: ProductImage) -> Problem:
         return Problem("files", f"{text} and none can be made: {error}", "Make room on the disk, or see its file.")
 
 
-def files(job: Job) -> Iterator[Problem]:
+def files(job: Verification) -> Iterator[Problem]:
     """Every stored file is named by a row."""
     with job.bar(None, "Files", "folders") as bar:
         for path in integrity.orphaned_files(bar.update):

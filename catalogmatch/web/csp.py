@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 # JSON, pictures, numbers: nothing to load and nobody to frame it.
-NOTHING: dict[str, list[str]] = {
+DENY_ALL: dict[str, list[str]] = {
     "default-src": [NONE],
     "base-uri": [NONE],
     "form-action": [NONE],
@@ -19,7 +19,7 @@ NOTHING: dict[str, list[str]] = {
 
 # django-unfold's pages: Alpine.js evaluates the expressions in their attributes ('unsafe-eval'), and bars and
 # menus have style attributes. No inline script runs, so markup that slipped through escaping runs none either.
-ADMIN = NOTHING | {
+ADMIN_POLICY = DENY_ALL | {
     "script-src": [SELF, UNSAFE_EVAL],
     "style-src": [SELF, UNSAFE_INLINE],
     "img-src": [SELF, "data:", "blob:"],
@@ -29,12 +29,12 @@ ADMIN = NOTHING | {
 }
 
 # The OpenAPI page needs no eval.
-DOCS = ADMIN | {"script-src": [SELF], "img-src": [SELF, "data:"]}
+DOCS_POLICY = ADMIN_POLICY | {"script-src": [SELF], "img-src": [SELF, "data:"]}
 
 # What went wrong outside of the admin is told on a page too, which has a style sheet.
-ERROR = NOTHING | {"style-src": [SELF]}
+ERROR_PAGE_POLICY = DENY_ALL | {"style-src": [SELF]}
 
-_BY_PREFIX = {"/admin/": ADMIN, "/api/docs": DOCS}
+_BY_PREFIX = {"/admin/": ADMIN_POLICY, "/api/docs": DOCS_POLICY}
 
 
 class PolicyMiddleware(CSPMiddleware):
@@ -55,4 +55,4 @@ def _policy_for(path: str) -> dict[str, Any] | None:
 
 def _policy_of(response: HttpResponseBase) -> dict[str, Any] | None:
     html = response.headers.get("Content-Type", "").startswith("text/html")
-    return ERROR if html and response.status_code >= 400 else None
+    return ERROR_PAGE_POLICY if html and response.status_code >= 400 else None

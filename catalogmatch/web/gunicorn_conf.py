@@ -10,7 +10,7 @@ from typing import Any
 wsgi_app = "catalogmatch.wsgi"
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "catalogmatch.web.gunicorn_worker.PacedWorker"
+worker_class = "catalogmatch.web.gunicorn_worker.SlowClientWorker"
 # A thread that waits for a slow client costs little; there are more of them than slow clients that one address
 # should have. What threads do at once is bounded elsewhere: decoding by CATALOGMATCH_DECODERS.
 threads = 64

@@ -19,11 +19,11 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 # A connection may keep a thread waiting this long in all, and a second more for each so many bytes that came.
 GRACE_SECONDS = 10.0
-BYTES_PER_SECOND = 4096
+MIN_BYTES_PER_SECOND = 4096
 LINGER_SECONDS = 2.0
 
 
-class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
+class RateLimitedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
     """Reads from a client for as long as it keeps its pace. Raises NoMoreData then, and where it ends in between."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -32,7 +32,7 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
         self._received = 0
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        left = GRACE_SECONDS + self._received / BYTES_PER_SECOND - self._waited
+        left = GRACE_SECONDS + self._received / MIN_BYTES_PER_SECOND - self._waited
         if left <= 0:
             raise NoMoreData
         before = self.sock.gettimeout()
@@ -52,17 +52,17 @@ class PacedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
         return data
 
 
-class PacedWorker(ThreadWorker):  # type: ignore[misc]
+class SlowClientWorker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: TConn) -> None:
         if conn.parser is None:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
-            conn.parser.unreader = PacedUnreader(conn.sock)
+            conn.parser.unreader = RateLimitedUnreader(conn.sock)
         super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> Any:
         keep = super().handle(conn)
         if not keep:
-            _linger(conn.sock)
+            _lingering_close(conn.sock)
         return keep
 
     def finish_request(self, conn: TConn, future: Future[Any]) -> None:
@@ -74,7 +74,7 @@ class PacedWorker(ThreadWorker):  # type: ignore[misc]
             super().finish_request(conn, future)
 
 
-def _linger(sock: socket.socket) -> None:
+def _lingering_close(sock: socket.socket) -> None:
     """Give a client that is still sending the time to read its answer: closed at once, the answer would be lost."""
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)

@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from catalogmatch.api.errors import problem_response
 
 
-class RequestBoundsMiddleware:
+class RequestLimitsMiddleware:
     """Refuses bodies that are too long, or that do not say how long they are. Files in them are bounded as they come.
 
     Stands after authentication: who is not signed in sends no files, except to the API, which reads nothing

@@ -17,7 +17,7 @@ from core.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Asked every few seconds by machines: counted, not logged.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
@@ -25,7 +25,7 @@ _QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
-class RequestMiddleware:
+class RequestLogMiddleware:
     """Gives each request an id (``X-Request-ID``, the client's own where it is sane), logs it and counts it.
 
     The line names the path without its query, which may hold what a person searched for, and no body or header.
@@ -36,7 +36,7 @@ class RequestMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         theirs = request.headers.get("X-Request-ID", "")
-        traced = theirs if _SANE_ID.fullmatch(theirs) else uuid.uuid4().hex
+        traced = theirs if _VALID_ID.fullmatch(theirs) else uuid.uuid4().hex
         token = request_id.set(traced)
         started = time.perf_counter()
         try:
@@ -66,12 +66,12 @@ class RequestMiddleware:
                 "path": request.path,
                 "status": status,
                 "milliseconds": round(1000 * seconds, 1),
-                "user": _known_user(request),
+                "user": _user_of(request),
             },
         )
 
 
-def _known_user(request: HttpRequest) -> int | None:
+def _user_of(request: HttpRequest) -> int | None:
     """The id of who asked, where somebody looked that up already; a log line is not worth a query."""
     user = request.__dict__.get("user")
     if user is None or (isinstance(user, SimpleLazyObject) and user._wrapped is empty):

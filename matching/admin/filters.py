@@ -29,7 +29,7 @@ class ScoreBandFilter(DropdownFilter):
         return queryset.filter(band.condition()) if band else queryset
 
 
-class JudgedFilter(DropdownFilter):
+class VerdictDateFilter(DropdownFilter):
     """Matches whose verdict was given lately."""
 
     title = _("verdict given")
@@ -46,11 +46,11 @@ class JudgedFilter(DropdownFilter):
         return given.filter(reviewer_id=request.user.pk) if self.value() == "mine" else given
 
 
-class AskedCategoryFilter(CategoryFilter):
+class QueryCategoryFilter(CategoryFilter):
     field = "product__category"
 
 
-class WaitingFilter(DropdownFilter):
+class PendingMatchesFilter(DropdownFilter):
     """Products with matches that wait for a verdict, or new ones for which nothing was found."""
 
     title = _("matches")

@@ -23,11 +23,11 @@ from core.admin.paging import MAX_SEARCH_WORDS, LongListAdmin
 from core.admin.requests import user_of
 from matching import exporting, service
 from matching.admin import review
-from matching.admin.filters import AskedCategoryFilter, JudgedFilter, ScoreBandFilter, WaitingFilter
+from matching.admin.filters import PendingMatchesFilter, QueryCategoryFilter, ScoreBandFilter, VerdictDateFilter
 from matching.index import SearchVectorError
 from matching.models import Match
-from matching.rematch import match_again
-from matching.text_search import NEWEST, with_words
+from matching.rematch import rematch
+from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.export import ExportAdmin
 from products.admin.history import HistoryAdmin, HistoryRecords
@@ -38,13 +38,13 @@ from products.queue.query_features import FeaturesPendingError
 
 Status = Match.Status
 
-MATCH_HERE = 100  # products that are matched while a person waits
+INLINE_LIMIT = 100  # products that are matched while a person waits
 
 
 @admin.register(Product)
 class MatchedProductAdmin(ProductAdmin):
     list_display = ("summary", "category", "part", "pictures_state", "waiting", "added")
-    list_filter = (*ProductAdmin.list_filter, WaitingFilter)
+    list_filter = (*ProductAdmin.list_filter, PendingMatchesFilter)
     actions = ("match_now", *ProductAdmin.actions)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
@@ -64,13 +64,13 @@ class MatchedProductAdmin(ProductAdmin):
     @admin.action(description=_("Match now"), permissions=["match"])
     def match_now(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         """A few while the person waits, and as many as there are through the queue."""
-        if len(products.order_by("pk").values_list("pk", flat=True)[: MATCH_HERE + 1]) > MATCH_HERE:
+        if len(products.order_by("pk").values_list("pk", flat=True)[: INLINE_LIMIT + 1]) > INLINE_LIMIT:
             self._match_later(request, products)
         else:
             self._match_here(request, products)
 
     def _match_later(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        count = match_again(products)
+        count = rematch(products)
         if settings.HAS_BROKER:
             text = ngettext("%d new product will be matched.", "%d new products will be matched.", count)
         else:
@@ -149,8 +149,8 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     list_filter = (
         ("review_status", ChoicesRadioFilter),
         ScoreBandFilter,
-        AskedCategoryFilter,
-        JudgedFilter,
+        QueryCategoryFilter,
+        VerdictDateFilter,
         ("feature_type", ChoicesRadioFilter),
     )
     list_filter_submit = True
@@ -179,10 +179,10 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         words = search_term.split()[:MAX_SEARCH_WORDS]
         if not words:
             return queryset, False
-        found = with_words(queryset, words)
+        found = search_matches(queryset, words)
         if found.more:
             text = _("More than %d products have this in SKU or name. You see the matches of the newest; add a word.")
-            messages.info(request, text % NEWEST)
+            messages.info(request, text % MAX_PRODUCTS)
         return found.matches, False
 
     @display(description=_("asked"))
@@ -247,9 +247,9 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         view = self.admin_site.admin_view
         return [
             path("case/", view(review.next_case), name="matching_match_next"),
-            path("case/ahead/", view(review.ahead), name="matching_match_ahead"),
-            path("case/hold/", view(review.hold), name="matching_match_hold"),
-            path("case/release/", view(review.release), name="matching_match_release"),
+            path("case/ahead/", view(review.prefetch), name="matching_match_ahead"),
+            path("case/hold/", view(review.renew_lease), name="matching_match_hold"),
+            path("case/release/", view(review.release_leases), name="matching_match_release"),
             path("case/<int:product_id>/", view(review.case), name="matching_match_case"),
             path("case/<int:product_id>/undo/", view(review.undo), name="matching_match_undo"),
             path("case/<int:product_id>/none/", view(review.none_of_these), name="matching_match_none"),

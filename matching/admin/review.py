@@ -22,14 +22,14 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from matching import service
 from matching.models import Match
 from matching.review import leases, queue
-from matching.review.queue import BANDS, Selection
+from matching.review.queue import BANDS, ReviewFilter
 from products.admin.filters import categories
 from products.models import Product
 
-LOOK, REVIEW = "matching.view_match", "matching.change_match"
+VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
 
 
-class SelectionForm(forms.Form):
+class ReviewFilterForm(forms.Form):
     """Which cases to go through, as the addresses of the pages carry it."""
 
     score = forms.ChoiceField(
@@ -40,13 +40,13 @@ class SelectionForm(forms.Form):
     since = forms.DateField(label=gettext_lazy("Added from"), required=False)
     until = forms.DateField(label=gettext_lazy("to"), required=False)
 
-    def selection(self) -> Selection:
+    def selection(self) -> ReviewFilter:
         """What was chosen; a part that cannot be read chooses nothing."""
         self.is_valid()
         chosen = dict(self.cleaned_data)
         name = chosen.pop("score", "")
         band = next((band for band in BANDS if band.name == name), None)
-        return Selection(band=band, **chosen)
+        return ReviewFilter(band=band, **chosen)
 
     def query(self, **more: int) -> str:
         """The same selection for another address, and ``more`` that it is told: ``?…``, or nothing for all."""
@@ -58,11 +58,11 @@ class SelectionForm(forms.Form):
 @require_safe
 def next_case(request: HttpRequest) -> HttpResponse:
     """Leave ``?after=`` and go to the case that follows, which is this reviewer's then; to the list after the last."""
-    require_permissions(request, LOOK)
+    require_permissions(request, VIEW_PERMISSION)
     after = next(iter(_numbers(request.GET.getlist("after"))), None)
     chosen = _selection(request)
     if after is not None:
-        leases.release([after], user_of(request))
+        leases.release_leases([after], user_of(request))
     product_id = _take(request, chosen.selection(), after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
@@ -73,7 +73,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
 @require_safe
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """A product beside its candidates; a reviewer holds the case from now on, unless somebody else does."""
-    require_permissions(request, LOOK)
+    require_permissions(request, VIEW_PERMISSION)
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
     chosen = _selection(request)
     context = {
@@ -81,20 +81,20 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **_case(request, product, chosen),
         "title": _("Review"),
         "categories": sorted({*categories(), chosen.selection().category} - {""}),
-        "holder": None if _hold(request, product.pk) else leases.holder(product.pk),
+        "holder": None if _hold(request, product.pk) else leases.lease_holder(product.pk),
     }
     return TemplateResponse(request, "catalogmatch/case.html", context)
 
 
 @require_POST
-def ahead(request: HttpRequest) -> HttpResponse:
+def prefetch(request: HttpRequest) -> HttpResponse:
     """The case that follows the posted ``shown`` one, as a part of a page; 204 when there is none.
 
     A reviewer holds both from now on, and gives up those that were ``left``.
     """
-    require_permissions(request, LOOK)
+    require_permissions(request, VIEW_PERMISSION)
     chosen = _selection(request)
-    leases.release(_numbers(request.POST.getlist("left")), user_of(request))
+    leases.release_leases(_numbers(request.POST.getlist("left")), user_of(request))
     shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
     if shown is not None:
         _hold(request, shown)
@@ -105,25 +105,25 @@ def ahead(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-def hold(request: HttpRequest) -> HttpResponse:
+def renew_lease(request: HttpRequest) -> HttpResponse:
     """Go on holding the posted ``case``s; tells which are this reviewer's."""
-    require_permissions(request, REVIEW)
+    require_permissions(request, REVIEW_PERMISSION)
     held = [product_id for product_id in _numbers(request.POST.getlist("case")) if _hold(request, product_id)]
     return JsonResponse({"held": held})
 
 
 @require_POST
-def release(request: HttpRequest) -> HttpResponse:
+def release_leases(request: HttpRequest) -> HttpResponse:
     """Give up the posted ``case``s: the page was left."""
-    require_permissions(request, REVIEW)
-    leases.release(_numbers(request.POST.getlist("case")), user_of(request))
+    require_permissions(request, REVIEW_PERMISSION)
+    leases.release_leases(_numbers(request.POST.getlist("case")), user_of(request))
     return HttpResponse(status=204)
 
 
 @require_POST
 def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
-    require_permissions(request, REVIEW)
+    require_permissions(request, REVIEW_PERMISSION)
     status = request.POST.get("status", "")
     try:
         service.review(match_id, status, user_of(request))
@@ -141,7 +141,7 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
 @require_POST
 def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
-    require_permissions(request, REVIEW)
+    require_permissions(request, REVIEW_PERMISSION)
     product = get_object_or_404(Product, pk=product_id)
     rejected = queue.reject_pending(product, user_of(request))
     if is_htmx(request):
@@ -154,8 +154,8 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 @require_POST
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
-    require_permissions(request, REVIEW)
-    queue.take_back(_numbers(request.POST.getlist("match")), user_of(request))
+    require_permissions(request, REVIEW_PERMISSION)
+    queue.undo_verdicts(_numbers(request.POST.getlist("match")), user_of(request))
     if not _hold(request, product_id):
         text = _("The verdict was taken back. The case itself is now with somebody else.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -174,53 +174,53 @@ def case_of(product: Product) -> dict[str, Any]:
     }
 
 
-def _case(request: HttpRequest, product: Product, chosen: SelectionForm) -> dict[str, Any]:
+def _case(request: HttpRequest, product: Product, chosen: ReviewFilterForm) -> dict[str, Any]:
     return {
         **case_of(product),
         **_counts(request, chosen),
         "chosen": chosen,
         "query": chosen.query(),
         "next_address": _address_after(product, chosen),
-        "may_review": request.user.has_perm(REVIEW),
+        "may_review": request.user.has_perm(REVIEW_PERMISSION),
     }
 
 
-def _part(request: HttpRequest, product_id: int, chosen: SelectionForm) -> HttpResponse:
+def _part(request: HttpRequest, product_id: int, chosen: ReviewFilterForm) -> HttpResponse:
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
     return TemplateResponse(request, "catalogmatch/case_part.html", _case(request, product, chosen))
 
 
-def _address_after(product: Product, chosen: SelectionForm) -> str:
+def _address_after(product: Product, chosen: ReviewFilterForm) -> str:
     return reverse("admin:matching_match_next") + chosen.query(after=product.pk)
 
 
-def _take(request: HttpRequest, selection: Selection, after: int | None) -> int | None:
+def _take(request: HttpRequest, selection: ReviewFilter, after: int | None) -> int | None:
     """The case after this one: for a reviewer alone, for others just to look at."""
-    if request.user.has_perm(REVIEW):
-        return leases.take(user_of(request), selection, after)
+    if request.user.has_perm(REVIEW_PERMISSION):
+        return leases.lease_next_case(user_of(request), selection, after)
     return queue.next_case(selection, after)
 
 
 def _hold(request: HttpRequest, product_id: int) -> bool:
     """Whether nobody else has the case in front of them; a reviewer holds it then."""
-    if not request.user.has_perm(REVIEW):
+    if not request.user.has_perm(REVIEW_PERMISSION):
         return True
-    return leases.hold(product_id, user_of(request))
+    return leases.renew_lease(product_id, user_of(request))
 
 
-def _selection(request: HttpRequest) -> SelectionForm:
+def _selection(request: HttpRequest) -> ReviewFilterForm:
     """The selection of the page that asks, by its own address or by the one that htmx names."""
     page = urlsplit(request.headers.get("HX-Current-URL", "")).query
-    return SelectionForm(request.GET or QueryDict(page))
+    return ReviewFilterForm(request.GET or QueryDict(page))
 
 
 def _numbers(texts: Iterable[str]) -> list[int]:
     return [int(text) for text in texts if text.isdecimal()]
 
 
-def _counts(request: HttpRequest, chosen: SelectionForm) -> dict[str, int]:
+def _counts(request: HttpRequest, chosen: ReviewFilterForm) -> dict[str, int]:
     """Matches left to judge, and this person's verdicts of today."""
-    return {"left": queue.waiting_count(chosen.selection()), "today": queue.verdicts_today(user_of(request))}
+    return {"left": queue.pending_count(chosen.selection()), "today": queue.verdicts_today(user_of(request))}
 
 
 def _tell(

@@ -23,7 +23,7 @@ from products.admin.upload import ImagesField
 from products.queue.query_features import FeaturesPendingError
 
 
-class AskForm(forms.Form):
+class SearchByImageForm(forms.Form):
     pictures = ImagesField(label=gettext_lazy("Picture"), many=False)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
@@ -33,14 +33,14 @@ class AskForm(forms.Form):
 
 
 @admin_page("ask/", name="ask")
-def ask(request: HttpRequest) -> HttpResponse:
+def search_by_image(request: HttpRequest) -> HttpResponse:
     """The page; for a posted picture with its candidates, for htmx the candidates alone."""
     require_permissions(request, "matching.view_match")
     posted = request.method == "POST"
-    form = AskForm(request.POST, request.FILES) if posted else AskForm()
+    form = SearchByImageForm(request.POST, request.FILES) if posted else SearchByImageForm()
     context: dict[str, Any] = {
         "form": form,
-        "answer": _answer(form) if posted and form.is_valid() else None,
+        "answer": _result(form) if posted and form.is_valid() else None,
     }
     status = 422 if form.errors else 200
     if is_htmx(request):
@@ -54,12 +54,12 @@ def ask(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "catalogmatch/ask.html", context, status=status)
 
 
-def _answer(form: AskForm) -> service.Answer | None:
+def _result(form: SearchByImageForm) -> service.SearchResult | None:
     options = dict(form.cleaned_data)
     upload = options.pop("pictures")[0]
     options["category"] = options["category"] or None
     try:
-        return service.match_picture(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
+        return service.match_image(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
     except ImageProcessingError as error:
         form.add_error("pictures", ValidationError(error.message, code=error.code))
     except (FeaturesPendingError, SearchVectorError) as error:

@@ -23,7 +23,7 @@ class MatchRequestSerializer(OptionsSerializer):
     save = serializers.BooleanField(required=False, default=True)  # type: ignore[assignment]  # the API's own name
 
 
-class QuestionSerializer(OptionsSerializer):
+class ImageQuerySerializer(OptionsSerializer):
     image = serializers.FileField(allow_empty_file=True, max_length=1000)
 
 
@@ -39,7 +39,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     review_status = serializers.ChoiceField(choices=Match.Status.choices)
 
 
-class AnswerSerializer(serializers.Serializer[Any]):
+class SearchResultSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField(allow_null=True)
     feature_type = serializers.ChoiceField(choices=Feature.Kind.choices)
     model_name = serializers.CharField()

@@ -6,7 +6,7 @@ from matching.api import views
 
 urlpatterns = [
     path("products/<int:pk>/match", views.MatchProductView.as_view(), name="product-match"),
-    path("match", views.MatchPictureView.as_view(), name="match-picture"),
+    path("match", views.MatchImageView.as_view(), name="match-picture"),
     path("matches", views.MatchListView.as_view(), name="match-list"),
     path("matches/<int:pk>", views.MatchView.as_view(), name="match-detail"),
 ]

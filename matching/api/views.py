@@ -28,7 +28,7 @@ class MatchProductView(APIView):
     @extend_schema(
         operation_id="products_match",
         request=serializers.MatchRequestSerializer,
-        responses=serializers.AnswerSerializer,
+        responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request, pk: int) -> Response:
         """The historical products most like this one, best first. Saving them needs the role of an uploader."""
@@ -44,24 +44,24 @@ class MatchProductView(APIView):
         return Response(_body(find(pk, **wanted)))
 
 
-class MatchPictureView(APIView):
+class MatchImageView(APIView):
     permission_map = {"POST": "matching.view_match"}
     parser_classes = [MultiPartParser, FormParser]
 
     @extend_schema(
         operation_id="match_picture",
         parameters=[WAIT],
-        request={"multipart/form-data": serializers.QuestionSerializer},
-        responses=serializers.AnswerSerializer,
+        request={"multipart/form-data": serializers.ImageQuerySerializer},
+        responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request) -> Response:
         """The historical products most like a picture. Nothing is stored."""
         wait = wait_of(request)
-        form = serializers.QuestionSerializer(data=request.data)
+        form = serializers.ImageQuerySerializer(data=request.data)
         form.is_valid(raise_exception=True)
         wanted = dict(form.validated_data)
         [upload] = uploads_of([wanted.pop("image")])
-        return Response(_body(service.match_picture(upload, wait=wait, **wanted)))
+        return Response(_body(service.match_image(upload, wait=wait, **wanted)))
 
 
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types
@@ -108,10 +108,10 @@ class MatchView(generics.RetrieveAPIView[Match]):
         return Response(serializers.MatchSerializer(match).data)
 
 
-def _body(answer: service.Answer) -> dict[str, Any]:
+def _body(answer: service.SearchResult) -> dict[str, Any]:
     return {
         "product_id": answer.product.pk if answer.product else None,
         "feature_type": answer.feature_type,
         "model_name": answer.model_name,
-        "matches": [service.as_dict(found) for found in answer.candidates],
+        "matches": [service.serialize_candidate(found) for found in answer.candidates],
     }

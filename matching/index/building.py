@@ -13,9 +13,9 @@ from gpu.device import cpu_cores
 from matching.index import changes, loading, main_file
 from matching.index.loading import Block
 from matching.index.main_file import Stamp
-from matching.index.main_segment import nearest, selector_of
+from matching.index.main_segment import search_lists, selector_of
 from matching.index.rows import Categories, Rows
-from matching.index.types import Ids, Progress, Vectors, spare
+from matching.index.types import Ids, Progress, Vectors, overfetch
 from products.models import Feature
 
 Truth = npt.NDArray[np.int64]  # (questions, 10) row numbers
@@ -38,7 +38,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
     import faiss
 
     faiss.omp_set_num_threads(cpu_cores())  # a search in this thread may have set one
-    revision = changes.head()  # what changes from here on is read from the log, on top of this file
+    revision = changes.latest_revision()  # what changes from here on is read from the log, on top of this file
     ids = np.fromiter(
         Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list("id", flat=True).iterator(),
         np.int64,
@@ -73,7 +73,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
             categories.names, refused, index_name, rows_name, checks,
         )  # fmt: skip
 
-    return main_file.write(index, whole, stamp)
+    return main_file.write_files(index, whole, stamp)
 
 
 def _sample(kind: str, model: str, dim: int, ids: Ids, progress: Progress) -> Vectors:
@@ -131,7 +131,7 @@ class _Nearest:
 def _probes(index: Any, questions: Vectors, truth: Truth, lists: int, probes: int, selector: Any) -> int:
     """How many lists, ``probes`` at least, bring the nearest rows of stored vectors among the candidates."""
     while probes < lists:
-        _, found = nearest(index, questions, spare(_NEIGHBOURS), probes, selector)
+        _, found = search_lists(index, questions, overfetch(_NEIGHBOURS), probes, selector)
         hit = sum(len(np.intersect1d(*pair)) for pair in zip(found, truth, strict=True))
         recall = hit / truth.size
         affordable = probes / lists * index.ntotal <= _AFFORDABLE

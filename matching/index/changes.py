@@ -48,14 +48,14 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class Changes:
     """What changed since a revision: ids of features and of products, each once."""
 
     features: Ids
     products: Ids
 
 
-def on_migrated(using: str, **_: Any) -> None:
+def install_triggers(using: str, **_: Any) -> None:
     """Create the triggers anew after every migrate: SQLite drops a table's triggers when it alters the table."""
     connection = connections[using]
     tables = {"features", "products", IndexChange._meta.db_table}
@@ -74,7 +74,7 @@ def missing_triggers() -> set[str]:
         return set(_TRIGGERS) - {row[0] for row in cursor.fetchall()}
 
 
-def head() -> Revision:
+def latest_revision() -> Revision:
     """The newest place in the log."""
     with connection.cursor() as cursor:  # before every search: building the query would cost more than running it
         cursor.execute("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
@@ -82,19 +82,19 @@ def head() -> Revision:
     return Revision(*newest) if newest else Revision(0, 0)
 
 
-def holds(revision: Revision) -> bool:
+def is_known(revision: Revision) -> bool:
     """Whether the log can be read on from ``revision``: its row is there and is the one that was read."""
     return IndexChange.objects.filter(id=revision.id, token=revision.token).exists()
 
 
-def between(since: Revision, until: Revision, kind: str, model: str) -> Changed:
+def between(since: Revision, until: Revision, kind: str, model: str) -> Changes:
     """What changed for one kind and model after ``since``, up to ``until``."""
     rows = IndexChange.objects.filter(id__gt=since.id, id__lte=until.id)
     rows = rows.filter(Q(kind=kind, model_name=model) | Q(kind=""))
     pairs = list(rows.values_list("feature_id", "product_id"))
     features = {feature for feature, _ in pairs if feature is not None}
     products = {product for feature, product in pairs if feature is None}
-    return Changed(np.array(sorted(features), np.int64), np.array(sorted(products), np.int64))
+    return Changes(np.array(sorted(features), np.int64), np.array(sorted(products), np.int64))
 
 
 def count(since: Revision, kind: str, model: str) -> int:
@@ -104,4 +104,4 @@ def count(since: Revision, kind: str, model: str) -> int:
 
 def prune(before: int) -> int:
     """Delete the rows below id ``before``; the newest row always stays. Answers how many went."""
-    return IndexChange.objects.filter(id__lt=min(before, head().id)).delete()[0]
+    return IndexChange.objects.filter(id__lt=min(before, latest_revision().id)).delete()[0]

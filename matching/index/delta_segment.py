@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matching.index.loading import Block
-from matching.index.rows import Categories, Found, Mask, Rows
+from matching.index.rows import Candidates, Categories, Mask, Rows
 from matching.index.types import Filters, Ids, Vectors
 
 # Below this share of rows, copying the qualifying ones out costs less than multiplying all of them.
@@ -16,14 +16,14 @@ _NARROW = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPart:
+class DeltaSegment:
     """``rows`` and their vectors. The buffer is shared with the next version, which only writes behind our rows."""
 
     rows: Rows
     buffer: Vectors  # (capacity, d)
 
     @classmethod
-    def empty(cls, dim: int) -> MemoryPart:
+    def empty(cls, dim: int) -> DeltaSegment:
         ids, codes, flags = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.bool_)
         return cls(Rows(ids, ids, ids, flags, codes, flags), np.empty((0, dim), np.float32))
 
@@ -32,10 +32,10 @@ class MemoryPart:
         """Length of the search vectors."""
         return int(self.buffer.shape[1])
 
-    def with_rows(self, rows: Rows) -> MemoryPart:
+    def with_rows(self, rows: Rows) -> DeltaSegment:
         return replace(self, rows=rows)
 
-    def plus(self, block: Block, categories: Categories) -> MemoryPart:
+    def plus(self, block: Block, categories: Categories) -> DeltaSegment:
         """With a block's rows behind the present ones. Only ever call it on the newest version, under a lock."""
         start, end = len(self.rows), len(self.rows) + len(block.feature)
         buffer = self.buffer
@@ -43,19 +43,19 @@ class MemoryPart:
             buffer = np.empty((max(end, 2 * start), buffer.shape[1]), np.float32)
             buffer[:start] = self.buffer[:start]
         buffer[start:end] = block.vectors
-        return MemoryPart(Rows.joined([self.rows, Rows.of(block, categories)]), buffer)
+        return DeltaSegment(Rows.joined([self.rows, Rows.of(block, categories)]), buffer)
 
-    def compacted(self) -> MemoryPart:
+    def compacted(self) -> DeltaSegment:
         """Without the dead rows, once they are most of it."""
         alive = np.flatnonzero(self.rows.alive)
         if len(self.rows) <= 2 * len(alive) + 1024:
             return self
-        return MemoryPart(self.rows.taken(alive), self.buffer[alive])
+        return DeltaSegment(self.rows.taken(alive), self.buffer[alive])
 
-    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
+    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Candidates:
         """The best qualifying rows, two for every product that is wanted, with all that tie with the last of them."""
         indices, complete = self._best(queries, 2 * want, self.rows.mask(filters, categories))
-        return Found(self.rows.image[indices], self.rows.product[indices], self.buffer[indices], complete)
+        return Candidates(self.rows.image[indices], self.rows.product[indices], self.buffer[indices], complete)
 
     def _best(self, queries: Vectors, want: int, mask: Mask) -> tuple[Ids, bool]:
         qualifying = np.flatnonzero(mask)

@@ -15,13 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from matching.index import changes, loading, main_file, maintenance
-from matching.index.changes import Changed, Revision
-from matching.index.delta_segment import MemoryPart
-from matching.index.main_file import BaseFileError, Stamp
-from matching.index.main_segment import BasePart
-from matching.index.maintenance import State
+from matching.index.changes import Changes, Revision
+from matching.index.delta_segment import DeltaSegment
+from matching.index.main_file import IndexFileError, Stamp
+from matching.index.main_segment import MainSegment
+from matching.index.maintenance import SegmentState
 from matching.index.rows import Categories
-from matching.index.types import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, spare
+from matching.index.types import (
+    Filters,
+    Hit,
+    Ids,
+    IndexStatus,
+    Progress,
+    SearchVectorError,
+    Vectors,
+    overfetch,
+    rank_products,
+)
 from products.models import Product
 
 logger = logging.getLogger(__name__)
@@ -35,12 +45,12 @@ class Snapshot:
 
     revision: Revision
     stamp: tuple[int, int] | None  # the fingerprint of the base file's stamp when it was looked at
-    base: BasePart | None
-    memory: MemoryPart | None  # None while the catalogue is empty
+    base: MainSegment | None
+    memory: DeltaSegment | None  # None while the catalogue is empty
     dim: int  # length of the stored colour vectors
 
 
-class Catalogue:
+class VectorCatalogue:
     """The searchable features of one kind and model, as this process knows them."""
 
     def __init__(self, kind: str, model: str) -> None:
@@ -54,7 +64,7 @@ class Catalogue:
         snapshot = self.fresh()
         parts = [part for part in (snapshot.base, snapshot.memory) if part is not None]
         without = () if filters.exclude_product is None else (filters.exclude_product,)
-        want = spare(k)
+        want = overfetch(k)
         while parts:
             if queries.shape[1] != parts[0].dim:
                 raise SearchVectorError(
@@ -65,7 +75,7 @@ class Catalogue:
             vectors, images, products = (
                 np.concatenate([getattr(part, name) for part in found]) for name in ("vectors", "image", "product")
             )
-            hits = best(queries, vectors, images, products, without, k)
+            hits = rank_products(queries, vectors, images, products, without, k)
             if len(hits) >= k or all(part.complete for part in found):
                 return hits
             want *= 4
@@ -77,12 +87,12 @@ class Catalogue:
         if snapshot is None or snapshot.memory is None:
             return False
         if snapshot.base is None:
-            return len(snapshot.memory.rows) >= maintenance.CROSSOVER
-        return maintenance.outgrown(len(snapshot.memory.rows), snapshot.base.stamp)
+            return len(snapshot.memory.rows) >= maintenance.MIN_VECTORS_FOR_ANN
+        return maintenance.has_outgrown(len(snapshot.memory.rows), snapshot.base.stamp)
 
     def fresh(self) -> Snapshot:
         """The catalogue at the newest change that is committed."""
-        head, stamp = changes.head(), main_file.fingerprint(self.kind, self.model)
+        head, stamp = changes.latest_revision(), main_file.fingerprint(self.kind, self.model)
         snapshot = self._snapshot
         if snapshot is not None and (snapshot.revision, snapshot.stamp) == (head, stamp):
             return snapshot
@@ -92,7 +102,7 @@ class Catalogue:
 
     def _brought_up_to(self, head: Revision, stamp: tuple[int, int] | None) -> Snapshot:
         snapshot = self._snapshot
-        if snapshot is None or not changes.holds(snapshot.revision):
+        if snapshot is None or not changes.is_known(snapshot.revision):
             return self._loaded(head, stamp)
         if snapshot.stamp != stamp:
             base = self._opened()
@@ -105,32 +115,32 @@ class Catalogue:
         changed = changes.between(snapshot.revision, head, self.kind, self.model)
         return self._changed(snapshot, changed, head)
 
-    def _opened(self) -> BasePart | None:
+    def _opened(self) -> MainSegment | None:
         """The base file, if there is one that belongs to this catalogue."""
         try:
             stamp = main_file.read_stamp(self.kind, self.model)
-            if not changes.holds(stamp.revision):
-                raise BaseFileError("base_foreign", "The base file is older than the change log, or of other data.")
-            return BasePart.open(stamp)
-        except BaseFileError as error:
+            if not changes.is_known(stamp.revision):
+                raise IndexFileError("base_foreign", "The base file is older than the change log, or of other data.")
+            return MainSegment.open(stamp)
+        except IndexFileError as error:
             if error.code != "base_missing":
                 logger.warning("Searching %s %s exactly. %s", self.kind, self.model, error)
             return None
 
-    def _loaded(self, head: Revision, stamp: tuple[int, int] | None, base: BasePart | None = None) -> Snapshot:
+    def _loaded(self, head: Revision, stamp: tuple[int, int] | None, base: MainSegment | None = None) -> Snapshot:
         base = base or self._opened()
         if base is not None:
             self._categories = Categories(base.stamp.categories)
-            snapshot = Snapshot(base.stamp.revision, stamp, base, MemoryPart.empty(base.dim), base.stamp.dim)
+            snapshot = Snapshot(base.stamp.revision, stamp, base, DeltaSegment.empty(base.dim), base.stamp.dim)
             changed = changes.between(base.stamp.revision, head, self.kind, self.model)
             return self._changed(snapshot, changed, head)
         memory, dim = None, 0
         for block in loading.stream(self.kind, self.model):
-            memory = memory or MemoryPart.empty(block.vectors.shape[1])
+            memory = memory or DeltaSegment.empty(block.vectors.shape[1])
             memory, dim = memory.plus(block, self._categories), block.dim
         return Snapshot(head, stamp, None, memory, dim)
 
-    def _changed(self, snapshot: Snapshot, changed: Changed, head: Revision) -> Snapshot:
+    def _changed(self, snapshot: Snapshot, changed: Changes, head: Revision) -> Snapshot:
         base, memory = snapshot.base, snapshot.memory
         if memory is None:
             if len(changed.features):
@@ -163,17 +173,17 @@ def _filtered_columns(
     )
 
 
-_catalogues: dict[tuple[str, str], Catalogue] = {}
+_catalogues: dict[tuple[str, str], VectorCatalogue] = {}
 _catalogues_lock = threading.Lock()
 
 
 def search(queries: Vectors, k: int, kind: str, model: str, filters: Filters) -> list[Hit]:
     """See ``matching.index.search``."""
     with _catalogues_lock:
-        catalogue = _catalogues.setdefault((kind, model), Catalogue(kind, model))
+        catalogue = _catalogues.setdefault((kind, model), VectorCatalogue(kind, model))
     hits = catalogue.search(queries, k, filters)
     if catalogue.due():
-        maintenance.wake()
+        maintenance.request_maintenance()
     return hits
 
 
@@ -182,17 +192,17 @@ def rebuild(progress: Progress) -> list[str]:
     return [_built(stamp) for stamp in maintenance.rebuild(progress)]
 
 
-def upkeep() -> list[str]:
+def maintain() -> list[str]:
     """See ``matching.index.upkeep``."""
-    return [_built(stamp) for stamp in maintenance.upkeep()]
+    return [_built(stamp) for stamp in maintenance.maintain()]
 
 
-def describe() -> list[Described]:
+def describe() -> list[IndexStatus]:
     """See ``matching.index.describe``."""
     return [_described(state) for state in maintenance.states()]
 
 
-def refused() -> list[int]:
+def invalid_counts() -> list[int]:
     """See ``matching.index.refused``."""
     return [feature for state in maintenance.states() if state.stamp is not None for feature in state.stamp.refused]
 
@@ -201,12 +211,12 @@ def _built(stamp: Stamp) -> str:
     return f"{stamp.kind} {stamp.model}: {stamp.count:,} vectors, {main_file.megabytes(stamp):,.0f} MB"
 
 
-def _described(state: State) -> Described:
+def _described(state: SegmentState) -> IndexStatus:
     what = f"{state.kind} {state.model}: {state.features:,} vectors"
     remedy = "Run `manage.py reindex --index-only`, or let the workers do it." if state.due else ""
     if state.stamp is None:
         why = "" if state.problem is None or state.problem.code == "base_missing" else f" ({state.problem})"
-        return Described(f"{what}, compared one by one{why}", remedy)
+        return IndexStatus(f"{what}, compared one by one{why}", remedy)
     age = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(state.stamp.built_at))
     size = main_file.megabytes(state.stamp)
-    return Described(f"{what}, base file of {age}, {size:,.0f} MB, {state.changed:,} changes since", remedy)
+    return IndexStatus(f"{what}, base file of {age}, {size:,.0f} MB, {state.changed:,} changes since", remedy)

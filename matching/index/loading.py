@@ -13,7 +13,7 @@ import numpy.typing as npt
 from django.db import connection
 
 from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
-from matching.index.types import Ids, Vectors, lengths
+from matching.index.types import Ids, Vectors, norms
 from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
@@ -60,7 +60,7 @@ def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
             yield _block(kind, rows, dim)
 
 
-def scored(kind: str, model: str, dim: int, features: Ids) -> tuple[Ids, Ids, Vectors]:
+def fetch_for_scoring(kind: str, model: str, dim: int, features: Ids) -> tuple[Ids, Ids, Vectors]:
     """What ranking needs of those of these (one or more) features that are there: picture and product ids, vectors."""
     parts = []
     for start in range(0, len(features), _IDS_A_QUERY):
@@ -117,15 +117,15 @@ def _usable(
     expected = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
     kept = [row for row in rows if tuple(map(len, row[blobs:])) == expected]
     vectors = _vectors(kind, dim, [row[blobs:] for row in kept])
-    norms = lengths(vectors)
-    good = np.isfinite(norms) & (norms > 0)
+    lengths = norms(vectors)
+    good = np.isfinite(lengths) & (lengths > 0)
     if not good.all():
         kept = list(compress(kept, good))
-        vectors, norms = vectors[good], norms[good]
+        vectors, lengths = vectors[good], lengths[good]
     usable = {row[0] for row in kept}
     refused = [row[0] for row in rows if row[0] not in usable]
     # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
-    return kept, np.asarray(vectors / norms[:, None], np.float32), refused
+    return kept, np.asarray(vectors / lengths[:, None], np.float32), refused
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

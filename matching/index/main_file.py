@@ -37,7 +37,7 @@ _MIB = 1 << 20
 Mapped = npt.NDArray[np.uint8]
 
 
-class BaseFileError(Exception):
+class IndexFileError(Exception):
     """There is no usable base file; the text says why, for people. ``code`` is stable."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -70,7 +70,7 @@ def _name(kind: str, model: str) -> str:
     return f"{kind}-{hashlib.sha256(model.encode()).hexdigest()[:16]}"
 
 
-def folder(kind: str, model: str) -> Path:
+def folder_of(kind: str, model: str) -> Path:
     """Where the base file of one kind and model lies; it need not be there."""
     return Path(settings.INDEX_DIR) / _name(kind, model)
 
@@ -86,24 +86,24 @@ def fingerprint(kind: str, model: str) -> tuple[int, int] | None:
 
 def read_stamp(kind: str, model: str) -> Stamp:
     """Raises BaseFileError: ``base_missing``, ``base_unreadable``, ``base_foreign`` or ``base_damaged``."""
-    path = folder(kind, model) / _STAMP
+    path = folder_of(kind, model) / _STAMP
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        raise BaseFileError("base_missing", f"There is no base file of {kind} {model} yet.") from error
+        raise IndexFileError("base_missing", f"There is no base file of {kind} {model} yet.") from error
     except OSError as error:
-        raise BaseFileError("base_unreadable", f"The base file cannot be read: {error}.") from error
+        raise IndexFileError("base_unreadable", f"The base file cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
-        raise BaseFileError("base_damaged", f"{path} is not text: {error}.") from error
+        raise IndexFileError("base_damaged", f"{path} is not text: {error}.") from error
     try:
         content = json.loads(text)
         if content.pop("format") != FORMAT:
-            raise BaseFileError("base_foreign", f"{path} was written by another version of CatalogMatch.")
+            raise IndexFileError("base_foreign", f"{path} was written by another version of CatalogMatch.")
         stamp = Stamp(**content | {"revision": Revision(**content["revision"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BaseFileError("base_damaged", f"{path} is not a stamp: {error!r}.") from error
+        raise IndexFileError("base_damaged", f"{path} is not a stamp: {error!r}.") from error
     if (stamp.kind, stamp.model) != (kind, model):
-        raise BaseFileError("base_foreign", f"{path} is of {stamp.kind} {stamp.model}, not of {kind} {model}.")
+        raise IndexFileError("base_foreign", f"{path} is of {stamp.kind} {stamp.model}, not of {kind} {model}.")
     return stamp
 
 
@@ -114,20 +114,20 @@ def open_files(stamp: Stamp) -> tuple[Any, Rows, Mapped]:
     """
     import faiss
 
-    here = folder(stamp.kind, stamp.model)
+    here = folder_of(stamp.kind, stamp.model)
     try:
         for name, check in stamp.checks.items():
             if list(_check(here / name)) != check:
-                raise BaseFileError("base_damaged", f"{here / name} is not what was written there.")
+                raise IndexFileError("base_damaged", f"{here / name} is not what was written there.")
         # Mapped by us, not as FAISS's on-disk lists, whose read-ahead threads cost more than a whole search.
         mapped = np.memmap(here / stamp.index_name, np.uint8, "r")
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(mapped), mapped.nbytes)
         index = faiss.read_index(reader)
         rows = _read_rows(here / stamp.rows_name, stamp.count)
     except (OSError, RuntimeError, ValueError) as error:
-        raise BaseFileError("base_unreadable", f"The base file cannot be opened: {error}") from error
+        raise IndexFileError("base_unreadable", f"The base file cannot be opened: {error}") from error
     if index.ntotal != stamp.count:
-        raise BaseFileError("base_damaged", f"The base file has {index.ntotal} vectors instead of {stamp.count}.")
+        raise IndexFileError("base_damaged", f"The base file has {index.ntotal} vectors instead of {stamp.count}.")
     return index, rows, mapped
 
 
@@ -136,7 +136,7 @@ def read_ahead(mapped: Mapped) -> None:
     threading.Thread(target=lambda: mapped[:: mmap.PAGESIZE].max(), name="index-read-ahead", daemon=True).start()
 
 
-def write(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[int]]], Stamp]) -> Stamp:
+def write_files(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[int]]], Stamp]) -> Stamp:
     """Write the files, then the stamp that makes them current; what was current before stays so on any failure.
 
     ``stamp_of`` takes the two names and the checks. Raises BaseFileError ``base_not_written`` (a full disk, say).
@@ -146,7 +146,7 @@ def write(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[i
     name = uuid.uuid4().hex
     index_name, rows_name = f"{name}.faiss", f"{name}.rows"
     stamp = stamp_of(index_name, rows_name, {})
-    here = folder(stamp.kind, stamp.model)
+    here = folder_of(stamp.kind, stamp.model)
     paths = [here / index_name, here / rows_name, here / f"{name}.json"]
     try:
         here.mkdir(parents=True, exist_ok=True)
@@ -160,19 +160,19 @@ def write(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[i
             _sync(path)
         open_files(stamp)  # FAISS does not tell when the end of a file found no room
         paths[2].replace(here / _STAMP)
-    except (OSError, RuntimeError, BaseFileError) as error:
+    except (OSError, RuntimeError, IndexFileError) as error:
         for path in paths:
             path.unlink(missing_ok=True)
-        raise BaseFileError("base_not_written", f"The base file cannot be written to {here}: {error}") from error
+        raise IndexFileError("base_not_written", f"The base file cannot be written to {here}: {error}") from error
     for path in here.iterdir():
         if path.name not in {_STAMP, index_name, rows_name}:
             path.unlink(missing_ok=True)
     return stamp
 
 
-def remove(kind: str, model: str) -> None:
+def remove_files(kind: str, model: str) -> None:
     """Delete a base file that nothing needs any more."""
-    here = folder(kind, model)
+    here = folder_of(kind, model)
     (here / _STAMP).unlink(missing_ok=True)
     for path in here.glob("*"):
         path.unlink(missing_ok=True)

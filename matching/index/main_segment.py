@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from matching.index import loading, main_file
-from matching.index.main_file import BaseFileError, Stamp
-from matching.index.rows import Categories, Found, Mask, Rows
+from matching.index.main_file import IndexFileError, Stamp
+from matching.index.rows import Candidates, Categories, Mask, Rows
 from matching.index.types import Filters, Ids, Vectors
 
 # A filter that leaves at most so many rows is answered exactly: their vectors are all read and compared.
-NARROW = 1500
+MAX_EXACT_ROWS = 1500
 _SELECTIONS_KEPT = 16  # with up to 3 MB of vectors each
 _SHORTLIST = 200  # rows that the inverted file finds, at least
 _ROWS_A_PRODUCT = 3  # rows that the 8-bit codes leave for every product that is wanted
@@ -40,11 +40,11 @@ class _Selection:
     count: int
     few: Ids | None
     selector: Any
-    found: Found | None = None
+    found: Candidates | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class BasePart:
+class MainSegment:
     """A mapped base file; what changed since it was built is dead here and alive in memory."""
 
     stamp: Stamp
@@ -54,7 +54,7 @@ class BasePart:
     _selections: dict[tuple[bool | None, str | None], _Selection] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, stamp: Stamp) -> BasePart:
+    def open(cls, stamp: Stamp) -> MainSegment:
         """Raises BaseFileError."""
         index, rows, mapped = main_file.open_files(stamp)
         main_file.read_ahead(mapped)
@@ -65,10 +65,10 @@ class BasePart:
         """Length of the search vectors."""
         return int(self.index.d)
 
-    def with_rows(self, rows: Rows) -> BasePart:
+    def with_rows(self, rows: Rows) -> MainSegment:
         return self if rows is self.rows else replace(self, rows=rows, _selections={})
 
-    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Found:
+    def find(self, queries: Vectors, want: int, filters: Filters, categories: Categories) -> Candidates:
         """The stored vectors of about the ``want`` most similar qualifying products, or of all there are."""
         selection = self._selection(filters, categories)
         if selection.few is not None:
@@ -76,13 +76,13 @@ class BasePart:
         most = _ROWS_A_PRODUCT * want
         if selection.count <= most:
             return self._read(np.flatnonzero(self.rows.mask(filters, categories)), complete=True)
-        rows, complete = probe(self, queries, most, self._probes(selection.count), selection.selector)
+        rows, complete = search_main(self, queries, most, self._probes(selection.count), selection.selector)
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
-            raise BaseFileError("base_damaged", "The base file names rows that it does not have.")
+            raise IndexFileError("base_damaged", "The base file names rows that it does not have.")
         kept = _of_first(self.rows.product[rows], want)
         return self._read(rows[:kept], complete and kept == len(rows))
 
-    def _few(self, selection: _Selection, few: Ids, filters: Filters) -> Found:
+    def _few(self, selection: _Selection, few: Ids, filters: Filters) -> Candidates:
         if selection.found is not None:
             return selection.found
         found = self._read(few, complete=True)
@@ -98,11 +98,13 @@ class BasePart:
         growth = math.log10(self.stamp.probes_of_tenth / self.stamp.probes)
         return int(self.stamp.probes * (self.stamp.count / count) ** growth)
 
-    def _read(self, rows: Ids, complete: bool) -> Found:
+    def _read(self, rows: Ids, complete: bool) -> Candidates:
         if not len(rows):
-            return Found.nothing(self.dim)
+            return Candidates.nothing(self.dim)
         features = self.rows.feature[rows]
-        return Found(*loading.scored(self.stamp.kind, self.stamp.model, self.stamp.dim, features), complete)
+        return Candidates(
+            *loading.fetch_for_scoring(self.stamp.kind, self.stamp.model, self.stamp.dim, features), complete
+        )
 
     def _selection(self, filters: Filters, categories: Categories) -> _Selection:
         if filters.product_ids is not None:
@@ -117,7 +119,7 @@ class BasePart:
         return selection
 
 
-def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
+def search_main(base: MainSegment, queries: Vectors, want: int, probes: int, selector: Any) -> tuple[Ids, bool]:
     """Rows by rising distance to any of the queries: at least ``want``, or all that the selector leaves (True)."""
     import faiss
 
@@ -126,7 +128,7 @@ def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: An
     lists = base.stamp.lists
     while True:
         probes = min(lists, probes)
-        distances, found = nearest(base.index, queries, want, probes, selector)
+        distances, found = search_lists(base.index, queries, want, probes, selector)
         if len(queries) > 1:
             found = found.ravel()[np.argsort(distances, axis=None, kind="stable")]
             found = found[np.sort(np.unique(found, return_index=True)[1])]
@@ -136,7 +138,7 @@ def probe(base: BasePart, queries: Vectors, want: int, probes: int, selector: An
         probes *= 4
 
 
-def nearest(
+def search_lists(
     index: Any, queries: Vectors, want: int, probes: int, selector: Any
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Distances and rows (q, want) of the nearest rows in ``probes`` lists, by their 8-bit codes; -1 where none is."""
@@ -166,7 +168,7 @@ def _of_first(products: Ids, want: int) -> int:
 
 def _selection_of(mask: Mask) -> _Selection:
     count = int(np.count_nonzero(mask))
-    if count <= NARROW:
+    if count <= MAX_EXACT_ROWS:
         return _Selection(count, np.flatnonzero(mask), None)
     if count == len(mask):
         return _Selection(count, None, None)

@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidates:
     """Candidates: picture and product ids (m,) and stored unit vectors (m, d); ``complete``: no others qualify."""
 
     image: Ids
@@ -24,7 +24,7 @@ class Found:
     complete: bool
 
     @classmethod
-    def nothing(cls, dim: int) -> Found:
+    def nothing(cls, dim: int) -> Candidates:
         return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32), complete=True)
 
 

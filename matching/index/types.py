@@ -33,18 +33,18 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class IndexStatus:
     """How one kind and model is searched, for people; ``remedy``: what to do, empty where all is well."""
 
     text: str
     remedy: str = ""
 
 
-def quietly(_what: str, _done: int, _total: int) -> None:
+def no_progress(_what: str, _done: int, _total: int) -> None:
     """The progress of what nobody watches."""
 
 
-def spare(k: int) -> int:
+def overfetch(k: int) -> int:
     """How many candidate products an engine reads for k answers: who is first is only known from their vectors."""
     return k + max(2, k // 10)
 
@@ -55,24 +55,24 @@ class SearchVectorError(ValueError):
     code = "search_vector_invalid"
 
 
-def checked(vectors: npt.ArrayLike) -> Vectors:
+def validate_queries(vectors: npt.ArrayLike) -> Vectors:
     """The query rows (q, d) as float32. Raises SearchVectorError unless all are finite and of unit length."""
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     if rows.ndim != 2 or 0 in rows.shape:
         raise SearchVectorError(f"A search takes one or more rows of numbers, not an array of shape {rows.shape}.")
-    norms = lengths(rows)
-    if not np.all(np.abs(norms - 1) < 1e-3):  # False for NaN too
+    lengths = norms(rows)
+    if not np.all(np.abs(lengths - 1) < 1e-3):  # False for NaN too
         raise SearchVectorError("The vectors of a search must be finite and of length 1.")
     return rows
 
 
-def lengths(vectors: Vectors) -> npt.NDArray[np.float32]:
+def norms(vectors: Vectors) -> npt.NDArray[np.float32]:
     """(n,): the Euclidean length of each row."""
     squares: npt.NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
     return np.sqrt(squares)
 
 
-def best(
+def rank_products(
     queries: Vectors, vectors: Vectors, images: Ids, products: Ids, without: Iterable[int] = (), most: int | None = None
 ) -> list[Hit]:
     """Rank candidates by their stored vectors (n, d): one hit a product, best first, ties by picture id.

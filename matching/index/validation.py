@@ -11,7 +11,7 @@ from matching.index.loading import fetch
 from products.models import Feature
 
 
-def unusable(features: QuerySet[Feature], progress: Callable[[int], object] = lambda _: None) -> list[int]:
+def invalid_features(features: QuerySet[Feature], progress: Callable[[int], object] = lambda _: None) -> list[int]:
     """Ids of those ``features`` whose BLOBs are of a wrong length, not finite or zero: what the index leaves out."""
     found: list[int] = []
     for kind, model, dim in sorted(set(features.order_by().values_list("kind", "model_name", "dim").distinct())):

@@ -15,12 +15,22 @@ from django.db import connection, transaction
 
 from gpu.vectors import CLIP, COLOR_BINS
 from matching.index import loading
-from matching.index.types import Described, Filters, Hit, Ids, Progress, SearchVectorError, Vectors, best, quietly
+from matching.index.types import (
+    Filters,
+    Hit,
+    Ids,
+    IndexStatus,
+    Progress,
+    SearchVectorError,
+    Vectors,
+    no_progress,
+    rank_products,
+)
 from matching.pgvector import graphs
 from products.models import Feature
 
 # A filter that leaves at most so many vectors is answered exactly.
-NARROW = 1500
+MAX_EXACT_ROWS = 1500
 # New features that one search takes along; the rest follow with the next searches and with the upkeep.
 _TAKEN_ALONG = 1000
 _EF_SEARCH = 100  # candidates that a scan of the graph keeps
@@ -29,16 +39,16 @@ _SCANNED_MOST = 40_000  # rows of the graph that filters may make a scan go thro
 
 def search(queries: Vectors, k: int, kind: str, model: str, filters: Filters) -> list[Hit]:
     """See ``matching.index.search``."""
-    fill(_TAKEN_ALONG)
+    fill_search_vectors(_TAKEN_ALONG)
     dim = queries.shape[1]
     with transaction.atomic(), connection.cursor() as cursor:
         where, parameters = _where(kind, model, dim, filters)
-        cursor.execute(f"SELECT feature_id {where} LIMIT {NARROW + 1}", parameters)
+        cursor.execute(f"SELECT feature_id {where} LIMIT {MAX_EXACT_ROWS + 1}", parameters)
         few = np.array([row[0] for row in cursor.fetchall()], np.int64)
         if not len(few):
             _refuse_other_lengths(cursor, kind, model, dim)
             return []
-        if len(few) <= NARROW:
+        if len(few) <= MAX_EXACT_ROWS:
             return _ranked(queries, few, kind, model)[:k]
         want = 2 * k + 20
         while True:
@@ -49,7 +59,7 @@ def search(queries: Vectors, k: int, kind: str, model: str, filters: Filters) ->
             want *= 4
 
 
-def fill(most: int) -> int:
+def fill_search_vectors(most: int) -> int:
     """Compute the embeddings of up to ``most`` features that have none yet; answers how many were looked at.
 
     Rows that another process is at are left to it. The row is locked before its feature is read, so a feature
@@ -87,18 +97,18 @@ def rebuild(progress: Progress) -> list[str]:
     return graphs.build(anew=True, progress=progress)
 
 
-def upkeep() -> list[str]:
+def maintain() -> list[str]:
     """See ``matching.index.upkeep``."""
-    _fill_all(quietly)
-    return graphs.build(anew=False, progress=quietly)
+    _fill_all(no_progress)
+    return graphs.build(anew=False, progress=no_progress)
 
 
-def describe() -> list[Described]:
+def describe() -> list[IndexStatus]:
     """See ``matching.index.describe``."""
     return graphs.describe()
 
 
-def refused() -> list[int]:
+def invalid_counts() -> list[int]:
     """See ``matching.index.refused``."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT feature_id FROM search_vectors WHERE unusable ORDER BY feature_id")
@@ -107,9 +117,9 @@ def refused() -> list[int]:
 
 def _fill_all(progress: Progress) -> None:
     done = 0
-    while filled := fill(5000):
+    while filled := fill_search_vectors(5000):
         done += filled
-        progress("fill", done, done + graphs.waiting())
+        progress("fill", done, done + graphs.missing_graphs())
 
 
 def _where(kind: str, model: str, dim: int, filters: Filters) -> tuple[str, list[Any]]:
@@ -159,7 +169,7 @@ def _ranked(queries: Vectors, features: Ids, kind: str, model: str) -> list[Hit]
     blocks = list(loading.fetch(kind, model, dim, features))
     if not blocks:
         return []
-    return best(
+    return rank_products(
         queries,
         np.concatenate([block.vectors for block in blocks]),
         np.concatenate([block.image for block in blocks]),

@@ -6,10 +6,10 @@ import hashlib
 
 from django.db import connection
 
-from matching.index.types import Described, Progress
+from matching.index.types import IndexStatus, Progress
 
 # Vectors from which a graph is built; PostgreSQL compares fewer in a few milliseconds.
-CROSSOVER = 10_000
+MIN_VECTORS_FOR_ANN = 10_000
 _MEMORY = "1GB"  # for building; a graph of a million vectors of 512 half floats takes about 1.5 GB on disk
 
 
@@ -24,7 +24,7 @@ def condition(kind: str, model: str, dim: int) -> str:
 def build(anew: bool, progress: Progress) -> list[str]:
     """Build the graphs that are missing, or all of them ``anew``, beside running searches; answers what was built."""
     built = []
-    groups = [group for group in _groups() if group[3] >= CROSSOVER]
+    groups = [group for group in _groups() if group[3] >= MIN_VECTORS_FOR_ANN]
     with connection.cursor() as cursor:
         cursor.execute(f"SET maintenance_work_mem = '{_MEMORY}'")
         for done, (kind, model, dim, number) in enumerate(groups):
@@ -46,20 +46,20 @@ def build(anew: bool, progress: Progress) -> list[str]:
     return built
 
 
-def describe() -> list[Described]:
+def describe() -> list[IndexStatus]:
     """A line for each kind, model and length, and one for what waits."""
     described = []
     for kind, model, dim, number in _groups():
         graph = _is_valid(_name(kind, model, dim))
-        remedy = "Run `manage.py reindex --index-only`." if number >= CROSSOVER and not graph else ""
+        remedy = "Run `manage.py reindex --index-only`." if number >= MIN_VECTORS_FOR_ANN and not graph else ""
         how = "found by an HNSW graph" if graph else "compared one by one"
-        described.append(Described(f"{kind} {model}: {number:,} vectors, {how} in PostgreSQL", remedy))
-    if number := waiting():
-        described.append(Described(f"{number:,} features wait to be taken into the index"))
+        described.append(IndexStatus(f"{kind} {model}: {number:,} vectors, {how} in PostgreSQL", remedy))
+    if number := missing_graphs():
+        described.append(IndexStatus(f"{number:,} features wait to be taken into the index"))
     return described
 
 
-def waiting() -> int:
+def missing_graphs() -> int:
     """Features whose embedding is not in the index yet."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM search_vectors WHERE embedding IS NULL AND NOT unusable")

@@ -12,12 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from matching import service
-from matching.models import Match, ReviewTurn
+from matching.models import Match, ReviewLease
 from products.models import Product
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class ScoreBand:
     """Scores from ``low`` to below ``high`` (the highest band takes 100 in too)."""
 
     low: int
@@ -37,7 +37,7 @@ class Band:
         return Q((f"{field}__gte", self.low), (f"{field}__{below}", self.high))
 
 
-BANDS = tuple(Band(low, high) for low, high in ((90, 100), (80, 90), (70, 80), (50, 70), (0, 50)))
+BANDS = tuple(ScoreBand(low, high) for low, high in ((90, 100), (80, 90), (70, 80), (50, 70), (0, 50)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +55,23 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ReviewFilter:
     """Which cases to go through: matches of a band, of products in a category, added from one day to another."""
 
-    band: Band | None = None
+    band: ScoreBand | None = None
     category: str = ""
     since: date | None = None
     until: date | None = None
 
-    def waiting(self, *, in_turn: bool = False) -> QuerySet[Match]:
+    def waiting(self, *, newest_first: bool = False) -> QuerySet[Match]:
         """The matches that wait for a verdict; ``in_turn``: newest product first."""
         matches: QuerySet[Match] = Match.objects.filter(review_status=Match.Status.PENDING)
-        if in_turn:
+        if newest_first:
             matches = matches.order_by("-product_id")
         if self.band is not None:
             # No index finds a computed score. So the turn is followed until one fits, where else all matches of the
             # band would be gathered and sorted.
-            score = F("similarity_score") + 0.0 if in_turn else F("similarity_score")
+            score = F("similarity_score") + 0.0 if newest_first else F("similarity_score")
             matches = matches.alias(score=score).filter(self.band.condition("score"))
         if self.category:
             matches = matches.filter(product__category=self.category)
@@ -88,15 +88,15 @@ class Selection:
         return matches
 
 
-ALL = Selection()
+NO_FILTER = ReviewFilter()
 
 
-def waiting() -> dict[Band, int]:
+def pending_by_band() -> dict[ScoreBand, int]:
     """How many matches wait for a verdict in each score band, highest first, in one query."""
-    return dict(zip(BANDS, _sizes([Selection(band=band).waiting() for band in BANDS]), strict=True))
+    return dict(zip(BANDS, _sizes([ReviewFilter(band=band).waiting() for band in BANDS]), strict=True))
 
 
-def waiting_count(selection: Selection = ALL) -> int:
+def pending_count(selection: ReviewFilter = NO_FILTER) -> int:
     """How many matches of the selection wait for a verdict in all."""
     return selection.waiting().count()
 
@@ -134,16 +134,16 @@ def _sizes(parts: Sequence[QuerySet[Match]]) -> list[int]:
 
 
 def next_case(
-    selection: Selection = ALL, after: int | None = None, *, without: QuerySet[ReviewTurn] | None = None
+    selection: ReviewFilter = NO_FILTER, after: int | None = None, *, without: QuerySet[ReviewLease] | None = None
 ) -> int | None:
     """The id of the product whose matches are to be judged next: newest first, then round again; None for none.
 
     ``without``: turns whose cases are left to others.
     """
-    waiting = selection.waiting(in_turn=True)
+    pending_by_band = selection.waiting(newest_first=True)
     if without is not None:
-        waiting = waiting.exclude(product__in=without.values("product"))
-    ids = waiting.exclude(product=after).values_list("product_id", flat=True)
+        pending_by_band = pending_by_band.exclude(product__in=without.values("product"))
+    ids = pending_by_band.exclude(product=after).values_list("product_id", flat=True)
     older = ids.filter(product_id__lt=after).first() if after is not None else None
     return older if older is not None else ids.first()
 
@@ -155,7 +155,7 @@ def reject_pending(product: Product, reviewer: AbstractBaseUser) -> list[int]:
     return waiting_ids
 
 
-def take_back(match_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
+def undo_verdicts(match_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
     """Take back those of the verdicts on these matches that are this reviewer's own."""
     service.review_all(Match.objects.filter(pk__in=match_ids, reviewer_id=reviewer.pk), Match.Status.PENDING, reviewer)
 

@@ -131,7 +131,7 @@ def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
 
 
 def test_many_products_are_deleted_while_a_page_tells_how_far(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletion_jobs, "HERE", 1)
+    monkeypatch.setattr(deletion_jobs, "INLINE_LIMIT", 1)
     page = sign_in("uploader")
     page.goto("/admin/products/product/")
     count = Product.objects.count()

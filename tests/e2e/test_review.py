@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from matching.models import Match, ReviewTurn
+from matching.models import Match, ReviewLease
 from products.models import Product
 from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
@@ -134,10 +134,10 @@ def test_after_signing_in_again_in_another_tab_reviewing_goes_on(sign_in: SignIn
     expect(page.locator(".cm-asked h2")).to_have_text("case 2")
     page.goto("/admin/ask/")
     for _ in range(50):
-        if not ReviewTurn.objects.exists():
+        if not ReviewLease.objects.exists():
             break
         page.wait_for_timeout(100)
-    assert not ReviewTurn.objects.exists()
+    assert not ReviewLease.objects.exists()
     assert refused == []
 
 
@@ -145,13 +145,13 @@ def test_leaving_the_page_gives_the_cases_up(sign_in: SignIn, candidates: list[P
     make_cases(3, candidates)
     page = sign_in("reviewer")
     begin(page)
-    assert ReviewTurn.objects.count() == 2
+    assert ReviewLease.objects.count() == 2
     page.goto("/admin/ask/")
     for _ in range(50):
-        if not ReviewTurn.objects.exists():
+        if not ReviewLease.objects.exists():
             break
         page.wait_for_timeout(100)
-    assert not ReviewTurn.objects.exists()
+    assert not ReviewLease.objects.exists()
 
 
 def test_undo_goes_back_over_cases_and_forward_again(sign_in: SignIn, candidates: list[Product]) -> None:

@@ -14,8 +14,8 @@ from pytest_django import Settings
 
 from gpu.vectors import CLIP
 from matching import index
-from matching.index import BaseFileError, Filters, main_file, maintenance
-from matching.index.inprocess import Catalogue
+from matching.index import Filters, IndexFileError, main_file, maintenance
+from matching.index.inprocess import VectorCatalogue
 from products.models import Product
 from tests import pictures
 from tests.faults.disks import SmallDisk, small_disk
@@ -151,7 +151,7 @@ def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, 
 def test_an_index_without_room_leaves_the_old_one_serving(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(maintenance, "CROSSOVER", 1000)
+    monkeypatch.setattr(maintenance, "MIN_VECTORS_FOR_ANN", 1000)
     vectors = random_vectors(2000, dim=64)
     products = add_products(embeddings(vectors))
     with small_disk(tmp_path / "index", megabytes=4) as disk:
@@ -160,9 +160,9 @@ def test_an_index_without_room_leaves_the_old_one_serving(
         before = main_file.read_stamp(CLIP, MODEL)
         for leave in (0, 20_000, 200_000):
             disk.fill(leave)
-            with pytest.raises(BaseFileError, match="cannot be written"):
+            with pytest.raises(IndexFileError, match="cannot be written"):
                 index.rebuild()
-            process = Catalogue(CLIP, MODEL)
+            process = VectorCatalogue(CLIP, MODEL)
             [hit] = process.search(np.atleast_2d(vectors[3]), 1, Filters())
             assert hit.product_id == products[3].pk
             assert process.fresh().base is not None

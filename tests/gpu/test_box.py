@@ -206,7 +206,7 @@ def test_decoders_end_with_the_process_that_started_them() -> None:
         "import os, signal, django; django.setup()\n"
         "from gpu.sandbox import pool; from tests import pictures\n"
         "import psutil\n"
-        "pool.derive(pictures.jpeg(1), 400, 100)\n"
+        "pool.decode_in_sandbox(pictures.jpeg(1), 400, 100)\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -89,7 +89,7 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
         asked.append(len(jobs))
         return preprocess_in_subprocess(jobs, preprocess)
 
-    monkeypatch.setattr(run, "prepare_in_process", counted)
+    monkeypatch.setattr(run, "preprocess_in_subprocess", counted)
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
     results = clip.process_batch(paths, batch_size=8)
     assert sum(asked) == len(paths)

@@ -198,13 +198,13 @@ import ctypes, time
 import django
 django.setup()
 from gpu.monitoring import worker
-with worker.bounded(0.2):
+with worker.watchdog(0.2):
     pass
 time.sleep(0.3)
 print("alive", flush=True)
 def hanging():
     {work}
-with worker.bounded(0.2):
+with worker.watchdog(0.2):
     hanging()
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)

@@ -174,7 +174,7 @@ def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
 def test_looking_on_takes_no_case_away() -> None:
     product, _ = make_case(80)
     assert browser_of("viewer").get(f"{LIST}case/")["Location"] == f"{LIST}case/{product.pk}/"
-    assert leases.take(user_in("reviewer")) == product.pk
+    assert leases.lease_next_case(user_in("reviewer")) == product.pk
 
 
 def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
@@ -197,5 +197,5 @@ def test_none_of_these_goes_on_within_what_was_chosen() -> None:
 
 def test_waiting_matches_are_counted_by_band() -> None:
     make_case(100, 90, 89.99, 12)
-    counts = {band.label: count for band, count in queue.waiting().items()}
+    counts = {band.label: count for band, count in queue.pending_by_band().items()}
     assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
     """Two new products that look like one of the catalogue, their matches lost; already two are many."""
-    monkeypatch.setattr(matches, "MATCH_HERE", 1)
+    monkeypatch.setattr(matches, "INLINE_LIMIT", 1)
     add_product([Upload(pictures.jpeg(1))], is_historical=True)
     products = [add_product([Upload(pictures.jpeg(1))]).product for _ in range(2)]
     Match.objects.all().delete()

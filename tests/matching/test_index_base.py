@@ -16,7 +16,7 @@ from benchmarks.vectors import catalogue
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, changes, main_file, main_segment, maintenance
-from matching.index.inprocess import Catalogue
+from matching.index.inprocess import VectorCatalogue
 from matching.index.models import IndexChange
 from matching.similarity import search_vector
 from products.models import Feature, Product
@@ -38,15 +38,15 @@ N = 1200
 @pytest.fixture(autouse=True)
 def _small_crossover(monkeypatch, settings, tmp_path):
     settings.INDEX_DIR = tmp_path / "index"
-    monkeypatch.setattr(maintenance, "CROSSOVER", 1000)
-    monkeypatch.setattr(main_segment, "NARROW", 50)
-    monkeypatch.setattr(maintenance, "CHANGED", 100)
+    monkeypatch.setattr(maintenance, "MIN_VECTORS_FOR_ANN", 1000)
+    monkeypatch.setattr(main_segment, "MAX_EXACT_ROWS", 50)
+    monkeypatch.setattr(maintenance, "MIN_CHANGED_ROWS", 100)
 
 
 @pytest.fixture
 def woken(monkeypatch) -> list[bool]:
     calls: list[bool] = []
-    monkeypatch.setattr(maintenance, "wake", lambda: calls.append(True))
+    monkeypatch.setattr(maintenance, "request_maintenance", lambda: calls.append(True))
     return calls
 
 
@@ -66,20 +66,20 @@ def built(products: list[Product]) -> list[Product]:
     return products
 
 
-def a_process() -> Catalogue:
+def a_process() -> VectorCatalogue:
     """A process that has just started: it knows nothing but what is on disk and in the database."""
-    return Catalogue(CLIP, MODEL)
+    return VectorCatalogue(CLIP, MODEL)
 
 
-def found(process: Catalogue, query: np.ndarray, k: int = 10, **filters) -> list[int]:
+def found(process: VectorCatalogue, query: np.ndarray, k: int = 10, **filters) -> list[int]:
     return [hit.product_id for hit in process.search(np.atleast_2d(query), k, Filters(**filters))]
 
 
 def stamp_path() -> Path:
-    return main_file.folder(CLIP, MODEL) / "stamp.json"
+    return main_file.folder_of(CLIP, MODEL) / "stamp.json"
 
 
-def base_of(process: Catalogue):
+def base_of(process: VectorCatalogue):
     return process.fresh().base
 
 
@@ -101,7 +101,7 @@ def test_legacy_features_get_a_base_file_too():
     features = legacy_features(1200)
     products = add_products(features)
     index.rebuild()
-    hits = Catalogue(LEGACY, LEGACY_MODEL).search(search_vector(features[5])[None], 3, Filters())
+    hits = VectorCatalogue(LEGACY, LEGACY_MODEL).search(search_vector(features[5])[None], 3, Filters())
     assert hits[0].product_id == products[5].pk
     assert main_file.read_stamp(LEGACY, LEGACY_MODEL).count == 1200
 
@@ -222,7 +222,7 @@ def test_a_damaged_base_file_leads_to_exact_search_and_a_rebuild(vectors, built,
     assert [hit.product_id for hit in hits] == [built[i].pk for i in order]
     assert woken
     if suffix == ".json":
-        assert index.upkeep()
+        assert index.maintain()
     else:
         assert index.rebuild()
     assert base_of(a_process()) is not None
@@ -280,7 +280,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, b
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
     [size, _] = before.checks[before.index_name]
 
-    with _room_for(size - missing), pytest.raises(index.BaseFileError) as error:
+    with _room_for(size - missing), pytest.raises(index.IndexFileError) as error:
         index.rebuild()
 
     assert error.value.code == "base_not_written"
@@ -297,7 +297,7 @@ def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(ve
     with _as_somebody_else():
         assert found(a_process(), vectors[0], 1) == [built[0].pk]
         assert "cannot be read" in caplog.text
-        with pytest.raises(index.BaseFileError) as error:
+        with pytest.raises(index.IndexFileError) as error:
             index.rebuild()
     assert error.value.code == "base_not_written"
     assert "Permission denied" in str(error.value)
@@ -307,33 +307,33 @@ def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(ve
 def test_what_the_index_left_out_is_told(products):
     products[3].features.update(color_features=bytes(4 * 64))
     index.rebuild()
-    assert index.refused() == [products[3].features.get().pk]
+    assert index.invalid_counts() == [products[3].features.get().pk]
 
 
 def test_upkeep_builds_what_is_due_and_nothing_else(products):
-    assert len(index.upkeep()) == 1
-    assert index.upkeep() == []
+    assert len(index.maintain()) == 1
+    assert index.maintain() == []
     add_products(embeddings(random_vectors(90, seed=3, dim=64)))
-    assert index.upkeep() == []
+    assert index.maintain() == []
     add_products(embeddings(random_vectors(200, seed=4, dim=64)))
-    assert len(index.upkeep()) == 1
+    assert len(index.maintain()) == 1
 
 
 def test_two_processes_never_build_at_once(built):
     with maintenance._one_builder(wait=True):
         IndexChange.objects.all().delete()
-        assert index.upkeep() == []
-    assert len(index.upkeep()) == 1
+        assert index.maintain() == []
+    assert len(index.maintain()) == 1
 
 
 def test_a_base_file_goes_when_its_catalogue_does(built):
     Feature.objects.all().delete()
-    index.upkeep()
+    index.maintain()
     assert not stamp_path().exists()
 
 
 def test_the_log_is_pruned_behind_everybody_and_who_lags_starts_anew(vectors, built, monkeypatch):
-    monkeypatch.setattr(maintenance, "LOG_KEPT", 5)
+    monkeypatch.setattr(maintenance, "LOG_ROWS_KEPT", 5)
     process = a_process()
     found(process, vectors[0])
     changed = add_product(*embeddings([-vectors[0]]))

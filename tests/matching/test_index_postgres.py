@@ -21,8 +21,8 @@ N = 1500
 
 @pytest.fixture(autouse=True)
 def _small_crossover(monkeypatch):
-    monkeypatch.setattr(graphs, "CROSSOVER", 1000)
-    monkeypatch.setattr(engine, "NARROW", 50)
+    monkeypatch.setattr(graphs, "MIN_VECTORS_FOR_ANN", 1000)
+    monkeypatch.setattr(engine, "MAX_EXACT_ROWS", 50)
 
 
 @pytest.fixture
@@ -83,20 +83,20 @@ def test_changes_are_found_without_a_rebuild(vectors, built):
 
 def test_two_processes_fill_without_waiting_for_each_other(vectors):
     add_products(embeddings(vectors[:300]))
-    filled = at_once(*[lambda: engine.fill(200)] * 2)
-    assert sum(filled) + engine.fill(1000) == 300
-    assert graphs.waiting() == 0
+    filled = at_once(*[lambda: engine.fill_search_vectors(200)] * 2)
+    assert sum(filled) + engine.fill_search_vectors(1000) == 300
+    assert graphs.missing_graphs() == 0
 
 
 def test_upkeep_builds_a_missing_graph_and_mends_a_broken_one(vectors, built):
-    assert index.upkeep() == []
+    assert index.maintain() == []
     [described] = index.describe()
     assert "HNSW" in described.text
     with connection.cursor() as cursor:
         cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid::regclass::text LIKE '%hnsw%'")
     [described] = index.describe()
     assert "reindex --index-only" in described.remedy
-    assert len(index.upkeep()) == 1
+    assert len(index.maintain()) == 1
     assert "HNSW" in index.describe()[0].text
 
 

@@ -23,11 +23,8 @@ from gpu.models import EmbeddingWorker, WorkerSample
 from knox.models import AuthToken
 from matching import service
 from matching.models import Match
-from matching.models import ReviewTurn
-from products.deletion_models import Deletion
-from products.import_models import Import
-from products.models import Product, ProductImage
-from products.queue_models import EmbeddingDay, QueueSwitch
+from matching.models import ReviewLease
+from products.models import Deletion, EmbeddingDay, Import, Product, ProductImage, QueueSwitch
 from tests.matching.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
 reviewer.groups.set(Group.objects.all())
@@ -45,9 +42,9 @@ AuthToken.objects.create(reviewer)
 LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].pk), 2)
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()
-ReviewTurn.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
-Import.objects.create(person=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
-deletion = Deletion.objects.create(person=reviewer, label="products.product", total=1)
+ReviewLease.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
+Import.objects.create(user=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
+deletion = Deletion.objects.create(user=reviewer, label="products.product", total=1)
 deletion.steps.create(ids=[products[3].pk])
 QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)
 EmbeddingDay.objects.create(day=date(2026, 1, 31), pictures=60)

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from matching import service
-from matching.models import Match, ReviewTurn
+from matching.models import Match, ReviewLease
 from matching.review import leases
 from products.models import Product
 from tests.accounts import user_in
@@ -66,7 +66,7 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
         ready.wait(30)
         taken: list[int | None] = []
         for _ in range(3):
-            taken.append(leases.take(user, after=taken[-1] if taken else None))
+            taken.append(leases.lease_next_case(user, after=taken[-1] if taken else None))
         return set(taken)
 
     taken = [product_id for mine in at_once(*(partial(take_three, one) for one in people)) for product_id in mine]
@@ -80,7 +80,7 @@ def test_what_is_left_is_free_at_once(arrivals: list[int]) -> None:
     assert ahead("reviewer", first) == second
     assert opened("manager") not in (first, second)
     assert browser_of("reviewer").post(f"{CASE}release/", {"case": [first, second]}).status_code == 204
-    ReviewTurn.objects.filter(reviewer__username="manager").delete()
+    ReviewLease.objects.filter(reviewer__username="manager").delete()
     assert opened("manager") == first
 
 
@@ -94,25 +94,25 @@ def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arri
     first = arrivals[0]
     assert opened("reviewer") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": [first]}
-    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN)
+    ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION)
     assert opened("manager") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
 
 
 def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
     assert opened("reviewer") == arrivals[0]
-    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN)
+    ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION)
     Match.objects.filter(product=arrivals[0]).delete()
     assert opened("manager") == arrivals[1]
-    assert ReviewTurn.objects.count() == 1
+    assert ReviewLease.objects.count() == 1
 
 
 def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
     first = arrivals[0]
     assert opened("reviewer") == first
-    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN / 2)
+    ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION / 2)
     browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]})
-    ReviewTurn.objects.update(taken_at=timezone.now() - leases.TURN / 2)
+    ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION / 2)
     assert opened("manager") != first
 
 
@@ -125,7 +125,7 @@ def test_a_case_opened_from_a_list_is_held_too_and_says_who_else_has_it(arrivals
 def test_those_who_only_look_hold_nothing(arrivals: list[int]) -> None:
     assert opened("viewer") == arrivals[0]
     assert ahead("viewer", arrivals[0]) == arrivals[1]
-    assert not ReviewTurn.objects.exists()
+    assert not ReviewLease.objects.exists()
     for path in ("hold/", "release/", f"{arrivals[0]}/undo/"):
         assert browser_of("viewer").post(CASE + path).status_code == 403
 
@@ -202,7 +202,7 @@ def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> 
     product, matches = make_case(90, 80)
     browser = browser_of("reviewer")
     service.review(matches[0].pk, "confirmed", user_in("reviewer"))
-    assert leases.hold(product.pk, user_in("manager"))
+    assert leases.renew_lease(product.pk, user_in("manager"))
     answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
     assert (answer.status_code, "somebody else" in answer.content.decode()) == (409, True)
     assert statuses(product) == ["pending", "pending"]

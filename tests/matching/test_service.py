@@ -32,11 +32,11 @@ def clip(*degrees: float) -> list[Features]:
     return [Features.from_embedding(np.array([np.cos(a), np.sin(a)]), model_id()) for a in radians]
 
 
-def ids(answer: service.Answer) -> list[int]:
+def ids(answer: service.SearchResult) -> list[int]:
     return [found.product.pk for found in answer.candidates]
 
 
-def scores(answer: service.Answer) -> list[float]:
+def scores(answer: service.SearchResult) -> list[float]:
     return [round(found.score, 2) for found in answer.candidates]
 
 
@@ -265,7 +265,7 @@ def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None
 def test_a_picture_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
     known = intake.add_product([Upload(pictures.jpeg(1))], is_historical=True).product
     embed.embed_pending()
-    answer = service.match_picture(Upload(pictures.jpeg(1)))
+    answer = service.match_image(Upload(pictures.jpeg(1)))
     assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
     assert (Product.objects.count(), Match.objects.count()) == (1, 0)
     with pytest.raises(ValueError, match="cannot be saved"):

@@ -27,8 +27,8 @@ def matches() -> dict[str, Match]:
     }
 
 
-def found(text: str) -> text_search.Found:
-    return text_search.with_words(Match.objects.all(), text.split())
+def found(text: str) -> text_search.TextMatches:
+    return text_search.search_matches(Match.objects.all(), text.split())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_matches_of_a_product_with_the_words_are_found(
 def test_of_too_many_products_the_newest_are_looked_up_and_the_list_says_so(
     matches: dict[str, Match], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_search, "NEWEST", 1)
+    monkeypatch.setattr(text_search, "MAX_PRODUCTS", 1)
     answer = found("cup")
     assert answer.more
     assert {match.pk for match in answer.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}

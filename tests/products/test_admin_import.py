@@ -223,7 +223,7 @@ def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "p.zip": zipped(files)}).confirm()
     # As if it had been killed after four rows, in the middle of noting the fifth.
     job = Import.objects.get()
-    added = job.folder / "results" / "added.jsonl"
+    added = job.folder / "results" / "created.jsonl"
     lines = added.read_bytes().splitlines(keepends=True)
     added.write_bytes(b"".join(lines[:4]) + lines[4][:9])
     Product.objects.filter(sku="S5").delete()

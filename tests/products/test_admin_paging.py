@@ -61,7 +61,7 @@ def test_a_search_of_very_many_words_is_answered(path: str) -> None:
 def test_of_very_many_categories_the_largest_are_choices_and_any_can_be_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(filters, "MOST", 2)
+    monkeypatch.setattr(filters, "MAX_CHOICES", 2)
     for category, count in (("a", 1), ("b", 2), ("c", 3), ("", 4)):
         for _ in range(count):
             make_product(category=category)

@@ -40,8 +40,8 @@ def browser() -> Client:
 @pytest.fixture
 def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows are many, and two of them a step."""
-    monkeypatch.setattr(deletion_jobs, "HERE", 2)
-    monkeypatch.setattr(deletion_jobs, "STEP", 2)
+    monkeypatch.setattr(deletion_jobs, "INLINE_LIMIT", 2)
+    monkeypatch.setattr(deletion_jobs, "BATCH_SIZE", 2)
 
 
 def ask(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
@@ -138,7 +138,7 @@ def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeyp
         job = Deletion.objects.get()
         browser.post(f"{PRODUCTS}deletion/{job.pk}/stop/")
 
-    monkeypatch.setattr(storage, "remove", stopped_meanwhile)
+    monkeypatch.setattr(storage, "delete_files", stopped_meanwhile)
     page = browser.get(confirm(browser, rows)["Location"])
 
     assert "Stopped after 2 of 5 rows." in page.content.decode()

@@ -58,7 +58,7 @@ def test_pictures_are_not_given_up_however_often_their_features_cannot_be_stored
 
 
 def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))
     batch = claims.claim_images(10)
     assert batch is not None
     with failing('UPDATE "product_images"', times=2):
@@ -69,7 +69,7 @@ def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.Monk
 def test_what_cannot_be_given_back_waits_for_the_end_of_the_lease(
     waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    monkeypatch.setattr(claims, "UNDO_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))
     batch = claims.claim_images(10)
     assert batch is not None
     with failing('UPDATE "product_images"'):

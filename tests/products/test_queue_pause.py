@@ -75,7 +75,7 @@ def test_a_worker_wakes_nobody_for_what_may_not_be_claimed(monkeypatch: pytest.M
     make_product("pending")
     settings.HAS_BROKER = True
     woken = []
-    monkeypatch.setattr(tasks, "wake", lambda *_: woken.append(True))
+    monkeypatch.setattr(tasks, "notify_workers", lambda *_: woken.append(True))
     tasks.embed()
     tasks.sweep()
     assert woken == []

@@ -183,8 +183,8 @@ def test_readiness_looks_at_progress(stack: Stack) -> None:
 
 def test_a_paused_queue_stays_paused_for_workers_that_start_later_and_questions_are_answered(stack: Stack) -> None:
     script = (
-        "from django.contrib.auth.models import User; from products import queue;"
-        "queue.set_paused({paused}, User.objects.get(username='manager'))"
+        "from django.contrib.auth.models import User; from products.queue import claims;"
+        "claims.set_paused({paused}, User.objects.get(username='manager'))"
     )
     stack.start_worker()
     stack.manage("shell", "--no-imports", "--command", script.format(paused=True))

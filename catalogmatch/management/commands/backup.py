@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.operations.backup import BackupError, take
+from catalogmatch.operations.backup import BackupError, take_backup
 from core.progress import progress_bar
 
 
@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *, path: Path, **_: Any) -> None:
         try:
-            manifest = take(path.absolute(), progress_bar)
+            manifest = take_backup(path.absolute(), progress_bar)
         except BackupError as error:
             raise CommandError(str(error)) from error
         counts = manifest["counts"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalogmatch.operations.backup import BackupError, restore
-from catalogmatch.operations.backup import check as check_backup
+from catalogmatch.operations.backup import BackupError, restore_backup
+from catalogmatch.operations.backup import check_backup as check_backup
 from core.progress import progress_bar
 
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
                 manifest, _names = check_backup(path.absolute(), progress_bar)
                 self.stdout.write(f"{path} is whole: {manifest['counts']['products']:,} products.")
                 return
-            manifest = restore(path.absolute(), progress_bar)
+            manifest = restore_backup(path.absolute(), progress_bar)
         except BackupError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from catalogmatch.operations.verify import Job, verify
+from catalogmatch.operations.verify import Verification, verify
 from core.progress import progress_bar
 
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *, fix: bool, **_: Any) -> None:
         found = wrong = 0
         try:
-            for problem in verify(Job(fix, progress_bar)):
+            for problem in verify(Verification(fix, progress_bar)):
                 found += 1
                 wrong += bool(problem.remedy)
                 self.stdout.write(f"{problem.part:9} {problem.text}. {problem.remedy}".rstrip())

@@ -13,7 +13,7 @@ from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from core.spreadsheets.reader import open_table
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.vectors import Kind
-from matching.evaluation import Refused, evaluate
+from matching.evaluation import RejectedQuery, evaluate
 from matching.index import SearchVectorError
 from products.queue.query_features import FeaturesPendingError
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
                 progress_bar(table.total, "Asking", "queries") as bar,
             ):
 
-                def progress(refused: Refused | None) -> None:
+                def progress(refused: RejectedQuery | None) -> None:
                     bar.update()
                     if refused is not None:
                         with bar.external_write_mode():

@@ -89,7 +89,7 @@ class Command(BaseCommand):
             notify_workers()
             self.stdout.write("The workers embed and match what was imported.")
             return ""
-        embedded = batch.embed_waiting(check)
+        embedded = batch.embed_pending_images(check)
         matched = batch.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
         for image_id, reason in embedded.failed.items():

@@ -37,7 +37,7 @@ class Command(BaseCommand):
             product_ids = list(new.values_list("pk", flat=True))
         try:
             with interruptible() as check:
-                done = batch.match(product_ids, check, threshold, limit)
+                done = batch.match_products(product_ids, check, threshold, limit)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=EXIT_INTERRUPTED

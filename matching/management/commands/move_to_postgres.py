@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.progress import interruptible, progress_bar
 from matching import batch, postgres_migration
-from matching.postgres_migration import MoveError
+from matching.postgres_migration import CopyError
 
 
 class Command(BaseCommand):
@@ -26,18 +26,18 @@ class Command(BaseCommand):
 
     def handle(self, *, sqlite: Path | None, answers: bool, **_: Any) -> None:
         if answers:
-            self.stdout.write(json.dumps(postgres_migration.answers()))
+            self.stdout.write(json.dumps(postgres_migration.sample_answers()))
             return
         if sqlite is None:
             raise CommandError("Name the SQLite file.")
         try:
             with progress_bar(None, "Carrying over", "rows") as bar:
-                tables = postgres_migration.carry_over(sqlite, lambda _table, rows: bar.update(rows))
+                tables = postgres_migration.copy_catalogue(sqlite, lambda _table, rows: bar.update(rows))
             for table in tables:
                 self.stdout.write(f"{table.name}: {table.rows:,} rows, SHA-256 {table.digest[:16]}… on both sides")
             with interruptible() as check:
                 batch.rebuild_index(check)
             same, total = postgres_migration.compare_answers(sqlite)
-        except MoveError as error:
+        except CopyError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{same:,} of {total:,} answers are the same before and after. The catalogue has moved.")

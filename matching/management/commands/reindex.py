@@ -10,7 +10,7 @@ from django.db import DatabaseError
 
 from core.progress import EXIT_INTERRUPTED, interruptible
 from matching import batch
-from matching.index import BaseFileError
+from matching.index import IndexFileError
 from products.queue import claims
 
 
@@ -39,7 +39,7 @@ class Command(BaseCommand):
                     self._rebuild_index(check)
                 else:
                     self._reindex(which or "missing", check)
-        except BaseFileError as error:
+        except IndexFileError as error:
             raise CommandError(f"The search index was not built: {error}") from error
         except DatabaseError as error:
             raise CommandError(f"Stopped: {error}. `manage.py reindex` goes on there.") from error
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         claims.release_stale_claims()
         claims.requeue(which)
-        embedded = batch.embed_waiting(check, recompute=which == "all")
+        embedded = batch.embed_pending_images(check, recompute=which == "all")
         self._rebuild_index(check)
         matched = batch.match_unmatched(check)
         self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
