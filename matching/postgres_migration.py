@@ -18,6 +18,7 @@ from django.core.management.color import no_style
 from django.db import connection, connections, transaction
 from django.db.models import Model
 
+from core.schema import without_squashed
 from matching import index
 from matching.index import Filters
 from matching.similarity import search_vector
@@ -124,7 +125,7 @@ def _same_migrations(path: Path) -> None:
     for alias in (_SOURCE, "default"):
         with connections[alias].cursor() as cursor:
             cursor.execute(sql)
-            applied.append(set(cursor.fetchall()))
+            applied.append(without_squashed(cursor.fetchall()))
     if applied[0] != applied[1]:
         raise CopyError(f"Run `manage.py migrate` on both databases first: {path} has other migrations.")
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
 from core.progress import ProgressBar
+from core.schema import SchemaTooOldError, check_upgradable, known_migrations
 from products.images import originals
 from products.models import ProductImage
 
@@ -154,7 +154,8 @@ def restore_backup(source: Path, bar: ProgressBar) -> dict[str, Any]:
 def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[str]]:
     """A backup's manifest and the names of its pictures' files, after all of it was read and found whole.
 
-    Raises BackupError: ``backup_unreadable``, ``backup_foreign``, ``backup_newer`` or ``backup_damaged``.
+    Raises BackupError with the code ``backup_unreadable``, ``backup_foreign``, ``backup_newer``, ``backup_too_old``
+    or ``backup_damaged``.
     """
     manifest = _read_manifest(source)
     _check_fits(manifest)
@@ -175,10 +176,14 @@ def _check_fits(manifest: dict[str, Any]) -> None:
     if manifest["database"] != connection.vendor:
         text = f"The backup is of a {manifest['database']} database, DATABASE_URL names a {connection.vendor} one."
         raise BackupError("backup_foreign", text)
-    known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
+    known = {f"{app}.{name}" for app, name in known_migrations()}
     if newer := sorted(set(manifest["migrations"]) - known):
         text = f"The backup was made by a newer version ({newer[0]} is not known here). Install that version."
         raise BackupError("backup_newer", text)
+    try:
+        check_upgradable({(app, name) for app, _dot, name in (key.partition(".") for key in manifest["migrations"])})
+    except SchemaTooOldError as error:
+        raise BackupError("backup_too_old", str(error)) from error
 
 
 def _check_empty() -> None:

@@ -15,8 +15,9 @@ from django.db.models import Max, Q
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
-from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, missing_migrations, stalled_queue
+from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, stalled_queue
 from catalogmatch.operations.verify import file_damage
+from core.schema import SchemaTooOldError, missing_migrations
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
 from gpu.encoders.weights import model_id
@@ -109,7 +110,11 @@ def database() -> Finding:
     """Its migrations, and what SQLite finds wrong with its file."""
     connection.ensure_connection()
     name = connection.vendor
-    if missing := missing_migrations():
+    try:
+        missing = missing_migrations()
+    except SchemaTooOldError as error:
+        return Finding(Level.FAIL, f"{name}: its migrations are too old", str(error))
+    if missing:
         return Finding(Level.FAIL, f"{name}: {len(missing)} migrations are missing", "Run `manage.py migrate`.")
     if damage := file_damage():
         return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", "Restore a backup.")
@@ -119,7 +124,7 @@ def database() -> Finding:
 def features() -> Finding:
     """Vectors that no search can use, and pictures that the current model has not seen."""
     last = Feature.objects.aggregate(last=Max("pk"))["last"] or 0
-    left_out = index.invalid_counts()[:MAX_CHECKED_FILES]
+    left_out = index.invalid_feature_ids()[:MAX_CHECKED_FILES]
     if broken := invalid_features(Feature.objects.filter(Q(pk__gt=last - MAX_CHECKED_FEATURES) | Q(pk__in=left_out))):
         text = f"{len(broken)} features are no usable vectors (feature {broken[0]} for one)"
         return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")

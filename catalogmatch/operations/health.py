@@ -7,12 +7,12 @@ import shutil
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from core.schema import SchemaTooOldError, missing_migrations
 from products.models import ProductImage
 from products.queue import claims
 
@@ -43,18 +43,15 @@ def readyz(_request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ready"})
 
 
-def missing_migrations() -> list[str]:
-    """Names of the migrations that this program has and the database has not. Raises DatabaseError."""
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
-
-
 def unmigrated() -> str | None:
     """Why the database does not fit the program; looked at until it does, since that costs more than a query."""
     global _is_migrated
     if not _is_migrated:
-        if missing := missing_migrations():
+        try:
+            missing = missing_migrations()
+        except SchemaTooOldError as error:
+            return str(error)
+        if missing:
             return f"{len(missing)} migrations are missing; run `manage.py migrate`"
         _is_migrated = True
     ProductImage.objects.exists()

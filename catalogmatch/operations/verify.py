@@ -9,8 +9,8 @@ from functools import partial
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
-from catalogmatch.operations.health import missing_migrations
 from core.progress import ProgressBar
+from core.schema import SchemaTooOldError, missing_migrations
 from gpu.imaging.errors import ImageProcessingError
 from matching import index
 from matching.index import changes, main_file, maintenance
@@ -52,7 +52,12 @@ class Verification:
 
 def verify(job: Verification) -> Iterator[Problem]:
     """Look at everything, whole table by whole table. Raises DatabaseError where the database does not answer."""
-    if plan := missing_migrations():
+    try:
+        plan = missing_migrations()
+    except SchemaTooOldError as error:
+        yield Problem("database", str(error))
+        return
+    if plan:
         yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
         return
     for look in (database, triggers, claims, features, base_files, pictures, files):

@@ -29,7 +29,7 @@ __all__ = [
     "IndexStatus",
     "SearchVectorError",
     "describe",
-    "invalid_counts",
+    'invalid_feature_ids',
     "maintain",
     "rebuild",
     "search",
@@ -64,7 +64,7 @@ def maintain() -> list[str]:
 
     Raises BaseFileError.
     """
-    built: list[str] = _engine().upkeep()
+    built: list[str] = _engine().maintain()
     return built
 
 
@@ -74,9 +74,9 @@ def describe() -> list[IndexStatus]:
     return described
 
 
-def invalid_counts() -> list[int]:
+def invalid_feature_ids() -> list[int]:
     """Ids of stored features that no search can use, as the engine met them; some may have been mended since."""
-    found: list[int] = _engine().refused()
+    found: list[int] = _engine().invalid_feature_ids()
     return found
 
 

@@ -202,7 +202,7 @@ def describe() -> list[IndexStatus]:
     return [_described(state) for state in maintenance.states()]
 
 
-def invalid_counts() -> list[int]:
+def invalid_feature_ids() -> list[int]:
     """See ``matching.index.refused``."""
     return [feature for state in maintenance.states() if state.stamp is not None for feature in state.stamp.refused]
 

@@ -108,7 +108,7 @@ def describe() -> list[IndexStatus]:
     return graphs.describe()
 
 
-def invalid_counts() -> list[int]:
+def invalid_feature_ids() -> list[int]:
     """See ``matching.index.refused``."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT feature_id FROM search_vectors WHERE unusable ORDER BY feature_id")

@@ -47,7 +47,7 @@ DROP TABLE search_vectors;
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("products", "0001_initial")]
+    dependencies = [("products", "0001_squashed_0009_deletions")]
 
     operations = [
         migrations.RunSQL(

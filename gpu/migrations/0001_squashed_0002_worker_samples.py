@@ -1,10 +1,17 @@
-"""The processes that embed pictures."""
+"""The tables of the embedding workers."""
 
+import django.db.models.deletion
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     initial = True
+
+    # A database that has all of these has this one, too. Older databases: core/schema.py.
+    replaces = [
+        ("gpu", "0001_initial"),
+        ("gpu", "0002_worker_samples"),
+    ]
 
     dependencies = []
 
@@ -47,6 +54,35 @@ class Migration(migrations.Migration):
                 "db_table": "gpu_workers",
                 "ordering": ("-heartbeat_at",),
                 "indexes": [models.Index(fields=["-heartbeat_at"], name="worker_heartbeat")],
+            },
+        ),
+        migrations.CreateModel(
+            name="WorkerSample",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("taken_at", models.DateTimeField(verbose_name="taken")),
+                ("memory_gb", models.FloatField(null=True, verbose_name="memory of the process in GB")),
+                ("vram_reserved_gb", models.FloatField(null=True, verbose_name="memory of the GPU reserved in GB")),
+                (
+                    "images_per_second",
+                    models.FloatField(default=0, verbose_name="pictures per second since the sample before"),
+                ),
+                (
+                    "worker",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="samples",
+                        to="gpu.embeddingworker",
+                        verbose_name="worker",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "sample of a worker",
+                "verbose_name_plural": "samples of workers",
+                "db_table": "gpu_samples",
+                "ordering": ("taken_at",),
+                "indexes": [models.Index(fields=["taken_at"], name="sample_taken")],
             },
         ),
     ]

@@ -1,0 +1,106 @@
+"""Databases from before the migrations were squashed: the newest of them go on, older ones get one clear sentence."""
+
+from __future__ import annotations
+
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.installations import manage
+
+# A backup made with the last version before the squash: products, images, a verdict, a token and jobs.
+BACKUP = Path(__file__).parent / "fixtures" / "backup-of-1.0.0.zip"
+
+SHOW = """
+from core.history.timeline import read_timeline
+from matching.models import Match, ReviewLease
+from products.models import Deletion, Import, Product
+match = Match.objects.get(review_status="confirmed")
+print(Product.objects.count(), match.note, match.reviewer)
+print(Import.objects.get().user, Deletion.objects.get().user, ReviewLease.objects.get().product)
+print([entry.record.name for entry in read_timeline([Product.history.filter(sku="OLD-0")]).entries])
+"""
+
+
+@pytest.fixture
+def backup(tmp_path):
+    with zipfile.ZipFile(BACKUP) as archive:
+        archive.extractall(tmp_path / "backup")
+    return tmp_path / "backup"
+
+
+@pytest.fixture
+def old_database(tmp_path, backup):
+    """An installation whose database is of the last version before the squash."""
+    folder = tmp_path / "installation"
+    assert manage(folder, "restore", str(backup)).returncode == 0
+    return folder
+
+
+def database_of(folder: Path) -> Path:
+    (path,) = folder.rglob("*.sqlite3")
+    return path
+
+
+def test_a_backup_of_the_old_schema_is_restored_and_goes_on_working(old_database):
+    migrated = manage(old_database, "migrate", "-v1")
+    assert migrated.returncode == 0, migrated.stderr
+    assert "Applying" not in migrated.stdout
+    shown = manage(old_database, "shell", "-v0", "--no-imports", "-c", SHOW)
+    assert shown.stdout.splitlines() == [
+        "5 the same mug reviewer",
+        "reviewer reviewer New mug 1",
+        "['Renamed mug', 'Old mug 0']",
+    ], shown.stderr
+    verified = manage(old_database, "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_the_squashed_migrations_make_the_same_schema_as_the_old_ones(tmp_path, old_database):
+    assert manage(old_database, "migrate", "-v0").returncode == 0
+    assert manage(tmp_path / "new", "migrate", "-v0").returncode == 0
+    old, new = (schema_of(database_of(folder)) for folder in (old_database, tmp_path / "new"))
+    assert old == new
+
+
+def schema_of(path: Path) -> dict[str, object]:
+    """Columns and foreign keys of each table in any order, and the text of each index and trigger."""
+    schema: dict[str, object] = {}
+    with sqlite3.connect(path) as database:
+        entries = database.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        for kind, name, sql in entries:
+            if kind == "table":
+                columns = database.execute(
+                    'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_info(?)', [name]
+                )
+                keys = database.execute(
+                    'SELECT "table", "from", "to", on_delete FROM pragma_foreign_key_list(?)', [name]
+                )
+                constraints = sorted(part.split('"')[1] for part in sql.split("CONSTRAINT ")[1:])
+                schema[name] = (sorted(columns), sorted(keys), constraints)
+            else:
+                schema[name] = " ".join((sql or "").split())
+    return schema
+
+
+def test_an_older_database_gets_one_sentence_that_says_what_to_do(old_database):
+    with sqlite3.connect(database_of(old_database)) as database:
+        database.execute("DELETE FROM django_migrations WHERE app = 'products' AND name = '0009_deletions'")
+    for command in ("migrate", "doctor", "verify"):
+        ended = manage(old_database, command)
+        assert ended.returncode != 0
+        assert "has the migration products.0009_deletions" in ended.stdout + ended.stderr, command
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_backup_of_an_older_database_is_not_restored(tmp_path, backup):
+    manifest = backup / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('    "matching.0009_indexes_by_verdict",\n', ""))
+    ended = manage(tmp_path / "installation", "restore", str(backup))
+    assert ended.returncode != 0
+    assert "has the migration matching.0009_indexes_by_verdict" in ended.stderr
+    assert schema_of(database_of(tmp_path / "installation")) == {}
