@@ -307,7 +307,7 @@ def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(ve
 def test_what_the_index_left_out_is_told(products):
     products[3].features.update(color_features=bytes(4 * 64))
     index.rebuild()
-    assert index.invalid_counts() == [products[3].features.get().pk]
+    assert index.invalid_feature_ids() == [products[3].features.get().pk]
 
 
 def test_upkeep_builds_what_is_due_and_nothing_else(products):
