@@ -55,7 +55,7 @@ def verify(job: Verification) -> Iterator[Problem]:
     try:
         plan = missing_migrations()
     except SchemaTooOldError as error:
-        yield Problem("database", str(error))
+        yield Problem("database", "its migrations are too old", str(error))
         return
     if plan:
         yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
