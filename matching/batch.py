@@ -1,4 +1,4 @@
-"""Embed what waits and match what is new in this process, with progress: how the bulk commands end."""
+"""Rebuild the index and match many products in this process, with progress: what the bulk commands do."""
 
 from __future__ import annotations
 
@@ -7,20 +7,8 @@ from dataclasses import dataclass, field
 
 from core.progress import progress_bar
 from core.sqlite import statistics
-from gpu.monitoring import worker
 from matching import index, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
-from products.models import ProductImage
-from products.queue import embed
-from products.queue.embed import BatchOutcome
-
-
-@dataclass(slots=True)
-class EmbedSummary:
-    """How many pictures became ready, and why others were given up, by id."""
-
-    ready: int = 0
-    failed: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -29,30 +17,6 @@ class MatchSummary:
 
     matched: int = 0
     refused: dict[int, str] = field(default_factory=dict)
-
-
-def embed_pending_images(check: Callable[[], None], *, recompute: bool = False) -> EmbedSummary:
-    """Embed all pending pictures here, beside any workers and announced like them; matches are left to ``match``.
-
-    ``afresh`` computes also the features that a picture has already. ``check`` is called between batches and
-    may raise to stop there.
-    """
-    done = EmbedSummary()
-    pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
-    if not pending:
-        return done
-    with worker.registered(), progress_bar(pending, "Embedding", "pictures") as bar:
-
-        def progress(outcome: BatchOutcome) -> None:
-            done.ready += len(outcome.ready)
-            for image in ProductImage.objects.filter(pk__in=outcome.failed):
-                done.failed[image.pk] = f"({image.original_name}): {image.error_code}: {image.error_message}"
-            bar.update(outcome.finished)
-            check()
-
-        embed.embed_pending(send_signal=False, recompute=recompute, progress=progress)
-    statistics.analyze()
-    return done
 
 
 def rebuild_index(check: Callable[[], None]) -> list[str]:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.dispatch import receiver
 
-from matching import tasks
+from matching import batch, tasks
+from matching.index import IndexFileError
 from matching.index.maintenance import maintenance_due
+from products.queue.bulk import FollowUpError, bulk_embedding_done
 from products.queue.embed import features_stored
 
 
 @receiver(features_stored)
 def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
     tasks.notify_workers(product_ids)
+
+
+@receiver(bulk_embedding_done)
+def follow_bulk_embedding(check: Callable[[], None], *, rebuild_index: bool, match: bool, **_: Any) -> list[str]:
+    """Rebuild the index and match new products, as a command asks. Return what was done in sentences."""
+    sentences = []
+    if rebuild_index:
+        try:
+            built = batch.rebuild_index(check)
+        except IndexFileError as error:
+            raise FollowUpError(f"The search index was not built: {error}") from error
+        sentences += built or ["The catalogue is small enough to be searched without an index file."]
+    if match:
+        sentences.append(f"Matched {batch.match_unmatched(check).matched:,} new products.")
+    return sentences
 
 
 @receiver(maintenance_due)

@@ -12,9 +12,8 @@ from catalogmatch.accounts.tokens import create_token
 from catalogmatch.demo.catalogue import load_demo
 from core.progress import progress_bar
 from gpu.encoders.registry import clip_status
-from matching import batch
 from products.models import Product
-from products.queue import claims
+from products.queue import bulk, claims
 from products.tasks import notifications_suspended
 
 ADMIN, PASSWORD = "admin", "demo"  # public on purpose: the demo listens on 127.0.0.1 only
@@ -57,8 +56,8 @@ def prepare(check: Callable[[], None]) -> Demo:
     _load(check)
     claims.release_stale_claims()
     claims.requeue("missing")  # CLIP may have come since the last run
-    batch.embed_pending_images(check)
-    batch.match_unmatched(check)
+    bulk.embed_pending_images(check)
+    bulk.follow_up(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})
     if created:
         admin.set_password(PASSWORD)

@@ -31,7 +31,7 @@ class TestReindex:
     def test_nothing_is_done_where_nothing_is_missing(self):
         before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
         ran = run("reindex")
-        assert (ran.code, ran.out.splitlines()[-1]) == (0, "Embedded 0 pictures, matched 0 new products.")
+        assert (ran.code, ran.out.splitlines()[-1]) == (0, "Matched 0 new products.")
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
     def test_pictures_that_wait_are_embedded(self):
@@ -43,13 +43,13 @@ class TestReindex:
 
     def test_features_that_are_missing_are_computed(self):
         Feature.objects.filter(product__sku="2").delete()
-        assert "Embedded 1 pictures" in run("reindex").out
+        assert "Embedded 1 images" in run("reindex").out
         assert Feature.objects.filter(product__sku="2").count() == 1
 
     def test_all_pictures_are_embedded_anew(self):
         blank = bytes(256)
         Feature.objects.update(color_features=blank)
-        assert "Embedded 4 pictures" in run("reindex", "--all").out
+        assert "Embedded 4 images" in run("reindex", "--all").out
         assert Feature.objects.count() == 4
         assert not Feature.objects.filter(color_features=blank).exists()
 
@@ -57,7 +57,7 @@ class TestReindex:
         image = ProductImage.objects.get(product__sku="3")
         Feature.objects.all().delete()
         ProductImage.objects.filter(pk=image.pk).update(state="failed", attempts=3, error_code="embedding_failed")
-        assert "Embedded 1 pictures" in run("reindex", "--failed").out
+        assert "Embedded 1 images" in run("reindex", "--failed").out
         assert list(Feature.objects.values_list("image_id", flat=True)) == [image.pk]
 
     def test_pictures_of_workers_that_are_gone_are_taken_over(self):
@@ -81,7 +81,7 @@ class TestReindex:
         (tmp_path / "new" / "0.jpg").rename(tmp_path / "new" / "newcomer.jpg")
         assert run("import_products", tmp_path / "new").code == 0
         Match.objects.all().delete()
-        assert "matched 1 new products" in run("reindex", "--all").out
+        assert "Matched 1 new products" in run("reindex", "--all").out
         assert Match.objects.get(rank=1).candidate == Product.objects.get(sku="0")
 
     def test_the_index_alone_is_built_without_touching_features(self):

@@ -1,4 +1,4 @@
-"""import_products: a catalogue from a CSV, an XLSX, a folder or a ZIP; it stands here since it ends with matching."""
+"""Import a catalogue from a CSV, an XLSX, a folder or a ZIP."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from core.errors import UnreadableFileError
 from core.history.recording import ChangeSource as By
 from core.history.recording import acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
-from matching import batch
 from products.importing.importer import RowStatus, import_rows
 from products.importing.rows import ImportSource, open_source
-from products.queue import claims
+from products.queue import bulk, claims
 from products.tasks import notify_workers
 
 
@@ -89,12 +88,12 @@ class Command(BaseCommand):
             notify_workers()
             self.stdout.write("The workers embed and match what was imported.")
             return ""
-        embedded = batch.embed_pending_images(check)
-        matched = batch.match_unmatched(check)
-        self.stdout.write(f"Embedded {embedded.ready:,} pictures, matched {matched.matched:,} new products.")
+        embedded = bulk.embed_pending_images(check)
+        sentences = bulk.follow_up(check)
+        self.stdout.write(" ".join([f"Embedded {embedded.ready:,} images.", *sentences]))
         for image_id, reason in embedded.failed.items():
-            self.stderr.write(f"picture {image_id} {reason}")
-        return f"{len(embedded.failed)} pictures could not be embedded, see above." if embedded.failed else ""
+            self.stderr.write(f"image {image_id} {reason}")
+        return f"{len(embedded.failed)} images could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:
         # The command adds; it changes no product that is there.
