@@ -24,9 +24,9 @@ def test_reindex_embeds_with_clip_what_has_only_legacy_features(settings, tmp_pa
 
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(build(tmp_path / "model"))}
     try:
-        assert "Embedded 5 pictures" in run("reindex").out
+        assert "Embedded 5 images" in run("reindex").out
         assert sorted(Feature.objects.values_list("kind", flat=True)) == ["clip"] * 5 + ["legacy"] * 5
-        assert "Embedded 0 pictures" in run("reindex").out
+        assert "Embedded 0 images" in run("reindex").out
         for options, compared_by in (([], "clip"), (["--feature-type", "legacy"], "legacy")):
             report = tmp_path / "report.json"
             assert run("evaluate_matching", queries, "--json", report, *options).code == 0

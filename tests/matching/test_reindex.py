@@ -73,7 +73,7 @@ class TestReindex:
         Feature.objects.all().delete()
         ran = run("reindex")
         assert ran.code == 3
-        assert f"picture {lost.pk} (1.jpg): not_an_image" in ran.err
+        assert f"image {lost.pk} (1.jpg): not_an_image" in ran.err
         assert states() == ["failed", "ready", "ready", "ready"]
 
     def test_new_products_are_matched_by_their_new_features(self, tmp_path):

@@ -89,7 +89,7 @@ def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
     rows += [{"sku": f"S{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(5)]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
     assert ran.code == 0
-    assert "matched 1 new products" in ran.out
+    assert "Matched 1 new products" in ran.out
     best = Match.objects.get(product__sku="NEW", rank=1)
     assert best.candidate.sku == "S0"  # drawn from the same seed
     assert Feature.objects.values("image").distinct().count() == 6
