@@ -32,8 +32,8 @@ from itertools import chain, groupby
 from typing import Any
 from urllib.parse import urlencode
 
+from benchmarks.installation import environment, manage, web_server
 from benchmarks.machine import describe_machine, print_machine
-from benchmarks.upload import environment, manage, server
 
 ROUNDS, WARM_UP = 9, 4
 GOAL_MS, GOAL_CASE_MS = 300, 100
@@ -208,7 +208,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="admin-") as name:
         folder = options.folder or Path(name)
         fill(folder, options.products)
-        with server(folder / "data", workers=2) as (url, _token):
+        with web_server(environment(folder / "data"), workers=2) as (url, _token):
             rows = measured(signed_in(url), options.only)
     if options.json:
         options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1))

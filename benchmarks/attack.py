@@ -25,22 +25,21 @@ import argparse
 import json
 import multiprocessing
 import os
-import secrets
 import socket
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 
+from benchmarks.images import decompression_bomb
+from benchmarks.installation import environment, manage, multipart_form, web_server
 from benchmarks.machine import describe_machine, print_machine
-from benchmarks.upload import environment, manage, server
-from tests.pictures import bomb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +48,10 @@ MIB = 2**20
 Address = tuple[str, int]
 
 
-def head(token: str, length: int, boundary: str = "x") -> bytes:
+def head(token: str, length: int, content_type: str = "multipart/form-data; boundary=x") -> bytes:
     return (
         f"POST /api/products/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Token {token}\r\n"
-        f"Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {length}\r\n\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
 
 
@@ -78,11 +77,9 @@ def send_slowly(data: bytes) -> Callable[[Address, str], None]:
 
 def upload_file(data: bytes) -> Callable[[Address, str], None]:
     def attack(address: Address, token: str) -> None:
-        boundary = secrets.token_hex(8)
-        part = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="p"\r\n\r\n'.encode()
-        body = part + data + f"\r\n--{boundary}--\r\n".encode()
+        body, content_type = multipart_form(data)
         with socket.create_connection(address, timeout=60) as connection:
-            connection.sendall(head(token, len(body), boundary) + body)
+            connection.sendall(head(token, len(body), content_type) + body)
             connection.recv(1024)
 
     return attack
@@ -92,7 +89,7 @@ def attacks() -> dict[str, list[Callable[[Address, str], None]]]:
     """The clients of each attack."""
     headers = b"GET /api/products HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-Nothing: 0123456789\r\n" * 2000
     body = head("TOKEN", MIB) + bytes(MIB)
-    bombs = [upload_file(bomb(13_300)), upload_file(bomb(6_300))]
+    bombs = [upload_file(decompression_bomb(side)) for side in (13_300, 6_300)]
     return {
         "large bodies": [send_large_body] * 4,
         "slow clients": [send_slowly(headers), send_slowly(body)] * 25,
@@ -164,11 +161,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print_machine()
     figures: dict[str, dict[str, float]] = {}
-    with (
-        tempfile.TemporaryDirectory(prefix="catalogmatch-attack-") as folder,
-        server(Path(folder), workers=2) as (url, token),
-    ):
-        attacker = manage(environment(Path(folder)), "create_token", "attacker", "--role", "uploader").strip()
+    with tempfile.TemporaryDirectory(prefix="catalogmatch-attack-") as folder, ExitStack() as stack:
+        env = environment(Path(folder))
+        url, token = stack.enter_context(web_server(env, workers=2))
+        attacker = manage(env, "create_token", "attacker", "--role", "uploader").strip()
         host, _, port = url.removeprefix("http://").partition(":")
         figures["alone"] = ordinary(url, token, arguments.seconds / 3)
         for name in attacks():

@@ -25,7 +25,7 @@ from django.core.management.color import no_style
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from benchmarks.legacy import picture
+from benchmarks.images import photo
 from core.sqlite import statistics
 from gpu.vectors import LEGACY_MODEL, Features
 from matching.models import Match
@@ -238,7 +238,7 @@ def _files(count: int) -> list[tuple[str, str]]:
         thumbnail = root / "thumbnails" / first.relative_to(root / "pictures")
         for path, side in ((first, SIDE), (thumbnail, THUMBNAIL_SIDE)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(side, side, n).save(path, "JPEG", quality=85)
+            photo(side, side, n).save(path, "JPEG", quality=85)
         sources.append((first, thumbnail, sha256(first.read_bytes()).hexdigest()))
     names = []
     for number in range(count):

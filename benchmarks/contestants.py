@@ -40,6 +40,12 @@ def load(folder: Path) -> tuple[Vectors, npt.NDArray[np.uint8]]:
     return np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "labels.npy")
 
 
+def best_rows(scores: npt.NDArray[Any]) -> Rows:
+    """Return the positions of the K highest scores, unordered; of all if there are fewer."""
+    count = min(K, len(scores))
+    return np.argpartition(scores, -count)[-count:]
+
+
 class Numpy:
     """One matrix product and a partial sort; a filter takes the qualifying rows out first."""
 
@@ -55,11 +61,9 @@ class Numpy:
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         if label is None:
-            scores = self._vectors @ query
-            return np.argpartition(scores, -K)[-K:]
+            return best_rows(self._vectors @ query)
         rows = np.flatnonzero(self._labels == label)
-        scores = self._vectors[rows] @ query
-        return rows[np.argpartition(scores, -K)[-K:]]
+        return rows[best_rows(self._vectors[rows] @ query)]
 
 
 class CatalogMatch:
@@ -231,7 +235,7 @@ class SqliteVec:
 class Pgvector:
     """HNSW graph of half-precision vectors in PostgreSQL, m 16, ef_construction 64, ef 100; filters by iterative scan.
 
-    The server is the tests' (see tests/postgres.py); ``PGVECTOR_URL`` names it. Memory and file sizes are the client's.
+    ``PGVECTOR_URL`` is the server's address (see benchmarks/servers.py). Memory and file sizes are the client's.
     """
 
     most = 200_000  # above that, two cores build the graph for longer than anybody waits for a benchmark

@@ -29,9 +29,9 @@ from itertools import islice
 from typing import Any
 from unittest import mock
 
-from benchmarks.legacy import picture
+from benchmarks.images import photo
+from benchmarks.installation import environment, manage
 from benchmarks.machine import describe_machine, print_machine
-from benchmarks.upload import environment, manage
 
 BLOCK = 250
 SIZE = (400, 300)
@@ -40,7 +40,7 @@ DRAWN = 40  # pictures; the others are copies with a comment of their own, which
 
 def write_tables(folder: Path, rows: int) -> tuple[Path, Path]:
     """Tables of new products with their pictures, and of new names for them."""
-    drawn = [picture(*SIZE, seed) for seed in range(DRAWN)]
+    drawn = [photo(*SIZE, seed) for seed in range(DRAWN)]
     for number in range(rows):
         buffer = io.BytesIO()
         drawn[number % DRAWN].save(buffer, "JPEG", quality=85, comment=str(number).encode())

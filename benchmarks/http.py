@@ -26,9 +26,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.installation import environment, web_server
 from benchmarks.machine import print_machine
 from benchmarks.search import phase, prepare
-from benchmarks.upload import server
 
 CLIENTS = (1, 4, 16)
 COLUMNS = ("clients", "requests_per_s", "p50_ms", "p99_ms", "errors")
@@ -50,7 +50,7 @@ def main() -> None:
         built = phase("build", "catalogmatch", folder)
         if "refused" in built:
             raise RuntimeError(f"no catalogue: {built['refused']}")
-        with server(folder / "data", workers=2) as (url, token):
+        with web_server(environment(folder / "data"), workers=2) as (url, token):
             asked(url, token, options.n, 4, 3.0)  # so that both processes have mapped the index
             print(" ".join(f"{column:>15}" for column in COLUMNS))
             for clients in CLIENTS:

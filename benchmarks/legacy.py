@@ -24,18 +24,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from benchmarks.images import photo
 from benchmarks.machine import describe_machine, print_machine
 from gpu import legacy
-
-
-def picture(width: int, height: int, seed: int) -> Image.Image:
-    """Soft blobs of colour with grain, RGB: neither flat nor noise, as photographs are."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float64)
-    return Image.fromarray(np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8))
 
 
 def measure(work: Callable[[Any], object], inputs: list[Any], rounds: int) -> tuple[float, float]:
@@ -71,10 +63,10 @@ def main() -> None:
         print(f"{name:<44} {median:8.2f} ms   p95 {p95:8.2f} ms")
 
     for width, height in ((256, 256), (640, 640), (1600, 1200), (16, 800)):
-        pictures = [picture(width, height, seed) for seed in range(10)]
+        pictures = [photo(width, height, seed) for seed in range(10)]
         show(f"extract_legacy, {width}x{height}", legacy.extract_legacy, pictures)
 
-    squares = [picture(legacy.SIDE, legacy.SIDE, seed) for seed in range(10)]
+    squares = [photo(legacy.SIDE, legacy.SIDE, seed) for seed in range(10)]
     in_hsv = [np.asarray(square.convert("HSV")) for square in squares]
     in_grey = [np.asarray(square.convert("L")) for square in squares]
     show("  colour histogram", legacy.color_histogram, in_hsv)

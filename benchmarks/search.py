@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants import CONTESTANTS, K, UnsupportedError
+from benchmarks.contestants import CONTESTANTS, UnsupportedError, best_rows
 from benchmarks.machine import describe_machine
+from benchmarks.servers import postgres_server
 from benchmarks.vectors import catalogue
-from tests import postgres
 
 QUERIES = 200
 FILTERS = {"none": None, "10%": 1, "0.1%": 2}
@@ -59,7 +59,7 @@ def main() -> None:
     names = options.contestants.split(",")
     with ExitStack() as stack:
         if {"pgvector", "catalogmatch-postgres"} & set(names):
-            os.environ["PGVECTOR_URL"] = stack.enter_context(postgres.running())
+            os.environ["PGVECTOR_URL"] = stack.enter_context(postgres_server())
         for n in map(int, options.n.split(",")):
             with tempfile.TemporaryDirectory(dir=options.folder, prefix="search-") as folder:
                 prepare(Path(folder), n)
@@ -75,14 +75,14 @@ def prepare(folder: Path, n: int) -> None:
     labels = np.zeros(n, np.uint8)
     shuffled = np.random.default_rng(2).permutation(n)
     labels[shuffled[: n // 10]] = 1
-    labels[shuffled[n // 10 : n // 10 + n // 1000]] = 2
+    labels[shuffled[n // 10 : n // 10 + max(1, n // 1000)]] = 2
     np.save(folder / "vectors.npy", made.vectors)
     np.save(folder / "labels.npy", labels)
     np.save(folder / "queries.npy", made.queries)
     for name, label in FILTERS.items():
         rows = np.arange(n) if label is None else np.flatnonzero(labels == label)
         of_rows = made.vectors if label is None else made.vectors[rows]
-        truth = [rows[np.argpartition(of_rows @ query, -K)[-K:]] for query in made.queries]
+        truth = [rows[best_rows(of_rows @ query)] for query in made.queries]
         np.save(folder / f"truth-{name}.npy", np.array(truth))
 
 
