@@ -143,7 +143,7 @@ def test_nothing_arrives_when_something_is_not_the_same(tmp_path, old, target):
 def test_a_catalogue_of_another_version_does_not_move(tmp_path, old, target):
     assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
     with sqlite3.connect(old) as connection:
-        connection.execute("DELETE FROM django_migrations WHERE app = 'matching' AND name LIKE '0002%'")
+        connection.execute("DELETE FROM django_migrations WHERE app = 'matching' AND name LIKE '0001%'")
 
     moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
 
