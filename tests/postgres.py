@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import free_port
+from tests.helpers.redis_server import free_port
 
 _USER = "nobody"  # PostgreSQL refuses to run as root
 

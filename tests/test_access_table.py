@@ -22,8 +22,8 @@ from pytest_django import Settings
 from catalogmatch.accounts.roles import ROLES
 from matching.models import Match
 from products.models import Deletion, Import, Product, ProductImage
-from tests.accounts import user_in
-from tests.pictures import jpeg
+from tests.helpers.accounts import user_in
+from tests.helpers.images import jpeg
 
 TABLE = Path(__file__).with_name("access_table.txt")
 IDENTITIES = ("anonymous", *ROLES, "superuser")

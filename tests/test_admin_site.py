@@ -15,8 +15,8 @@ from matching.models import Match
 from products import requeue
 from products.models import EmbeddingDay, ProductImage
 from products.queue import claims
-from tests.accounts import user_in
-from tests.rows import browser_of, make_case, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import browser_of, make_case, make_product
 
 pytestmark = pytest.mark.django_db
 

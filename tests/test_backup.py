@@ -21,9 +21,9 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product, ProductImage
 from products.queue.embed import embed_pending
-from tests.files import files_in
-from tests.installations import manage
-from tests.pictures import jpeg
+from tests.helpers.files import files_in
+from tests.helpers.images import jpeg
+from tests.helpers.installations import manage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests import postgres
-from tests.installations import manage
+from tests.helpers.installations import manage
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 
@@ -20,7 +20,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue.embed import embed_pending
 from products.tasks import notifications_suspended
-from tests.pictures import jpeg
+from tests.helpers.images import jpeg
 with notifications_suspended():
     for seed in range(20):
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)

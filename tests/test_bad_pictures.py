@@ -11,10 +11,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from gpu.sandbox import pool, server
 from products.models import ProductImage
-from tests import bad_pictures, pictures
-from tests.accounts import client_of
-from tests.bad_pictures import STATUS
-from tests.files import files_in
+from tests.helpers import bad_images, images
+from tests.helpers.accounts import client_of
+from tests.helpers.bad_images import STATUS
+from tests.helpers.files import files_in
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
 
@@ -49,7 +49,7 @@ def memory_of_boxes() -> list[int]:
 
 
 def test_bad_pictures_are_refused_with_a_code_and_leave_nothing(media: Path) -> None:
-    bad = list(bad_pictures.bad_pictures())
+    bad = list(bad_images.bad_pictures())
     found = answers([picture.data for picture in bad])
     surprising = {
         picture.name: answer
@@ -71,7 +71,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settin
     settings.DECODER_SECONDS = 1
     pool.close()
     try:
-        assert answers([bad_pictures.many_scans(), pictures.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
+        assert answers([bad_images.many_scans(), images.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
     finally:
         pool.close()
 

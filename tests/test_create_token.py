@@ -13,7 +13,7 @@ from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from catalogmatch.accounts.roles import give_role
-from tests.commands import run
+from tests.helpers.commands import run
 
 pytestmark = pytest.mark.django_db
 

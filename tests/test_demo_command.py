@@ -19,10 +19,10 @@ import pytest
 from catalogmatch.demo.catalogue import IMAGES, demo_products
 from products.images import intake
 from products.images.cleaning import Upload
-from tests.commands import run
-from tests.installations import REPO, environment, manage
-from tests.processes import wait_until
-from tests.redis_server import free_port
+from tests.helpers.commands import run
+from tests.helpers.installations import REPO, environment, manage
+from tests.helpers.processes import wait_until
+from tests.helpers.redis_server import free_port
 
 SERVING = 90
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installations import REPO
+from tests.helpers.installations import REPO
 
 KEY = "kH3-only-for-this-test-0123456789-abcdefghijklmnopqrstuvwxyz"
 

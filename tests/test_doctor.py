@@ -15,9 +15,9 @@ from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
 from products.queue.embed import embed_pending
-from tests import pictures
-from tests.commands import run
-from tests.matching.vectors import DIM, add_products, embeddings, random_vectors
+from tests.helpers import images
+from tests.helpers.commands import run
+from tests.helpers.vectors import DIM, add_products, embeddings, random_vectors
 
 PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "queue", "web"]
 
@@ -33,7 +33,7 @@ def static_files(settings, tmp_path) -> None:
 @pytest.fixture
 def picture(db) -> ProductImage:
     """An embedded picture."""
-    intake.add_product([Upload(pictures.jpeg(1), "a.jpg")], sku="A")
+    intake.add_product([Upload(images.jpeg(1), "a.jpg")], sku="A")
     embed_pending()
     return ProductImage.objects.get()
 

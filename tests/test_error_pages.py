@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from tests.accounts import user_in
+from tests.helpers.accounts import user_in
 
 pytestmark = pytest.mark.django_db
 

@@ -11,18 +11,18 @@ from catalogmatch.operations.verify import Verification, verify
 from core.progress import progress_bar
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
-from tests.rows import browser_of
+from tests.helpers.rows import browser_of
 
 pytestmark = pytest.mark.django_db
 
-WORK = catalogue.Work(arrivals=60, failed=3, pending=5, reviewers=8, complete=True)
+CONTENTS = catalogue.Contents(arrivals=60, failed=3, pending=5, reviewers=8, complete=True)
 
 
 @pytest.fixture(autouse=True)
 def _written() -> None:
     """200 products, 240 pictures and what people and workers left."""
     vectors = np.random.default_rng(0).standard_normal((240, 16), dtype=np.float32)
-    catalogue.write(vectors, catalogue.zipf_categories(200), WORK)
+    catalogue.fill_database(vectors, catalogue.zipf_categories(200), CONTENTS)
 
 
 def test_it_has_the_rows_that_were_asked_for() -> None:

@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from catalogmatch.operations import health
 from products.models import ProductImage
-from tests.rows import make_product
+from tests.helpers.rows import make_product
 
 
 @pytest.fixture

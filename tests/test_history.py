@@ -19,10 +19,10 @@ from matching.models import Match
 from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
-from tests.accounts import client_of, user_in
-from tests.pictures import jpeg
-from tests.rows import browser_of, make_case, make_match, make_product, save_product
-from tests.tables import write_csv, write_pictures
+from tests.helpers.accounts import client_of, user_in
+from tests.helpers.images import jpeg
+from tests.helpers.rows import browser_of, make_case, make_match, make_product, save_product
+from tests.helpers.tables import write_csv, write_pictures
 
 pytestmark = pytest.mark.django_db
 

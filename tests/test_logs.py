@@ -22,8 +22,8 @@ from products.images.intake import add_product
 from products.models import ProductImage
 from products.queue import embed as embedding
 from products.tasks import embed, notifications_suspended
-from tests.accounts import client_of
-from tests.pictures import jpeg
+from tests.helpers.accounts import client_of
+from tests.helpers.images import jpeg
 
 
 class Lines:

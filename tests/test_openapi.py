@@ -10,7 +10,7 @@ import yaml
 from django.core.management import call_command
 from django.test import Client
 
-from tests.accounts import client_of, user_in
+from tests.helpers.accounts import client_of, user_in
 
 
 def test_the_document_is_valid_and_names_every_call() -> None:

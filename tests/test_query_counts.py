@@ -16,9 +16,9 @@ from django.db import connection, models
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks.admin import ways_to_ask
-from tests.accounts import client_of
-from tests.rows import browser_of, make_case
+from benchmarks.admin import list_addresses
+from tests.helpers.accounts import client_of
+from tests.helpers.rows import browser_of, make_case
 
 pytestmark = pytest.mark.django_db
 
@@ -72,7 +72,7 @@ def test_a_list_of_the_admin_asks_as_often_for_fifty_rows_as_for_five(model: typ
     browser, make = browser_of(boss), MAKE[model._meta.label_lower]
 
     def counts() -> dict[str, int]:
-        ways: Any = ways_to_ask(admin.site._registry[model], boss)
+        ways: Any = list_addresses(admin.site._registry[model], boss)
         return {address: len(asked(browser, address)) for _, address in ways if "?p=" not in address}
 
     rows_of(make, range(5))

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
-from tests.accounts import client_of
+from tests.helpers.accounts import client_of
 
 pytestmark = pytest.mark.django_db
 

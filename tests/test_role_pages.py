@@ -14,9 +14,9 @@ from django.test import Client
 
 from catalogmatch.accounts.roles import ROLES
 from products.models import ProductImage
-from tests.accounts import user_in
-from tests.pictures import jpeg
-from tests.rows import browser_of, make_case, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.images import jpeg
+from tests.helpers.rows import browser_of, make_case, make_product
 
 pytestmark = pytest.mark.django_db
 

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, User
 from rest_framework.test import APIClient
 
 from catalogmatch.accounts.roles import ROLES, give_role
-from tests.accounts import client_of, user_in
+from tests.helpers.accounts import client_of, user_in
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installations import manage
+from tests.helpers.installations import manage
 
 # A backup made with the last version before the squash: products, images, a verdict, a token and jobs.
 BACKUP = Path(__file__).parent / "fixtures" / "backup-of-1.0.0.zip"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import pictures
-from tests.processes import wait_until
-from tests.redis_server import free_port
+from tests.helpers import images
+from tests.helpers.processes import wait_until
+from tests.helpers.redis_server import free_port
 
 REPO = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.faults
@@ -87,7 +87,7 @@ def head(token: str, length: int) -> bytes:
 def form(**fields: str) -> bytes:
     """An upload's body: the picture first, then other fields."""
     parts = [
-        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + pictures.jpeg(1) + b"\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + images.jpeg(1) + b"\r\n"
     ]
     parts += [
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

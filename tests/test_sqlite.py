@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from products.models import Product
-from tests.threads import at_once
+from tests.helpers.threads import at_once
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -9,7 +9,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from catalogmatch.api.throttling import AccountThrottle, ApiThrottle, LoginThrottle
-from tests.accounts import client_of
+from tests.helpers.accounts import client_of
 
 pytestmark = pytest.mark.django_db
 

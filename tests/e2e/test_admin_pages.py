@@ -13,9 +13,9 @@ from matching import service
 from matching.models import Match
 from products.images import intake
 from products.models import Deletion, Product
-from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_pages import WCAG
+from tests.helpers.accounts import user_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 

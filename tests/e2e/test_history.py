@@ -11,10 +11,10 @@ from playwright.sync_api import Page, expect
 
 from matching.models import Match
 from products.models import Product, ProductImage
-from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep, photograph
 from tests.e2e.test_jobs import jpeg_file
-from tests.rows import make_match, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import make_match, make_product
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 

@@ -12,9 +12,9 @@ from gpu.models import EmbeddingWorker, WorkerSample
 from matching.models import Match
 from products.models import EmbeddingDay, Product, ProductImage
 from products.queue import claims
-from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
-from tests.rows import make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import make_product
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 

@@ -12,12 +12,12 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FilePayload, Page, expect
 
 from products.models import Product
-from tests import pictures
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_pages import WCAG
-from tests.imports import zipped
-from tests.tables import rows_as_csv
-from tests.work import finish_work
+from tests.helpers import images
+from tests.helpers.import_page import zipped
+from tests.helpers.jobs import finish_work
+from tests.helpers.tables import rows_as_csv
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -34,7 +34,7 @@ ROWS = [
     },
     {"sku": "IN-2", "name": "Teapot", "category": "pots", "image": "teapott.jpg", "colour": "", "price": "31"},
 ]
-PICTURES = {"cup.jpg": pictures.jpeg(11, (320, 320)), "teapot.jpg": pictures.jpeg(12, (320, 320))}
+PICTURES = {"cup.jpg": images.jpeg(11, (320, 320)), "teapot.jpg": images.jpeg(12, (320, 320))}
 
 
 def file(name: str, data: bytes) -> FilePayload:

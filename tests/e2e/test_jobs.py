@@ -10,7 +10,7 @@ from matching.models import Match
 from products import deletion_jobs
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep, photograph
-from tests.work import finish_work
+from tests.helpers.jobs import finish_work
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 

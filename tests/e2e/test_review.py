@@ -9,9 +9,9 @@ from playwright.sync_api import Page, Request, expect
 
 from matching.models import Match, ReviewLease
 from products.models import Product
-from tests.accounts import user_in
 from tests.e2e.conftest import SignIn, keep
-from tests.rows import make_match, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import make_match, make_product
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

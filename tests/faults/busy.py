@@ -29,7 +29,7 @@ def adding(name: str, times: int) -> Iterator[Callable[[], object]]:
 
 def editing(name: str, times: int) -> Iterator[Callable[[], object]]:
     from products.models import Product
-    from tests.rows import browser_of
+    from tests.helpers.rows import browser_of
 
     browser = browser_of("manager")
     product = Product.objects.create(sku=name)

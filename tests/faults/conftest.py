@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.processes import Stack
+from tests.helpers.processes import Stack
 
 
 @pytest.fixture

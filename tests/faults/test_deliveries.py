@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import pictures
 from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
-from tests.processes import Stack, wait_until
+from tests.helpers import images
+from tests.helpers.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
 Record = Callable[[str, object], None]
 
-MANY = [pictures.jpeg(seed) for seed in range(24)]
+MANY = [images.jpeg(seed) for seed in range(24)]
 
 
 def start_workers(stack: Stack, number: int, **env: str) -> None:

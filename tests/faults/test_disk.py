@@ -17,12 +17,12 @@ from matching import index
 from matching.index import Filters, IndexFileError, main_file, maintenance
 from matching.index.inprocess import VectorCatalogue
 from products.models import Product
-from tests import pictures
 from tests.faults.disks import SmallDisk, small_disk
-from tests.files import files_in
-from tests.matching.vectors import MODEL, add_products, embeddings, random_vectors
-from tests.processes import Answer, Stack, wait_until
-from tests.rows import browser_of
+from tests.helpers import images as pictures
+from tests.helpers.files import files_in
+from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.rows import browser_of
+from tests.helpers.vectors import MODEL, add_products, embeddings, random_vectors
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import pictures
-from tests.files import files_in
-from tests.installations import REPO, environment, manage
-from tests.processes import Answer, Stack, wait_until
+from tests.helpers import images as pictures
+from tests.helpers.files import files_in
+from tests.helpers.installations import REPO, environment, manage
+from tests.helpers.processes import Answer, Stack, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from gpu.pipeline.run import extract_query_features
-from tests.files import files_in
-from tests.processes import LEASE_SECONDS, Stack, wait_until
+from tests.helpers.files import files_in
+from tests.helpers.processes import LEASE_SECONDS, Stack, wait_until
 
 BAR = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given back
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from gpu.images import decode
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
-from tests.pictures import as_file, bomb, drawing, noise, truncated, turned
+from tests.helpers.images import as_file, bomb, drawing, noise, truncated, turned
 
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
 

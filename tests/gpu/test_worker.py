@@ -16,9 +16,9 @@ from gpu.encoders import registry, weights
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring import worker
 from gpu.monitoring.status import gpu_status, images_per_second, throughput
-from tests.accounts import client_of
 from tests.conftest import use_clip
-from tests.pictures import jpeg
+from tests.helpers.accounts import client_of
+from tests.helpers.images import jpeg
 
 pytestmark = pytest.mark.django_db
 

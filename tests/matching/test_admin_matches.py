@@ -10,9 +10,9 @@ import pytest
 from matching import service
 from matching.models import Match
 from matching.review import leases, queue
-from tests.accounts import user_in
-from tests.matching.vectors import add_product, legacy_features
-from tests.rows import browser_of, make_case, make_match, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import browser_of, make_case, make_match, make_product
+from tests.helpers.vectors import add_product, legacy_features
 
 pytestmark = pytest.mark.django_db
 

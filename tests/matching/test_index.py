@@ -11,7 +11,7 @@ from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.similarity import search_vector
 from products.models import Feature, Product
-from tests.matching.vectors import (
+from tests.helpers.vectors import (
     DIM,
     MODEL,
     add_feature,

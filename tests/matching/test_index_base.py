@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.vectors import catalogue
+from benchmarks.vectors import clip_like_vectors
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, changes, main_file, main_segment, maintenance
@@ -20,7 +20,7 @@ from matching.index.inprocess import VectorCatalogue
 from matching.index.models import IndexChange
 from matching.similarity import search_vector
 from products.models import Feature, Product
-from tests.matching.vectors import (
+from tests.helpers.vectors import (
     MODEL,
     add_product,
     add_products,
@@ -115,7 +115,7 @@ def test_wide_vectors_are_found_by_their_principal_directions():
 
 @pytest.mark.parametrize("category", [None, "a tenth"])
 def test_clustered_vectors_are_found_with_and_without_a_filter(category):
-    made = catalogue(4000, queries=40, dim=96)
+    made = clip_like_vectors(4000, queries=40, dim=96)
     products = add_products(embeddings(made.vectors))
     tenth = np.random.default_rng(3).permutation(4000)[:400]
     Product.objects.filter(pk__in=[products[row].pk for row in tenth]).update(category="a tenth")

@@ -11,8 +11,8 @@ from matching import index
 from matching.index import Filters
 from matching.pgvector import engine, graphs
 from products.models import Feature, Product
-from tests.matching.vectors import MODEL, add_product, add_products, embeddings, exact_scores, random_vectors
-from tests.threads import at_once
+from tests.helpers.threads import at_once
+from tests.helpers.vectors import MODEL, add_product, add_products, embeddings, exact_scores, random_vectors
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests import postgres
-from tests.installations import manage
+from tests.helpers.installations import manage
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
@@ -25,7 +25,7 @@ from matching import service
 from matching.models import Match
 from matching.models import ReviewLease
 from products.models import Deletion, EmbeddingDay, Import, Product, ProductImage, QueueSwitch
-from tests.matching.vectors import add_products, embeddings, random_vectors, legacy_features
+from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
 reviewer.groups.set(Group.objects.all())
 vectors = random_vectors(60, dim=512)

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
-from tests.commands import run
-from tests.tables import write_pictures
+from tests.helpers.commands import run
+from tests.helpers.tables import write_pictures
 
 pytestmark = pytest.mark.django_db
 

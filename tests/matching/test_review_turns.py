@@ -17,9 +17,9 @@ from matching import service
 from matching.models import Match, ReviewLease
 from matching.review import leases
 from products.models import Product
-from tests.accounts import user_in
-from tests.rows import browser_of, make_case
-from tests.threads import at_once
+from tests.helpers.accounts import user_in
+from tests.helpers.rows import browser_of, make_case
+from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
 

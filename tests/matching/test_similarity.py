@@ -20,7 +20,7 @@ from matching.similarity import (
     score_of,
     search_vector,
 )
-from tests.pictures import drawing
+from tests.helpers.images import drawing
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

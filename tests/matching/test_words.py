@@ -6,7 +6,7 @@ import pytest
 
 from matching import text_search
 from matching.models import Match
-from tests.rows import browser_of, make_match, make_product
+from tests.helpers.rows import browser_of, make_match, make_product
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from products.admin import filters
 from products.models import Product
-from tests.rows import browser_of, make_product
+from tests.helpers.rows import browser_of, make_product
 
 pytestmark = pytest.mark.django_db
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from products.admin.products import ProductForm
 from products.models import Feature, Product, ProductImage
-from tests.rows import browser_of, make_case, make_match, make_product, save_product
+from tests.helpers.rows import browser_of, make_case, make_match, make_product, save_product
 
 pytestmark = pytest.mark.django_db
 

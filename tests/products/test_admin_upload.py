@@ -10,9 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from products.models import Product, ProductImage
-from tests import pictures
-from tests.files import files_in
-from tests.rows import browser_of, make_product
+from tests.helpers import images as pictures
+from tests.helpers.files import files_in
+from tests.helpers.rows import browser_of, make_product
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -9,9 +9,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from products.models import Product, ProductImage
-from tests.accounts import client_of
-from tests.bad_pictures import STATUS
-from tests.files import files_in
+from tests.helpers.accounts import client_of
+from tests.helpers.bad_images import STATUS
+from tests.helpers.files import files_in
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
 

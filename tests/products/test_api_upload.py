@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 
 from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, Product, ProductImage
-from tests import pictures
-from tests.accounts import client_of
-from tests.files import files_in
+from tests.helpers import images as pictures
+from tests.helpers.accounts import client_of
+from tests.helpers.files import files_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

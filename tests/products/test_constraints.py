@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, SHAPE_DIM
 from products.models import Feature, ProductImage
-from tests.rows import make_product
+from tests.helpers.rows import make_product
 
 pytestmark = pytest.mark.django_db
 DIM = 8

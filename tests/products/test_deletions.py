@@ -19,12 +19,12 @@ from products import deletion_jobs, tasks
 from products.images import intake, storage
 from products.images.cleaning import Upload
 from products.models import Deletion, DeletionStep, Feature, Product, ProductImage
-from tests.accounts import user_in
-from tests.files import files_in
-from tests.pictures import jpeg
-from tests.rows import browser_of, make_match, make_product
-from tests.threads import at_once
-from tests.work import finish_work
+from tests.helpers.accounts import user_in
+from tests.helpers.files import files_in
+from tests.helpers.images import jpeg
+from tests.helpers.jobs import finish_work
+from tests.helpers.rows import browser_of, make_match, make_product
+from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

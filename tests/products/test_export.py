@@ -13,9 +13,9 @@ from openpyxl import load_workbook
 
 from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, csv_bytes, escape_formula, unescape_formula, xlsx_bytes
 from products.models import Product
-from tests.accounts import user_in
-from tests.imports import Sent
-from tests.rows import browser_of, make_match, make_product
+from tests.helpers.accounts import user_in
+from tests.helpers.import_page import Sent
+from tests.helpers.rows import browser_of, make_match, make_product
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

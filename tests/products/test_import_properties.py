@@ -20,7 +20,7 @@ from products.importing.errors import RowError
 from products.importing.image_sources import open_zip
 from products.importing.importer import import_rows
 from products.importing.rows import open_source
-from tests.tables import rows_as_csv, write_xlsx
+from tests.helpers.tables import rows_as_csv, write_xlsx
 
 # No surrogates and no controls: neither UTF-8 nor XML can hold them. A number is a number in a workbook.
 cell = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30).map(str.strip)

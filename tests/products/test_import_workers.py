@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.processes import Stack, wait_until
-from tests.tables import write_csv, write_pictures
+from tests.helpers.processes import Stack, wait_until
+from tests.helpers.tables import write_csv, write_pictures
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 

@@ -17,9 +17,9 @@ from products.images.cleaning import Upload
 from products.images.intake import IntakeResult, SkuExistsError
 from products.models import Product, ProductImage
 from products.validation import MAX_DESCRIPTION_LENGTH
-from tests import pictures
-from tests.files import files_in
-from tests.threads import at_once
+from tests.helpers import images as pictures
+from tests.helpers.files import files_in
+from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
 

@@ -20,7 +20,7 @@ from products import tasks
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue import claims
-from tests.pictures import jpeg
+from tests.helpers.images import jpeg
 
 pytestmark = [
     pytest.mark.django_db,
@@ -37,7 +37,7 @@ def known() -> dict[str, str]:
 
 def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     vectors = np.random.default_rng(0).standard_normal((200, 16), dtype=np.float32)
-    catalogue.write(vectors, catalogue.zipf_categories(200), catalogue.Work(arrivals=60, reviewers=8))
+    catalogue.fill_database(vectors, catalogue.zipf_categories(200), catalogue.Contents(arrivals=60, reviewers=8))
     statistics.analyze()
     [band] = [band for band in queue.BANDS if band.low == 90]
     counted = queue.ReviewFilter(band=band).waiting().order_by().values("pk")

@@ -21,8 +21,8 @@ from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
 from products.queue import claims as queue
 from products.queue import embed
-from tests import pictures
-from tests.threads import at_once
+from tests.helpers import images as pictures
+from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from matching.models import Match
 from products.models import Product, ProductImage
-from tests.accounts import user_in
+from tests.helpers.accounts import user_in
 
 
 def make_product(*states: str, is_historical: bool = False, **fields: Any) -> Product:

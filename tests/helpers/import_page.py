@@ -12,7 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.test.utils import ContextList
 
-from tests.work import finish_work
+from tests.helpers.jobs import finish_work
 
 IMPORT = "/admin/products/product/import/"
 

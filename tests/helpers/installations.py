@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 
 
 def manage(data: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
