@@ -6,7 +6,8 @@ import ast
 import re
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
+from tests.helpers.installations import REPO
+
 PACKAGES = ("core", "gpu", "products", "matching", "catalogmatch")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+from tests.helpers.installations import REPO
 
 
 def python(code: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:

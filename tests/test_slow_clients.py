@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests.helpers import images
+from tests.helpers.installations import REPO
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_server import free_port
 
-REPO = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.faults
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+from tests.helpers.installations import REPO
+
 TEMPLATES = sorted((REPO / "templates").rglob("*.html"))
 SCRIPTS = sorted((REPO / "static").rglob("*.js"))
 PAGES = sorted(

@@ -22,9 +22,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from tests.helpers.database import OutsideDatabase
+from tests.helpers.installations import REPO
 from tests.helpers.redis_server import RedisServer, free_port
-
-REPO = Path(__file__).resolve().parents[2]
 
 LEASE_SECONDS = 5  # short, but longer than a worker takes to start or for a slow batch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -14,10 +13,10 @@ from matching.models import Match
 from products.models import Product
 from tests.helpers import images
 from tests.helpers.commands import run
+from tests.helpers.installations import REPO
 from tests.helpers.tables import write_csv, write_pictures
 
 pytestmark = pytest.mark.django_db
-REPO = Path(__file__).resolve().parents[2]
 GROCERY = REPO.parent / "shared" / "data" / "grocery"
 
 

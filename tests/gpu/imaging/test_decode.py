@@ -13,7 +13,7 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
 from tests.helpers.images import as_file, bomb, drawing, noise, truncated, turned
 
-CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
+CORPORA = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
 
 
 def refusal(source: bytes | Path) -> str:

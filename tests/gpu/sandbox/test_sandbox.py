@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,7 @@ from gpu.sandbox import pool as box_pool
 from gpu.sandbox.pool import decode_in_sandbox
 from matching.similarity import compute_legacy_similarity
 from tests.helpers import bad_images, images
-
-REPO = Path(__file__).resolve().parents[2]
+from tests.helpers.installations import REPO
 
 
 @pytest.fixture

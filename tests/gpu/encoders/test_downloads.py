@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from gpu.encoders import downloads, weights
 from tests.conftest import use_clip
+from tests.helpers.installations import REPO
 
-REPO = Path(__file__).resolve().parents[2]
 NAME = "sentence-transformers/clip-ViT-B-32"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
