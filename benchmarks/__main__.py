@@ -4,7 +4,7 @@
 
 The images are those in FOLDER, by default the demo's, as JPEGs at the size of ordinary product photographs. The model
 is a ViT-B/32 with random weights, which costs as much as the real one. Each benchmark also runs alone, on your own
-images and model. Its module says how.
+images and model: see its ``--help``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MAX_SIDE_PIXELS = 480
 def copy_as_jpegs(source: Path, target: Path) -> Path:
     """Write the images under ``source`` to ``target`` as JPEGs of at most 480 pixels a side.
 
-    Files that Pillow cannot read are skipped.
+    Skips files that Pillow cannot read.
     """
     target.mkdir()
-    for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+    for number, path in enumerate(sorted(filter(Path.is_file, source.rglob("*")))):
         try:
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
@@ -58,7 +58,7 @@ def main() -> int:
             "legacy": [],
             "upload": [],
             "encode": [*encode, "--limit", "100", "--repeat", "3"],
-            "questions": [*encode, "--pictures", "500"],
+            "queries": [*encode, "--n", "500"],
             "search": ["--n", "100000"],
             "http": [],
             "admin": ["--products", "20000"],

@@ -1,13 +1,17 @@
-"""How fast the admin's pages and the API's lists answer on a full catalogue.
+"""Measure the admin's pages and the API's lists on a full catalogue.
 
     python -m benchmarks.admin [--products 100000] [--json PATH] [--folder FOLDER] [--only TEXT]
 
-Fills a SQLite database with products, 1.2 pictures and 3 matches for each of them (benchmarks/catalogue.py), starts
-the real web server with two processes, signs in and asks for every list of the admin: as it opens, by each filter,
-by each column that sorts, for rare and common words and for its last page; then for home, the device, ask and other
-pages, for the next case of a review in each way in which cases are chosen, and for the API's lists. Each address is
-asked for 9 times after 4 that do not count. Milliseconds of whole answers. With --folder the catalogue is kept there
-and used again.
+Fills a SQLite database with products and 1.2 images and 3 matches for each (benchmarks/catalogue.py). Starts the real
+web server with two processes, signs in and requests:
+
+- every list of the admin: its first and last page, each filter, each sortable column, rare and common search words;
+- home, device, search by image and other pages;
+- the next review case with each filter;
+- the API's lists.
+
+Each address is requested 9 times after 4 times of warm-up. The result is milliseconds of whole responses. With
+``--folder`` the catalogue stays in that folder and is used again.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Instead of this file's folder, whose http.py would hide Python's own.
+# The project's root instead of this folder, whose http.py would hide the standard library's.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -36,13 +40,13 @@ from benchmarks.installation import environment, manage, web_server
 from benchmarks.machine import describe_machine, print_machine
 
 ROUNDS, WARM_UP = 9, 4
-GOAL_MS, GOAL_CASE_MS = 300, 100
+GOAL_MS, CASE_GOAL_MS = 300, 100
 USER, PASSWORD = "benchmark-admin", "for the benchmark only"
 WORDS = ("SKU-0000777", "blue", "ceramic mug", "Nordal blue", "nothing-of-that-name")
 
 
 def fill(folder: Path, products: int) -> None:
-    """Write the catalogue into an installation in ``folder``, and set up Django on it; only that where it is there."""
+    """Set up Django on an installation in ``folder``, and write the catalogue if it has none."""
     filled = folder / "filled"
     env = environment(folder / "data")
     os.environ |= {**env, "DJANGO_SETTINGS_MODULE": "catalogmatch.settings"}
@@ -58,28 +62,29 @@ def fill(folder: Path, products: int) -> None:
     from benchmarks import catalogue, vectors
 
     start = time.perf_counter()
-    pictures = products * 12 // 10
-    work = catalogue.Work(
+    images = products * 12 // 10
+    contents = catalogue.Contents(
         arrivals=products * 3 // 10, failed=products // 100, pending=products // 50, claimed=16, reviewers=300,
         complete=True,
     )  # fmt: skip
-    catalogue.write(vectors.catalogue(pictures, 1).vectors, catalogue.zipf_categories(products), work)
+    embeddings = vectors.clip_like_vectors(images, queries=1).vectors
+    catalogue.fill_database(embeddings, catalogue.zipf_categories(products), contents)
     User.objects.create_superuser(USER, password=PASSWORD)
-    print(f"filled in {time.perf_counter() - start:.0f} s")
+    print(f"catalogue written in {time.perf_counter() - start:.0f} s")
     manage(env, "reindex", "--index-only")
     filled.touch()
 
 
-def lists() -> Iterator[tuple[str, str]]:
+def admin_lists() -> Iterator[tuple[str, str]]:
     from django.contrib import admin
     from django.contrib.auth.models import User
 
     user = User.objects.get(username=USER)
-    return chain.from_iterable(ways_to_ask(model_admin, user) for model_admin in admin.site._registry.values())
+    return chain.from_iterable(list_addresses(model_admin, user) for model_admin in admin.site._registry.values())
 
 
-def ways_to_ask(model_admin: Any, user: Any) -> Iterator[tuple[str, str]]:
-    """Name and address of a list of the admin in each way in which ``user`` can ask for it, as it opens first."""
+def list_addresses(model_admin: Any, user: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and address of an admin list: its first page, then its last, filters, orders and searches."""
     from django.test import RequestFactory
     from django.urls import reverse
 
@@ -103,7 +108,7 @@ def ways_to_ask(model_admin: Any, user: Any) -> Iterator[tuple[str, str]]:
 
 
 def choices(filter_: Any) -> list[tuple[str, str]]:
-    """Parameters and values of a filter: all, or of many the first two and the last."""
+    """Return parameter and value of a filter's choices: all, or of many the first two and the last."""
     if hasattr(filter_, "parameter_name"):
         values = [str(value) for value, _ in filter_.lookup_choices]
         parameter = filter_.parameter_name
@@ -124,7 +129,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "home", "/admin/"
     yield "history", "/admin/history/"
     yield "device", "/admin/device/"
-    yield "ask", "/admin/ask/"
+    yield "search by image", "/admin/ask/"
     yield "upload", "/admin/products/product/add/"
     yield "import", "/admin/products/product/import/"
     yield "product", f"{product}/change/"
@@ -134,7 +139,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def cases() -> Iterator[tuple[str, str]]:
-    """The page of the next case; case after case without a page, ``ahead/`` is asked, by POST."""
+    """Yield the page of the next case and ``ahead/``, by which the page loads the following case (POST)."""
     from matching.models import Match
 
     waiting = Match.objects.filter(review_status="pending").select_related("product").order_by("product")
@@ -171,37 +176,37 @@ def api_lists() -> Iterator[tuple[str, str]]:
     yield "API queue", "/api/queue"
 
 
-def signed_in(url: str) -> Callable[[str], tuple[float, int]]:
-    """Answers a function that takes an address, as a browser that is signed in, and answers seconds and bytes."""
+def sign_in(url: str) -> Callable[[str], tuple[float, int]]:
+    """Sign in, and return a function that requests an address and returns seconds and bytes."""
     jar = CookieJar()
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
     browser.open(f"{url}/admin/login/").read()
-    sign_in = {"username": USER, "password": PASSWORD, "csrfmiddlewaretoken": token(jar), "next": "/admin/"}
-    browser.open(f"{url}/admin/login/", urlencode(sign_in).encode()).read()
-    csrf = token(jar)
+    form = {"username": USER, "password": PASSWORD, "csrfmiddlewaretoken": csrf_token(jar), "next": "/admin/"}
+    browser.open(f"{url}/admin/login/", urlencode(form).encode()).read()
+    csrf = csrf_token(jar)
 
-    def take(address: str) -> tuple[float, int]:
-        form = urlencode({"csrfmiddlewaretoken": csrf}).encode() if "/ahead/" in address else None
+    def request(address: str) -> tuple[float, int]:
+        body = urlencode({"csrfmiddlewaretoken": csrf}).encode() if "/ahead/" in address else None
         start = time.perf_counter()
-        with browser.open(f"{url}{address}", form, timeout=120) as answer:
-            size = len(answer.read())
-        if "/login/" in answer.url:
-            raise RuntimeError(f"{address} asks to sign in")
+        with browser.open(f"{url}{address}", body, timeout=120) as response:
+            size = len(response.read())
+        if "/login/" in response.url:
+            raise RuntimeError(f"{address} leads to the sign-in page.")
         return time.perf_counter() - start, size
 
-    return take
+    return request
 
 
-def token(jar: CookieJar) -> str:
+def csrf_token(jar: CookieJar) -> str:
     return next(cookie.value or "" for cookie in jar if cookie.name == "csrftoken")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--products", type=int, default=100_000)
-    parser.add_argument("--json", type=Path, help="also write the rows there")
-    parser.add_argument("--folder", type=Path, help="where the catalogue is kept; default: a temporary folder")
-    parser.add_argument("--only", default="", help="only pages with this in their name")
+    parser.add_argument("--products", type=int, default=100_000, help="default: 100,000")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--folder", type=Path, help="keep the catalogue in this folder (default: a temporary one)")
+    parser.add_argument("--only", default="", help="measure only pages with this text in their name")
     options = parser.parse_args()
     print_machine()
     print("load average:", os.getloadavg()[0])
@@ -209,25 +214,26 @@ def main() -> None:
         folder = options.folder or Path(name)
         fill(folder, options.products)
         with web_server(environment(folder / "data"), workers=2) as (url, _token):
-            rows = measured(signed_in(url), options.only)
+            rows = measure(sign_in(url), options.only)
     if options.json:
         options.json.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1))
 
 
-def measured(take: Callable[[str], tuple[float, int]], only: str) -> list[dict[str, Any]]:
+def measure(request: Callable[[str], tuple[float, int]], only: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for name, address in chain(lists(), pages(), cases(), api_lists()):
+    for name, address in chain(admin_lists(), pages(), cases(), api_lists()):
         if only not in name:
             continue
-        answers = [take(address) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
-        median, worst = (1000 * of(seconds for seconds, _ in answers) for of in (statistics.median, max))
+        responses = [request(address) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+        milliseconds = [1000 * seconds for seconds, _size in responses]
+        median = statistics.median(milliseconds)
         row: dict[str, Any] = {
             "page": name,
             "address": address,
             "median_ms": round(median, 1),
-            "max_ms": round(worst, 1),
-            "kilobytes": round(answers[0][1] / 1000),
-            "goal_ms": GOAL_CASE_MS if name.startswith("case") else GOAL_MS,
+            "max_ms": round(max(milliseconds), 1),
+            "kilobytes": round(responses[0][1] / 1000),
+            "goal_ms": CASE_GOAL_MS if name.startswith("case") else GOAL_MS,
         }
         rows.append(row)
         figures = f"median {row['median_ms']:7} ms   max {row['max_ms']:7} ms   {row['kilobytes']:5} kB"
@@ -236,7 +242,7 @@ def measured(take: Callable[[str], tuple[float, int]], only: str) -> list[dict[s
     for kind, group in groupby(rows, key=lambda row: re.split(r"[,:]| (?=[a-z_]+=)", row["page"])[0]):
         of_kind = list(group)
         slowest = max(of_kind, key=lambda row: float(row["median_ms"]))
-        print(f"{kind:<16} {len(of_kind):3} ways   median {slowest['median_ms']:7} ms   {slowest['page']}")
+        print(f"{kind:<16} {len(of_kind):3} addresses   median {slowest['median_ms']:7} ms   {slowest['page']}")
     over = [row["page"] for row in rows if row["median_ms"] > row["goal_ms"]]
     print(f"{len(rows)} addresses, {len(over)} over their goal.")
     return rows

@@ -1,8 +1,8 @@
-"""A catalogue of any size in the database, for whatever is measured on a full one. Everything follows from a seed.
+"""Fill a database with a synthetic catalogue of any size. The same arguments give the same catalogue.
 
-``write`` fills an empty, migrated database; Django must be set up. Rows go in by bulk, past the models' ``save`` but
-with all constraints and triggers of the database in place. Files are there only where asked for: each picture has a
-name of its own, and the names are hard links of a few dozen real files, so ``verify`` finds what the rows say.
+Rows are inserted in bulk, without the models' ``save`` but with all constraints and triggers of the database. Files
+are written on request only. They are hard links to a few dozen real images, each under a name of its own, so that
+``verify`` finds what the rows say.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 
 from benchmarks.images import photo
+from benchmarks.vectors import MODEL, Vectors
 from core.sqlite import statistics
 from gpu.vectors import LEGACY_MODEL, Features
 from matching.models import Match
 from products.models import EmbeddingDay, Feature, Product, ProductImage
 
-Vectors = npt.NDArray[np.float32]
-Owners = npt.NDArray[np.int64]  # the row of each picture's product
+ProductRows = npt.NDArray[np.int64]  # for each image, the row of its product
 Row = dict[str, Any]
 
-MODEL = "clip-ViT-B-32"  # the default, so that the web server takes the vectors for its own
-CHUNK = 5_000
-DAYS = 1_000  # over which the catalogue came in
-CANDIDATES = 10  # matches of an arrival
-JUDGED = 0.6  # of the arrivals, the oldest ones
-FILES, SIDE, THUMBNAIL_SIDE = 40, 240, 120
+CHUNK_ROWS = 5_000
+DAYS = 1_000  # age of the oldest product
+CANDIDATES = 10  # matches of a new product
+JUDGED_SHARE = 0.6  # of the new products, the oldest ones
+DISTINCT_FILES, SIDE, THUMBNAIL_SIDE = 40, 240, 120
 
 ROOMS = ("Kitchen", "Dining", "Bath", "Bedroom", "Office", "Garden", "Hall", "Nursery", "Outdoor", "Storage", "Living",
          "Lighting", "Textiles", "Decoration", "Tools", "Gifts", "Travel", "Seasonal", "Pets", "Hobby")  # fmt: skip
@@ -52,66 +51,68 @@ MAKERS = tuple(f"{first}{last}" for first in ("Nor", "Al", "Vi", "Kal", "Mo") fo
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What people and workers left in the catalogue, as numbers of rows; nothing where nothing is said."""
+class Contents:
+    """Numbers of rows besides embedded historical products."""
 
-    arrivals: int = 0  # products that are new, the latest ones; each with ten matches
-    failed: int = 0  # pictures
+    arrivals: int = 0  # new products, the latest ones; each with ten matches
+    failed: int = 0  # images in this state
     pending: int = 0
     claimed: int = 0
     reviewers: int = 0
-    complete: bool = False  # whether the pictures' files, legacy features, histories and daily counts are there, too
+    complete: bool = False  # adds image files, legacy features, history and daily counts
 
 
-def write(vectors: Vectors, categories: Sequence[str], work: Work = Work()) -> None:
-    """Write ``len(categories)`` products and ``len(vectors)`` pictures, product n and its first picture with id n.
+def fill_database(vectors: Vectors, categories: Sequence[str], contents: Contents = Contents()) -> None:
+    """Insert a product for each category and an image for each vector, (n, d) float32.
 
-    Pictures beyond the products are second views. ``vectors``: (n, d) float32, a picture's embedding each.
+    Product n and its first image have id n. Images beyond the number of products are second images of random
+    products. The database must be empty and migrated, and Django set up.
     """
-    reviewers = _reviewers(work.reviewers)
-    names = _files(len(vectors)) if work.complete else [(f"pictures/{n}.jpg", "") for n in range(len(vectors))]
-    owners = np.arange(len(vectors))
+    reviewers = _create_reviewers(contents.reviewers)
+    images = len(vectors)
+    files = _write_files(images) if contents.complete else [(f"pictures/{n}.jpg", "") for n in range(images)]
+    product_rows = np.arange(images)
     rng = np.random.default_rng(4)
-    owners[len(categories) :] = rng.choice(len(categories), len(vectors) - len(categories), replace=False)
-    states = _states(len(vectors), work, rng)
-    insert(Product, _products(categories, work.arrivals))
-    insert(ProductImage, _pictures(owners, len(categories), names, states))
-    insert(Feature, _features(vectors, owners, states, work.complete))
-    insert(Match, _matches(len(categories), work.arrivals, reviewers))
-    if work.complete:
-        _record(Product, "created_at", "+")
-        _record(ProductImage, "created_at", "+")
-        _record(Match, "reviewed_at", "~", "reviewer_id")
+    product_rows[len(categories) :] = rng.choice(len(categories), images - len(categories), replace=False)
+    states = _states(images, contents, rng)
+    bulk_insert(Product, _products(categories, contents.arrivals))
+    bulk_insert(ProductImage, _images(product_rows, len(categories), files, states))
+    bulk_insert(Feature, _features(vectors, product_rows, states, contents.complete))
+    bulk_insert(Match, _matches(len(categories), contents.arrivals, reviewers))
+    if contents.complete:
+        _write_history(Product, "created_at", "+")
+        _write_history(ProductImage, "created_at", "+")
+        _write_history(Match, "reviewed_at", "~", "reviewer_id")
         days = (_NOW.date() - timedelta(days=n) for n in range(DAYS))
-        EmbeddingDay.objects.bulk_create(EmbeddingDay(day=day, pictures=len(vectors) // DAYS) for day in days)
+        EmbeddingDay.objects.bulk_create(EmbeddingDay(day=day, pictures=images // DAYS) for day in days)
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), [Product, ProductImage, Feature, Match]):
             cursor.execute(sql)
-    statistics.analyze()  # as the schedule does
+    statistics.analyze()  # as the schedule does on a live database
 
 
 def zipf_categories(products: int) -> list[str]:
-    """A category for each product; their sizes fall like 1/rank, from thousands to a few."""
+    """Return a category for each product. Their sizes fall like 1/rank, from thousands to a few."""
     names = [f"{room} / {thing}" for room in ROOMS for thing in THINGS]
     share = 1 / np.arange(1, len(names) + 1)
     drawn = np.random.default_rng(3).choice(len(names), size=products, p=share / share.sum())
     return [names[number] for number in drawn]
 
 
-def insert(model: type[models.Model], rows: Iterable[Row]) -> None:
-    """Insert rows, given by the names of their fields and all with the same ones; other fields get their default."""
+def bulk_insert(model: type[models.Model], rows: Iterable[Row]) -> None:
+    """Insert rows that all name the same fields. Other fields get their defaults."""
     remaining = iter(rows)
     fields: dict[str, Any] = {field.attname: field for field in model._meta.concrete_fields}
-    while batch := list(islice(remaining, CHUNK)):
-        named = [fields[name] for name in batch[0]]
-        others = [field for field in fields.values() if field not in named and not field.primary_key]
+    while batch := list(islice(remaining, CHUNK_ROWS)):
+        given = [fields[name] for name in batch[0]]
+        others = [field for field in fields.values() if field not in given and not field.primary_key]
         defaults = [field.get_db_prep_save(field.pre_save(model(), add=True), connection) for field in others]
-        columns = ", ".join(connection.ops.quote_name(field.column) for field in (*named, *others))
-        places = ", ".join(["%s"] * (len(named) + len(others)))
-        to_database = [field.get_db_prep_save for field in named]
+        columns = ", ".join(connection.ops.quote_name(field.column) for field in (*given, *others))
+        placeholders = ", ".join(["%s"] * (len(given) + len(others)))
+        to_database = [field.get_db_prep_save for field in given]
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.executemany(
-                f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({places})",
+                f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({placeholders})",
                 [
                     [save(value, connection) for save, value in zip(to_database, row.values(), strict=True)] + defaults
                     for row in batch
@@ -119,9 +120,9 @@ def insert(model: type[models.Model], rows: Iterable[Row]) -> None:
             )
 
 
-def _moment(part: float) -> datetime:
-    """A time in the past: 0 is when the first product came in, 1 is now."""
-    return _NOW - timedelta(days=DAYS * (1 - part))
+def _time_at(share: float) -> datetime:
+    """Return a time between the first product (0) and now (1)."""
+    return _NOW - timedelta(days=DAYS * (1 - share))
 
 
 _NOW = timezone.now()
@@ -133,7 +134,7 @@ def _products(categories: Sequence[str], arrivals: int) -> Iterator[Row]:
     for number, category in enumerate(categories, 1):
         thing = category.rpartition(" ")[2] or "thing"
         colour, material, maker = (names[rng.integers(len(names))] for names in (COLOURS, MATERIALS, MAKERS))
-        added = _moment(number / count)
+        added = _time_at(number / count)
         yield {
             "id": number, "sku": f"SKU-{number:07}", "name": f"{maker} {colour} {material} {thing} {number % 97}",
             "category": category, "description": f"A {thing} of {material} by {maker}, {colour}.",
@@ -143,22 +144,24 @@ def _products(categories: Sequence[str], arrivals: int) -> Iterator[Row]:
         }  # fmt: skip
 
 
-def _states(pictures: int, work: Work, rng: np.random.Generator) -> list[str]:
-    """Failures are anywhere; what waits came last."""
-    states = ["ready"] * pictures
-    for number in rng.choice(pictures - work.pending - work.claimed, work.failed, replace=False):
+def _states(images: int, contents: Contents, rng: np.random.Generator) -> list[str]:
+    # Failed images are spread at random. Pending and claimed ones are the newest.
+    states = ["ready"] * images
+    for number in rng.choice(images - contents.pending - contents.claimed, contents.failed, replace=False):
         states[number] = "failed"
-    waiting = ["claimed"] * work.claimed + ["pending"] * work.pending
-    return states[: pictures - len(waiting)] + waiting
+    waiting = ["claimed"] * contents.claimed + ["pending"] * contents.pending
+    return states[: images - len(waiting)] + waiting
 
 
-def _pictures(owners: Owners, products: int, names: Sequence[tuple[str, str]], states: Sequence[str]) -> Iterator[Row]:
-    count = len(owners)
-    for number, (owner, (name, file_digest), state) in enumerate(zip(owners, names, states, strict=True), 1):
-        added = _moment(number / count)
+def _images(
+    product_rows: ProductRows, products: int, files: Sequence[tuple[str, str]], states: Sequence[str]
+) -> Iterator[Row]:
+    count = len(product_rows)
+    for number, (product_row, (name, digest), state) in enumerate(zip(product_rows, files, states, strict=True), 1):
+        added = _time_at(number / count)
         yield {
-            "id": number, "product_id": int(owner) + 1, "file": name, "original_name": f"IMG_{number}.jpg",
-            "sha256": sha256(str(number).encode()).hexdigest(), "file_sha256": file_digest, "width": SIDE,
+            "id": number, "product_id": int(product_row) + 1, "file": name, "original_name": f"IMG_{number}.jpg",
+            "sha256": sha256(str(number).encode()).hexdigest(), "file_sha256": digest, "width": SIDE,
             "height": SIDE, "position": int(number > products), "state": state,
             "error_code": "image_corrupt" if state == "failed" else "",
             "error_message": "The file is damaged." if state == "failed" else "",
@@ -169,12 +172,12 @@ def _pictures(owners: Owners, products: int, names: Sequence[tuple[str, str]], s
         }  # fmt: skip
 
 
-def _features(vectors: Vectors, owners: Owners, states: Sequence[str], legacy: bool) -> Iterator[Row]:
+def _features(vectors: Vectors, product_rows: ProductRows, states: Sequence[str], legacy: bool) -> Iterator[Row]:
     rng = np.random.default_rng(7)
-    for number, (vector, owner, state) in enumerate(zip(vectors, owners, states, strict=True), 1):
+    for number, (vector, product_row, state) in enumerate(zip(vectors, product_rows, states, strict=True), 1):
         if state != "ready":
             continue
-        ids = {"product_id": int(owner) + 1, "image_id": number}
+        ids = {"product_id": int(product_row) + 1, "image_id": number}
         yield {"id": number, **ids, **Feature.columns(Features.from_embedding(vector, MODEL))}
         if legacy:
             color, texture = rng.integers(256, size=(2, 256), dtype=np.uint8)
@@ -184,13 +187,13 @@ def _features(vectors: Vectors, owners: Owners, states: Sequence[str], legacy: b
 
 
 def _matches(products: int, arrivals: int, reviewers: Sequence[int]) -> Iterator[Row]:
-    """Each arrival's ten candidates; of the judged ones nearly all rejected, the best often confirmed."""
+    # Of the judged candidates nearly all are rejected, and the best is often confirmed.
     rng = np.random.default_rng(6)
     historical = products - arrivals
     for arrival in range(1, arrivals + 1):
-        part = arrival / arrivals
-        judged = part <= JUDGED and bool(reviewers)
-        # Different ones for sure: steps through the catalogue, fewer in all than it has products.
+        age = arrival / arrivals
+        judged = age <= JUDGED_SHARE and bool(reviewers)
+        # Equal steps through the catalogue give ten different candidates.
         step = int(rng.integers(1, historical // CANDIDATES))
         candidates = (int(rng.integers(historical)) + step * np.arange(CANDIDATES)) % historical + 1
         scores = np.sort(100 * rng.beta(6, 2.5, CANDIDATES))[::-1]
@@ -202,13 +205,13 @@ def _matches(products: int, arrivals: int, reviewers: Sequence[int]) -> Iterator
                 "model_name": MODEL, "rank": rank,
                 "review_status": ("confirmed" if confirmed else "rejected") if judged else "pending",
                 "reviewer_id": reviewers[int(rng.integers(len(reviewers)))] if judged else None,
-                # Over the last year, the last ones of today.
-                "reviewed_at": _NOW - timedelta(days=365 * (1 - part / JUDGED)) if judged else None,
+                # Spread over the last year up to now.
+                "reviewed_at": _NOW - timedelta(days=365 * (1 - age / JUDGED_SHARE)) if judged else None,
             }  # fmt: skip
 
 
-def _record(model: Any, at: str, kind: str, by: str = "NULL") -> None:
-    """An entry in the model's history for each row that has a time in column ``at``."""
+def _write_history(model: Any, at: str, kind: str, by: str = "NULL") -> None:
+    """Write a history entry for each row that has a time in column ``at``."""
     history = model.history.model
     columns = ", ".join(field.column for field in history.tracked_fields)
     sql = f"""INSERT INTO {history._meta.db_table}
@@ -219,21 +222,21 @@ def _record(model: Any, at: str, kind: str, by: str = "NULL") -> None:
         cursor.execute(sql)
 
 
-def _reviewers(count: int) -> list[int]:
+def _create_reviewers(count: int) -> list[int]:
     roles = list(Group.objects.order_by("pk"))
     users = User.objects.bulk_create(
-        User(username=f"person{n}", first_name=f"Person {n}", is_staff=True, last_login=_NOW) for n in range(count)
+        User(username=f"reviewer{n}", first_name=f"Reviewer {n}", is_staff=True, last_login=_NOW) for n in range(count)
     )
     for n, user in enumerate(users):
         user.groups.add(roles[n % len(roles)])
     return [user.pk for user in users]
 
 
-def _files(count: int) -> list[tuple[str, str]]:
-    """Names and SHA-256 of so many derivatives under MEDIA_ROOT, each with its thumbnail."""
+def _write_files(count: int) -> list[tuple[str, str]]:
+    """Write images and thumbnails under MEDIA_ROOT. Return the name and SHA-256 of each image."""
     root = Path(settings.MEDIA_ROOT)
     sources = []
-    for n in range(FILES):
+    for n in range(DISTINCT_FILES):
         first = root / "pictures" / f"{n:02x}" / f"{n}.jpg"
         thumbnail = root / "thumbnails" / first.relative_to(root / "pictures")
         for path, side in ((first, SIDE), (thumbnail, THUMBNAIL_SIDE)):
@@ -242,8 +245,8 @@ def _files(count: int) -> list[tuple[str, str]]:
         sources.append((first, thumbnail, sha256(first.read_bytes()).hexdigest()))
     names = []
     for number in range(count):
-        first, thumbnail, digest = sources[number % FILES]
-        if number >= FILES:
+        first, thumbnail, digest = sources[number % DISTINCT_FILES]
+        if number >= DISTINCT_FILES:
             os.link(thumbnail, thumbnail.with_name(f"{number}.jpg"))
             os.link(first, first.with_name(f"{number}.jpg"))
         names.append((str(first.with_name(f"{number}.jpg").relative_to(root)), digest))

@@ -1,9 +1,7 @@
-"""The ways of searching that benchmarks/search.py compares, each behind the same three calls.
+"""The search methods that benchmarks/search.py compares, each behind the same interface.
 
-``build(folder)`` once, ``open(folder)`` in a new process, ``search(query, filter)`` → row numbers of the best ten;
-``files(folder)``: what is read from the disk meanwhile.
-``folder`` holds vectors.npy (n, d) and labels.npy (n,): 1 for the tenth of the rows that the 10 % filter leaves,
-2 for the thousandth that the 0.1 % filter leaves, 0 for the others.
+``folder`` holds vectors.npy (n, d) and labels.npy (n,). The label is 1 for the tenth of the rows behind the 10 %
+filter, 2 for the thousandth behind the 0.1 % filter, and 0 for the others.
 """
 
 from __future__ import annotations
@@ -17,23 +15,32 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.vectors import MODEL, Vectors
+
 K = 10
-MODEL = "clip-ViT-B-32"  # the default, so that the web server takes the vectors for its own
+EXIT_FILLED = 9  # exit code of a process that filled its database and must run again
+PART_ROWS = 20_000
 CATEGORIES = ("", "a tenth", "a thousandth")
 
 Rows = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]
 
 
 class UnsupportedError(Exception):
-    """This contestant cannot do that; the text says why."""
+    """The contestant cannot do this. The message says why."""
 
 
 class Contestant(Protocol):
-    def build(self, folder: Path) -> None: ...
-    def open(self, folder: Path) -> None: ...
-    def files(self, folder: Path) -> Iterable[Path]: ...
-    def search(self, query: Vectors, label: int | None) -> Rows: ...
+    def build(self, folder: Path) -> None:
+        """Build the index, once."""
+
+    def open(self, folder: Path) -> None:
+        """Open the index in a new process."""
+
+    def files(self, folder: Path) -> Iterable[Path]:
+        """Return the files that searching reads."""
+
+    def search(self, query: Vectors, label: int | None) -> Rows:
+        """Return the row numbers of the ten best, among the rows with this label if one is given."""
 
 
 def load(folder: Path) -> tuple[Vectors, npt.NDArray[np.uint8]]:
@@ -47,7 +54,7 @@ def best_rows(scores: npt.NDArray[Any]) -> Rows:
 
 
 class Numpy:
-    """One matrix product and a partial sort; a filter takes the qualifying rows out first."""
+    """One matrix product and a partial sort. A filter copies the allowed rows first."""
 
     def build(self, folder: Path) -> None:
         pass
@@ -67,23 +74,23 @@ class Numpy:
 
 
 class CatalogMatch:
-    """This program, on a SQLite catalogue with one picture a product: the index's public functions."""
+    """The index of CatalogMatch on a SQLite catalogue with one image a product."""
 
     database = "sqlite"
 
     def build(self, folder: Path) -> None:
-        self._django(folder)
+        self._set_up_django(folder)
         filled = folder / f"catalogue-{self.database}"
         if not filled.exists():
             self._fill(folder)
             filled.touch()
-            raise SystemExit(9)  # measured again in a new process, so that filling does not count
+            raise SystemExit(EXIT_FILLED)
         from matching import index
 
         index.rebuild()
 
     def open(self, folder: Path) -> None:
-        self._django(folder)
+        self._set_up_django(folder)
         from matching import index
         from matching.index import Filters
 
@@ -97,7 +104,7 @@ class CatalogMatch:
         hits = self._index.search(query[None], K, kind="clip", model=MODEL, filters=filters)
         return np.array([hit.product_id - 1 for hit in hits])
 
-    def _django(self, folder: Path) -> None:
+    def _set_up_django(self, folder: Path) -> None:
         os.environ |= {
             "CATALOGMATCH_ENV_FILE": os.devnull,
             "CATALOGMATCH_DATA_DIR": str(folder / "data"),
@@ -118,13 +125,13 @@ class CatalogMatch:
         from benchmarks import catalogue
 
         call_command("migrate", verbosity=0)
-        call_command("flush", verbosity=0, interactive=False)  # a server may hold the catalogue of another size
+        call_command("flush", verbosity=0, interactive=False)  # the server may hold a catalogue of another size
         vectors, labels = load(folder)
-        catalogue.write(vectors, [CATEGORIES[label] for label in labels])
+        catalogue.fill_database(vectors, [CATEGORIES[label] for label in labels])
 
 
 class Hnswlib:
-    """HNSW graph of float32, M 16, ef_construction 200, ef 100; filters by its callback."""
+    """HNSW graph of float32 vectors, M 16, ef_construction 200, ef 100. Filters by callback."""
 
     def build(self, folder: Path) -> None:
         import hnswlib
@@ -132,8 +139,8 @@ class Hnswlib:
         vectors, _ = load(folder)
         graph = hnswlib.Index("ip", vectors.shape[1])
         graph.init_index(len(vectors), M=16, ef_construction=200)
-        for start in range(0, len(vectors), 20_000):
-            part = vectors[start : start + 20_000]
+        for start in range(0, len(vectors), PART_ROWS):
+            part = vectors[start : start + PART_ROWS]
             graph.add_items(part, np.arange(start, start + len(part)))
         graph.save_index(str(folder / "hnswlib"))
 
@@ -151,22 +158,22 @@ class Hnswlib:
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         if label == 2:
-            raise UnsupportedError("the graph runs dry behind so narrow a filter")
+            raise UnsupportedError("the graph finds too few rows behind so narrow a filter")
         keep = None if label is None else lambda row: self._labels[row] == label
         rows: Rows = self._graph.knn_query(query, K, num_threads=1, filter=keep)[0][0].astype(np.int64)
         return rows
 
 
 class Usearch:
-    """HNSW graph of half-precision vectors, connectivity 16, expansion 128 and 64; mapped from its file."""
+    """HNSW graph of half-precision vectors, connectivity 16, expansion 128 and 64, memory-mapped."""
 
     def build(self, folder: Path) -> None:
         from usearch.index import Index
 
         vectors, _ = load(folder)
         graph = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=128)
-        for start in range(0, len(vectors), 20_000):
-            part = np.array(vectors[start : start + 20_000])
+        for start in range(0, len(vectors), PART_ROWS):
+            part = np.array(vectors[start : start + PART_ROWS])
             graph.add(np.arange(start, start + len(part)), part)
         graph.save(str(folder / "usearch"))
 
@@ -188,9 +195,9 @@ class Usearch:
 
 
 class SqliteVec:
-    """Exact search inside SQLite; a filter is a metadata column of the virtual table.
+    """Exact search inside SQLite. Filters by a metadata column of the virtual table.
 
-    Through apsw, since many a Python's own sqlite3 is built without extensions.
+    Uses apsw, because the sqlite3 module of many Python builds cannot load extensions.
     """
 
     def build(self, folder: Path) -> None:
@@ -199,8 +206,8 @@ class SqliteVec:
         connection.execute(
             f"CREATE VIRTUAL TABLE v USING vec0(embedding float[{vectors.shape[1]}] distance_metric=cosine, label int)"
         )
-        for start in range(0, len(vectors), 20_000):
-            rows = range(start, min(start + 20_000, len(vectors)))
+        for start in range(0, len(vectors), PART_ROWS):
+            rows = range(start, min(start + PART_ROWS, len(vectors)))
             with connection:
                 connection.executemany(
                     "INSERT INTO v (rowid, embedding, label) VALUES (?, ?, ?)",
@@ -219,8 +226,8 @@ class SqliteVec:
         sql = f"SELECT rowid FROM v WHERE embedding MATCH ? AND k = {K}{where}"
         if not hasattr(self._threads, "connection"):
             self._threads.connection = self._connect(self._folder)
-        found = self._threads.connection.execute(sql, (query.tobytes(), *extra))
-        return np.array([row[0] for row in found])
+        rows = self._threads.connection.execute(sql, (query.tobytes(), *extra))
+        return np.array([row[0] for row in rows])
 
     def _connect(self, folder: Path) -> Any:
         import apsw
@@ -233,17 +240,17 @@ class SqliteVec:
 
 
 class Pgvector:
-    """HNSW graph of half-precision vectors in PostgreSQL, m 16, ef_construction 64, ef 100; filters by iterative scan.
+    """HNSW graph of half-precision vectors in PostgreSQL, m 16, ef_construction 64, ef 100.
 
-    ``PGVECTOR_URL`` is the server's address (see benchmarks/servers.py). Memory and file sizes are the client's.
+    Filters by iterative scan. ``PGVECTOR_URL`` is the server's URL. Memory and file sizes are the client's.
     """
 
-    most = 200_000  # above that, two cores build the graph for longer than anybody waits for a benchmark
+    max_vectors = 200_000  # above that, two cores build the graph for too long
 
     def build(self, folder: Path) -> None:
         vectors, labels = load(folder)
-        if len(vectors) > self.most:
-            raise UnsupportedError(f"a graph of more than {self.most:,} vectors takes two cores very long to build")
+        if len(vectors) > self.max_vectors:
+            raise UnsupportedError(f"a graph of more than {self.max_vectors:,} vectors takes too long to build")
         connection = self._connect()
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         connection.execute("DROP TABLE IF EXISTS v")
@@ -260,7 +267,7 @@ class Pgvector:
         self._threads = threading.local()
 
     def files(self, folder: Path) -> Iterable[Path]:
-        return _of_server(self._connect())
+        return _server_files(self._connect())
 
     def search(self, query: Vectors, label: int | None) -> Rows:
         if not hasattr(self._threads, "connection"):
@@ -268,8 +275,8 @@ class Pgvector:
             self._threads.connection.execute("SET hnsw.ef_search = 100; SET hnsw.iterative_scan = strict_order")
         where, extra = ("", ()) if label is None else ("WHERE label = %s", (label,))
         sql = f"SELECT id FROM v {where} ORDER BY embedding <=> %s LIMIT {K}"
-        found = self._threads.connection.execute(sql, (*extra, str(query.tolist())))
-        return np.array([row[0] for row in found])
+        rows = self._threads.connection.execute(sql, (*extra, str(query.tolist())))
+        return np.array([row[0] for row in rows])
 
     def _connect(self) -> Any:
         import psycopg
@@ -278,7 +285,7 @@ class Pgvector:
 
 
 class CatalogMatchPostgres(CatalogMatch):
-    """This program on the same PostgreSQL server."""
+    """CatalogMatch on the same PostgreSQL server."""
 
     database = "postgres"
 
@@ -286,18 +293,18 @@ class CatalogMatchPostgres(CatalogMatch):
         from django.db import connection
 
         connection.ensure_connection()
-        return _of_server(connection.connection)
+        return _server_files(connection.connection)
 
     def build(self, folder: Path) -> None:
-        if len(load(folder)[1]) > Pgvector.most:
+        if len(load(folder)[1]) > Pgvector.max_vectors:
             raise UnsupportedError("see pgvector")
         super().build(folder)
 
 
-def _of_server(connection: Any) -> Iterable[Path]:
-    """The files of the server's tables and graphs; it runs on the same machine."""
-    [tables] = connection.execute("SELECT current_setting('data_directory')").fetchone()
-    return (path for path in Path(tables, "base").rglob("*") if path.is_file())
+def _server_files(connection: Any) -> Iterable[Path]:
+    """Return the files of the server's tables and graphs. The server runs on this machine."""
+    [data_folder] = connection.execute("SELECT current_setting('data_directory')").fetchone()
+    return (path for path in Path(data_folder, "base").rglob("*") if path.is_file())
 
 
 CONTESTANTS: dict[str, type[Contestant]] = {

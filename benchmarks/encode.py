@@ -1,11 +1,11 @@
-"""What embedding costs: each backend beside plain ``SentenceTransformer.encode``, on the same files and machine.
+"""Measure each CLIP backend beside plain ``SentenceTransformer.encode``, on the same files and machine.
 
     python benchmarks/encode.py --model DIR_OR_NAME --images DIR [--backends torch,onnx,onnx-int8] [--json PATH]
                                 [--limit 200] [--repeat 5] [--enlarge PIXELS]
 
-Every contestant is a process of its own that has its model loaded and warm; they take turns, one round after
-the other, so that whatever else the machine does falls on all of them. Printed are medians over the rounds, and
-of each round's ratio to the baseline. ``--enlarge 4000`` first makes 12-megapixel JPEGs of the pictures.
+Every contestant is a process of its own with a warm model. They take turns, one round after the other, so that other
+load on the machine slows all of them. The figures are medians over the rounds, and over each round's ratio to the
+baseline. ``--enlarge 4000`` first makes 12-megapixel JPEGs of the images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-# Instead of this file's folder, whose http.py would hide Python's own.
+# The project's root instead of this folder, whose http.py would hide the standard library's.
 sys.path[0] = str(REPO)
 
 import numpy as np
@@ -35,13 +35,14 @@ from PIL import Image
 from benchmarks.machine import print_machine
 
 BASELINE = "SentenceTransformer.encode"
-BASELINE_BATCH = 32  # the library's default, and the guide's
+BASELINE_BATCH = 32  # the library's default
+MIN_IMAGES = 11  # an image and its ten nearest, for the top-10 agreement
 
 
 def main() -> None:
     options = _options()
     with ExitStack() as stack:
-        if Path(options.model).is_dir():  # its exports are made for this run only
+        if Path(options.model).is_dir():  # export it to ONNX for this run only
             os.environ["CLIP_CACHE_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
         os.environ |= {
             "CLIP_MODEL": options.model,
@@ -49,20 +50,20 @@ def main() -> None:
             "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
         }
         os.environ.setdefault("CATALOGMATCH_DATA_DIR", stack.enter_context(tempfile.TemporaryDirectory()))
-        files = _pictures(options.images, options.limit)
+        files = _readable_images(options.images, options.limit)
         if options.enlarge:
-            files = _enlarged(files, options.enlarge, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            files = _enlarge(files, options.enlarge, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         backends = options.backends.split(",")
         context = multiprocessing.get_context("spawn")
         if any(backend.startswith("onnx") for backend in backends):
-            _in_process(context, _export, files, "onnx-int8" in backends)
+            _run_in_process(context, _export, files, "onnx-int8" in backends)
         contestants = {name: _Contestant(context, name, files) for name in [BASELINE, *backends]}
         for contestant in contestants.values():
             stack.callback(contestant.close)
         rounds = [
-            {name: contestant.ask("files") for name, contestant in contestants.items()} for _ in range(options.repeat)
+            {name: contestant.call("embed") for name, contestant in contestants.items()} for _ in range(options.repeat)
         ]
-        forward = [{name: c.ask("forward") for name, c in contestants.items()} for _ in range(options.repeat)]
+        forward = [{name: c.call("forward") for name, c in contestants.items()} for _ in range(options.repeat)]
         rows = [
             _row(contestant, rounds, forward, contestants[BASELINE], len(files)) for contestant in contestants.values()
         ]
@@ -72,59 +73,61 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the CLIP backends beside SentenceTransformer.encode.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--model", required=True, help="a folder (see random_clip.py) or a name whose weights are cached"
     )
-    parser.add_argument("--images", required=True, type=Path)
-    parser.add_argument("--backends", default="torch,onnx,onnx-int8")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--limit", type=int, default=200, help="pictures in a round")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds")
-    parser.add_argument("--enlarge", type=int, help="make JPEGs of this longer side first")
+    parser.add_argument("--images", required=True, type=Path, help="a folder of images")
+    parser.add_argument("--backends", default="torch,onnx,onnx-int8", help="separated by commas (default: all)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--limit", type=int, default=200, help="images in a round (default: 200)")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--enlarge", type=int, help="first make JPEGs with this longer side")
     return parser.parse_args()
 
 
-def _pictures(folder: Path, limit: int) -> list[Path]:
-    """Up to ``limit`` files, spread over the folder, that Pillow can read: the baseline stops at any other."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
+def _readable_images(folder: Path, limit: int) -> list[Path]:
+    """Return up to ``limit`` files, spread over the folder, that Pillow can read. The baseline stops at any other."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     readable = []
-    for path in found[:: max(1, len(found) // limit)]:
+    for path in files[:: max(1, len(files) // limit)]:
         try:
-            with Image.open(path) as picture:
-                picture.load()
+            with Image.open(path) as image:
+                image.load()
         except OSError:
             continue
         readable.append(path)
-    if len(readable[:limit]) <= 10:
-        raise SystemExit(f"{folder} has not enough pictures.")
+    if len(readable[:limit]) < MIN_IMAGES:
+        raise SystemExit(
+            f"{folder} has fewer than {MIN_IMAGES} images that can be used. Give a larger folder or limit."
+        )
     return readable[:limit]
 
 
-def _enlarged(files: Sequence[Path], side: int, folder: Path) -> list[Path]:
-    made = []
+def _enlarge(files: Sequence[Path], side: int, folder: Path) -> list[Path]:
+    enlarged = []
     for number, path in enumerate(files):
-        with Image.open(path) as picture:
-            factor = side / max(picture.size)
-            size = (round(picture.width * factor), round(picture.height * factor))
-            made.append(folder / f"{number}.jpg")
-            picture.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(made[-1], quality=90)
-    return made
+        with Image.open(path) as image:
+            factor = side / max(image.size)
+            size = (round(image.width * factor), round(image.height * factor))
+            enlarged.append(folder / f"{number}.jpg")
+            image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(enlarged[-1], quality=90)
+    return enlarged
 
 
-# --- the parent's side ---------------------------------------------------------------------------
+# --- parent process ------------------------------------------------------------------------------
 
 
 class _Contestant:
     def __init__(self, context: Any, name: str, files: Sequence[Path]) -> None:
         self.name = name
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, files), daemon=True)
+        self._connection, child_connection = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_connection, name, files), daemon=True)
         self._process.start()
-        self.ask("warm")
+        self.call("warm_up")
 
-    def ask(self, what: str) -> Any:
-        self._connection.send(what)
+    def call(self, command: str) -> Any:
+        self._connection.send(command)
         return self._connection.recv()
 
     def close(self) -> None:
@@ -132,33 +135,33 @@ class _Contestant:
         self._process.join(10)
 
 
-def _in_process(context: Any, work: Callable[..., None], *args: Any) -> None:
-    process = context.Process(target=work, args=args)
+def _run_in_process(context: Any, function: Callable[..., None], *args: Any) -> None:
+    process = context.Process(target=function, args=args)
     process.start()
     process.join()
     if process.exitcode:
         raise SystemExit(process.exitcode)
 
 
-def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, pictures: int) -> dict[str, Any]:
+def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, images: int) -> dict[str, Any]:
     from gpu.encoders.agreement import measure_agreement
 
     name = contestant.name
-    reference, vectors = baseline.ask("vectors"), contestant.ask("vectors")
-    measured = measure_agreement(reference, vectors)
+    reference, vectors = baseline.call("vectors"), contestant.call("vectors")
+    agreement = measure_agreement(reference, vectors)
     timings = [round_[name][1] for round_ in rounds]
     return {
         "contestant": name,
-        "images_per_s": round(statistics.median(pictures / round_[name][0] for round_ in rounds), 2),
-        "forward_images_per_s": round(statistics.median(pictures / round_[name] for round_ in forward), 2),
+        "images_per_s": round(statistics.median(images / round_[name][0] for round_ in rounds), 2),
+        "forward_images_per_s": round(statistics.median(images / round_[name] for round_ in forward), 2),
         "ratio": round(statistics.median(round_[baseline.name][0] / round_[name][0] for round_ in rounds), 3),
-        "min_cosine": round(measured.min_cosine, 6),
-        "mean_cosine": round(measured.mean_cosine, 6),
-        "top10_agreement": round(measured.top10, 4),
-        "peak_mb": round(contestant.ask("memory"), 1),
-        # Milliseconds per picture, added up over threads; what one thread waits for another is in "encode".
+        "min_cosine": round(agreement.min_cosine, 6),
+        "mean_cosine": round(agreement.mean_cosine, 6),
+        "top10_agreement": round(agreement.top10, 4),
+        "peak_mb": round(contestant.call("memory"), 1),
+        # Milliseconds per image, added up over threads. A thread's waiting for another counts as "encode".
         "stages": {
-            stage: round(1000 * statistics.median(spent[stage] for spent in timings) / pictures, 2)
+            stage: round(1000 * statistics.median(spent[stage] for spent in timings) / images, 2)
             for stage in timings[0]
         },
     }
@@ -166,14 +169,14 @@ def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contesta
 
 def _print(model: str, files: Sequence[Path], rows: Sequence[dict[str, Any]]) -> None:
     print_machine()
-    about = Path(model) / "README.md"
-    print(f"model: {about.read_text(encoding='utf-8').strip() if about.is_file() else model}")
+    readme = Path(model) / "README.md"
+    print(f"model: {readme.read_text(encoding='utf-8').strip() if readme.is_file() else model}")
     sizes = []
     for path in files:
-        with Image.open(path) as picture:
-            sizes.append(picture.size)
+        with Image.open(path) as image:
+            sizes.append(image.size)
     width, height = (statistics.median(side) for side in zip(*sizes, strict=True))
-    print(f"{len(files)} pictures, median size {width:.0f}×{height:.0f}")
+    print(f"{len(files)} images, median size {width:.0f}×{height:.0f}")
     if hasattr(os, "getloadavg"):
         print(f"load average over 1, 5, 15 minutes: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print(
@@ -189,7 +192,7 @@ def _print(model: str, files: Sequence[Path], rows: Sequence[dict[str, Any]]) ->
         )
 
 
-# --- the contestants' side -----------------------------------------------------------------------
+# --- contestants' processes ----------------------------------------------------------------------
 
 
 def _export(files: Sequence[Path], int8: bool) -> None:
@@ -198,8 +201,9 @@ def _export(files: Sequence[Path], int8: bool) -> None:
     django.setup()
     from gpu.encoders import onnx, onnx_export, weights
 
-    found = weights.find_weights()
-    if onnx.find_export(found, "float32") is None or (int8 and onnx.find_export(found, "int8") is None):
+    found_weights = weights.find_weights()
+    float32, quantised = (onnx.find_export(found_weights, precision) for precision in ("float32", "int8"))
+    if float32 is None or (int8 and quantised is None):
         onnx_export.export_model(files, int8=int8)
 
 
@@ -208,10 +212,10 @@ def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
     import django
 
     django.setup()
-    contestant: _Plain | _Ours = _Plain() if name == BASELINE else _Ours()
-    answers: dict[str, Callable[[], Any]] = {
-        "warm": lambda: contestant.embed(files[:BASELINE_BATCH]) and None,
-        "files": lambda: _timed(contestant, files),
+    contestant: _Baseline | _CatalogMatch = _Baseline() if name == BASELINE else _CatalogMatch()
+    commands: dict[str, Callable[[], Any]] = {
+        "warm_up": lambda: contestant.embed(files[:BASELINE_BATCH]) and None,
+        "embed": lambda: _time_embed(contestant, files),
         "forward": lambda: contestant.forward_seconds(files),
         "vectors": lambda: contestant.vectors(files),
         "memory": lambda: (
@@ -220,20 +224,20 @@ def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
     }
     while True:
         try:
-            what = connection.recv()
+            command = connection.recv()
         except EOFError:
             return
-        connection.send(answers[what]())
+        connection.send(commands[command]())
 
 
-def _timed(contestant: _Plain | _Ours, files: Sequence[Path]) -> tuple[float, dict[str, float]]:
-    started = time.perf_counter()
+def _time_embed(contestant: _Baseline | _CatalogMatch, files: Sequence[Path]) -> tuple[float, dict[str, float]]:
+    start = time.perf_counter()
     timings = contestant.embed(files)
-    return time.perf_counter() - started, timings
+    return time.perf_counter() - start, timings
 
 
-class _Plain:
-    """What a user writes from the library's documentation."""
+class _Baseline:
+    """SentenceTransformer as its documentation uses it."""
 
     def __init__(self) -> None:
         from sentence_transformers import SentenceTransformer
@@ -247,20 +251,20 @@ class _Plain:
     def vectors(self, files: Sequence[Path]) -> Any:
         parts = []
         for start in range(0, len(files), BASELINE_BATCH):
-            pictures = [Image.open(path) for path in files[start : start + BASELINE_BATCH]]
-            parts.append(self.model.encode(pictures, batch_size=BASELINE_BATCH, show_progress_bar=False))
+            images = [Image.open(path) for path in files[start : start + BASELINE_BATCH]]
+            parts.append(self.model.encode(images, batch_size=BASELINE_BATCH, show_progress_bar=False))
         vectors = np.concatenate(parts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def embed(self, files: Sequence[Path]) -> dict[str, float]:
-        started = time.perf_counter()
+        start = time.perf_counter()
         self.vectors(files)
-        return {"encode": time.perf_counter() - started}
+        return {"encode": time.perf_counter() - start}
 
     def forward_seconds(self, files: Sequence[Path]) -> float:
         import torch
 
-        spent = 0.0
+        seconds = 0.0
         for start in range(0, len(files), BASELINE_BATCH):
             inputs: Any = self.model.preprocess(
                 [Image.open(path).convert("RGB") for path in files[start : start + BASELINE_BATCH]]
@@ -268,21 +272,20 @@ class _Plain:
             inputs = {
                 key: value.to(self.model.device) if hasattr(value, "to") else value for key, value in inputs.items()
             }
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             with torch.inference_mode():
                 self.model(inputs)["sentence_embedding"].cpu()
-            spent += time.perf_counter() - began
-        return spent
+            seconds += time.perf_counter() - start_time
+        return seconds
 
 
-class _Ours:
-    """CatalogMatch's own pipeline with the backend of CLIP_BACKEND."""
+class _CatalogMatch:
+    """CatalogMatch's pipeline with the backend in CLIP_BACKEND."""
 
     def __init__(self) -> None:
         from gpu.encoders import registry
 
         registry.get_encoder()
-        self._vectors: Any = None
 
     def vectors(self, files: Sequence[Path]) -> Any:
         from gpu.clip import process_batch
@@ -304,9 +307,9 @@ class _Ours:
         encoder = registry.get_encoder()
         pixels = [encoder.preprocess(decode(path, draft_side=encoder.preprocess.draft_side)) for path in files]
         size = batching.batch_size(encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch_size)
-        began = time.perf_counter()
+        start = time.perf_counter()
         batching.AdaptiveBatcher(encoder, size).start(pixels)()
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
 
 if __name__ == "__main__":

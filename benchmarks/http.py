@@ -1,9 +1,9 @@
-"""What one question costs through HTTP: POST /api/products/{id}/match on a catalogue of 100,000 products.
+"""Measure POST /api/products/{id}/match through HTTP on a full catalogue.
 
     python -m benchmarks.http [--n 100000] [--seconds 10] [--json PATH] [--folder FOLDER]
 
-The real web server (gunicorn, two processes) on SQLite, a token, answers that are saved. 1, 4 and 16 clients ask
-about products drawn at random, each as soon as it has its last answer. Vectors: see benchmarks/vectors.py.
+Starts the real web server (gunicorn, two processes) on SQLite. 1, 4 and 16 clients match random products, each as soon
+as it has the last response. Results are saved. benchmarks/vectors.py describes the vectors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Instead of this file's folder, whose http.py would hide Python's own.
+# The project's root instead of this folder, whose http.py would hide the standard library's.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.installation import environment, web_server
 from benchmarks.machine import print_machine
-from benchmarks.search import phase, prepare
+from benchmarks.search import prepare, run_phase
 
 CLIENTS = (1, 4, 16)
 COLUMNS = ("clients", "requests_per_s", "p50_ms", "p99_ms", "errors")
@@ -36,10 +36,10 @@ COLUMNS = ("clients", "requests_per_s", "p50_ms", "p99_ms", "errors")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=100_000, help="products")
-    parser.add_argument("--seconds", type=float, default=10, help="for each number of clients")
-    parser.add_argument("--json", type=Path, help="also write the rows there")
-    parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
+    parser.add_argument("--n", type=int, default=100_000, help="products (default: 100,000)")
+    parser.add_argument("--seconds", type=float, default=10, help="for each number of clients (default: 10)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--folder", type=Path, help="where to put the catalogue (default: a temporary folder)")
     options = parser.parse_args()
     print_machine()
     print("load average:", os.getloadavg()[0])
@@ -47,23 +47,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="http-") as name:
         folder = Path(name)
         prepare(folder, options.n)
-        built = phase("build", "catalogmatch", folder)
-        if "refused" in built:
-            raise RuntimeError(f"no catalogue: {built['refused']}")
+        built = run_phase("build", "catalogmatch", folder)
+        if "not_run" in built:
+            raise RuntimeError(f"The catalogue could not be built: {built['not_run']}")
         with web_server(environment(folder / "data"), workers=2) as (url, token):
-            asked(url, token, options.n, 4, 3.0)  # so that both processes have mapped the index
+            run_clients(url, token, options.n, clients=4, seconds=3)  # lets both processes map the index
             print(" ".join(f"{column:>15}" for column in COLUMNS))
             for clients in CLIENTS:
-                row = asked(url, token, options.n, clients, options.seconds)
+                row = run_clients(url, token, options.n, clients, options.seconds)
                 rows.append(row)
                 print(" ".join(f"{row[column]:>15.1f}" for column in COLUMNS), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def asked(url: str, token: str, n: int, clients: int, seconds: float) -> dict[str, Any]:
-    """Let so many clients ask for so long; anything but a 200 with ten matches is an error."""
-    times: list[float] = []
+def run_clients(url: str, token: str, n: int, clients: int, seconds: float) -> dict[str, Any]:
+    """Return the figures of so many concurrent clients. Any response but a 200 with ten matches is an error."""
+    latencies: list[float] = []
     errors: list[str] = []
     until = time.perf_counter() + seconds
 
@@ -71,19 +71,19 @@ def asked(url: str, token: str, n: int, clients: int, seconds: float) -> dict[st
         rng = np.random.default_rng(seed)
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         headers = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
+        body = json.dumps({"threshold": 0})
         while (start := time.perf_counter()) < until:
-            body = json.dumps({"threshold": 0})
             try:
                 connection.request("POST", f"/api/products/{rng.integers(1, n + 1)}/match", body, headers)
                 response = connection.getresponse()
-                answer = response.read()
+                content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 errors.append(repr(error))
                 connection.close()
                 continue
-            times.append(time.perf_counter() - start)
-            if response.status != 200 or len(json.loads(answer)["matches"]) != 10:
-                errors.append(f"{response.status} {answer[:200]!r}")
+            latencies.append(time.perf_counter() - start)
+            if response.status != 200 or len(json.loads(content)["matches"]) != 10:
+                errors.append(f"{response.status} {content[:200]!r}")
 
     threads = [threading.Thread(target=client, args=(seed,)) for seed in range(clients)]
     start = time.perf_counter()
@@ -93,8 +93,8 @@ def asked(url: str, token: str, n: int, clients: int, seconds: float) -> dict[st
         thread.join()
     for error in sorted(set(errors))[:3]:
         print("error:", error)
-    p50, p99 = np.percentile(times, [50, 99]) * 1000
-    rate = len(times) / (time.perf_counter() - start)
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1000
+    rate = len(latencies) / (time.perf_counter() - start)
     return {"clients": clients, "requests_per_s": rate, "p50_ms": p50, "p99_ms": p99, "errors": len(errors)}
 
 

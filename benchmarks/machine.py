@@ -1,4 +1,4 @@
-"""What a benchmark ran on: processor, cores, memory, Python and the packages that matter."""
+"""Describe the machine that a benchmark runs on: processor, memory, Python and packages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PACKAGES = ("numpy", "Pillow", "Django", "torch", "sentence-transformers", "onnx
 
 
 def describe_machine() -> dict[str, str]:
-    """Names and values as text, in the order they should be shown. No package is imported for its version."""
-    described = {
+    """Return names and values in the order to show them. Imports no package for its version."""
+    description = {
         "cpu": _cpu(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "memory": _memory(),
@@ -22,10 +22,10 @@ def describe_machine() -> dict[str, str]:
     }
     for package in PACKAGES:
         try:
-            described[package] = version(package)
+            description[package] = version(package)
         except PackageNotFoundError:
-            described[package] = "not installed"
-    return described
+            description[package] = "not installed"
+    return description
 
 
 def print_machine() -> None:
@@ -45,7 +45,3 @@ def _memory() -> str:
     if sys.platform == "win32":
         return "unknown"
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
-
-
-if __name__ == "__main__":
-    print_machine()

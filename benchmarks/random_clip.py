@@ -1,12 +1,11 @@
-"""A CLIP with random weights in the hub's exact layout, for machines that cannot download the real one.
+"""Write a CLIP with random weights in the hub's exact layout, for machines that cannot download the real one.
 
     python benchmarks/random_clip.py FOLDER [--size tiny|ViT-B-32] [--seed N]
 
-The folder is what the hub has for ``clip-ViT-B-32``: ``modules.json`` naming
-``sentence_transformers.models.CLIPModel`` at ``0_CLIPModel/`` with its configuration, tokenizer,
-preprocessor and safetensors. ``ViT-B-32`` has the real architecture and costs what the real one costs;
-``tiny`` has the same inputs and outputs (224 pixels, 512 dimensions) and loads in a moment. Either way the
-vectors mean nothing beyond "pictures that look alike are near each other".
+The folder has the layout of the hub's ``clip-ViT-B-32``: ``modules.json`` names
+``sentence_transformers.models.CLIPModel`` in ``0_CLIPModel/``, with configuration, tokenizer, preprocessor and
+safetensors. ``ViT-B-32`` has the real architecture and the real cost. ``tiny`` has the same inputs and outputs
+(224 pixels, 512 dimensions) and loads quickly. Similar images get similar vectors; they have no other meaning.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _TEXT: dict[Size, dict[str, int]] = {
     "ViT-B-32": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8},
 }
 
-# The hub's file as it is, with its older spelling of sizes.
+# A copy of the hub's file, with its older spelling of sizes.
 _PREPROCESSOR = {
     "crop_size": 224,
     "do_center_crop": True,
@@ -46,7 +45,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
-    """Write the model to ``folder`` (created where needed) and return it. The same seed gives the same weights."""
+    """Write the model to ``folder``, created if needed, and return it. The same seed gives the same weights."""
     import torch
     from transformers import CLIPConfig, CLIPModel
 
@@ -57,7 +56,7 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
         projection_dim=PROJECTION_DIM,
         vision_config={"image_size": 224, "patch_size": 32, **_VISION[size]},
         text_config={
-            # The real vocabulary's size where the cost counts; a byte-level one needs far fewer.
+            # The real size, where the cost counts. The byte-level vocabulary needs far fewer tokens.
             "vocab_size": 49408 if size == "ViT-B-32" else len(vocabulary),
             "max_position_embeddings": 77,
             "bos_token_id": vocabulary[_START],
@@ -70,7 +69,7 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
         torch.manual_seed(seed)
         model: Any = CLIPModel(config)
         model.eval()
-        _spread(model)
+        _amplify_patches(model)
     model.save_pretrained(module)
     _write_json(module / "preprocessor_config.json", _PREPROCESSOR)
     _write_json(module / "vocab.json", vocabulary)
@@ -83,13 +82,13 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
     clip = "sentence_transformers.models.CLIPModel"
     _write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": clip}])
     _write_json(folder / "config_sentence_transformers.json", {"__version__": {"sentence_transformers": "2.0.0"}})
-    about = f"CLIP with the architecture of {size} and random weights (seed {seed}); its vectors mean nothing.\n"
+    about = f"CLIP with the architecture of {size} and random weights (seed {seed}); its vectors have no meaning.\n"
     (folder / "README.md").write_text(about, encoding="utf-8")
     return folder
 
 
-def _spread(model: Any) -> None:
-    """Let the patches matter: with the usual first weights the class token drowns them and all pictures look alike."""
+def _amplify_patches(model: Any) -> None:
+    # With the usual initial weights the class token outweighs the patches, and all images look alike.
     import torch
 
     vision = model.vision_model
@@ -103,7 +102,7 @@ def _spread(model: Any) -> None:
 
 
 def _vocabulary() -> dict[str, int]:
-    """Every byte as a token, inside and at the end of a word, in GPT-2's printable spelling of bytes."""
+    """Return each byte as a token, inside and at the end of a word, in GPT-2's printable spelling of bytes."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     characters = [chr(byte) for byte in printable]
     characters += [chr(256 + n) for n in range(256 - len(printable))]
@@ -116,14 +115,14 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a CLIP with random weights in the hub's layout.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=["tiny", "ViT-B-32"], default="tiny")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="created if needed")
+    parser.add_argument("--size", choices=["tiny", "ViT-B-32"], default="tiny", help="default: tiny")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     options = parser.parse_args()
     print(build(options.folder, options.size, options.seed))
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this file's folder, whose http.py would hide Python's own
+    del sys.path[0]  # this folder, whose http.py would hide the standard library's
     main()

@@ -1,12 +1,14 @@
-"""Compare choices for the legacy features and their score on a catalogue's further views, never on its queries.
+"""Compare parameters of the legacy features and their score on further images of products.
 
-    python -m benchmarks.tune_legacy ../shared/data/grocery
+    python -m benchmarks.tune_legacy FOLDER
 
-Every view is a question to all the other pictures of ``catalogue.csv`` and ``views.csv``; the best picture of a
-product is the product's score. Photographs taken together are far more alike than those of a later visit, so a
-view's own companions are left out of each question in several ways, and the mean over them decides:
-views whose numbers in the file name are at most 8, or 12, apart, and those at most 2 apart together with the 2,
-or 4, views of the product that a plain RGB histogram finds most alike.
+FOLDER has the tables ``catalogue.csv`` and ``views.csv`` with the columns image and sku. Images of one product are
+named PRODUCT_NUMBER.jpg. Each of them is a query against all other images, and a product scores by its best image.
+Keep the queries of an evaluation out of the tables, so that the parameters are not fitted to them.
+
+Images taken together are far more similar than those of a later visit. So each query leaves out some images of its own
+product, in four ways, and the mean decides: those with numbers at most 8 apart; at most 12 apart; at most 2 apart and
+the 2 most similar by a plain RGB histogram; at most 2 apart and the 4 most similar.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Instead of this file's folder, whose http.py would hide Python's own.
+# The project's root instead of this folder, whose http.py would hide the standard library's.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -36,42 +38,42 @@ Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-class Views:
-    """The pictures, which product each shows, and which are left out of each question."""
+class QuerySet:
+    """Images, the product that each shows, and the images that each query leaves out."""
 
     def __init__(self, folder: Path) -> None:
-        rows = [row for name in ("catalogue.csv", "views.csv") for row in _rows(folder / name)]
-        self.pictures = [decode(folder / row["image"]) for row in rows]
+        rows = [row for name in ("catalogue.csv", "views.csv") for row in _read_table(folder / name)]
+        self.images = [decode(folder / row["image"]) for row in rows]
         self.products = np.unique([row["sku"] for row in rows], return_inverse=True)[1]
-        self.asked = np.array([re.search(r"_(\d+)\.\w+$", row["image"]) is not None for row in rows])
+        self.is_query = np.array([re.search(r"_(\d+)\.\w+$", row["image"]) is not None for row in rows])
         numbers = np.array([int(re.findall(r"\d+", row["image"])[-1]) for row in rows])
-        same = (self.products[:, None] == self.products) & self.asked[:, None] & self.asked
+        same = (self.products[:, None] == self.products) & self.is_query[:, None] & self.is_query
         apart = np.abs(numbers[:, None] - numbers)
-        plain = unit(np.sqrt(np.array([rgb_histogram(picture) for picture in self.pictures])))
-        alike = np.where(same & (apart > 0), plain @ plain.T, -1.0)
-        order = np.argsort(np.argsort(-alike, axis=1), axis=1)
+        plain = unit(np.sqrt(np.array([rgb_histogram(image) for image in self.images])))
+        similarity_to_own = np.where(same & (apart > 0), plain @ plain.T, -1.0)
+        order = np.argsort(np.argsort(-similarity_to_own, axis=1), axis=1)
         self.left_out: list[Mask] = [same & (apart <= 8), same & (apart <= 12)]
         self.left_out += [same & ((apart <= 2) | (order < nearest)) for nearest in (2, 4)]
 
     def recalls(self, vectors: Doubles) -> Doubles:
-        """recall@1 and recall@5 for each way of leaving out, (4, 2)."""
+        """Return recall@1 and recall@5 for each way of leaving out, (4, 2)."""
         scores = vectors @ vectors.T
         np.fill_diagonal(scores, -2.0)
-        found = []
+        recalls = []
         for mask in self.left_out:
-            allowed = np.where(mask, -2.0, scores)[self.asked]
+            allowed = np.where(mask, -2.0, scores)[self.is_query]
             best = np.full((len(allowed), self.products.max() + 1), -2.0)
             for product in range(best.shape[1]):
                 best[:, product] = allowed[:, self.products == product].max(axis=1)
-            true = best[np.arange(len(best)), self.products[self.asked]]
+            true = best[np.arange(len(best)), self.products[self.is_query]]
             ranks = (best > true[:, None]).sum(axis=1)
-            found.append([(ranks < 1).mean(), (ranks < 5).mean()])
-        return np.array(found)
+            recalls.append([(ranks < 1).mean(), (ranks < 5).mean()])
+        return np.array(recalls)
 
 
-def rgb_histogram(picture: Image.Image) -> Doubles:
-    """Plain share of each of 8 x 8 x 4 colours, (256,): what the tuned histogram is compared with."""
-    red, green, blue = np.moveaxis(np.asarray(picture.resize((128, 128))).astype(np.intp), -1, 0)
+def rgb_histogram(image: Image.Image) -> Doubles:
+    """Return the share of each of 8 x 8 x 4 colours, (256,). The tuned histogram is compared with it."""
+    red, green, blue = np.moveaxis(np.asarray(image.resize((128, 128))).astype(np.intp), -1, 0)
     counts = np.bincount(((red // 32 * 8 + green // 32) * 4 + blue // 64).ravel(), minlength=256)
     return np.asarray(counts / red.size)
 
@@ -81,37 +83,38 @@ def unit(vectors: Doubles) -> Doubles:
 
 
 @contextmanager
-def changed(module: Any, **values: Any) -> Iterator[None]:
-    before = {name: getattr(module, name) for name in values}
+def override(module: Any, **values: Any) -> Iterator[None]:
+    original = {name: getattr(module, name) for name in values}
     try:
         for name, value in values.items():
             setattr(module, name, value)
         legacy._color_tables.cache_clear()
         yield
     finally:
-        for name, value in before.items():
+        for name, value in original.items():
             setattr(module, name, value)
         legacy._color_tables.cache_clear()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    views = Views(parser.parse_args().folder)
+    parser.add_argument("folder", type=Path, help="with catalogue.csv, views.csv and their images")
+    queries = QuerySet(parser.parse_args().folder)
 
     def show(name: str, vectors: Doubles) -> None:
-        recalls = views.recalls(vectors)
-        each = "  ".join(f"{first:.3f}/{fifth:.3f}" for first, fifth in recalls)
-        print(f"{name:<56} {recalls.mean():.3f}   {each}", flush=True)
+        recalls = queries.recalls(vectors)
+        columns = "  ".join(f"{first:.3f}/{fifth:.3f}" for first, fifth in recalls)
+        print(f"{name:<56} {recalls.mean():.3f}   {columns}", flush=True)
 
     def tuned() -> Doubles:
-        features = [legacy.extract_legacy(picture) for picture in views.pictures]
-        return np.array([similarity.search_vector(each) for each in features], dtype=np.float64)
+        features = [legacy.extract_legacy(image) for image in queries.images]
+        return np.array([similarity.search_vector(feature) for feature in features], dtype=np.float64)
 
-    print(f"{'recall@1/recall@5 of ' + str(views.asked.sum()) + ' views':<56} mean    <=8  <=12  <=2 and 2  <=2 and 4")
-    plain = np.array([rgb_histogram(picture) for picture in views.pictures])
+    title = f"recall@1/recall@5 of {queries.is_query.sum()} queries"
+    print(f"{title:<56} mean    <=8  <=12  <=2 and 2  <=2 and 4")
+    plain = np.array([rgb_histogram(image) for image in queries.images])
     show("plain RGB histogram, cosine of roots", unit(np.sqrt(plain)))
-    show("as it is", tuned())
+    show("current parameters", tuned())
     trials: list[tuple[Any, dict[str, Any]]] = [
         (similarity, {"COLOR_WEIGHT": 1.0, "TEXTURE_WEIGHT": 0.0, "SHAPE_WEIGHT": 0.0}),
         (similarity, {"COLOR_WEIGHT": 0.0, "TEXTURE_WEIGHT": 1.0, "SHAPE_WEIGHT": 0.0}),
@@ -134,16 +137,16 @@ def main() -> None:
         (legacy, {"SIDE": 192}),
     ]
     for module, values in trials:
-        with changed(module, **values):
+        with override(module, **values):
             show(", ".join(f"{name} {value}" for name, value in values.items()), tuned())
     uncentred: Callable[[npt.NDArray[Any], float], Doubles] = lambda stored, power: unit(  # noqa: E731
         (np.asarray(stored, dtype=np.float64)[None] / 255) ** power
     )[0]
-    with changed(similarity, _histogram_vector=uncentred):
-        show("overlap (cosine) in place of correlation", tuned())
+    with override(similarity, _histogram_vector=uncentred):
+        show("overlap (cosine) instead of correlation", tuned())
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

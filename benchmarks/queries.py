@@ -1,6 +1,6 @@
 """Measure how long a query waits while a worker embeds a catalogue.
 
-    python -m benchmarks.questions --images FOLDER [--model FOLDER] [--pictures 5000] [--json PATH]
+    python -m benchmarks.queries --images FOLDER [--model FOLDER] [--n 5000] [--json PATH]
 
 Starts Redis, the web server and one worker on an empty database and queues the images in FOLDER, again and again
 until there are enough. Then it sends ``POST /api/match`` at random moments until the queue is empty. Without
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Instead of this file's folder, whose http.py would hide Python's own.
+# The project's root instead of this folder, whose http.py would hide the standard library's.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -79,7 +79,7 @@ def measure(call: Call, images: list[Path], seed: int = 1) -> dict[str, Any]:
     rate = (queue["ready"] - first_ready) / (time.monotonic() - start)
     batch_seconds = max(batches) / rate
     return {
-        "questions": len(waited),
+        "queries": len(waited),
         "images_per_s": round(rate, 2),
         "batch": max(batches),
         "batch_s": round(batch_seconds, 3),
@@ -94,8 +94,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="a folder of JPEG images")
     parser.add_argument("--model", type=Path, help="a CLIP in the hub's layout (default: ViT-B/32, random weights)")
-    parser.add_argument("--pictures", type=int, default=5000, help="images to queue")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--n", type=int, default=5000, help="images to queue")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     images = sorted(options.images.rglob("*.jpg"))
     with tempfile.TemporaryDirectory(prefix="catalogmatch-queries-") as name:
@@ -103,13 +103,13 @@ def main() -> None:
         model = options.model or build(folder / "ViT-B-32-random", "ViT-B-32")
         print_machine()
         print(f"model: {model.name}, {len(images)} different images")
-        write_table(folder / "catalogue.csv", images, options.pictures)
+        write_table(folder / "catalogue.csv", images, options.n)
         with redis_server(folder) as broker:
             env = environment(folder / "data", CELERY_BROKER_URL=broker, CLIP_MODEL=str(model.resolve()))
             with web_server(env) as (url, token):
                 manage(env, "import_products", str(folder / "catalogue.csv"), "--historical")
                 with celery_worker(env):
-                    row = {"pictures": options.pictures} | measure(api(url, token), images)
+                    row = {"images": options.n} | measure(api(url, token), images)
     for key, value in row.items():
         print(f"{key:20} {value}")
     if options.json:
