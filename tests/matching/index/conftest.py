@@ -3,4 +3,4 @@
 from django.conf import settings
 
 _POSTGRES = settings.DATABASES["default"]["ENGINE"].endswith("postgresql")
-collect_ignore = ["test_index_base.py"] if _POSTGRES else ["test_index_postgres.py"]
+collect_ignore = ["test_main_segment.py"] if _POSTGRES else ["test_pgvector.py"]

@@ -16,7 +16,7 @@ from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

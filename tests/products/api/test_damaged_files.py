@@ -13,7 +13,7 @@ from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
 
-CORPUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "images"
+CORPUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
 
 pytestmark = [
     pytest.mark.shared_data,
