@@ -14,7 +14,7 @@ from matching.models import Match
 from products.images import intake
 from products.models import Deletion, Product
 from tests.e2e.conftest import SignIn, keep
-from tests.e2e.test_pages import WCAG
+from tests.e2e.test_accessibility import WCAG
 from tests.helpers.accounts import user_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]

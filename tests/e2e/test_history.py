@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from matching.models import Match
 from products.models import Product, ProductImage
 from tests.e2e.conftest import SignIn, keep, photograph
-from tests.e2e.test_jobs import jpeg_file
+from tests.e2e.test_daily_work import jpeg_file
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_match, make_product
 

@@ -13,7 +13,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep
-from tests.e2e.test_pages import WCAG
+from tests.e2e.test_accessibility import WCAG
 from tests.helpers import images
 from tests.helpers.import_page import zipped
 from tests.helpers.jobs import finish_work

@@ -17,7 +17,7 @@ from matching import index
 from matching.index import Filters, IndexFileError, main_file, maintenance
 from matching.index.inprocess import VectorCatalogue
 from products.models import Product
-from tests.faults.disks import SmallDisk, small_disk
+from tests.faults.small_disk import SmallDisk, small_disk
 from tests.helpers import images as pictures
 from tests.helpers.files import files_in
 from tests.helpers.processes import Answer, Stack, wait_until

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
+from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
 from tests.helpers import images
 from tests.helpers.processes import Stack, wait_until
 

@@ -80,7 +80,7 @@ def test_many_processes_write_at_once_and_none_finds_the_database_locked(
     for seed in range(60):
         (folder / f"imported-{seed}.jpg").write_bytes(pictures.jpeg(seed))
     assert manage(data, "migrate", "--verbosity", "0").returncode == 0
-    busy = [sys.executable, "-m", "tests.faults.busy"]
+    busy = [sys.executable, "-m", "tests.faults.busy_writer"]
     commands = [[*busy, "add", f"writer-{number}", str(WRITES)] for number in range(WRITERS)]
     commands.append([*busy, "edit", "edited", "100"])
     commands.append([sys.executable, "manage.py", "import_products", str(folder)])

@@ -1,7 +1,7 @@
 """A process that writes to an installation's database without a pause, as the test of many writers starts it.
 
-    python -m tests.faults.busy add NAME TIMES    products, each added and then changed through intake
-    python -m tests.faults.busy edit NAME TIMES   the form of the admin, posted for products of its own
+    python -m tests.faults.busy_writer add NAME TIMES    products, each added and then changed through intake
+    python -m tests.faults.busy_writer edit NAME TIMES   the form of the admin, posted for products of its own
 
 Prints the seconds of each write as JSON. Whatever goes wrong ends it with a traceback.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
 from tests.faults.relay import Relay
-from tests.faults.whole import BAR, Watch, assert_whole, wait_until_idle
 from tests.helpers import images
 from tests.helpers.processes import Answer, Stack, wait_until
 
