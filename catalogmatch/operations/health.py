@@ -1,4 +1,4 @@
-"""Is the process alive, and is the work getting done."""
+"""Health checks: whether the process is alive, and whether it can serve requests and the queue is moving."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from products.queue import claims
 
 logger = logging.getLogger(__name__)
 
-# With less free space than this, uploads and the database itself are about to fail.
+# With less free space than this, uploads and the database will fail soon.
 MIN_FREE_DISK_BYTES = 500 * 2**20
 
 _is_migrated = False
@@ -26,26 +26,27 @@ _is_migrated = False
 
 @require_safe
 def healthz(_request: HttpRequest) -> JsonResponse:
-    """The process answers."""
+    """Return 200 if the process responds."""
     return JsonResponse({"status": "alive"})
 
 
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when requests can be served and the queue moves; 503 with the reason otherwise."""
+    """Return 200 if requests can be served and the queue is moving, else 503 with the reason."""
     try:
-        reason = unmigrated() or full_disk() or stalled_queue()
+        reason = schema_problem() or disk_problem() or queue_problem()
     except DatabaseError:
-        logger.exception("The database does not answer")  # its words may name hosts and users: not for everybody
-        reason = "the database does not answer"
+        # The error may name hosts and users, so it goes to the log and not into the response.
+        logger.exception("The database does not respond")
+        reason = "the database does not respond"
     if reason:
         return JsonResponse({"status": "not ready", "reason": reason}, status=503)
     return JsonResponse({"status": "ready"})
 
 
-def unmigrated() -> str | None:
-    """Why the database does not fit the program; looked at until it does, since that costs more than a query."""
-    global _is_migrated
+def schema_problem() -> str | None:
+    """Return why the database does not fit this version, or None. Raises DatabaseError."""
+    global _is_migrated  # reading the migrations costs more than a query, so once they fit they are not read again
     if not _is_migrated:
         try:
             missing = missing_migrations()
@@ -58,21 +59,21 @@ def unmigrated() -> str | None:
     return None
 
 
-def full_disk() -> str | None:
-    """Why nothing more can be stored; None while there is room."""
+def disk_problem() -> str | None:
+    """Return why the disk is too full, or None."""
     if shutil.disk_usage(settings.DATA_DIR).free < MIN_FREE_DISK_BYTES:
-        return f"less than {MIN_FREE_DISK_BYTES >> 20} MiB are free for the data"
+        return f"less than {MIN_FREE_DISK_BYTES >> 20} MiB are free in the data folder"
     return None
 
 
-def stalled_queue() -> str | None:
-    """Why the queue counts as stalled, None when it moves.
+def queue_problem() -> str | None:
+    """Return why the queue counts as stalled, or None.
 
-    Looks at progress, not at processes: pictures wait, the oldest longer than twice the lease, and nothing
-    became ready or failed in that time. A queue that somebody paused, or resumed since, is not stalled.
+    Progress decides, not processes. The queue is stalled if an image has waited for longer than twice the lease
+    and no image became ready or failed in that time. A paused or just resumed queue is not stalled.
     """
     if not settings.HAS_BROKER:
-        return None  # whoever uploads also embeds; nobody else could be stuck
+        return None  # the web process embeds uploads itself
     horizon = timezone.now() - timedelta(seconds=2 * settings.CLAIM_LEASE_SECONDS)
     waiting = ProductImage.objects.filter(state=ProductImage.State.PENDING, updated_at__lt=horizon)
     if not waiting.exists():
@@ -85,4 +86,4 @@ def stalled_queue() -> str | None:
     )
     if finished.exists():
         return None
-    return "pictures wait to be embedded and no worker has finished any for a while; see `manage.py doctor`"
+    return "images wait to be embedded, and no worker has finished any for a while; run `manage.py doctor`"

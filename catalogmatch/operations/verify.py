@@ -1,4 +1,4 @@
-"""Does everything that is stored hold together? What does not is named, and mended where it can be."""
+"""Find stored data that is inconsistent, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from matching.index.validation import invalid_features
 from products import integrity
 from products.images.storage import rebuild_thumbnail
 from products.models import Feature, ProductImage
-from products.models import triggers as constraints
+from products.models import triggers as vector_triggers
 from products.queue import claims as queue
 from products.tasks import notify_workers
 
-CHUNK = 500
+BATCH_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that does not hold. ``remedy`` is empty where it was mended."""
+    """Something inconsistent. ``text`` and ``remedy`` are sentences; ``remedy`` is empty once it is repaired."""
 
     part: str
     text: str
@@ -37,67 +37,64 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How to go about it: ``fix`` mends what can be mended, ``bar`` draws progress."""
+    """Options of a run: whether to repair, and how to draw progress."""
 
     fix: bool
     bar: ProgressBar
 
-    def mended(self, part: str, text: str, mend: Callable[[], object]) -> Problem:
-        """A problem that ``mend`` solves, which is called with ``fix`` only."""
+    def repair(self, part: str, text: str, repair: Callable[[], object]) -> Problem:
+        """Return a problem that ``repair`` solves, and call it if ``fix`` is set."""
         if not self.fix:
-            return Problem(part, text, "`verify --fix` mends it.")
-        mend()
-        return Problem(part, f"{text}: mended")
+            return Problem(part, text, "Run `manage.py verify --fix`.")
+        repair()
+        return Problem(part, text)
 
 
-def verify(job: Verification) -> Iterator[Problem]:
-    """Look at everything, whole table by whole table. Raises DatabaseError where the database does not answer."""
+def verify(run: Verification) -> Iterator[Problem]:
+    """Check all rows and files and yield the problems. Raises DatabaseError if the database does not respond."""
     try:
-        plan = missing_migrations()
+        missing = missing_migrations()
     except SchemaTooOldError as error:
-        yield Problem("database", "its migrations are too old", str(error))
+        yield Problem("database", "Its migrations are too old for this version.", str(error))
         return
-    if plan:
-        yield Problem("database", f"{len(plan)} migrations are missing", "Run `manage.py migrate`, then verify again.")
+    if missing:
+        text = f"{len(missing)} migrations are missing."
+        yield Problem("database", text, "Run `manage.py migrate`, then verify again.")
         return
-    for look in (database, triggers, claims, features, base_files, pictures, files):
-        yield from look(job)
-    if job.fix:
+    for check in (database, triggers, claims, features, index_files, images, orphans):
+        yield from check(run)
+    if run.fix:
         notify_workers()
 
 
-def database(_job: Verification) -> Iterator[Problem]:
-    """The database's own opinion of itself."""
-    remedy = "Stop everything and restore the newest backup."
-    for text in file_damage():
-        yield Problem("database", text, remedy)
+def database(_run: Verification) -> Iterator[Problem]:
+    for damage in database_damage():
+        yield Problem("database", f"{damage}.", "Stop CatalogMatch and restore the newest backup.")
 
 
-def file_damage() -> list[str]:
-    """What SQLite finds wrong with its file; nothing for other databases, which look after that themselves."""
+def database_damage() -> list[str]:
+    """Return what SQLite reports about its file. Other databases check themselves."""
     if connection.vendor != "sqlite":
         return []
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA quick_check(20)")
-        found = [str(row[0]) for row in cursor.fetchall() if row[0] != "ok"]
+        damage = [str(row[0]) for row in cursor.fetchall() if row[0] != "ok"]
         cursor.execute("PRAGMA foreign_key_check")
-        return found + [f"row {row[1]} of {row[0]} names a row of {row[2]} that is gone" for row in cursor.fetchall()]
+        return damage + [f"Row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in cursor.fetchall()]
 
 
-def triggers(job: Verification) -> Iterator[Problem]:
-    """The triggers that migrations install are there."""
+def triggers(run: Verification) -> Iterator[Problem]:
     if connection.vendor == "sqlite" and (missing := changes.missing_triggers()):
-        text = f"the triggers {', '.join(sorted(missing))} are missing, so changes are not found"
-        yield job.mended("index", text, partial(changes.install_triggers, DEFAULT_DB_ALIAS))
-    if missing := constraints.missing_triggers(DEFAULT_DB_ALIAS):
-        text = f"the triggers {', '.join(sorted(missing))} are missing, so useless vectors may be stored"
-        yield job.mended("features", text, partial(constraints.install_triggers, DEFAULT_DB_ALIAS))
+        text = f"The triggers {', '.join(sorted(missing))} are missing, so the search index misses changes."
+        yield run.repair("index", text, partial(changes.install_triggers, DEFAULT_DB_ALIAS))
+    if missing := vector_triggers.missing_triggers(DEFAULT_DB_ALIAS):
+        text = f"The triggers {', '.join(sorted(missing))} are missing, so invalid vectors could be stored."
+        yield run.repair("features", text, partial(vector_triggers.install_triggers, DEFAULT_DB_ALIAS))
 
 
-def base_files(job: Verification) -> Iterator[Problem]:
-    """The index's files are what they should be, where there are any."""
+def index_files(run: Verification) -> Iterator[Problem]:
     if connection.vendor != "sqlite":
-        return  # PostgreSQL searches by itself
+        return  # PostgreSQL searches without index files
     for state in maintenance.states():
         problem = state.problem
         if state.stamp is not None:
@@ -106,63 +103,65 @@ def base_files(job: Verification) -> Iterator[Problem]:
             except IndexFileError as error:
                 problem = error
         if problem is not None and problem.code != "base_missing":
-            yield job.mended("index", f"{state.kind} {state.model}: {problem}".removesuffix("."), index.rebuild)
+            yield run.repair("index", f"{state.kind} {state.model}: {problem}", index.rebuild)
 
 
-def claims(job: Verification) -> Iterator[Problem]:
-    """Whoever holds a picture is still at work on it."""
+def claims(run: Verification) -> Iterator[Problem]:
     if count := queue.stale_claims().count():
-        text = f"{count:,} pictures are claimed by workers that are gone"
-        yield job.mended("queue", text, queue.release_stale_claims)
+        text = f"{count:,} images are claimed by workers that are gone."
+        yield run.repair("queue", text, queue.release_stale_claims)
 
 
-def features(job: Verification) -> Iterator[Problem]:
-    """Every vector can be searched, belongs to its picture's product, and no ready picture lacks its own."""
-    everything = Feature.objects.all()
-    with job.bar(everything.count(), "Features", "features") as bar:
-        useless = invalid_features(everything, bar.update)
-    if useless:
-        text = f"{len(useless):,} features are no usable vectors (feature {useless[0]} for one)"
-        yield job.mended("features", text, partial(integrity.replace_features, useless))
+def features(run: Verification) -> Iterator[Problem]:
+    """Check that vectors are valid, belong to their image's product, and exist for each ready image."""
+    all_features = Feature.objects.all()
+    with run.bar(all_features.count(), "Features", "features") as bar:
+        invalid = invalid_features(all_features, bar.update)
+    if invalid:
+        text = f"{len(invalid):,} features are invalid vectors, for example feature {invalid[0]}."
+        yield run.repair("features", text, partial(integrity.replace_features, invalid))
     misplaced = integrity.misplaced_features()
     if count := misplaced.count():
-        right = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
-        text = f"{count:,} features name another product than their picture"
-        yield job.mended("features", text, partial(misplaced.update, product_id=right))
+        product = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
+        text = f"{count:,} features have another product than their image."
+        yield run.repair("features", text, partial(misplaced.update, product_id=product))
     lacking = list(integrity.images_missing_features().values_list("pk", flat=True))
     if lacking:
-        text = f"{len(lacking):,} pictures count as embedded and have no such features (picture {lacking[0]} for one)"
-        yield job.mended("features", text, partial(integrity.requeue_images, lacking))
+        text = f"{len(lacking):,} embedded images have no features, for example image {lacking[0]}."
+        yield run.repair("features", text, partial(integrity.requeue_images, lacking))
 
 
-def pictures(job: Verification) -> Iterator[Problem]:
-    """Every row has its file, unchanged, and a thumbnail."""
+def images(run: Verification) -> Iterator[Problem]:
+    """Check that each image has its unchanged file and a thumbnail."""
     rows = ProductImage.objects.order_by("pk")
-    with job.bar(rows.count(), "Pictures", "pictures") as bar:
-        for image in rows.iterator(CHUNK):
+    with run.bar(rows.count(), "Images", "images") as bar:
+        for image in rows.iterator(BATCH_ROWS):
             bar.update()
             if reason := integrity.check_file(image):
-                # Deleted while we looked? Then its file is gone by right.
+                # An image that was deleted since the query has rightly lost its file.
                 if ProductImage.objects.filter(pk=image.pk).exists():
-                    remedy = "Take it from a backup, or delete the picture and upload it again."
-                    yield Problem("files", f"picture {image.pk} of product {image.product_id}: {reason}", remedy)
+                    text = f"Image {image.pk} of product {image.product_id}: {reason.removesuffix('.')}."
+                    remedy = "Restore the file from a backup, or delete the image and upload it again."
+                    yield Problem("files", text, remedy)
             elif not integrity.has_thumbnail(image):
-                yield _thumbnail(job, image)
+                yield _thumbnail(run, image)
 
 
-def _thumbnail(job: Verification, image: ProductImage) -> Problem:
-    text = f"picture {image.pk} of product {image.product_id} has no thumbnail"
+def _thumbnail(run: Verification, image: ProductImage) -> Problem:
+    text = f"Image {image.pk} of product {image.product_id} has no thumbnail."
     try:
-        return job.mended("files", text, partial(rebuild_thumbnail, str(image.file.name)))
+        return run.repair("files", text, partial(rebuild_thumbnail, str(image.file.name)))
     except (OSError, ImageProcessingError) as error:
-        return Problem("files", f"{text} and none can be made: {error}", "Make room on the disk, or see its file.")
+        remedy = f"It could not be created ({error}). Make room on the disk and check the image's file."
+        return Problem("files", text, remedy)
 
 
-def files(job: Verification) -> Iterator[Problem]:
-    """Every stored file is named by a row."""
-    with job.bar(None, "Files", "folders") as bar:
+def orphans(run: Verification) -> Iterator[Problem]:
+    """Check that each stored file belongs to an image."""
+    with run.bar(None, "Files", "folders") as bar:
         for path in integrity.orphaned_files(bar.update):
+            text = f"{path} belongs to no image."
             try:
-                yield job.mended("files", f"{path} belongs to no picture", partial(path.unlink, missing_ok=True))
+                yield run.repair("files", text, partial(path.unlink, missing_ok=True))
             except OSError as error:
-                yield Problem("files", f"{path} belongs to no picture and stays: {error}", "Delete it by hand.")
+                yield Problem("files", text, f"It could not be deleted ({error}). Delete it yourself.")

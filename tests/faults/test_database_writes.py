@@ -69,7 +69,7 @@ def test_failing_writes_lose_nothing_that_was_accepted(installation: Stack, nth:
     assert stack.rows("SELECT state, attempts, count(*) FROM product_images GROUP BY 1, 2") == [("ready", 0, images)]
     assert stack.rows("SELECT count(*), count(DISTINCT image_id) FROM features") == [(images, images)]
     assert len(files_in(stack.media)) == 2 * images
-    assert stack.manage("verify") == "Everything holds.\n"
+    assert stack.manage("verify") == "No problems found.\n"
 
 
 def test_many_processes_write_at_once_and_none_finds_the_database_locked(

@@ -1,4 +1,4 @@
-"""doctor: one line per part of the installation, OK, WARN or FAIL, with what to do."""
+"""doctor: print OK, WARN or FAIL for each part of the installation, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from catalogmatch.operations.doctor import Level, examine
 
 
 class Command(BaseCommand):
-    help = "Look at every part of the installation and say what to do. Exit code 1 when a part fails."
+    help = "Check every part of the installation and say what to do. Exit code 1 if a part fails."
     requires_system_checks = []
 
     def handle(self, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""verify: every row has its file, every file its row, every vector its sense; --fix mends what can be mended."""
+"""verify: find inconsistent data, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from core.progress import progress_bar
 
 class Command(BaseCommand):
     help = (
-        "Look at everything that is stored and name what does not hold together. "
-        "Exit code 0: all holds, or was mended; 3: something is wrong and stays so; 1: nothing could be looked at."
+        "Check every stored row and file, and report what is inconsistent. "
+        "Exit code 0: no problem remains; 3: problems remain; 1: the database could not be read."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--fix", action="store_true", help="mend what can be mended")
+        parser.add_argument("--fix", action="store_true", help="repair what can be repaired")
 
     def handle(self, *, fix: bool, **_: Any) -> None:
-        found = wrong = 0
+        total = remaining = 0
         try:
             for problem in verify(Verification(fix, progress_bar)):
-                found += 1
-                wrong += bool(problem.remedy)
-                self.stdout.write(f"{problem.part:9} {problem.text}. {problem.remedy}".rstrip())
+                total += 1
+                remaining += bool(problem.remedy)
+                self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
         except DatabaseError as error:
-            raise CommandError(f"The database does not answer: {error}") from error
-        if wrong:
-            raise CommandError(f"{wrong:,} of {found:,} problems stay, see above.", returncode=3)
-        self.stdout.write(f"{found:,} problems were mended." if found else "Everything holds.")
+            raise CommandError(f"The database does not respond: {error}") from error
+        if remaining:
+            raise CommandError(
+                f"{remaining:,} of {total:,} problems remain. Each line above says what to do.", returncode=3
+            )
+        self.stdout.write(f"Repaired all {total:,} problems." if total else "No problems found.")

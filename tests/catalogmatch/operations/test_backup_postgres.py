@@ -75,6 +75,6 @@ def test_a_backup_restores_to_the_same_answers(on: Callable[[str, Path], Command
 
     done(old("backup", backup))
     done(new("restore", backup))
-    assert done(new("verify")) == "Everything holds.\n"
+    assert done(new("verify")) == "No problems found.\n"
     assert done(new("shell", "--no-imports", "--command", ANSWERS)) == expected
     assert "not empty" in new("restore", backup).stderr

@@ -49,8 +49,8 @@ def test_a_database_that_does_not_answer_is_not_ready(client: Client, monkeypatc
     def refuse() -> None:
         raise DatabaseError("could not connect to db.internal as catalogmatch")
 
-    monkeypatch.setattr(health, "stalled_queue", refuse)
-    assert readiness(client) == (503, "the database does not answer")
+    monkeypatch.setattr(health, "queue_problem", refuse)
+    assert readiness(client) == (503, "the database does not respond")
 
 
 @pytest.mark.django_db

@@ -53,7 +53,7 @@ def assert_mended(fault: str) -> None:
     code, out = verify("--fix")
     assert (code, fault in out) == (0, True)
     embed_pending()
-    assert verify() == (0, "Everything holds.\n")
+    assert verify() == (0, "No problems found.\n")
 
 
 def age(path: Path, seconds: float) -> None:
@@ -61,14 +61,14 @@ def age(path: Path, seconds: float) -> None:
 
 
 def test_a_sound_installation_holds(image: ProductImage) -> None:
-    assert verify() == (0, "Everything holds.\n")
+    assert verify() == (0, "No problems found.\n")
 
 
 def test_a_changed_file_is_found_although_it_still_decodes(image: ProductImage) -> None:
     Path(image.file.path).write_bytes(jpeg(2))
     code, out = verify("--fix")
     assert code == 3
-    assert f"picture {image.pk} of product {image.product_id}: its file is not what was stored" in out
+    assert f"Image {image.pk} of product {image.product_id}: its file is not what was stored" in out
 
 
 def test_a_missing_file_is_named_and_stays_a_problem(image: ProductImage) -> None:
@@ -101,7 +101,7 @@ def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) 
     age(forgotten, 60)
     assert verify()[0] == 0, "it may belong to an upload that is just being saved"
     age(forgotten, 7200)
-    assert_mended("belongs to no picture")
+    assert_mended("belongs to no image")
     assert not forgotten.exists()
     assert Path(image.file.path).exists()
 
@@ -115,7 +115,7 @@ def test_the_original_of_a_picture_stays_and_one_of_nobody_goes(settings: Settin
     originals.keep_original("pictures/ab/ab00.jpg", b"left behind")
     forgotten = originals.original_path("pictures/ab/ab00.jpg")
     age(forgotten, 7200)
-    assert_mended("belongs to no picture")
+    assert_mended("belongs to no image")
     assert kept.exists()
     assert not forgotten.exists()
 
@@ -128,13 +128,13 @@ def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, 
         color_features=np.full(8, value, "<f4").tobytes(),
     )  # fmt: skip
     triggers.install_triggers(DEFAULT_DB_ALIAS)
-    assert_mended("1 features are no usable vectors")
+    assert_mended("1 features are invalid vectors")
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
 
 def test_a_ready_picture_without_features_is_embedded_again(image: ProductImage) -> None:
     Feature.objects.all().delete()
-    assert_mended("have no such features")
+    assert_mended("have no features")
     assert Feature.objects.filter(image=image, kind="legacy").exists()
 
 
@@ -142,7 +142,7 @@ def test_features_belong_to_their_pictures_product(image: ProductImage) -> None:
     other = add_product([Upload(jpeg(3))], sku="B-1").product
     embed_pending()
     Feature.objects.filter(image=image).update(product=other)
-    assert_mended("1 features name another product")
+    assert_mended("1 features have another product")
     assert Feature.objects.get(image=image).product_id == image.product_id
 
 
