@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,21 @@ def _nothing_counted() -> None:
     """No test is throttled for the calls of another."""
     for cache in caches.all(initialized_only=True):
         cache.clear()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real images that CATALOGMATCH_TEST_DATA names.
+
+    Without it the test is skipped. In CI it fails, but not on GitHub, which does not have these images.
+    """
+    folder = os.environ.get("CATALOGMATCH_TEST_DATA", "")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    message = "CATALOGMATCH_TEST_DATA does not name a folder of real images"
+    if os.environ.get("CI") and not os.environ.get("GITHUB_ACTIONS"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

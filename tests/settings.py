@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 for name in [n for n in os.environ if n.startswith(("CLIP_", "DJANGO_", "CELERY_", "CATALOGMATCH_"))]:
-    del os.environ[name]
+    if name != "CATALOGMATCH_TEST_DATA":  # names files for the tests, and is no setting of the program
+        del os.environ[name]
 _data_dir = tempfile.TemporaryDirectory(prefix="catalogmatch-tests-")
 (Path(_data_dir.name) / "static").mkdir()  # where collectstatic would have put something
 os.environ |= {

@@ -13,11 +13,9 @@ from matching.models import Match
 from products.models import Product
 from tests.helpers import images
 from tests.helpers.commands import run
-from tests.helpers.installations import REPO
 from tests.helpers.tables import write_csv, write_pictures
 
 pytestmark = pytest.mark.django_db
-GROCERY = REPO.parent / "shared" / "data" / "grocery"
 
 
 @pytest.fixture
@@ -156,13 +154,12 @@ class TestEvaluateMatching:
 
 
 @pytest.mark.shared_data
-def test_real_photographs_are_matched_well_enough_by_legacy_features(tmp_path):
-    if not GROCERY.exists():
-        pytest.skip(f"{GROCERY} is not there")
+def test_real_photographs_are_matched_well_enough_by_legacy_features(shared_data, tmp_path):
+    grocery = shared_data / "grocery"
     for table in ("catalogue.csv", "views.csv"):
-        assert run("import_products", GROCERY / table).code == 0
-    with (GROCERY / "queries.csv").open(newline="") as file:
-        queries = [row | {"image": str(GROCERY / row["image"])} for row in csv.DictReader(file)]
+        assert run("import_products", grocery / table).code == 0
+    with (grocery / "queries.csv").open(newline="") as file:
+        queries = [row | {"image": str(grocery / row["image"])} for row in csv.DictReader(file)]
     every_third, report = write_csv(tmp_path / "q.csv", queries[::3]), tmp_path / "report.json"
     assert run("evaluate_matching", every_third, "--json", report, "--feature-type", "legacy").code == 0
     figures = json.loads(report.read_text())

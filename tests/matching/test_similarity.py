@@ -2,7 +2,6 @@
 
 import csv
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,6 @@ from matching.similarity import (
     search_vector,
 )
 from tests.helpers.images import drawing
-
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def embedding(seed: int, dim: int = 512) -> np.ndarray:
@@ -168,9 +165,9 @@ def test_a_dictionary_of_unknown_length_is_an_error():
 
 
 @pytest.mark.shared_data
-def test_real_views_find_their_product_among_the_others():
+def test_real_views_find_their_product_among_the_others(shared_data):
     """Views only, each asked against the views before the last two of every product; queries stay unseen."""
-    folder = SHARED_DATA / "grocery"
+    folder = shared_data / "grocery"
     with (folder / "views.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     by_sku: dict[str, list[str]] = {}

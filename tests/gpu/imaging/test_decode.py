@@ -13,8 +13,6 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
 from tests.helpers.images import as_file, bomb, drawing, noise, truncated, turned
 
-CORPORA = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
-
 
 def refusal(source: bytes | Path) -> str:
     with pytest.raises(ImageProcessingError) as caught:
@@ -108,10 +106,10 @@ def test_files_that_are_not_there_say_so(tmp_path):
 @pytest.mark.shared_data
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it then refuses
 @pytest.mark.parametrize("part", ["bad", "odd"])
-def test_public_corpora_of_broken_and_unusual_files(part):
+def test_public_corpora_of_broken_and_unusual_files(part, shared_data):
     rules = {"image_too_large", "image_too_small", "image_aspect"}
     wrong = []
-    for path in sorted((CORPORA / part).iterdir()):
+    for path in sorted((shared_data / "images" / part).iterdir()):
         try:
             outcome = decode(path).mode
         except ImageProcessingError as error:

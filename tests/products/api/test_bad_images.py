@@ -16,8 +16,6 @@ from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
-
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -77,8 +75,8 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settin
 
 
 @pytest.mark.shared_data
-def test_every_bad_picture_of_the_corpora_is_refused(media: Path) -> None:
-    paths = sorted((SHARED / "bad").iterdir())
+def test_every_bad_picture_of_the_corpora_is_refused(shared_data: Path, media: Path) -> None:
+    paths = sorted((shared_data / "images" / "bad").iterdir())
     found = answers([path.read_bytes() for path in paths])
     assert {path.name: answer for path, answer in zip(paths, found, strict=True) if not is_refused(answer)} == {}
     assert files_in(media) == []
@@ -86,8 +84,8 @@ def test_every_bad_picture_of_the_corpora_is_refused(media: Path) -> None:
 
 
 @pytest.mark.shared_data
-def test_odd_pictures_are_accepted_unless_they_are_too_small() -> None:
-    paths = sorted((SHARED / "odd").iterdir())[::8]
+def test_odd_pictures_are_accepted_unless_they_are_too_small(shared_data: Path) -> None:
+    paths = sorted((shared_data / "images" / "odd").iterdir())[::8]
     found = answers([path.read_bytes() for path in paths])
     expected = {(201, ""), (422, "image_too_small")}
     assert {path.name: answer for path, answer in zip(paths, found, strict=True) if answer not in expected} == {}

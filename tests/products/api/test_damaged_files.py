@@ -13,36 +13,33 @@ from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
 
-CORPUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "images"
-
 pytestmark = [
     pytest.mark.shared_data,
     pytest.mark.django_db,
-    pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the repository"),
 ]
 
 
-def upload(kind: str, every: int = 1) -> dict[str, tuple[int, str]]:
+def upload(folder: Path, every: int = 1) -> dict[str, tuple[int, str]]:
     """Upload each ``every``-th file of a folder; status and code (empty where there is none) by file name."""
     api = client_of("uploader")
     answers = {}
-    for path in sorted((CORPUS / kind).iterdir())[::every]:
+    for path in sorted(folder.iterdir())[::every]:
         file = SimpleUploadedFile(path.name, path.read_bytes())
         answer = api.post("/api/products/upload?wait=0", {"image": file}, format="multipart")
         answers[path.name] = (answer.status_code, answer.json().get("code", ""))
     return answers
 
 
-def test_every_bad_file_is_refused_and_leaves_nothing_behind(media: Path) -> None:
-    answers = upload("bad")
+def test_every_bad_file_is_refused_and_leaves_nothing_behind(shared_data: Path, media: Path) -> None:
+    answers = upload(shared_data / "images" / "bad")
     wrong = {name: answer for name, answer in answers.items() if STATUS.get(answer[1]) != answer[0]}
     assert wrong == {}
     assert len(answers) == 203
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_an_odd_file_is_taken_or_refused_by_a_published_rule(media: Path) -> None:
-    answers = upload("odd", every=4)
+def test_an_odd_file_is_taken_or_refused_by_a_published_rule(shared_data: Path, media: Path) -> None:
+    answers = upload(shared_data / "images" / "odd", every=4)
     rules = {(413, "image_too_large"), (422, "image_too_small"), (422, "image_aspect")}
     wrong = {name: answer for name, answer in answers.items() if answer not in {(201, ""), *rules}}
     assert wrong == {}
