@@ -1,4 +1,4 @@
-"""Every error of the API as application/problem+json (RFC 9457) with a stable code."""
+"""The API's error responses: application/problem+json (RFC 9457) with a stable code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from products.queue.query_features import FeaturesPendingError
 
 CONTENT_TYPE = "application/problem+json"
 
-# The statuses of codes that are not DRF's own.
+# The statuses of the codes that DRF does not define.
 STATUS_OF_CODE = {
     "not_an_image": 415,
     "unsupported_format": 415,
@@ -46,12 +46,12 @@ STATUS_OF_CODE = {
     "request_incomplete": 408,
 }
 
-# DRF tells apart what the API's users need not.
+# DRF distinguishes more codes than the API publishes.
 PUBLISHED_CODE = {"authentication_failed": "not_authenticated", "parse_error": "validation_error"}
 
 
 class ApiProblem(APIException):
-    """An expected failure with one of the codes above; ``status`` overrides the code's usual one."""
+    """An expected failure. ``status`` overrides the usual status of the code."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
         self.status_code = status or STATUS_OF_CODE[code]
@@ -69,9 +69,9 @@ class ProblemHandler(ExceptionHandler):
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
-            return NotFound("There is nothing under this number (any more).")
-        if isinstance(exc, UnreadablePostError):  # the client left, or was too slow to wait for
-            return ApiProblem("request_incomplete", "The request ended before its announced length had come.")
+            return NotFound("There is no such product or match. It may have been deleted.")
+        if isinstance(exc, UnreadablePostError):  # the client disconnected or was too slow
+            return ApiProblem("request_incomplete", "The request ended before its whole body arrived. Send it again.")
         if outage := outage_of(exc):
             return ApiProblem(outage.code, str(outage.detail), outage.status)
         if isinstance(exc, RequestDataTooBig):
@@ -92,7 +92,7 @@ def _problem_document(status: int, code: str, detail: str) -> dict[str, Any]:
 
 
 def problem_response(status: int, code: str, detail: str) -> JsonResponse:
-    """A problem document from where no view of the API is reached yet."""
+    """Return a problem document for code that runs outside the API's views."""
     return JsonResponse(_problem_document(status, code, detail), status=status, content_type=CONTENT_TYPE)
 
 
@@ -110,7 +110,7 @@ class ProblemFormatter(ExceptionFormatter):
 
 
 def exception_handler(exc: Exception, context: ExceptionHandlerContext) -> Response | None:
-    """DRF's hook: answer ``exc`` as a problem document; an unexpected one is logged and is a 500 without details."""
+    """Return a problem document for ``exc``. An unexpected error is logged and becomes a 500 without details."""
     response = standard_handler(exc, context)
     if response is not None:
         response.content_type = CONTENT_TYPE
@@ -121,5 +121,5 @@ def exception_handler(exc: Exception, context: ExceptionHandlerContext) -> Respo
 @api_view(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 @permission_classes([AllowAny])
 def not_found(_request: Request, rest: str = "") -> Response:
-    """Answer an address below /api/ that does not exist as a problem document too."""
-    raise NotFound(f"There is nothing at /api/{rest}. See /api/docs.")
+    """Respond to unknown addresses below /api/ with a problem document."""
+    raise NotFound(f"There is no address /api/{rest}. See /api/docs.")

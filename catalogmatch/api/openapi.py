@@ -1,4 +1,4 @@
-"""The errors of the API in its OpenAPI document: which call may answer which, all of them problem documents."""
+"""Add the error responses of each call to the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from catalogmatch.api.errors import CONTENT_TYPE
 
 PROBLEM = {
     "type": "object",
-    "description": "What went wrong (RFC 9457). `code` is stable; `detail` is a sentence for people.",
+    "description": "An error (RFC 9457). `code` is stable. `detail` is a sentence for people.",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
         "type": {"type": "string"},
@@ -19,7 +19,7 @@ PROBLEM = {
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
-            "description": "With `validation_error`: what is wrong with which field.",
+            "description": "With `validation_error`: the error of each field.",
             "items": {
                 "type": "object",
                 "required": ["field", "code", "detail"],
@@ -32,7 +32,7 @@ PROBLEM = {
         },
     },
 }
-# Which call may answer what. 411 and 408 are of the web server, 503 and 507 of what it runs on.
+# 408 and 411 come from the web server, 503 and 507 from the database, the broker or the disk.
 ALWAYS = (400, 401, 403, 406, 429, 503)
 WITH_ID_OR_PAGE = (404,)
 WITH_A_BODY = (408, 411, 413, 415)
@@ -41,7 +41,7 @@ ON_WRITE = (409, 507)
 
 
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A postprocessing hook of drf-spectacular: name the error answers of each call."""
+    """Add the error responses of each call. A postprocessing hook of drf-spectacular."""
     result["components"]["schemas"]["Problem"] = PROBLEM
     for methods in result["paths"].values():
         for method, operation in methods.items():

@@ -1,4 +1,4 @@
-"""Pictures for signed-in users only: whoever may see products may see their pictures."""
+"""Serve stored images to users who may view products."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class MediaView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request, path: str) -> FileResponse:
-        """Serve a derivative or a thumbnail; both are JPEGs that we wrote ourselves, under names that we made."""
+        """Return a stored image or thumbnail. Both are JPEGs that CatalogMatch wrote and named."""
         try:
             file = (Path(settings.MEDIA_ROOT) / path).open("rb")
         except FileNotFoundError as error:
-            raise NotFound(f"There is no picture {path}.") from error
+            raise NotFound(f"There is no image {path}.") from error
         response = FileResponse(file, content_type="image/jpeg")
-        # A picture never changes under its name, but who may see it can: only the browser itself keeps it.
+        # The file never changes, but permissions can. So only the browser may cache it, and no proxy.
         response["Cache-Control"] = "private, max-age=86400, immutable"
         response["X-Content-Type-Options"] = "nosniff"
         return response
