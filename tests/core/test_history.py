@@ -20,8 +20,8 @@ from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.images import jpeg
 from tests.helpers.rows import browser_of, make_case, make_match, make_product, save_product
+from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_csv, write_pictures
 
 pytestmark = pytest.mark.django_db

@@ -20,7 +20,7 @@ from products import tasks
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue import claims
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [
     pytest.mark.django_db,

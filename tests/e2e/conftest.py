@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from products.images.cleaning import Upload
 from products.images.intake import add_images, add_product
 from products.models import Product
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.rows import browser_of
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -84,7 +84,7 @@ def catalogue(live_server: Any) -> list[Product]:
 
 
 def photograph(seed: int, angle: float = 0.0) -> bytes:
-    return images.jpeg(seed, (320, 320), angle=angle)
+    return sample_images.jpeg(seed, (320, 320), angle=angle)
 
 
 def keep(page: Page, name: str) -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import FilePayload, Page, expect
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_accessibility import WCAG
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.import_page import zipped
 from tests.helpers.jobs import finish_work
 from tests.helpers.tables import rows_as_csv
@@ -34,7 +34,7 @@ ROWS = [
     },
     {"sku": "IN-2", "name": "Teapot", "category": "pots", "image": "teapott.jpg", "colour": "", "price": "31"},
 ]
-PICTURES = {"cup.jpg": images.jpeg(11, (320, 320)), "teapot.jpg": images.jpeg(12, (320, 320))}
+PICTURES = {"cup.jpg": sample_images.jpeg(11, (320, 320)), "teapot.jpg": sample_images.jpeg(12, (320, 320))}
 
 
 def file(name: str, data: bytes) -> FilePayload:

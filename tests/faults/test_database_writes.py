@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import images as pictures
+from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.installations import REPO, environment, manage
 from tests.helpers.processes import Answer, Stack, wait_until
@@ -31,7 +31,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def answer_of(stack: Stack, seed: int) -> tuple[int, Answer]:
-    return seed, stack.upload([pictures.jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false")
+    return seed, stack.upload(
+        [sample_images.jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false"
+    )
 
 
 @pytest.mark.redis
@@ -78,7 +80,7 @@ def test_many_processes_write_at_once_and_none_finds_the_database_locked(
     data, folder = tmp_path / "var", tmp_path / "pictures"
     folder.mkdir()
     for seed in range(60):
-        (folder / f"imported-{seed}.jpg").write_bytes(pictures.jpeg(seed))
+        (folder / f"imported-{seed}.jpg").write_bytes(sample_images.jpeg(seed))
     assert manage(data, "migrate", "--verbosity", "0").returncode == 0
     busy = [sys.executable, "-m", "tests.faults.busy_writer"]
     commands = [[*busy, "add", f"writer-{number}", str(WRITES)] for number in range(WRITERS)]

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
 Record = Callable[[str, object], None]
 
-MANY = [images.jpeg(seed) for seed in range(24)]
+MANY = [sample_images.jpeg(seed) for seed in range(24)]
 
 
 def start_workers(stack: Stack, number: int, **env: str) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 Record = Callable[[str, object], None]
 
 KILLS = 20
-HUNDRED = [images.jpeg(seed) for seed in range(100)]
+HUNDRED = [sample_images.jpeg(seed) for seed in range(100)]
 
 
 def test_twenty_kills_during_two_thousand_pictures(stack: Stack, record_property: Record) -> None:
@@ -38,7 +38,7 @@ def test_twenty_kills_during_two_thousand_pictures(stack: Stack, record_property
     assert_whole(stack, accepted)
     assert watch.longest_claim < BAR
     assert "Gave back" in stack.log("worker")
-    assert stack.upload([images.jpeg(1000)], wait=30).body["status"] == "success"
+    assert stack.upload([sample_images.jpeg(1000)], wait=30).body["status"] == "success"
 
 
 def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, record_property: Record) -> None:
@@ -62,7 +62,7 @@ def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, recor
 
 def test_pictures_that_crash_or_hang_the_worker_fail_alone(stack: Stack, record_property: Record) -> None:
     files = HUNDRED[:32]
-    files[9], files[20], files[25] = (images.jpeg(1, (96, height)) for height in (77, 75, 73))
+    files[9], files[20], files[25] = (sample_images.jpeg(1, (96, height)) for height in (77, 75, 73))
     product_id = stack.upload(files).body["product_id"]
     wanted = {"ready": 29, "failed": 3}
     deadline = time.monotonic() + 120

@@ -11,7 +11,7 @@ from gpu.encoders import registry
 from gpu.features import detect_feature_type, extract_features
 from gpu.imaging.errors import ImageProcessingError
 from tests.conftest import use_clip
-from tests.helpers.images import as_file, drawing, truncated
+from tests.helpers.sample_images import as_file, drawing, truncated
 
 
 @pytest.fixture

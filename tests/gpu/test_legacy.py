@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 from gpu.legacy import color_histogram, extract_legacy, hu_moments, local_binary_patterns, log_scaled, quantise
 from gpu.vectors import LEGACY_MODEL, Features
 from matching.similarity import compute_legacy_similarity
-from tests.helpers.images import drawing, noise
+from tests.helpers.sample_images import drawing, noise
 
 
 def plain(color: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Image.Image:

@@ -11,7 +11,7 @@ from gpu.encoders import registry
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
 from gpu.pipeline.preprocess_image import EmbedRequest
-from tests.helpers import images
+from tests.helpers import sample_images
 
 pytestmark = pytest.mark.gpu
 
@@ -30,7 +30,7 @@ def files(tmp_path):
     """Forty photographs on disk, the third of them damaged."""
     paths = [tmp_path / f"{number}.jpg" for number in range(40)]
     for number, path in enumerate(paths):
-        data = images.jpeg(number, (320, 240))
+        data = sample_images.jpeg(number, (320, 240))
         path.write_bytes(data[: len(data) // 2] if number == 2 else data)
     return paths
 

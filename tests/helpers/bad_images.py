@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tests.helpers import images
+from tests.helpers import sample_images
 
 SHARES = (0.02, 0.1, 0.3, 0.6, 0.9)
 FLIPS = 8
@@ -49,20 +49,20 @@ def bad_pictures() -> Iterator[BadPicture]:
 
 def many_scans(scans: int = 20_000, side: int = 4_900) -> bytes:
     """A progressive JPEG of some hundred kB that comes back to its coefficients ``scans`` times: seconds of work."""
-    data = images.as_file(Image.new("RGB", (side, side), "grey"), progressive=True)
+    data = sample_images.as_file(Image.new("RGB", (side, side), "grey"), progressive=True)
     start = data.rindex(b"\xff\xda")
     return data[:start] + data[start:-2] * scans + data[-2:]
 
 
 def _sound() -> dict[str, bytes]:
     """A sound file of each accepted format, large enough that cutting it hurts."""
-    return {name: images.as_file(images.noise(3, (96, 80)), name) for name in images.FORMATS}
+    return {name: sample_images.as_file(sample_images.noise(3, (96, 80)), name) for name in sample_images.FORMATS}
 
 
 def _truncated() -> Iterator[BadPicture]:
     for name, data in _sound().items():
         for share in SHARES:
-            yield BadPicture(f"{name} cut to {share:.0%}", images.truncated(data, share))
+            yield BadPicture(f"{name} cut to {share:.0%}", sample_images.truncated(data, share))
 
 
 def _damaged() -> Iterator[BadPicture]:
@@ -127,7 +127,7 @@ def _png(*chunks: tuple[bytes, bytes], side: int = 64) -> bytes:
 
 
 def _bombs() -> Iterator[BadPicture]:
-    yield BadPicture("PNG of 13300x13300", images.bomb())
+    yield BadPicture("PNG of 13300x13300", sample_images.bomb())
     yield BadPicture("PNG of 60000x60000, one row", _png(side=64).replace(struct.pack(">II", 64, 64), b"\0\0\xea`" * 2))
     packed = zlib.compress(bytes(200_000_000), 9)
     yield BadPicture("PNG with a text of 200 MB", _png((b"zTXt", b"Comment\0\0" + packed)), harmless=True)
@@ -142,12 +142,12 @@ def _bombs() -> Iterator[BadPicture]:
         yield BadPicture(f"GIF of {side}x{side}", head + frame + b"\x3b")
     small = b"GIF89a" + struct.pack("<HH", 64, 64) + b"\x80\0\0" + bytes(6)
     yield BadPicture("GIF whose frame is larger than the GIF", small + frame + b"\x3b")
-    frames = [images.noise(seed, (20, 20)) for seed in range(40)]
-    moving = images.as_file(frames[0], "GIF", save_all=True, append_images=frames[1:] * 20)
+    frames = [sample_images.noise(seed, (20, 20)) for seed in range(40)]
+    moving = sample_images.as_file(frames[0], "GIF", save_all=True, append_images=frames[1:] * 20)
     yield BadPicture("GIF of 800 frames", moving, harmless=True)
     yield BadPicture("GIF of 800 frames, cut in the first", moving[:200])
     for name in ("WebP", "AVIF"):
-        many = images.as_file(frames[0], name, save_all=True, append_images=frames[1:])
+        many = sample_images.as_file(frames[0], name, save_all=True, append_images=frames[1:])
         yield BadPicture(f"{name} of 40 frames", many, harmless=True)
     header = b"BM" + struct.pack("<IHHI", 2**31, 0, 0, 54)
     for width, height in ((100_000, 100_000), (6_000, -6_000)):
@@ -202,19 +202,21 @@ def _something_else() -> Iterator[BadPicture]:
     yield BadPicture("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(%pipe%id) (w) file\n")
     yield BadPicture("PDF", b"%PDF-1.7\n" + bytes(200))
     yield BadPicture("Photoshop", b"8BPS\0\1" + bytes(200))
-    yield BadPicture("icon", images.as_file(images.noise(1, (32, 32)), "ICO"))
+    yield BadPicture("icon", sample_images.as_file(sample_images.noise(1, (32, 32)), "ICO"))
     yield BadPicture("PPM", b"P6 64 64 255\n" + bytes(64 * 64 * 3))
     yield BadPicture("film", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(200))
     yield BadPicture("GIF that is JavaScript", b"GIF89a=1;alert(document.domain);//" + bytes(64))
     yield BadPicture("PNG that is HTML", PNG_SIGNATURE + b"<script>alert(1)</script>")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("picture.jpg", images.jpeg(1))
+        file.writestr("picture.jpg", sample_images.jpeg(1))
     yield BadPicture("ZIP", archive.getvalue())
-    yield BadPicture("JPEG that is also a ZIP", images.jpeg(1) + archive.getvalue(), harmless=True)
+    yield BadPicture("JPEG that is also a ZIP", sample_images.jpeg(1) + archive.getvalue(), harmless=True)
     yield BadPicture("random bytes", np.random.default_rng(1).bytes(10_000))
     yield BadPicture(
         "JPEG's signature before random bytes", b"\xff\xd8\xff\xe0" + np.random.default_rng(2).bytes(10_000)
     )
     for width, height in ((15, 64), (64, 15), (1, 1), (1_000, 16), (16, 1_000)):
-        yield BadPicture(f"PNG of {width}x{height}", images.as_file(images.noise(1, (width, height)), "PNG"))
+        yield BadPicture(
+            f"PNG of {width}x{height}", sample_images.as_file(sample_images.noise(1, (width, height)), "PNG")
+        )

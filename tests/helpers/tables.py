@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openpyxl import Workbook
 
-from tests.helpers import images
+from tests.helpers import sample_images
 
 
 def rows_as_csv(rows: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:
@@ -46,4 +46,4 @@ def write_pictures(folder: Path, *names: str) -> None:
     for seed, name in enumerate(names, start=1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(images.jpeg(seed))
+        path.write_bytes(sample_images.jpeg(seed))

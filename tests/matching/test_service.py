@@ -19,7 +19,7 @@ from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue import embed
 from products.queue.query_features import FeaturesPendingError
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.accounts import user_in
 from tests.helpers.vectors import add_feature, add_picture, add_product, legacy_features
 
@@ -253,9 +253,9 @@ def test_features_that_changed_during_the_search_are_matched_again(new: Product)
 
 @pytest.mark.django_db(transaction=True)
 def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None:
-    mug = intake.add_product([Upload(images.jpeg(1))], is_historical=True).product
-    intake.add_product([Upload(images.jpeg(2))], is_historical=True)
-    arrived = intake.add_product([Upload(images.jpeg(1, angle=3, light=0.95))]).product
+    mug = intake.add_product([Upload(sample_images.jpeg(1))], is_historical=True).product
+    intake.add_product([Upload(sample_images.jpeg(2))], is_historical=True)
+    arrived = intake.add_product([Upload(sample_images.jpeg(1, angle=3, light=0.95))]).product
     assert arrived.matches.get(rank=1).candidate == mug
     arrived.refresh_from_db()
     assert arrived.unmatched_since is None
@@ -263,9 +263,9 @@ def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None
 
 
 def test_a_picture_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
-    known = intake.add_product([Upload(images.jpeg(1))], is_historical=True).product
+    known = intake.add_product([Upload(sample_images.jpeg(1))], is_historical=True).product
     embed.embed_pending()
-    answer = service.match_image(Upload(images.jpeg(1)))
+    answer = service.match_image(Upload(sample_images.jpeg(1)))
     assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
     assert (Product.objects.count(), Match.objects.count()) == (1, 0)
     with pytest.raises(ValueError, match="cannot be saved"):

@@ -19,7 +19,7 @@ from matching.similarity import (
     score_of,
     search_vector,
 )
-from tests.helpers.images import drawing
+from tests.helpers.sample_images import drawing
 
 
 def embedding(seed: int, dim: int = 512) -> np.ndarray:

@@ -23,7 +23,7 @@ from catalogmatch.accounts.roles import ROLES
 from matching.models import Match
 from products.models import Deletion, Import, Product, ProductImage
 from tests.helpers.accounts import user_in
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 TABLE = Path(__file__).with_name("access_table.txt")
 IDENTITIES = ("anonymous", *ROLES, "superuser")

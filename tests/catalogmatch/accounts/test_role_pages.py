@@ -15,8 +15,8 @@ from django.test import Client
 from catalogmatch.accounts.roles import ROLES
 from products.models import ProductImage
 from tests.helpers.accounts import user_in
-from tests.helpers.images import jpeg
 from tests.helpers.rows import browser_of, make_case, make_product
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 

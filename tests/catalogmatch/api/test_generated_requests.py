@@ -27,12 +27,17 @@ from schemathesis.specs.openapi.checks import (
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue.embed import embed_pending
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_case
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-PICTURES = [images.jpeg(1), images.as_file(images.noise(2), "WebP"), images.truncated(images.jpeg(3)), b""]
+PICTURES = [
+    sample_images.jpeg(1),
+    sample_images.as_file(sample_images.noise(2), "WebP"),
+    sample_images.truncated(sample_images.jpeg(3)),
+    b"",
+]
 OF_THE_ANSWER = [
     not_a_server_error,
     status_code_conformance,
@@ -48,8 +53,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytes
 
 def fill() -> list[int]:
     """Something that calls can find; answers the numbers of products and matches."""
-    known = add_product([Upload(images.jpeg(1))], sku="S-1", is_historical=True).product
-    new = add_product([Upload(images.jpeg(1, angle=3))], sku="S-2").product
+    known = add_product([Upload(sample_images.jpeg(1))], sku="S-1", is_historical=True).product
+    new = add_product([Upload(sample_images.jpeg(1, angle=3))], sku="S-2").product
     embed_pending()
     product, matches = make_case(80, 60)
     return [known.pk, new.pk, product.pk, *(match.pk for match in matches)]

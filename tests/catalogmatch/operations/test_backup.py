@@ -22,8 +22,8 @@ from products.images.intake import add_product
 from products.models import Product, ProductImage
 from products.queue.embed import embed_pending
 from tests.helpers.files import files_in
-from tests.helpers.images import jpeg
 from tests.helpers.installations import manage
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

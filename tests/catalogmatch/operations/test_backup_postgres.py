@@ -20,7 +20,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue.embed import embed_pending
 from products.tasks import notifications_suspended
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 with notifications_suspended():
     for seed in range(20):
         add_product([Upload(jpeg(seed, (48, 48)))], sku=f"H-{seed}", is_historical=True)

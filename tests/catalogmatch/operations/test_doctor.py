@@ -15,7 +15,7 @@ from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
 from products.queue.embed import embed_pending
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.vectors import DIM, add_products, embeddings, random_vectors
 
@@ -33,7 +33,7 @@ def static_files(settings, tmp_path) -> None:
 @pytest.fixture
 def picture(db) -> ProductImage:
     """An embedded picture."""
-    intake.add_product([Upload(images.jpeg(1), "a.jpg")], sku="A")
+    intake.add_product([Upload(sample_images.jpeg(1), "a.jpg")], sku="A")
     embed_pending()
     return ProductImage.objects.get()
 

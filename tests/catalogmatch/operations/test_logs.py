@@ -23,7 +23,7 @@ from products.models import ProductImage
 from products.queue import embed as embedding
 from products.tasks import embed, notifications_suspended
 from tests.helpers.accounts import client_of
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 
 class Lines:

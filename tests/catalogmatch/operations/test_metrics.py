@@ -14,8 +14,8 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import ProductImage
 from products.queue.embed import embed_pending
-from tests.helpers.images import jpeg
 from tests.helpers.installations import manage
+from tests.helpers.sample_images import jpeg
 
 TOKEN = "the scraper's"
 

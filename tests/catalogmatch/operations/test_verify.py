@@ -23,7 +23,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Feature, ProductImage, triggers
 from products.queue.embed import embed_pending
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.processes import Stack
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -27,7 +27,7 @@ def request_of(stack: Stack, path: str) -> str:
 def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> None:
     with Stack(tmp_path, CATALOGMATCH_LOG_JSON="1") as stack:
         stack.start_worker()
-        answer = stack.upload([images.jpeg(1)], wait=20)
+        answer = stack.upload([sample_images.jpeg(1)], wait=20)
         assert answer.body["status"] == "success"
         traced = request_of(stack, "/api/products/upload")
         stored = [line for line in lines(stack, "worker") if line["logger"] == "products.queue.embed"]

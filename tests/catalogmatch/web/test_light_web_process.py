@@ -9,7 +9,7 @@ import sys
 
 from django.conf import settings
 
-from tests.helpers import images
+from tests.helpers import sample_images
 
 HEAVY = ["torch", "faiss", "sentence_transformers", "transformers", "onnxruntime"]
 
@@ -48,7 +48,7 @@ print(json.dumps({"started": started, "uploaded": [old, new], "matches": matches
 
 def test_neither_starting_nor_an_upload_nor_its_matches_load_a_model_s_libraries(tmp_path):
     picture = tmp_path / "picture.jpg"
-    picture.write_bytes(images.jpeg(1))
+    picture.write_bytes(sample_images.jpeg(1))
     env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}
     script = f"HEAVY, PICTURE = {HEAVY!r}, {str(picture)!r}\n{SCRIPT}"
     ran = subprocess.run(

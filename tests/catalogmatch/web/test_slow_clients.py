@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.installations import REPO
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_server import free_port
@@ -86,7 +86,9 @@ def head(token: str, length: int) -> bytes:
 def form(**fields: str) -> bytes:
     """An upload's body: the picture first, then other fields."""
     parts = [
-        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + images.jpeg(1) + b"\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n'
+        + sample_images.jpeg(1)
+        + b"\r\n"
     ]
     parts += [
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

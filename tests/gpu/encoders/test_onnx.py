@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from gpu import clip
 from gpu.encoders import onnx, onnx_export, registry, weights
 from tests.conftest import use_clip
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from gpu.encoders import weights
 from gpu.encoders.preprocess import Preprocess
-from tests.helpers.images import noise
+from tests.helpers.sample_images import noise
 
 SHAPES = [(224, 224), (348, 348), (348, 464), (464, 348), (100, 333), (1000, 17), (225, 224), (16, 800)]
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from gpu.images import decode
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
-from tests.helpers.images import as_file, bomb, drawing, noise, truncated, turned
+from tests.helpers.sample_images import as_file, bomb, drawing, noise, truncated, turned
 
 
 def refusal(source: bytes | Path) -> str:

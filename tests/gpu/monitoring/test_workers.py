@@ -18,7 +18,7 @@ from gpu.monitoring import worker
 from gpu.monitoring.status import gpu_status, images_per_second, throughput
 from tests.conftest import use_clip
 from tests.helpers.accounts import client_of
-from tests.helpers.images import jpeg
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,7 @@ from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.pipeline.run import ImageFeatures
 from gpu.vectors import LEGACY_MODEL
 from tests.conftest import use_clip
-from tests.helpers.images import as_file, drawing, jpeg
+from tests.helpers.sample_images import as_file, drawing, jpeg
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from gpu.pipeline import preprocess_workers, run
 from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
 from gpu.pipeline.preprocess_workers import preprocess_in_subprocess
 from gpu.pipeline.run import ImageFeatures
-from tests.helpers.images import jpeg, truncated
+from tests.helpers.sample_images import jpeg, truncated
 
 
 @pytest.fixture(autouse=True)

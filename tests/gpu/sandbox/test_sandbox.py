@@ -22,7 +22,7 @@ from gpu.legacy import extract_legacy
 from gpu.sandbox import pool as box_pool
 from gpu.sandbox.pool import decode_in_sandbox
 from matching.similarity import compute_legacy_similarity
-from tests.helpers import bad_images, images
+from tests.helpers import bad_images, sample_images
 from tests.helpers.installations import REPO
 
 
@@ -55,10 +55,10 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
 # --- what comes out --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", images.FORMATS)
+@pytest.mark.parametrize("kind", sample_images.FORMATS)
 def test_every_accepted_format_comes_out_as_the_same_picture(kind: str) -> None:
-    picture = images.drawing(1, (200, 150))
-    derived = decode_in_sandbox(images.as_file(picture, kind), 400, 100)
+    picture = sample_images.drawing(1, (200, 150))
+    derived = decode_in_sandbox(sample_images.as_file(picture, kind), 400, 100)
     assert (derived.width, derived.height) == (200, 150)
     assert opened(derived.jpeg).format == "JPEG"
     assert mean_difference(opened(derived.jpeg), picture) < 6
@@ -68,8 +68,8 @@ def test_every_accepted_format_comes_out_as_the_same_picture(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
 @pytest.mark.parametrize("size", [(1800, 1300), (2401, 603)], ids=str)
 def test_a_large_picture_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
-    picture = images.drawing(2, size)
-    derived = decode_in_sandbox(images.as_file(picture, kind), 300, 100)
+    picture = sample_images.drawing(2, size)
+    derived = decode_in_sandbox(sample_images.as_file(picture, kind), 300, 100)
     small = opened(derived.jpeg)
     assert (derived.width, derived.height) == size
     assert max(small.size) == 300
@@ -78,9 +78,9 @@ def test_a_large_picture_is_reduced_without_a_visible_difference(kind: str, size
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "I;16", "CMYK"])
 def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
-    picture = images.drawing(3, (1500, 1400))
+    picture = sample_images.drawing(3, (1500, 1400))
     odd = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else picture
-    data = images.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+    data = sample_images.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
     small = opened(decode_in_sandbox(data, 300, 100).jpeg)
     whole = decode(data).resize(small.size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     assert mean_difference(small, whole) < 2.5
@@ -89,7 +89,7 @@ def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
 def test_a_turned_picture_becomes_the_upright_one(kind: str, orientation: int) -> None:
-    upright = images.drawing(4, (240, 160))
+    upright = sample_images.drawing(4, (240, 160))
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -102,9 +102,9 @@ def test_a_turned_picture_becomes_the_upright_one(kind: str, orientation: int) -
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     options = {"lossless": True} if kind == "WebP" else {}
-    turned = decode_in_sandbox(images.as_file(upright.transpose(back), kind, exif=exif, **options), 400, 100)
+    turned = decode_in_sandbox(sample_images.as_file(upright.transpose(back), kind, exif=exif, **options), 400, 100)
     assert (turned.width, turned.height) == (240, 160)
-    straight = decode_in_sandbox(images.as_file(upright, kind, **options), 400, 100)
+    straight = decode_in_sandbox(sample_images.as_file(upright, kind, **options), 400, 100)
     assert mean_difference(opened(turned.jpeg), opened(straight.jpeg)) < 3
     features = [extract_legacy(opened(jpeg)) for jpeg in (turned.jpeg, straight.jpeg)]
     assert compute_legacy_similarity(*features) >= 99
@@ -119,7 +119,7 @@ def test_nothing_but_pixels_comes_out(kind: str) -> None:
     options: dict[str, Any] = {"exif": exif}
     if kind != "HEIC":
         options["icc_profile"] = secret
-    data = images.as_file(images.drawing(5), kind, **options)
+    data = sample_images.as_file(sample_images.drawing(5), kind, **options)
     assert secret in data
     derived = decode_in_sandbox(data, 400, 50)
     for jpeg in (derived.jpeg, derived.thumbnail):
@@ -140,7 +140,7 @@ def test_nothing_but_pixels_comes_out(kind: str) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_kinds_that_take_much_memory_are_read_up_to_the_same_40_megapixels(kind: str, options: dict[str, Any]) -> None:
-    data = images.as_file(Image.new("RGB", (8000, 5000), "teal"), kind, **options)
+    data = sample_images.as_file(Image.new("RGB", (8000, 5000), "teal"), kind, **options)
     derived = decode_in_sandbox(data, 400, 100)
     assert (derived.width, derived.height) == (8000, 5000)
 
@@ -151,7 +151,7 @@ def test_kinds_that_take_much_memory_are_read_up_to_the_same_40_megapixels(kind:
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
 def test_a_decoder_that_crashes_refuses_its_picture_and_no_other(fresh: Any, how: signal.Signals) -> None:
     fresh.DECODERS = 1
-    decode_in_sandbox(images.jpeg(1), 400, 100)
+    decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(code_of, bad_images.many_scans())
@@ -161,40 +161,40 @@ def test_a_decoder_that_crashes_refuses_its_picture_and_no_other(fresh: Any, how
         code = working.result()
     # Nobody but a kernel that is short of memory kills.
     assert code == ("image_too_large" if how == signal.SIGKILL else "image_corrupt")
-    assert decode_in_sandbox(images.jpeg(1), 400, 100).width == 96
+    assert decode_in_sandbox(sample_images.jpeg(1), 400, 100).width == 96
     assert boxes() != [child]
 
 
 def test_a_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
     fresh.DECODERS = 1
-    decode_in_sandbox(images.jpeg(1), 400, 100)
+    decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
     child.kill()
     child.wait()
-    assert decode_in_sandbox(images.jpeg(2), 400, 100).width == 96
+    assert decode_in_sandbox(sample_images.jpeg(2), 400, 100).width == 96
 
 
 def test_many_threads_share_few_decoders_and_get_each_their_own_picture(fresh: Any) -> None:
     fresh.DECODERS = 2
     sizes = [(100 + step, 80) for step in range(60)]
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda size: decode_in_sandbox(images.jpeg(size[0], size), 400, 100), sizes))
+        found = list(pool.map(lambda size: decode_in_sandbox(sample_images.jpeg(size[0], size), 400, 100), sizes))
     assert [(derived.width, derived.height) for derived in found] == sizes
     assert len(boxes()) == 2
 
 
 def test_a_forked_process_has_decoders_of_its_own(fresh: Any) -> None:
-    decode_in_sandbox(images.jpeg(1), 400, 100)
+    decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
 
     def decode_in_fork() -> None:
-        answers.put(decode_in_sandbox(images.jpeg(2, (120, 90)), 400, 100).width)
+        answers.put(decode_in_sandbox(sample_images.jpeg(2, (120, 90)), 400, 100).width)
         box_pool.close()
 
     process = fork.Process(target=decode_in_fork)
     process.start()
-    widths = {decode_in_sandbox(images.jpeg(3), 400, 100).width for _ in range(5)}
+    widths = {decode_in_sandbox(sample_images.jpeg(3), 400, 100).width for _ in range(5)}
     process.join(30)
     assert (process.exitcode, answers.get(), widths) == (0, 120, {96})
 
@@ -202,9 +202,9 @@ def test_a_forked_process_has_decoders_of_its_own(fresh: Any) -> None:
 def test_decoders_end_with_the_process_that_started_them() -> None:
     script = (
         "import os, signal, django; django.setup()\n"
-        "from gpu.sandbox import pool; from tests.helpers import images\n"
+        "from gpu.sandbox import pool; from tests.helpers import sample_images\n"
         "import psutil\n"
-        "pool.decode_in_sandbox(images.jpeg(1), 400, 100)\n"
+        "pool.decode_in_sandbox(sample_images.jpeg(1), 400, 100)\n"
         "print(psutil.Process().children()[0].pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -218,7 +218,7 @@ def test_decoders_end_with_the_process_that_started_them() -> None:
 
 def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
     fresh.DECODERS = 1
-    decode_in_sandbox(images.jpeg(1), 400, 100)
+    decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
     limits = {what: child.rlimit(getattr(psutil, f"RLIMIT_{what}")) for what in ("CORE", "FSIZE", "NOFILE", "NPROC")}
     assert set(limits.values()) == {(0, 0)}

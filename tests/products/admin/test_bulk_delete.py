@@ -21,9 +21,9 @@ from products.images.cleaning import Upload
 from products.models import Deletion, DeletionStep, Feature, Product, ProductImage
 from tests.helpers.accounts import user_in
 from tests.helpers.files import files_in
-from tests.helpers.images import jpeg
 from tests.helpers.jobs import finish_work
 from tests.helpers.rows import browser_of, make_match, make_product
+from tests.helpers.sample_images import jpeg
 from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from gpu.sandbox import pool, server
 from products.models import ProductImage
-from tests.helpers import bad_images, images
+from tests.helpers import bad_images, sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
@@ -69,7 +69,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settin
     settings.DECODER_SECONDS = 1
     pool.close()
     try:
-        assert answers([bad_images.many_scans(), images.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
+        assert answers([bad_images.many_scans(), sample_images.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
     finally:
         pool.close()
 

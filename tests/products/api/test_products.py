@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
 
@@ -26,7 +26,7 @@ def api() -> APIClient:
 
 def product(seed: int = 1, **fields: Any) -> Product:
     """A product with one picture that waits."""
-    return add_product([Upload(images.jpeg(seed), f"{seed}.jpg")], **fields).product
+    return add_product([Upload(sample_images.jpeg(seed), f"{seed}.jpg")], **fields).product
 
 
 def found(answer: Any) -> list[int]:

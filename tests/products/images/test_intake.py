@@ -17,7 +17,7 @@ from products.images.cleaning import Upload
 from products.images.intake import IntakeResult, SkuExistsError
 from products.models import Product, ProductImage
 from products.validation import MAX_DESCRIPTION_LENGTH
-from tests.helpers import images as pictures
+from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.threads import at_once
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 
 
 def uploads(*seeds: int) -> list[Upload]:
-    return [Upload(pictures.jpeg(seed), f"{seed}.jpg") for seed in seeds]
+    return [Upload(sample_images.jpeg(seed), f"{seed}.jpg") for seed in seeds]
 
 
 def test_a_database_that_fails_leaves_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +143,10 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
 
 
 def test_the_same_files_again_are_one_product_for_who_asks_for_that() -> None:
-    first = intake.add_product([Upload(pictures.jpeg(1))], name="a")
-    again = intake.add_product([Upload(pictures.jpeg(1))], name="b", skip_duplicates=True)
+    first = intake.add_product([Upload(sample_images.jpeg(1))], name="a")
+    again = intake.add_product([Upload(sample_images.jpeg(1))], name="b", skip_duplicates=True)
     assert (again.product, again.created, again.images) == (first.product, False, first.images)
-    assert intake.add_product([Upload(pictures.jpeg(1)), Upload(pictures.jpeg(2))], skip_duplicates=True).created
+    assert intake.add_product(
+        [Upload(sample_images.jpeg(1)), Upload(sample_images.jpeg(2))], skip_duplicates=True
+    ).created
     assert Product.objects.count() == 2

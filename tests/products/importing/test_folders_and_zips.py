@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from products.models import Product, ProductImage
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
 from tests.helpers.tables import rows_as_csv, write_csv, write_pictures
@@ -87,7 +87,11 @@ def test_a_table_beside_the_pictures_names_them(tmp_path, kind):
 
 
 def test_a_zip_of_pictures_is_read_like_a_folder(tmp_path):
-    files = {"Mugs/blue.jpg": images.jpeg(1), "Toys/bear.jpg": images.jpeg(2), "__MACOSX/Toys/._bear.jpg": b"x"}
+    files = {
+        "Mugs/blue.jpg": sample_images.jpeg(1),
+        "Toys/bear.jpg": sample_images.jpeg(2),
+        "__MACOSX/Toys/._bear.jpg": b"x",
+    }
     assert run("import_products", write_zip(tmp_path / "in.zip", files)).code == 0
     assert set(Product.objects.values_list("sku", "category")) == {("blue", "Mugs"), ("bear", "Toys")}
 
@@ -107,16 +111,16 @@ def test_a_folder_for_pictures_goes_with_a_table_only(tmp_path):
 
 def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
     secret = tmp_path / "secret.jpg"
-    secret.write_bytes(images.jpeg(9))
+    secret.write_bytes(sample_images.jpeg(9))
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     path = tmp_path / "inner" / "in.zip"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("good.jpg", images.jpeg(1))
-        archive.writestr("../up.jpg", images.jpeg(2))
-        archive.writestr("/root.jpg", images.jpeg(3))
-        archive.writestr("c:/drive.jpg", images.jpeg(4))
+        archive.writestr("good.jpg", sample_images.jpeg(1))
+        archive.writestr("../up.jpg", sample_images.jpeg(2))
+        archive.writestr("/root.jpg", sample_images.jpeg(3))
+        archive.writestr("c:/drive.jpg", sample_images.jpeg(4))
         archive.writestr(link, "../secret.jpg")
     before = files_in(tmp_path)
     ran = run("import_products", path)
@@ -128,9 +132,9 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
 
 @pytest.mark.parametrize("image", ["../secret.jpg", "a/../../secret.jpg", "{folder}/secret.jpg", "..\\secret.jpg"])
 def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
-    (tmp_path / "secret.jpg").write_bytes(images.jpeg(9))
+    (tmp_path / "secret.jpg").write_bytes(sample_images.jpeg(9))
     rows = [{"sku": "A", "image": image.format(folder=tmp_path)}, {"sku": "B", "image": "good.jpg"}]
-    files: dict[str, bytes | str] = {"list.csv": rows_as_csv(rows), "good.jpg": images.jpeg(1)}
+    files: dict[str, bytes | str] = {"list.csv": rows_as_csv(rows), "good.jpg": sample_images.jpeg(1)}
     ran = run("import_products", write_zip(tmp_path / "in.zip", files))
     assert ran.code == 3
     assert "row 2 (A): unsafe_path" in ran.err
@@ -138,7 +142,7 @@ def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
 
 
 def test_an_entry_that_cannot_be_unpacked_is_refused_alone(tmp_path):
-    good, bad = images.jpeg(1), images.as_file(images.noise(2), "BMP")
+    good, bad = sample_images.jpeg(1), sample_images.as_file(sample_images.noise(2), "BMP")
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("bad.bmp", bad)
@@ -153,7 +157,7 @@ def test_an_entry_that_cannot_be_unpacked_is_refused_alone(tmp_path):
 
 
 def test_a_picture_in_a_zip_is_bounded_before_it_is_unpacked(tmp_path):
-    files = {"large.bmp": b"BM" + bytes(21 * 2**20), "good.jpg": images.jpeg(1)}
+    files = {"large.bmp": b"BM" + bytes(21 * 2**20), "good.jpg": sample_images.jpeg(1)}
     ran = run("import_products", write_zip(tmp_path / "in.zip", files))
     assert ran.code == 3
     assert "(large): image_too_large" in ran.err
@@ -183,8 +187,8 @@ def test_a_zip_of_too_many_entries_is_refused(tmp_path):
 def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path):
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.jpg", images.jpeg(1))
-        archive.writestr("b.jpg", images.jpeg(2))
+        archive.writestr("a.jpg", sample_images.jpeg(1))
+        archive.writestr("b.jpg", sample_images.jpeg(2))
         archive.getinfo("b.jpg").header_offset = archive.getinfo("a.jpg").header_offset
     ran = run("import_products", path)
     assert ran.code == 1
@@ -193,15 +197,17 @@ def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path):
 
 
 def test_a_zip_in_a_zip_is_no_picture(tmp_path):
-    inner = write_zip(tmp_path / "inner.zip", {"a.jpg": images.jpeg(1)}).read_bytes()
-    ran = run("import_products", write_zip(tmp_path / "in.zip", {"inner.zip": inner, "good.jpg": images.jpeg(2)}))
+    inner = write_zip(tmp_path / "inner.zip", {"a.jpg": sample_images.jpeg(1)}).read_bytes()
+    ran = run(
+        "import_products", write_zip(tmp_path / "in.zip", {"inner.zip": inner, "good.jpg": sample_images.jpeg(2)})
+    )
     assert ran.code == 3
     assert "(inner): not_an_image" in ran.err
     assert skus() == {"good"}
 
 
 def test_a_damaged_zip_is_refused(tmp_path):
-    path = write_zip(tmp_path / "in.zip", {"a.jpg": images.jpeg(1), "b.jpg": images.jpeg(2)})
+    path = write_zip(tmp_path / "in.zip", {"a.jpg": sample_images.jpeg(1), "b.jpg": sample_images.jpeg(2)})
     path.write_bytes(path.read_bytes()[:-40])
     assert run("import_products", path).code == 1
     assert not ProductImage.objects.exists()

@@ -16,7 +16,7 @@ from matching.models import Match
 from products.importing.importer import import_rows
 from products.importing.rows import open_source
 from products.models import Feature, Product, ProductImage
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
 from tests.helpers.installations import environment
@@ -83,7 +83,7 @@ def test_a_rehearsal_tells_what_would_be_and_saves_nothing(catalogue, media):
 
 @pytest.mark.django_db
 def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
-    (tmp_path / "new.jpg").write_bytes(images.jpeg(1, angle=5))
+    (tmp_path / "new.jpg").write_bytes(sample_images.jpeg(1, angle=5))
     write_pictures(tmp_path, *(f"{number}.jpg" for number in range(5)))
     rows = [{"sku": "NEW", "is_historical": "no", "image": "new.jpg"}]
     rows += [{"sku": f"S{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(5)]

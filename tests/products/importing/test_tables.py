@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from products.models import Product, ProductImage
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.tables import write_csv, write_pictures, write_xlsx
 
@@ -99,9 +99,9 @@ def test_pictures_are_relative_to_the_table_or_to_the_folder_named_or_absolute(t
 
 def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
     write_pictures(tmp_path, "good.jpg", "better.jpg")
-    (tmp_path / "broken.jpg").write_bytes(images.truncated(images.jpeg(7)))
+    (tmp_path / "broken.jpg").write_bytes(sample_images.truncated(sample_images.jpeg(7)))
     (tmp_path / "text.jpg").write_text("not a picture")
-    (tmp_path / "tiny.png").write_bytes(images.as_file(images.noise(size=(8, 8)), "PNG"))
+    (tmp_path / "tiny.png").write_bytes(sample_images.as_file(sample_images.noise(size=(8, 8)), "PNG"))
     table = tmp_path / "c.csv"
     table.write_text(
         "sku,name,is_historical,image\n"

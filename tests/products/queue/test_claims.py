@@ -21,7 +21,7 @@ from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
 from products.queue import claims as queue
 from products.queue import embed
-from tests.helpers import images as pictures
+from tests.helpers import sample_images
 from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def waiting() -> list[ProductImage]:
     """Five pictures of one product that wait to be embedded."""
-    return add_product([Upload(pictures.jpeg(seed)) for seed in range(5)]).images
+    return add_product([Upload(sample_images.jpeg(seed)) for seed in range(5)]).images
 
 
 def states() -> list[tuple[str, int]]:
@@ -94,7 +94,7 @@ def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[Produc
 def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     embed.embed_batch(claimed(1))
-    later = add_product([Upload(pictures.jpeg(seed)) for seed in (10, 11)]).images
+    later = add_product([Upload(sample_images.jpeg(seed)) for seed in (10, 11)]).images
     turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
     # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
     assert turns == [
@@ -118,7 +118,7 @@ def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media:
 def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
     waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deadly = add_product([Upload(pictures.jpeg(9, (96, 77)))]).images[0]
+    deadly = add_product([Upload(sample_images.jpeg(9, (96, 77)))]).images[0]
 
     def failing(image: Any) -> Any:
         if image.height == 77:
@@ -177,7 +177,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductIm
 
 
 def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[ProductImage]) -> None:
-    other = add_product([Upload(pictures.jpeg(7))]).product
+    other = add_product([Upload(sample_images.jpeg(7))]).product
     claim = claimed()
     waiting[0].delete()
     Product.objects.get(pk=waiting[0].product_id).delete()
@@ -231,7 +231,7 @@ def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: lis
 def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) -> None:
     product = Product.objects.create()
     path = tmp_path / "mug.jpg"
-    path.write_bytes(pictures.jpeg(1))
+    path.write_bytes(sample_images.jpeg(1))
     computed = embedding.get_or_extract_features(product.pk, path)
     assert computed.shape == (256,)
     assert computed.dtype == np.uint8
@@ -258,7 +258,7 @@ def test_features_of_a_bad_or_missing_picture_are_an_error_with_a_code(tmp_path:
 @pytest.mark.django_db(transaction=True)
 def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path) -> None:
     with tasks.notifications_suspended():
-        images = add_product([Upload(pictures.jpeg(seed)) for seed in range(24)]).images
+        images = add_product([Upload(sample_images.jpeg(seed)) for seed in range(24)]).images
     claims: list[list[int]] = []
 
     def work() -> None:

@@ -15,7 +15,7 @@ from products.models import Feature, ProductImage
 from products.queue import claims
 from products.queue.embed import embed_pending
 from products.tasks import notifications_suspended
-from tests.helpers import images
+from tests.helpers import sample_images
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,7 +40,7 @@ def failing(statement: str, times: int = 1000) -> Iterator[None]:
 def waiting() -> list[int]:
     """Ids of pictures that wait for a worker."""
     with notifications_suspended():
-        return [image.pk for image in add_product([Upload(images.jpeg(seed)) for seed in range(3)]).images]
+        return [image.pk for image in add_product([Upload(sample_images.jpeg(seed)) for seed in range(3)]).images]
 
 
 def states() -> set[tuple[str, int]]:

@@ -18,7 +18,7 @@ from products.images.intake import add_product
 from products.models import EmbeddingDay, ProductImage, QueueSwitch
 from products.queue import claims, embed
 from products.queue.query_features import FeaturesPendingError
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.rows import make_product
 
@@ -38,7 +38,9 @@ def states() -> list[str]:
 def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callbacks) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         answer = client_of("uploader").post(
-            "/api/products/upload?wait=30", {"image": SimpleUploadedFile("a.jpg", images.jpeg(1))}, format="multipart"
+            "/api/products/upload?wait=30",
+            {"image": SimpleUploadedFile("a.jpg", sample_images.jpeg(1))},
+            format="multipart",
         )
     assert (answer.status_code, answer.json()["status"]) == (201, "pending")
     assert states() == ["pending"]
@@ -46,7 +48,7 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
 
 @pytest.mark.usefixtures("paused")
 def test_nobody_claims_until_it_is_resumed() -> None:
-    add_product([Upload(images.jpeg(seed)) for seed in (1, 2)])
+    add_product([Upload(sample_images.jpeg(seed)) for seed in (1, 2)])
     assert claims.claim_images(10) is None
     tasks.sweep()
     assert states() == ["pending", "pending"]
@@ -57,13 +59,13 @@ def test_nobody_claims_until_it_is_resumed() -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_a_question_is_answered_all_the_same() -> None:
-    file = SimpleUploadedFile("a.jpg", images.jpeg(1))
+    file = SimpleUploadedFile("a.jpg", sample_images.jpeg(1))
     answer = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
     assert answer.status_code == 200
 
 
 def test_what_is_claimed_already_is_finished() -> None:
-    add_product([Upload(images.jpeg(1))])
+    add_product([Upload(sample_images.jpeg(1))])
     batch = claims.claim_images(10)
     assert batch is not None
     claims.set_paused(True, user_in("manager"))
@@ -102,7 +104,7 @@ def test_commands_say_that_it_is_paused() -> None:
 @pytest.mark.usefixtures("paused")
 def test_features_that_have_to_wait_are_told_apart_from_a_bad_picture(tmp_path) -> None:
     product = make_product()
-    (tmp_path / "a.jpg").write_bytes(images.jpeg(1))
+    (tmp_path / "a.jpg").write_bytes(sample_images.jpeg(1))
     with pytest.raises(FeaturesPendingError):
         embedding.get_or_extract_features(product.pk, tmp_path / "a.jpg")
 
@@ -130,6 +132,6 @@ def test_pausing_twice_keeps_who_paused_first() -> None:
 def test_pictures_are_counted_by_the_day_on_which_they_were_embedded() -> None:
     today = timezone.localdate()
     EmbeddingDay.objects.create(day=today - timedelta(days=40), pictures=7)
-    add_product([Upload(images.jpeg(seed)) for seed in range(3)])
+    add_product([Upload(sample_images.jpeg(seed)) for seed in range(3)])
     embed.embed_pending(batch_size=2)
     assert claims.embedded_by_day(today - timedelta(days=29)) == {today: 3}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.helpers import images
+from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
@@ -32,7 +32,7 @@ def stack(installation: Stack) -> Iterator[Stack]:
 
 
 def batch(first: int, count: int = 32) -> list[bytes]:
-    return [images.jpeg(seed) for seed in range(first, first + count)]
+    return [sample_images.jpeg(seed) for seed in range(first, first + count)]
 
 
 def test_pictures_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
@@ -97,7 +97,7 @@ def test_a_damaged_picture_in_a_batch_fails_alone(stack: Stack) -> None:
 
 def test_a_picture_that_kills_its_worker_fails_alone(stack: Stack) -> None:
     files = batch(500)
-    files[9] = images.jpeg(1, (96, 77))
+    files[9] = sample_images.jpeg(1, (96, 77))
     product_id = stack.upload(files).body["product_id"]
     deadline = time.monotonic() + 180
     # Whoever runs the worker (systemd, a container) starts it again each time that it dies.
@@ -141,7 +141,7 @@ def test_a_picture_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: stack.ask(images.jpeg(800), wait=60), range(16)))
+        answers = list(pool.map(lambda _: stack.ask(sample_images.jpeg(800), wait=60), range(16)))
     assert {answer.status for answer in answers} == {200}
     assert {answer.body["matches"][0]["product_id"] for answer in answers} == {known}
 
@@ -149,21 +149,21 @@ def test_a_picture_is_matched_by_the_worker(stack: Stack) -> None:
 def test_a_new_product_is_matched_by_itself(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(900, 1), wait=60, is_historical="true").body["product_id"]
-    new = stack.upload([images.jpeg(900, angle=4)], wait=60).body["product_id"]
+    new = stack.upload([sample_images.jpeg(900, angle=4)], wait=60).body["product_id"]
     matches = "SELECT candidate_id FROM matches WHERE product_id = ? AND rank = 1"
     wait_until(lambda: stack.rows(matches, new) == [(known,)], 60, "the new product has its match")
 
 
 @pytest.mark.parametrize("wait", [0, 0.5])
 def test_a_question_without_a_worker_is_answered_in_time(stack: Stack, wait: float) -> None:
-    answer = stack.ask(images.jpeg(1), wait=wait)
+    answer = stack.ask(sample_images.jpeg(1), wait=wait)
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
 
 
 def test_a_question_without_redis_is_answered_in_time(stack: Stack) -> None:
     stack.redis.stop()
     try:
-        answer = stack.ask(images.jpeg(1), wait=2)
+        answer = stack.ask(sample_images.jpeg(1), wait=2)
     finally:
         stack.redis.start()
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
@@ -191,7 +191,7 @@ def test_a_paused_queue_stays_paused_for_workers_that_start_later_and_questions_
     product_id = stack.upload(batch(1100, 3), wait=5).body["product_id"]
     stack.stop_workers()
     stack.start_worker()
-    assert stack.ask(images.jpeg(1), wait=60).status == 200
+    assert stack.ask(sample_images.jpeg(1), wait=60).status == 200
     assert stack.states(product_id) == {"pending": 3}
     stack.manage("shell", "--no-imports", "--command", script.format(paused=False))
     stack.wait_for_states(product_id, ready=3)
