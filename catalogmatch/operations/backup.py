@@ -1,8 +1,7 @@
-"""Copy an installation while it works, and put a copy into an empty place.
+"""Back up a running installation, and restore a backup into an empty one.
 
-A backup is a folder: the database, the pictures' files, ``SHA256SUMS`` of them all (which ``sha256sum --check``
-reads too), and ``manifest.json``, which says what should be there. The search index is made of the database, so
-only what it was made of is noted.
+A backup is a folder with the database, the image files, ``SHA256SUMS`` of all files (``sha256sum --check`` reads it)
+and ``manifest.json`` with counts. It has no search index, which is rebuilt from the database.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from products.models import ProductImage
 
 FORMAT = 1
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
-MEDIA, ORIGINALS = "media/", "originals/"  # the folders of a backup that hold pictures
+MEDIA, ORIGINALS = "media/", "originals/"  # the folders of a backup with image files
 
 
 class BackupError(Exception):
-    """No backup could be taken or restored. ``code`` is stable, the text is for people."""
+    """A backup could not be taken or restored. ``code`` is stable. The message says what to do."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -40,78 +39,79 @@ class BackupError(Exception):
 
 
 def take_backup(target: Path, bar: ProgressBar) -> dict[str, Any]:
-    """Write a backup to ``target``, which must not exist, and answer its manifest. Raises BackupError.
+    """Write a backup to ``target``, which must not exist, and return its manifest. Raises BackupError.
 
-    It is written beside and renamed at the end, so that a folder of that name is a whole backup. ``absent`` in
-    the manifest names files that were missing already; a picture that is deleted meanwhile is none of them.
+    The folder gets its name at the end, so it is always complete. ``absent`` in the manifest lists files that were
+    missing before. Images that are deleted during the backup are not among them.
     """
-    beside = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}.partial")
     if target.exists():
-        raise BackupError("target_exists", f"{target} exists already. Give a path that does not.")
+        raise BackupError("target_exists", f"{target} exists already. Give a path that does not exist.")
     try:
-        beside.mkdir(mode=0o700, parents=True)
+        partial.mkdir(mode=0o700, parents=True)
     except FileExistsError as error:
-        text = f"{beside} exists: another backup is under way, or was killed. If it was, delete that folder."
+        text = f"{partial} exists. If no other backup is running, delete this folder and try again."
         raise BackupError("backup_under_way", text) from error
     try:
-        manifest = _write(beside, bar)
-        os.sync()  # all of it is on the disk before its name says so
-        beside.rename(target)
+        manifest = _write(partial, bar)
+        os.sync()  # all files are on the disk before the folder gets its name
+        partial.rename(target)
     except (OSError, SnapshotError) as error:
         raise BackupError("backup_not_written", f"The backup could not be written: {error}") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
 def _write(folder: Path, bar: ProgressBar) -> dict[str, Any]:
-    """Copy the database, then the files that its pictures name, and again while files go under our hands.
+    """Copy the database and then the files of its images. Repeat if files were deleted in between.
 
-    A file is deleted after its row. So one that is gone, and whose row a later copy of the database still has,
-    was missing before; any other belongs to a picture that was deleted, and the later copy does not name it.
+    A file is deleted after its row. So if a file is gone and a later copy of the database still has its row, it was
+    missing before the backup. All other missing files belong to images deleted during the backup.
     """
     sums: dict[str, str] = {}
-    gone: set[str] = set()
+    missing: set[str] = set()
     while True:
         snapshot = snapshots.take_snapshot(folder)
-        files = _files_of(snapshot.pictures)
-        wanted = files - sums.keys() - gone
-        with bar(len(wanted), "Pictures", "files") as progress:
-            for name in sorted(wanted):
+        files = _backup_files(snapshot.images)
+        to_copy = files - sums.keys() - missing
+        with bar(len(to_copy), "Images", "files") as progress:
+            for name in sorted(to_copy):
                 progress.update()
-                if digest := _copy(_live(name), folder / name):
+                if digest := _copy(_live_path(name), folder / name):
                     sums[name] = digest
-        missed = wanted - sums.keys()
-        if not any(name.startswith(MEDIA) for name in missed):
+        not_found = to_copy - sums.keys()
+        if not any(name.startswith(MEDIA) for name in not_found):
             break
-        gone |= missed
+        missing |= not_found
     for name in sums.keys() - files:
         (folder / name).unlink()
-    kept = {name: sums[name] for name in sorted(files & sums.keys())}
-    return _seal(folder, snapshot, kept, sorted(name for name in files - kept.keys() if name.startswith(MEDIA)))
+    copied = {name: sums[name] for name in sorted(files & sums.keys())}
+    absent = sorted(name for name in files - copied.keys() if name.startswith(MEDIA))
+    return _write_manifest(folder, snapshot, copied, absent)
 
 
-def _files_of(pictures: Iterable[str]) -> set[str]:
-    """The paths in a backup of all that belongs to these pictures: file, thumbnail and, if it was kept, original."""
+def _backup_files(names: Iterable[str]) -> set[str]:
+    """Return the paths in a backup of the image, thumbnail and, if originals are kept, original of each name."""
     files: set[str] = set()
     with_originals = Path(settings.ORIGINALS_ROOT).is_dir()
-    for name in pictures:
+    for name in names:
         files |= {MEDIA + name, MEDIA + ProductImage(file=name).thumbnail_name}
         if with_originals:
             files.add(ORIGINALS + originals.original_path(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
     return files
 
 
-def _live(name: str) -> Path:
-    """Where a file of a backup lies in the installation."""
+def _live_path(name: str) -> Path:
+    """Return the path in the installation of a file in a backup."""
     root = settings.MEDIA_ROOT if name.startswith(MEDIA) else settings.ORIGINALS_ROOT
     return Path(root) / PurePosixPath(name).relative_to(PurePosixPath(name).parts[0])
 
 
-def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[str]) -> dict[str, Any]:
+def _write_manifest(folder: Path, snapshot: Snapshot, copied: dict[str, str], absent: list[str]) -> dict[str, Any]:
     database = snapshots.FILE_NAMES[connection.vendor]
-    lines = kept | {database: _digest(folder / database)}
-    text = "".join(f"{digest}  {name}\n" for name, digest in lines.items())
+    sums = copied | {database: _digest(folder / database)}
+    text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
     (folder / CHECKSUMS).write_text(text, "utf-8")
     manifest = {
         "format": FORMAT,
@@ -120,7 +120,7 @@ def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[s
         "counts": snapshot.counts,
         "migrations": snapshot.migrations,
         "index": snapshot.index,
-        "files": len(kept),
+        "files": len(copied),
         "absent": absent,
         "sha256sums": hashlib.sha256(text.encode()).hexdigest(),
     }
@@ -129,30 +129,30 @@ def _seal(folder: Path, snapshot: Snapshot, kept: dict[str, str], absent: list[s
 
 
 def restore_backup(source: Path, bar: ProgressBar) -> dict[str, Any]:
-    """Put a backup into this installation, which must be empty, and answer its manifest. Raises BackupError.
+    """Restore a backup into this installation, which must be empty, and return its manifest. Raises BackupError.
 
-    Nothing is written before every file of the backup is what it was; the database comes last, so that an
-    installation that was restored in part is not mistaken for a whole one.
+    All files of the backup are checked before anything is written. The database is restored last, so that a failed
+    restore cannot be mistaken for a complete one.
     """
     _check_empty()
     manifest, names = check_backup(source, bar)
     try:
-        with bar(len(names), "Pictures", "files") as progress:
+        with bar(len(names), "Images", "files") as progress:
             for name in names:
                 progress.update()
-                _copy(source / name, _live(name))
+                _copy(source / name, _live_path(name))
         snapshots.restore_database(source / snapshots.FILE_NAMES[connection.vendor])
         os.sync()
     except (OSError, SnapshotError) as error:
         raise BackupError("backup_not_restored", f"The backup could not be restored: {error}") from error
     with connection.cursor() as cursor:
         if snapshots.read_snapshot(cursor).counts != manifest["counts"]:
-            raise BackupError("backup_not_restored", "The restored database does not hold what the manifest says.")
+            raise BackupError("backup_not_restored", "The restored database and manifest.json count different rows.")
     return manifest
 
 
 def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[str]]:
-    """A backup's manifest and the names of its pictures' files, after all of it was read and found whole.
+    """Read and check all of a backup. Return its manifest and the names of its image files.
 
     Raises BackupError with the code ``backup_unreadable``, ``backup_foreign``, ``backup_newer``, ``backup_too_old``
     or ``backup_damaged``.
@@ -174,11 +174,11 @@ def _read_manifest(source: Path) -> dict[str, Any]:
 
 def _check_fits(manifest: dict[str, Any]) -> None:
     if manifest["database"] != connection.vendor:
-        text = f"The backup is of a {manifest['database']} database, DATABASE_URL names a {connection.vendor} one."
+        text = f"The backup is of a {manifest['database']} database, but DATABASE_URL names a {connection.vendor} one."
         raise BackupError("backup_foreign", text)
     known = {f"{app}.{name}" for app, name in known_migrations()}
     if newer := sorted(set(manifest["migrations"]) - known):
-        text = f"The backup was made by a newer version ({newer[0]} is not known here). Install that version."
+        text = f"The backup was made by a newer version (it has the migration {newer[0]}). Install that version."
         raise BackupError("backup_newer", text)
     try:
         check_upgradable({(app, name) for app, _dot, name in (key.partition(".") for key in manifest["migrations"])})
@@ -195,27 +195,27 @@ def _check_empty() -> None:
 
 
 def _check_sums(source: Path, manifest: dict[str, Any], bar: ProgressBar) -> list[str]:
-    """The names of the media files, after every file was read and is what it was. Raises BackupError."""
+    """Check every file against SHA256SUMS and return the names of the image files. Raises BackupError."""
     try:
         text = (source / CHECKSUMS).read_text("utf-8")
         if hashlib.sha256(text.encode()).hexdigest() != manifest["sha256sums"]:
-            raise BackupError("backup_damaged", f"{source / CHECKSUMS} is not what was written.")
+            raise BackupError("backup_damaged", f"{source / CHECKSUMS} is damaged: it differs from manifest.json.")
         lines = [line.split("  ", 1) for line in text.splitlines()]
         with bar(len(lines), "Checking", "files") as progress:
             for digest, name in lines:
                 progress.update()
-                # Whoever made the sums fit could name a file elsewhere, which restoring would then write.
+                # A forged backup with matching hashes could name a file outside, which restore would write.
                 if ".." in PurePosixPath(name).parts or _digest(source / name) != digest:
-                    raise BackupError("backup_damaged", f"{source / name} is not what was written.")
+                    raise BackupError("backup_damaged", f"{source / name} is damaged: it differs from SHA256SUMS.")
     except (OSError, UnicodeDecodeError) as error:
         raise BackupError("backup_damaged", f"The backup cannot be read: {error}") from error
     return [name for _, name in lines if name.startswith((MEDIA, ORIGINALS))]
 
 
 def _copy(source: Path, target: Path) -> str | None:
-    """Copy a file and answer the SHA-256 of what was copied; None where there is no such file."""
+    """Copy a file and return its SHA-256, or None if there is no such file."""
     try:
-        data = source.read_bytes()  # a derivative is well below a megabyte
+        data = source.read_bytes()  # usually below a megabyte
     except FileNotFoundError:
         return None
     target.parent.mkdir(parents=True, exist_ok=True)

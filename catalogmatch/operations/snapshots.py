@@ -1,4 +1,4 @@
-"""One moment of the whole database: a file of it, and what it says, while work goes on."""
+"""Consistent copies of the database of a running installation."""
 
 from __future__ import annotations
 
@@ -19,46 +19,45 @@ COUNTED_TABLES = ("products", "product_images", "features", "matches", "auth_use
 
 
 class SnapshotError(Exception):
-    """The database cannot be copied or put back; the text says why, for people."""
+    """The database cannot be copied or restored. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the copied database holds. ``pictures``: the names of their files in the storage."""
+    """Contents of a copy. ``images`` are the names of the image files in the storage."""
 
-    pictures: set[str]
+    images: set[str]
     counts: dict[str, int]
     migrations: list[str]
     index: dict[str, Any]
 
 
 def take_snapshot(folder: Path) -> Snapshot:
-    """Copy the database into ``folder`` under its name in FILE_NAMES, as it is at one moment. Raises SnapshotError.
+    """Copy the database into ``folder`` as it is at one moment, without locking it. Raises SnapshotError.
 
-    Readers and writers go on meanwhile: SQLite copies within one read transaction of its write-ahead log,
-    PostgreSQL dumps within an exported repeatable-read snapshot.
+    SQLite copies in one read transaction of its write-ahead log. PostgreSQL dumps an exported repeatable-read snapshot.
     """
     path = folder / FILE_NAMES[connection.vendor]
     return _take_sqlite(path) if connection.vendor == "sqlite" else _take_postgres(path)
 
 
 def restore_database(path: Path) -> None:
-    """Make ``path`` (which ``take`` wrote) the database, which must be empty. Raises SnapshotError."""
+    """Restore a copy into the database, which must be empty. Raises SnapshotError."""
     if connection.vendor == "sqlite":
-        place = Path(connection.settings_dict["NAME"])
+        target = Path(connection.settings_dict["NAME"])
         connection.close()
-        beside = place.with_name(f"{place.name}.restoring")
-        shutil.copyfile(path, beside)
-        for leftover in (place.with_name(f"{place.name}-wal"), place.with_name(f"{place.name}-shm")):
+        partial = target.with_name(f"{target.name}.restoring")
+        shutil.copyfile(path, partial)
+        for leftover in (target.with_name(f"{target.name}-wal"), target.with_name(f"{target.name}-shm")):
             leftover.unlink(missing_ok=True)
-        beside.replace(place)
+        partial.replace(target)
     else:
         options = ["--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
         _run("pg_restore", *options, "--dbname", str(connection.settings_dict["NAME"]), str(path))
 
 
 def read_snapshot(cursor: Any) -> Snapshot:
-    """What the database behind a DB-API ``cursor`` holds."""
+    """Return the contents of the database of a DB-API cursor."""
 
     def rows(sql: str) -> list[tuple[Any, ...]]:
         cursor.execute(sql)
@@ -67,7 +66,7 @@ def read_snapshot(cursor: Any) -> Snapshot:
     head = rows("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
     vectors = rows("SELECT kind, model_name, COUNT(*) FROM features GROUP BY kind, model_name ORDER BY 1, 2")
     return Snapshot(
-        pictures={name for (name,) in rows("SELECT file FROM product_images")},
+        images={name for (name,) in rows("SELECT file FROM product_images")},
         counts={table: rows(f"SELECT COUNT(*) FROM {table}")[0][0] for table in COUNTED_TABLES},  # noqa: S608
         migrations=[f"{app}.{name}" for app, name in rows("SELECT app, name FROM django_migrations ORDER BY id")],
         index={
@@ -82,9 +81,9 @@ def _take_sqlite(path: Path) -> Snapshot:
     path.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(path)) as copy:
-            # All pages in one step: in several, every write of somebody else would start the copy again.
+            # All pages in one step. In several steps, every write by another process would restart the copy.
             connection.connection.backup(copy, pages=-1)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+            copy.execute("PRAGMA journal_mode = DELETE")  # so that the copy is a single file
             return read_snapshot(copy.cursor())
     except sqlite3.Error as error:
         raise SnapshotError(f"The database cannot be copied to {path}: {error}.") from error
@@ -101,17 +100,16 @@ def _take_postgres(path: Path) -> Snapshot:
 
 
 def _run(program: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's own programs; the password goes through the environment, where no list shows it."""
+    """Run a PostgreSQL program, with the password in the environment and not in the process list."""
     if shutil.which(program) is None:
-        raise SnapshotError(f"{program} is not installed; it comes with PostgreSQL's client programs.")
+        raise SnapshotError(f"{program} is not installed. Install PostgreSQL's client programs.")
     try:
-        subprocess.run(
-            [program, *arguments], env=os.environ | _address(connection.settings_dict), check=True, capture_output=True
-        )
+        env = os.environ | _connection_variables(connection.settings_dict)
+        subprocess.run([program, *arguments], env=env, check=True, capture_output=True)
     except subprocess.CalledProcessError as error:
         raise SnapshotError(f"{program} failed: {error.stderr.decode(errors='replace').strip()}") from error
 
 
-def _address(database: Mapping[str, Any]) -> dict[str, str]:
+def _connection_variables(database: Mapping[str, Any]) -> dict[str, str]:
     names = {"PGHOST": "HOST", "PGPORT": "PORT", "PGUSER": "USER", "PGPASSWORD": "PASSWORD"}
     return {variable: str(database[key]) for variable, key in names.items() if database.get(key)}

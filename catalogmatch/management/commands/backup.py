@@ -1,4 +1,4 @@
-"""backup: a copy of the database and all pictures, taken while work goes on."""
+"""backup: copy the database and all images of a running installation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from core.progress import progress_bar
 
 class Command(BaseCommand):
     help = (
-        "Write a backup to the folder PATH, which must not exist yet. Work goes on meanwhile. "
-        "Exit code 0: whole; 3: taken, but files of some pictures were missing already; 1: no backup was taken."
+        "Write a backup to the folder PATH, which must not exist yet. CatalogMatch keeps running. "
+        "Exit code 0: complete; 3: complete, but some image files were missing before; 1: no backup was taken."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,4 +30,5 @@ class Command(BaseCommand):
         if absent := manifest["absent"]:
             for name in absent:
                 self.stderr.write(f"missing: {name}")
-            raise CommandError(f"{len(absent):,} files were missing before; `verify` says whose.", returncode=3)
+            text = f"{len(absent):,} files were missing before. `manage.py verify` says which images need them."
+            raise CommandError(text, returncode=3)

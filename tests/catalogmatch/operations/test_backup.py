@@ -59,7 +59,7 @@ def sums_of(folder: Path) -> str:
     return (folder / "SHA256SUMS").read_text()
 
 
-def test_holds_the_database_each_picture_and_the_sums_of_all(tmp_path: Path, media: Path) -> None:
+def test_holds_the_database_each_image_and_the_sums_of_all(tmp_path: Path, media: Path) -> None:
     image = upload(1)
     embed_pending()
     manifest = backup.take_backup(tmp_path / "b", bar())
@@ -81,7 +81,7 @@ def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Setti
     assert kept.read_bytes() == jpeg(2)
 
 
-def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
+def test_an_image_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
     doomed = max(images, key=name_of)  # files are copied by name: this one is last
 
@@ -94,7 +94,7 @@ def test_a_picture_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     assert name_of(doomed) not in sums_of(tmp_path / "b")
 
 
-def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
+def test_an_image_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
     images = sorted((upload(seed) for seed in range(3)), key=name_of)
     steps = iter(range(100))
 
@@ -107,7 +107,7 @@ def test_a_picture_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
     assert [name for name in files_in(tmp_path / "b" / "media") if name.startswith("pictures")] == [images[1].file.name]
 
 
-def test_a_picture_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_an_image_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> None:
     upload(0)
     seeds = iter(range(1, 100))
     backup.take_backup(tmp_path / "b", bar(lambda: upload(next(seeds))))
@@ -159,10 +159,10 @@ def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
         (lambda b: change(b, format=99), "format 99"),
         (lambda b: change(b, migrations=["products.0999_future"]), "newer version"),
         (lambda b: change(b, database="oracle"), "oracle"),
-        (lambda b: (b / "SHA256SUMS").write_text(""), "not what was written"),
-        (lambda b: next(b.glob("media/pictures/*/*")).write_bytes(b"x"), "not what was written"),
+        (lambda b: (b / "SHA256SUMS").write_text(""), "is damaged"),
+        (lambda b: next(b.glob("media/pictures/*/*")).write_bytes(b"x"), "is damaged"),
         (lambda b: next(b.glob("media/thumbnails/*/*")).unlink(), "cannot be read"),
-        (lambda b: (b / "database.sqlite3").write_bytes(b"x"), "not what was written"),
+        (lambda b: (b / "database.sqlite3").write_bytes(b"x"), "is damaged"),
     ],
 )
 def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
@@ -181,7 +181,7 @@ def test_restores_nothing_of_a_backup_that_is_not_whole(tmp_path: Path) -> None:
     next((tmp_path / "b").glob("media/pictures/*/*")).write_bytes(b"x")
     restored = manage(tmp_path / "empty", "restore", str(tmp_path / "b"))
     assert restored.returncode == 1
-    assert "not what was written" in restored.stderr
+    assert "is damaged" in restored.stderr
     assert files_in(tmp_path / "empty" / "media") == []
 
 
