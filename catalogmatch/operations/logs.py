@@ -1,8 +1,7 @@
-"""Log lines that can be followed: JSON or readable, each with the request that the work belongs to.
+"""Logging as JSON or plain lines, each with the id of its request.
 
-The id comes in or is made in ``catalogmatch.middleware``. It reaches a worker in two ways: in the headers of the
-task that a request sent, and in the row of each picture, since a batch holds pictures of many requests and a lost
-message must not lose it (``products.tracing``).
+``catalogmatch.web.request_log`` sets the id. It reaches workers in the headers of a task and in the row of each image.
+The row is needed because a batch has images of many requests, and because messages can be lost.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from celery.signals import before_task_publish, setup_logging, task_postrun, tas
 
 from core.request_id import request_id
 
-# What log calls may add by ``extra=``; anything else that they add stays out of the lines.
+# The fields of ``extra=`` that are logged. All others are ignored.
 EXTRA_FIELDS = ("request_ids", "method", "path", "status", "milliseconds", "user")
 
 
 class RequestIdFilter(logging.Filter):
-    """Give each record its ``request_id``: the one that the log call named, else the current one."""
+    """Add the current ``request_id`` to records that have none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "request_id"):
@@ -30,19 +29,19 @@ class RequestIdFilter(logging.Filter):
 
 
 class PlainFormatter(logging.Formatter):
-    """For people: time, level, logger, message, and the request in brackets where there is one."""
+    """Format time, level, logger, message, and the request id in brackets if there is one."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         line = super().formatMessage(record)
-        traced = getattr(record, "request_id", "") or ",".join(getattr(record, "request_ids", []))
-        return f"{line} [{traced}]" if traced else line
+        ids = getattr(record, "request_id", "") or ",".join(getattr(record, "request_ids", []))
+        return f"{line} [{ids}]" if ids else line
 
 
 class JsonFormatter(logging.Formatter):
-    """For machines: one JSON object a line, in UTC, with the traceback as a field."""
+    """Format one JSON object a line, with the time in UTC and the traceback as a field."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -52,8 +51,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "process": record.process,
         }
-        if traced := getattr(record, "request_id", ""):
-            line["request_id"] = traced
+        if current_id := getattr(record, "request_id", ""):
+            line["request_id"] = current_id
         line |= {name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -61,7 +60,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
-    """Django's LOGGING: everything to stderr in one format; our own packages from INFO (or DEBUG), others warn."""
+    """Return Django's LOGGING: all lines to stderr in one format, our packages from INFO or DEBUG."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -72,13 +71,13 @@ def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
         "loggers": {
             name: {"level": "DEBUG" if debug else "INFO"} for name in ("gpu", "products", "matching", "catalogmatch")
         }
-        # Django's own handlers print only with DEBUG, and a second line for each 4xx says nothing new.
-        # Celery tells of its start and of lost connections; of each task's result it need not.
+        # Django's handlers print only with DEBUG, and the request log has a line for each 4xx already.
+        # Celery logs its start and lost connections, but not the result of each task.
         | {
             "celery": {"level": "INFO"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.beat": {"level": "WARNING"},
-            # Without a broker there is no host to name.
+            # Without a broker, kombu warns about a missing host name.
             "kombu.connection": {"level": "ERROR"},
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.request": {"level": "ERROR"},
@@ -88,26 +87,26 @@ def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
 
 
 @setup_logging.connect
-def keep_our_logging(**_: Any) -> None:
-    """Workers log as the settings say; without a listener here Celery would set up its own."""
+def keep_django_logging(**_: Any) -> None:
+    """Keep Django's LOGGING in workers. Without a receiver Celery would set up its own."""
 
 
 @before_task_publish.connect
 def send_request_id(headers: dict[str, Any], **_: Any) -> None:
-    """A task carries the id of the request that sends it."""
-    if traced := request_id.get():
-        headers["request_id"] = traced
+    """Add the id of the current request to the headers of a task."""
+    if current_id := request_id.get():
+        headers["request_id"] = current_id
 
 
 @task_prerun.connect
 def restore_request_id(task: Any, **_: Any) -> None:
-    """A worker logs under the id that the task brought; an eager task stays in its request."""
+    """Set the request id from the headers of the task. An eager task keeps the id of its request."""
     if not task.request.is_eager:
         request_id.set(task.request.get("request_id") or "")
 
 
 @task_postrun.connect
 def clear_request_id(task: Any, **_: Any) -> None:
-    """What a worker does between two tasks belongs to no request."""
+    """Clear the request id, because a worker serves no request between two tasks."""
     if not task.request.is_eager:
         request_id.set("")

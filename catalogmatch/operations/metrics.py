@@ -1,7 +1,7 @@
-"""Numbers for Prometheus: what the database knows, asked when somebody looks, and the requests of the web processes.
+"""Metrics for Prometheus: requests of the web processes, and the catalogue at the moment of the scrape.
 
-With several web processes PROMETHEUS_MULTIPROC_DIR has to name a folder that they share (see docs/operations.md);
-without it each process tells of its own requests only. What the database knows is the same whoever answers.
+With several web processes PROMETHEUS_MULTIPROC_DIR must name a folder that they share. Without it each process
+reports only its own requests. See docs/metrics-and-alerts.md.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 State = ProductImage.State
-# From a cached page to an upload that waits for its features.
+# In seconds: from a cached page to an upload that waits for its features.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """All numbers in Prometheus's text format, for who has the token; without one in the settings there is no page."""
+    """Return all metrics in Prometheus's text format. Needs METRICS_TOKEN, and is a 404 if that is not set."""
     token = settings.METRICS_TOKEN
     if not token:
         raise Http404
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        return HttpResponse("A bearer token is needed.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
+        return HttpResponse("Send the bearer token.\n", status=401, headers={"WWW-Authenticate": "Bearer"})
     from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -58,7 +58,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
-    """Count one answered request; costs nothing where nobody may look."""
+    """Count one request. Does nothing if METRICS_TOKEN is not set."""
     if settings.METRICS_TOKEN:
         requests, durations = _instruments()
         requests.labels(method, route, str(status)).inc()
@@ -76,36 +76,36 @@ def _instruments() -> tuple[Counter, Histogram]:
 
 
 class CatalogueCollector:
-    """What the database and the disk say at the moment of asking."""
+    """Metrics read from the database and the disk at the moment of the scrape."""
 
     def collect(self) -> Iterator[Metric]:
         waiting = ProductImage.objects.filter(state=State.PENDING).order_by("updated_at").values_list("updated_at")
         oldest = waiting.first()
-        yield _labelled("pictures", "Pictures by state of the queue.", "state", claims.queue_counts())
+        yield _labelled("pictures", "Images by state.", "state", claims.queue_counts())
         yield _gauge(
             "oldest_pending_seconds",
-            "How long the picture that waits longest has waited.",
+            "Age of the image that has waited longest.",
             (timezone.now() - oldest[0]).total_seconds() if oldest else 0,
         )
-        yield _labelled("failed_pictures", "Pictures that failed, by code.", "code", claims.failures_by_code())
-        yield _gauge("queue_paused", "1 while somebody paused the queue.", int(claims.is_paused()))
-        yield _gauge("live_workers", "Workers that gave a sign of life.", EmbeddingWorker.objects.live().count())
-        yield _gauge("images_per_second", "What the live workers embed together.", images_per_second() or 0)
-        yield _gauge("unmatched_products", "New products whose matches were not looked up yet.", unmatched().count())
+        yield _labelled("failed_pictures", "Failed images by error code.", "code", claims.failures_by_code())
+        yield _gauge("queue_paused", "1 while the queue is paused.", int(claims.is_paused()))
+        yield _gauge("live_workers", "Workers with a recent heartbeat.", EmbeddingWorker.objects.live().count())
+        yield _gauge("images_per_second", "Rate of all live workers together.", images_per_second() or 0)
+        yield _gauge("unmatched_products", "New products that are not matched yet.", unmatched().count())
         yield _labelled("matches", "Matches by verdict.", "verdict", _matches_by_verdict())
         yield from _index()
         yield _gauge("disk_free_bytes", "Free space in the data folder.", shutil.disk_usage(settings.DATA_DIR).free)
 
 
 def _index() -> Iterator[Metric]:
-    """Of each kind and model: its vectors, and of its base file age, size and what changed since it was built."""
+    """Yield the vectors of each kind and model, and the age, size and changes of its index file."""
     from prometheus_client.core import GaugeMetricFamily
 
     labels = ["kind", "model"]
-    vectors = GaugeMetricFamily("catalogmatch_index_vectors", "Vectors that are searched.", labels=labels)
-    age = GaugeMetricFamily("catalogmatch_index_age_seconds", "Time since the base file was built.", labels=labels)
-    size = GaugeMetricFamily("catalogmatch_index_bytes", "Size of the base file.", labels=labels)
-    changed = GaugeMetricFamily("catalogmatch_index_changes", "Vectors that changed since it was built.", labels=labels)
+    vectors = GaugeMetricFamily("catalogmatch_index_vectors", "Vectors in the search.", labels=labels)
+    age = GaugeMetricFamily("catalogmatch_index_age_seconds", "Age of the index file.", labels=labels)
+    size = GaugeMetricFamily("catalogmatch_index_bytes", "Size of the index file.", labels=labels)
+    changed = GaugeMetricFamily("catalogmatch_index_changes", "Vectors changed since it was built.", labels=labels)
     for state in maintenance.states():
         pair = [state.kind, state.model]
         vectors.add_metric(pair, state.features)
