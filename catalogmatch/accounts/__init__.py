@@ -1,1 +1,1 @@
-"""Who may do what: roles and API tokens."""
+"""Roles and API tokens."""

@@ -1,4 +1,4 @@
-"""The four roles: groups of Django permissions, kept up to date after each migration."""
+"""The four roles, as groups of Django permissions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MANAGE = frozenset({
     "auth.view_user", "auth.add_user", "auth.change_user", "auth.view_group",
 })  # fmt: skip
 
-# Uploaders load the catalogue, reviewers decide on matches; a manager does both and looks after the users.
+# Uploaders load the catalogue. Reviewers decide on matches. Managers do both and manage the users.
 ROLES: dict[str, frozenset[str]] = {
     "viewer": _VIEW,
     "uploader": _VIEW | _UPLOAD,
@@ -34,21 +34,21 @@ ROLES: dict[str, frozenset[str]] = {
 
 
 def create_roles(**_: Any) -> None:
-    """Create the groups and give each exactly its role's permissions; runs after every ``migrate``."""
+    """Create the groups and give each exactly its role's permissions. Runs after every ``migrate``."""
     for app in apps.get_app_configs():
         create_permissions(app, verbosity=0)
-    known = {
+    permissions = {
         f"{permission.content_type.app_label}.{permission.codename}": permission
         for permission in Permission.objects.select_related("content_type")
     }
     for role, names in ROLES.items():
         group, _created = Group.objects.get_or_create(name=role)
-        group.permissions.set([known[name] for name in names])
+        group.permissions.set([permissions[name] for name in names])
 
 
 def give_role(user: User, role: str) -> None:
-    """Give ``user`` this role and no other, and let it sign in to the admin. Raises KeyError for an unknown role."""
-    ROLES[role]  # an unknown role is refused before anything changes
+    """Give the user this role only, and access to the admin. Raises KeyError for an unknown role."""
+    ROLES[role]  # raises before anything changes
     user.groups.remove(*Group.objects.filter(name__in=ROLES))
     user.groups.add(Group.objects.get(name=role))
     user.is_staff = True

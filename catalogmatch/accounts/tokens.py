@@ -1,4 +1,4 @@
-"""API tokens for people and programs."""
+"""Create and revoke API tokens."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ DEFAULT_ROLE = "viewer"
 
 
 class InactiveUserError(Exception):
-    """The user was deactivated, so that a token would open nothing."""
+    """The user is deactivated, so a token would be useless."""
 
     code = "user_inactive"
 
 
 def create_token(username: str, role: str | None = None, days: int | None = None) -> str:
-    """A new API token, which is shown this once and stored only as a hash.
+    """Return a new API token. The database stores only its hash.
 
-    A user who is not there is created without a password, as a viewer unless ``role`` says otherwise; one
-    who is keeps the role unless ``role`` is given. ``days`` None: the token does not expire. Raises
-    InactiveUserError, KeyError for an unknown role, and ValidationError for a name that no user can have.
+    A missing user is created without a password, as a viewer unless ``role`` is given. An existing user keeps the
+    role unless ``role`` is given. Without ``days`` the token does not expire. Raises InactiveUserError, KeyError for
+    an unknown role, and ValidationError for an invalid user name.
     """
     with transaction.atomic():
         user = User.objects.filter(username=username).first()
@@ -43,7 +43,7 @@ def create_token(username: str, role: str | None = None, days: int | None = None
 
 
 def revoke_tokens(username: str) -> int:
-    """Delete all API tokens of a user, who keeps the password; answers how many. Raises User.DoesNotExist."""
+    """Delete all API tokens of a user and return their number. Raises User.DoesNotExist."""
     user = User.objects.get(username=username)
     count, _ = AuthToken.objects.filter(user=user).delete()
     return int(count)

@@ -1,1 +1,1 @@
-"""What every endpoint of the HTTP API shares: authentication, permissions, errors, pages and throttles."""
+"""Shared by all API views: authentication, permissions, errors, pagination and throttling."""

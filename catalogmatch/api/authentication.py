@@ -1,4 +1,4 @@
-"""Who sends a request of the API: the user of the token in its header."""
+"""Token authentication of API requests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from knox.models import AuthToken
 
 
 class TokenAuthentication(KnoxAuthentication):  # type: ignore[misc]  # knox has no types
-    """Knox's, without its look through all other tokens of the user for expired ones, at every request."""
+    """Knox's authentication, without its search for expired tokens of the user in every request."""
 
     def _cleanup_token(self, auth_token: AuthToken) -> bool:
-        """Whether the token has expired; it is deleted then."""
+        """Return whether the token has expired, and delete it if so."""
         expired = auth_token.expiry is not None and auth_token.expiry < timezone.now()
         if expired:
             auth_token.delete()
@@ -20,6 +20,6 @@ class TokenAuthentication(KnoxAuthentication):  # type: ignore[misc]  # knox has
 
 
 class TokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]
-    """The same in the OpenAPI document."""
+    """The token authentication in the OpenAPI document."""
 
     target_class = "catalogmatch.api.authentication.TokenAuthentication"

@@ -1,4 +1,4 @@
-"""How the API's lists are cut into pages."""
+"""Pagination of the API's lists."""
 
 from rest_framework.pagination import PageNumberPagination
 

@@ -1,4 +1,4 @@
-"""Who may call what: each API view names the Django permission that a method needs."""
+"""Permissions of the API. Each view names the Django permission that a method needs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rest_framework.request import Request
 
 
 class RolePermission(BasePermission):
-    """Allow a method when the user has the permission that the view's ``permission_map`` names for it.
+    """Allow a method if the user has the permission in the view's ``permission_map``.
 
-    A view without a map, or a method without an entry, is refused: forgetting the map closes a door
-    instead of opening it. The roles are groups of these permissions (see ``catalogmatch.roles``).
+    A view without a map and a method without an entry are denied. The roles in ``catalogmatch.accounts.roles`` are
+    groups of these permissions.
     """
 
     def has_permission(self, request: Request, view: Any) -> bool:
@@ -20,6 +20,6 @@ class RolePermission(BasePermission):
             return False
         method = "GET" if request.method == "HEAD" else request.method
         if method == "OPTIONS" or request.method not in view.allowed_methods:
-            return True  # answered with the methods that there are
+            return True  # the response only lists the allowed methods
         permission = getattr(view, "permission_map", {}).get(method)
         return permission is not None and request.user.has_perm(permission)

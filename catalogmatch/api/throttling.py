@@ -1,4 +1,4 @@
-"""How often one user or address may call; keeps counting when the shared cache is away."""
+"""Rate limits for users and addresses. They work without Redis too."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from core import circuit_breaker
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    # The views' module itself looks up its throttles here.
+    # rest_framework.views imports this module through the settings, so importing it here would be a circle.
     from rest_framework.request import Request
     from rest_framework.views import APIView
 
 
 class OutageTolerantThrottle(SimpleRateThrottle):
-    """While Redis does not answer, each process counts for itself: an upload is not refused for want of a counter."""
+    """A throttle for which each process counts by itself while Redis does not respond."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
@@ -31,7 +31,7 @@ class OutageTolerantThrottle(SimpleRateThrottle):
 
 
 class LoginThrottle(OutageTolerantThrottle):
-    """Attempts to sign in from one address, right or wrong."""
+    """Limit attempts to sign in from one address."""
 
     scope = "login"
 
@@ -40,15 +40,15 @@ class LoginThrottle(OutageTolerantThrottle):
 
 
 class AccountThrottle(OutageTolerantThrottle):
-    """Attempts to sign in as one user, from wherever: many addresses are not as many chances."""
+    """Limit attempts to sign in as one user from all addresses together."""
 
     scope = "account"
 
     def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
         name = request.POST.get("username", "").strip().casefold()
-        # Hashed, since a name of somebody's choice is no key that every cache takes.
+        # Hashed, because not every cache accepts any text as a key.
         return self.cache_format % {"scope": self.scope, "ident": hashlib.sha256(name.encode()).hexdigest()}
 
 
 class ApiThrottle(OutageTolerantThrottle, UserRateThrottle):
-    """The API's limit for one user."""
+    """Limit API requests of one user."""

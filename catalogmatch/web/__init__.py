@@ -1,1 +1,1 @@
-"""What every request passes: limits, log lines, security headers, and the web server's own configuration."""
+"""The web server's configuration, and the middleware for limits, logs and security headers."""

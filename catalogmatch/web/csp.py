@@ -1,4 +1,4 @@
-"""Content security policy: pages run our own scripts only, everything else may do nothing at all in a browser."""
+"""Content security policies. Pages run only our own scripts, and all other responses run nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from csp.middleware import CSPMiddleware, PolicyParts
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-# JSON, pictures, numbers: nothing to load and nobody to frame it.
+# For JSON, images and metrics, which load nothing and belong in no frame.
 DENY_ALL: dict[str, list[str]] = {
     "default-src": [NONE],
     "base-uri": [NONE],
@@ -17,8 +17,8 @@ DENY_ALL: dict[str, list[str]] = {
     "frame-ancestors": [NONE],
 }
 
-# django-unfold's pages: Alpine.js evaluates the expressions in their attributes ('unsafe-eval'), and bars and
-# menus have style attributes. No inline script runs, so markup that slipped through escaping runs none either.
+# For django-unfold's pages. Alpine.js evaluates expressions in attributes ('unsafe-eval'), and progress bars and menus
+# have style attributes. Inline scripts never run, so injected markup cannot run one either.
 ADMIN_POLICY = DENY_ALL | {
     "script-src": [SELF, UNSAFE_EVAL],
     "style-src": [SELF, UNSAFE_INLINE],
@@ -31,28 +31,28 @@ ADMIN_POLICY = DENY_ALL | {
 # The OpenAPI page needs no eval.
 DOCS_POLICY = ADMIN_POLICY | {"script-src": [SELF], "img-src": [SELF, "data:"]}
 
-# What went wrong outside of the admin is told on a page too, which has a style sheet.
+# Error pages outside the admin have a style sheet.
 ERROR_PAGE_POLICY = DENY_ALL | {"style-src": [SELF]}
 
 _BY_PREFIX = {"/admin/": ADMIN_POLICY, "/api/docs": DOCS_POLICY}
 
 
 class PolicyMiddleware(CSPMiddleware):
-    """Chooses the policy by path; all others have ``settings.CONTENT_SECURITY_POLICY`` (NOTHING), error pages ERROR."""
+    """Choose the policy by path and error status. The default is ``settings.CONTENT_SECURITY_POLICY``."""
 
     def get_policy_parts(
         self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
     ) -> PolicyParts:
         parts = super().get_policy_parts(request, response, report_only)
         if not report_only:
-            parts.config = _policy_for(request.path_info) or _policy_of(response)
+            parts.config = _policy_of_path(request.path_info) or _policy_of_error(response)
         return parts
 
 
-def _policy_for(path: str) -> dict[str, Any] | None:
+def _policy_of_path(path: str) -> dict[str, Any] | None:
     return next((policy for prefix, policy in _BY_PREFIX.items() if path.startswith(prefix)), None)
 
 
-def _policy_of(response: HttpResponseBase) -> dict[str, Any] | None:
-    html = response.headers.get("Content-Type", "").startswith("text/html")
-    return ERROR_PAGE_POLICY if html and response.status_code >= 400 else None
+def _policy_of_error(response: HttpResponseBase) -> dict[str, Any] | None:
+    is_html = response.headers.get("Content-Type", "").startswith("text/html")
+    return ERROR_PAGE_POLICY if is_html and response.status_code >= 400 else None

@@ -1,7 +1,7 @@
-"""Gunicorn's threaded worker, for clients that are slower than any honest one.
+"""Gunicorn's threaded worker, with a time limit for slow clients.
 
-A connection holds a thread while its request is read. Gunicorn waits for each byte without end; here a client that
-keeps its thread waiting for longer than its bytes are worth is cut off, be it in the headers or in the body.
+A connection occupies a thread while its request is read, and gunicorn waits for each byte without limit. This worker
+disconnects a client that sends its headers or body too slowly.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-# A connection may keep a thread waiting this long in all, and a second more for each so many bytes that came.
+# A thread waits this long for a connection in total, plus a second for every MIN_BYTES_PER_SECOND bytes received.
 GRACE_SECONDS = 10.0
 MIN_BYTES_PER_SECOND = 4096
 LINGER_SECONDS = 2.0
 
 
 class RateLimitedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
-    """Reads from a client for as long as it keeps its pace. Raises NoMoreData then, and where it ends in between."""
+    """Read from a client that sends fast enough. Raises NoMoreData if it is too slow or disconnects."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -32,11 +32,11 @@ class RateLimitedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has
         self._received = 0
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        left = GRACE_SECONDS + self._received / MIN_BYTES_PER_SECOND - self._waited
-        if left <= 0:
+        seconds_left = GRACE_SECONDS + self._received / MIN_BYTES_PER_SECOND - self._waited
+        if seconds_left <= 0:
             raise NoMoreData
         before = self.sock.gettimeout()
-        self.sock.settimeout(left if before is None else min(left, before))
+        self.sock.settimeout(seconds_left if before is None else min(seconds_left, before))
         started = time.monotonic()
         try:
             data: bytes = super().chunk(size_hint)
@@ -46,7 +46,7 @@ class RateLimitedUnreader(SocketUnreader):  # type: ignore[misc]  # gunicorn has
             self._waited += time.monotonic() - started
             self.sock.settimeout(before)
         if not data:
-            # Gunicorn would take what came for the whole body, and Django for the whole form.
+            # Otherwise gunicorn and Django would take the received part for the whole body.
             raise NoMoreData
         self._received += len(data)
         return data
@@ -60,14 +60,14 @@ class SlowClientWorker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def handle(self, conn: TConn) -> Any:
-        keep = super().handle(conn)
-        if not keep:
+        keep_alive = super().handle(conn)
+        if not keep_alive:
             _lingering_close(conn.sock)
-        return keep
+        return keep_alive
 
     def finish_request(self, conn: TConn, future: Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None and not future.result():
-            # Gunicorn would linger once more, and here, in the loop that accepts for everybody.
+            # Gunicorn would linger once more, in the loop that accepts all connections.
             self.nr_conns -= 1
             conn.close()
         else:
@@ -75,7 +75,7 @@ class SlowClientWorker(ThreadWorker):  # type: ignore[misc]
 
 
 def _lingering_close(sock: socket.socket) -> None:
-    """Give a client that is still sending the time to read its answer: closed at once, the answer would be lost."""
+    """Let a client that is still sending read the response. Closing at once would lose it."""
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + LINGER_SECONDS

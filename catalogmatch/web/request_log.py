@@ -1,4 +1,4 @@
-"""The first and last thing that every request meets: its id, its log line, its count, and headers for browsers."""
+"""The outermost middleware: request id, log line, metrics and the Permissions-Policy header."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ logger = logging.getLogger(__name__)
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-# Asked every few seconds by machines: counted, not logged.
-_QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
-# Nothing here needs a sensor, and no page of ours should be asked for one.
+# Polled every few seconds, so counted but not logged.
+_UNLOGGED_PATHS = ("/healthz", "/readyz", "/metrics", "/static/")
+# No page needs a sensor.
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 
 
 class RequestLogMiddleware:
-    """Gives each request an id (``X-Request-ID``, the client's own where it is sane), logs it and counts it.
+    """Give each request an id, log it and count it.
 
-    The line names the path without its query, which may hold what a person searched for, and no body or header.
+    A valid ``X-Request-ID`` of the client is used as the id. The log line has the path but no query string, body or
+    header, because these may contain personal data.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        theirs = request.headers.get("X-Request-ID", "")
-        traced = theirs if _VALID_ID.fullmatch(theirs) else uuid.uuid4().hex
-        token = request_id.set(traced)
-        started = time.perf_counter()
+        given_id = request.headers.get("X-Request-ID", "")
+        current_id = given_id if _VALID_ID.fullmatch(given_id) else uuid.uuid4().hex
+        token = request_id.set(current_id)
+        start = time.perf_counter()
         try:
             response = self.get_response(request)
-            response["X-Request-ID"] = traced
+            response["X-Request-ID"] = current_id
             response["Permissions-Policy"] = PERMISSIONS_POLICY
-            self._record(request, response.status_code, time.perf_counter() - started)
+            self._record(request, response.status_code, time.perf_counter() - start)
         finally:
             request_id.reset(token)
         return response
@@ -51,10 +52,10 @@ class RequestLogMiddleware:
     @staticmethod
     def _record(request: HttpRequest, status: int, seconds: float) -> None:
         match = request.resolver_match
-        # Neither paths nor whatever a client calls a method: each new label stays in somebody's memory.
+        # No paths and no invented methods as labels: each new value stays in Prometheus's memory.
         method = request.method if request.method in _METHODS else "other"
         metrics.count_request(method, match.route if match else "unmatched", status, seconds)
-        if request.path.startswith(_QUIET):
+        if request.path.startswith(_UNLOGGED_PATHS):
             return
         logger.info(
             "%s %s %s",
@@ -72,7 +73,7 @@ class RequestLogMiddleware:
 
 
 def _user_of(request: HttpRequest) -> int | None:
-    """The id of who asked, where somebody looked that up already; a log line is not worth a query."""
+    """Return the user's id if the request has loaded the user already. A log line is not worth a query."""
     user = request.__dict__.get("user")
     if user is None or (isinstance(user, SimpleLazyObject) and user._wrapped is empty):
         return None
