@@ -1,4 +1,4 @@
-"""The CatalogMatch project: settings, urls, Celery and health. The Celery app is loaded with Django."""
+"""The Django project: settings, URLs and Celery. Importing it loads the Celery app."""
 
 from catalogmatch.celery import app as celery_app
 

@@ -1,4 +1,4 @@
-"""Django configuration of the project itself: its roles are kept up to date by every migration."""
+"""Django configuration of the project. Every ``migrate`` updates the roles."""
 
 from django.apps import AppConfig, apps
 from django.contrib.admin import apps as admin_apps
@@ -12,7 +12,7 @@ class ProjectConfig(AppConfig):
     def ready(self) -> None:
         from catalogmatch.accounts.roles import create_roles
 
-        # Django sends the signal for apps with models only, which this one is not.
+        # Django sends the signal for apps with models only, and this app has none.
         post_migrate.connect(create_roles, sender=apps.get_app_config("auth"))
 
 

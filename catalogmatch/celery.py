@@ -1,4 +1,4 @@
-"""The Celery application; its settings are Django's, with the prefix CELERY_."""
+"""The Celery application. Its settings are Django's, with the prefix CELERY_."""
 
 import os
 
@@ -11,6 +11,6 @@ app = Celery("catalogmatch")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
-# A message is a wake-up that the sweep makes good, so none is put back when a connection ends. While Redis is away
-# kombu 5.7 fails to put them back with an AttributeError, which ends the worker.
+# Messages only notify workers, and the sweep replaces lost ones. So none is restored when a connection ends. If Redis
+# is away, kombu 5.7 fails to restore them with an AttributeError, which ends the worker.
 QoS.restore_at_shutdown = False

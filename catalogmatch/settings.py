@@ -1,4 +1,4 @@
-"""Settings of CatalogMatch: one file, everything that differs between places comes from the environment."""
+"""Settings of CatalogMatch. All that differs between installations comes from the environment."""
 
 import os
 import tomllib
@@ -18,7 +18,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 environ.Env.read_env(os.environ.get("CATALOGMATCH_ENV_FILE", BASE_DIR / ".env"))
 
-# --- Where things live -----------------------------------------------------------------------
+# --- Paths -----------------------------------------------------------------------------------
 
 DATA_DIR = Path(env.str("CATALOGMATCH_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ SECRET_KEY = env.str("DJANGO_SECRET_KEY", default="")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured(
-            "DJANGO_SECRET_KEY is not set. Put a long random value into the environment or the .env file "
-            "(for a trial on your own machine, DJANGO_DEBUG=1 does without)."
+            "DJANGO_SECRET_KEY is not set. Put a long random value into the environment or the .env file. "
+            "For a trial on your own machine you can set DJANGO_DEBUG=1 instead."
         )
     SECRET_KEY = "insecure-key-for-a-trial-with-debug-on-only"  # noqa: S105
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
@@ -60,7 +60,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
-# --- Parts -----------------------------------------------------------------------------------
+# --- Apps and middleware ---------------------------------------------------------------------
 
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
@@ -100,7 +100,7 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "catalogmatch.urls"
 WSGI_APPLICATION = "catalogmatch.wsgi.application"
-APPEND_SLASH = True  # for the admin; the API's own addresses have no trailing slash
+APPEND_SLASH = True  # for the admin; the API's URLs have no trailing slash
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -136,7 +136,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Database --------------------------------------------------------------------------------
 
 DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'catalogmatch.sqlite3'}")}
-# ATOMIC_REQUESTS stays off: with IMMEDIATE transactions every GET would take SQLite's write lock.
+# ATOMIC_REQUESTS stays off, because with IMMEDIATE transactions every GET would take SQLite's write lock.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["ENGINE"] = "core.sqlite"
     DATABASES["default"]["OPTIONS"] = {
@@ -150,42 +150,42 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     INSTALLED_APPS.append("matching.pgvector")
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-# Opening SQLite costs a third of a small request: the pragmas, the schema, and a cache that starts empty.
+# Opening SQLite costs a third of a small request (pragmas, schema, empty cache), so connections stay open.
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 
 # --- Queue -----------------------------------------------------------------------------------
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 HAS_BROKER = bool(CELERY_BROKER_URL)
-REDIS_SECONDS = 1.0  # a Redis that takes longer counts as away
+REDIS_SECONDS = 1.0  # a Redis that takes longer counts as unavailable
 CELERY_TASK_ALWAYS_EAGER = not HAS_BROKER
 CELERY_TASK_EAGER_PROPAGATES = False
 CELERY_BROKER_URL = CELERY_BROKER_URL or "memory://"
 CELERY_TASK_IGNORE_RESULT = True
-# Messages are acknowledged before the work: the database is the queue, the sweep finds what a dead worker left, and
-# a Celery worker that still owes acknowledgements when Redis goes away does not survive it.
+# Messages are acknowledged before the job. The database is the queue, and the sweep finds what a dead worker left.
+# A Celery worker with unacknowledged messages dies if Redis goes away.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "bulk"
 CELERY_TASK_ROUTES = {
     "products.tasks.embed_question": {"queue": "questions"},
-    # Short, and the bulk behind which it would wait may be long.
+    # The sweep is short and must not wait behind long bulk tasks.
     "products.tasks.sweep": {"queue": "questions"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_SEND_TASK_EVENTS = False
-CELERY_TASK_PUBLISH_RETRY = False  # a lost wake-up is found by the sweep; an upload never waits for Redis
+CELERY_TASK_PUBLISH_RETRY = False  # the sweep replaces lost messages, and no upload waits for Redis
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # A request may wait this long for a Redis that is silent, twice at most; see products.broker.
+    # A request waits at most twice as long for a Redis that does not respond. See core.circuit_breaker.
     "socket_timeout": REDIS_SECONDS,
     "socket_connect_timeout": REDIS_SECONDS,
-    # A worker whose connection leads nowhere notices after about twice as many seconds.
+    # A worker notices a dead connection after about twice as many seconds.
     "health_check_interval": 10,
-    # A publisher that finds Redis away gives up after a second try; kombu would try for six seconds.
+    # A publisher gives up after its second try. By default kombu tries for six seconds.
     "max_retries": 1,
     "interval_start": 0,
     "interval_step": 0,
-    "queue_order_strategy": "priority",  # whoever waits goes first: workers are started with -Q questions,bulk
+    "queue_order_strategy": "priority",  # searches first: workers are started with -Q questions,bulk
 }
 SWEEP_SECONDS = env.int("CATALOGMATCH_SWEEP_SECONDS", default=30)
 CELERY_BEAT_SCHEDULE = {
@@ -210,13 +210,13 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
 }
-# What is hourly only keeps queries quick, so no last time has to outlive a restart; and a full disk would end the beat
-# that notes it.
+# Keeps the schedule in memory. A restart may run the hourly task early, which is harmless. The default scheduler writes
+# a file, and a full disk would end it.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 
-# A picture claimed longer ago than this belongs to a worker that is gone.
+# An image claimed longer ago than this belongs to a worker that is gone.
 CLAIM_LEASE_SECONDS = env.int("CATALOGMATCH_CLAIM_LEASE_SECONDS", default=120)
-# A picture is tried this often before it is called failed.
+# Attempts to embed an image before it is marked as failed.
 MAX_ATTEMPTS = 3
 
 CACHES = {
@@ -228,7 +228,7 @@ CACHES = {
     }
     if HAS_BROKER
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # What each process counts by itself while Redis is away.
+    # The throttles of each process while Redis does not respond.
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
 }
 
@@ -236,7 +236,7 @@ CACHES = {
 
 CLIP_CONFIG = {
     "model_name": env.str("CLIP_MODEL", default="clip-ViT-B-32"),
-    "batch_size": env.int("CLIP_BATCH_SIZE", default=0) or None,  # None: from the memory of the device
+    "batch_size": env.int("CLIP_BATCH_SIZE", default=0) or None,  # None: chosen from the device's memory
     "force_cpu": env.bool("CLIP_FORCE_CPU", default=False),
     "cache_dir": env.str("CLIP_CACHE_DIR", default="~/.cache/torch/sentence_transformers"),
     "device_priority": ["cuda", "mps", "cpu"],
@@ -255,13 +255,13 @@ FILE_UPLOAD_HANDLERS = [
     "django.core.files.uploadhandler.TemporaryFileUploadHandler",
 ]
 DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
-# Processes that decode uploads for each process that takes them.
+# Decoder processes for each process that accepts uploads.
 DECODERS = env.int("CATALOGMATCH_DECODERS", default=min(4, os.cpu_count() or 1))
-# Seconds of processor time that decoding one picture may take.
+# CPU seconds that decoding one image may take.
 DECODER_SECONDS = env.int("CATALOGMATCH_DECODER_SECONDS", default=10)
-# Whether uploads are kept as they came, in ORIGINALS_ROOT, besides their derivatives.
+# Whether to keep the uploaded files, in ORIGINALS_ROOT, besides the stored images.
 KEEP_ORIGINALS = env.bool("CATALOGMATCH_KEEP_ORIGINALS", default=False)
-# The stored derivative is at most this long on its longer side; every model looks at far less.
+# The longer side of a stored image in pixels. Every model needs far less.
 DERIVATIVE_MAX_SIDE = 1600
 THUMBNAIL_SIDE = 320
 UPLOAD_WAIT_SECONDS = 5.0
@@ -279,8 +279,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.api.throttling.ApiThrottle"],
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("CATALOGMATCH_API_RATE", default="6000/min"),
-        "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),  # of an address
-        "account": env.str("CATALOGMATCH_ACCOUNT_RATE", default="20/min"),  # of a user, from all addresses
+        "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),  # per address
+        "account": env.str("CATALOGMATCH_ACCOUNT_RATE", default="20/min"),  # per user, from all addresses
     },
     "NUM_PROXIES": NUM_PROXIES,
     "DEFAULT_PAGINATION_CLASS": "catalogmatch.api.pagination.Pages",
@@ -343,26 +343,26 @@ UNFOLD = {
     "SIDEBAR": {"navigation": "catalogmatch.site.navigation"},
 }  # fmt: skip
 
-# --- Logging and numbers ---------------------------------------------------------------------
+# --- Logging and metrics ---------------------------------------------------------------------
 
 LOGGING = logs.configuration(as_json=env.bool("CATALOGMATCH_LOG_JSON", default=False), debug=bool(CLIP_CONFIG["debug"]))
-# /metrics answers to whoever has this token; without one it is not there.
+# The bearer token of /metrics. Without one the page is a 404.
 METRICS_TOKEN = env.str("CATALOGMATCH_METRICS_TOKEN", default="")
 
 # --- Production ------------------------------------------------------------------------------
 
-# Who says that this is production is told at the start what would not do there.
+# In production, refuse to start with settings that are only fit for trials.
 if env.bool("CATALOGMATCH_PRODUCTION", default=False):
-    unfit = [
+    problems = [
         reason
-        for wrong, reason in (
-            (DEBUG, "DJANGO_DEBUG is on, which shows settings and code to whoever meets an error."),
+        for is_wrong, reason in (
+            (DEBUG, "DJANGO_DEBUG is on, so errors show settings and code to every visitor."),
             (len(SECRET_KEY) < 50, "DJANGO_SECRET_KEY is shorter than 50 characters."),
-            (not HAS_BROKER, "CELERY_BROKER_URL is not set, so that requests would wait while pictures are embedded."),
+            (not HAS_BROKER, "CELERY_BROKER_URL is not set, so requests would wait while images are embedded."),
             ("*" in ALLOWED_HOSTS, "DJANGO_ALLOWED_HOSTS allows every name."),
-            (not HTTPS, "DJANGO_HTTPS is off, so that passwords and tokens travel in the clear."),
+            (not HTTPS, "DJANGO_HTTPS is off, so passwords and tokens are sent unencrypted."),
         )
-        if wrong
+        if is_wrong
     ]
-    if unfit:
-        raise ImproperlyConfigured(f"CATALOGMATCH_PRODUCTION=1, but: {' '.join(unfit)} See docs/operations.md.")
+    if problems:
+        raise ImproperlyConfigured(f"CATALOGMATCH_PRODUCTION=1, but: {' '.join(problems)} See docs/configuration.md.")

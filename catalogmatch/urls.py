@@ -1,4 +1,4 @@
-"""Addresses of the program."""
+"""URL routes of the project."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TOKEN_DAYS = 30
 
 
 class NotADemoError(Exception):
-    """The database holds a real catalogue, which must not get a user with a public password."""
+    """The database has a real catalogue, which must not get a user with a public password."""
 
     code = "not_a_demo"
 
@@ -49,13 +49,13 @@ def prepare(check: Callable[[], None]) -> Demo:
     call_command("collectstatic", interactive=False, verbosity=0)
     if Product.objects.exists() and not User.objects.filter(username=API_USER).exists():
         raise NotADemoError(
-            "This database holds a catalogue that is not the demo's. "
-            "Set CATALOGMATCH_DATA_DIR to another folder to look at the demo."
+            "This database has a catalogue that is not the demo's. "
+            "Set CATALOGMATCH_DATA_DIR to another folder to try the demo."
         )
     token = create_token(API_USER, "manager", days=TOKEN_DAYS)
     _load(check)
     claims.release_stale_claims()
-    claims.requeue("missing")  # CLIP may have come since the last run
+    claims.requeue("missing")  # the CLIP weights may be new since the last run
     bulk.embed_pending_images(check)
     bulk.follow_up(check)
     admin, created = User.objects.get_or_create(username=ADMIN, defaults={"is_staff": True, "is_superuser": True})

@@ -1,4 +1,4 @@
-"""create_token: an API token for a user, who is created if needed."""
+"""create_token: create an API token for a user."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from catalogmatch.accounts.tokens import InactiveUserError, create_token
 
 
 class Command(BaseCommand):
-    help = "Create an API token and print it alone on stdout. It is shown this once; the database holds a hash."
+    help = "Create an API token and print it alone on stdout. It cannot be shown again: the database stores its hash."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username", help="created without a password if there is no such user")
-        parser.add_argument("--role", choices=list(ROLES), help="default: viewer for a new user, else as it is")
-        parser.add_argument("--days", type=_days, help="how long the token is good for (default: no end)")
+        parser.add_argument("username", help="the user, created without a password if missing")
+        parser.add_argument("--role", choices=list(ROLES), help="default: viewer for a new user, unchanged for others")
+        parser.add_argument("--days", type=_days, help="days until the token expires (default: never)")
 
     def handle(self, *, username: str, role: str | None, days: int | None, **_: Any) -> None:
         try:
@@ -35,5 +35,5 @@ class Command(BaseCommand):
 def _days(text: str) -> int:
     days = int(text)
     if days < 1:
-        raise argparse.ArgumentTypeError("a token is good for at least one day")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return days

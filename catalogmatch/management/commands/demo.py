@@ -1,4 +1,4 @@
-"""demo: load a small catalogue to try CatalogMatch with and serve it on this computer."""
+"""demo: load and serve a small catalogue to try CatalogMatch with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Load the demo catalogue if it is missing and serve it on 127.0.0.1:$PORT. Safe to run again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--no-serve", action="store_true", help="prepare only")
+        parser.add_argument("--no-serve", action="store_true", help="load the catalogue only")
 
     def handle(self, *, no_serve: bool, **_: Any) -> None:
         port = os.environ.get("PORT", "8000")
@@ -30,9 +30,9 @@ class Command(BaseCommand):
         except NotADemoError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
-            raise CommandError("Stopped. Run it again to go on.", returncode=EXIT_INTERRUPTED) from interrupt
+            raise CommandError("Stopped. Run it again to continue.", returncode=EXIT_INTERRUPTED) from interrupt
         url = f"http://127.0.0.1:{port}"
-        password = ready.password or "(the password that you gave it)"
+        password = ready.password or "(the password that you have set)"
         self.stdout.write(f"""
   CatalogMatch is ready.
 
@@ -40,16 +40,18 @@ class Command(BaseCommand):
   Sign in    {ADMIN} / {password}
   API        {url}/api/docs
   Token      {ready.token}
-  Try        curl -H 'Authorization: Token {ready.token}' -F image=@PICTURE.jpg {url}/api/match
+  Try        curl -H 'Authorization: Token {ready.token}' -F image=@IMAGE.jpg {url}/api/match
 """)
         if ready.without_clip:
-            self.stdout.write(f"  Compared by colour, shape and texture, without CLIP: {ready.without_clip}\n")
+            self.stdout.write(
+                f"  Images are compared by colour, shape and texture, without CLIP: {ready.without_clip}\n"
+            )
         if not no_serve:
             _serve(port)
 
 
 def _serve(port: str) -> None:
-    """Replace this process with the web server, so that Ctrl-C ends it and leaves nothing running."""
+    """Replace this process with the web server, so that Ctrl-C ends all of it."""
     connections.close_all()
     sys.stdout.flush()
     os.chdir(settings.BASE_DIR)

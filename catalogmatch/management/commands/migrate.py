@@ -1,4 +1,4 @@
-"""Migrate the database, or say in one sentence why a very old one cannot be migrated."""
+"""migrate: Django's command, with a clear error for a database that is too old."""
 
 from __future__ import annotations
 

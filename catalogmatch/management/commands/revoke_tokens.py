@@ -1,4 +1,4 @@
-"""revoke_tokens: a user's API tokens open nothing any more."""
+"""revoke_tokens: revoke all API tokens of a user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from catalogmatch.accounts.tokens import revoke_tokens
 
 
 class Command(BaseCommand):
-    help = "Revoke all API tokens of a user, at once. To shut out a person, deactivate the user in the admin."
+    help = "Revoke all API tokens of a user at once. To block a user completely, deactivate the user in the admin."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
