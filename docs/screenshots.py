@@ -1,7 +1,7 @@
 """Take the screenshots of the documentation.
 
 Run ``make demo`` in one shell, then ``python docs/screenshots.py`` in another. The script uses the demo catalogue on
-port $PORT (8000 by default) and confirms one match on the way.
+port $PORT (8000 by default) and confirms one match. It uses the installed Chromium, or else Playwright's own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 from pathlib import Path
 
 from PIL import Image
@@ -18,7 +19,7 @@ URL = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
 TARGET = Path(__file__).resolve().parent / "img"
 
 
-def keep(page: Page, name: str) -> None:
+def save_screenshot(page: Page, name: str) -> None:
     """Save the visible part of the page."""
     page.wait_for_load_state("networkidle")
     Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(TARGET / f"{name}.png", optimize=True)
@@ -27,28 +28,29 @@ def keep(page: Page, name: str) -> None:
 def main() -> None:
     TARGET.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(base_url=URL, viewport={"width": 1280, "height": 800}, color_scheme="light")
         page.goto("/admin/login/?next=/admin/products/product/")
         page.get_by_label("Username").fill("admin")
         page.get_by_label("Password").fill("demo")
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url("**/admin/products/product/")
-        keep(page, "products")
+        save_screenshot(page, "products")
 
         page.goto("/admin/matching/match/?review_status__exact=pending")
-        keep(page, "matches")
+        save_screenshot(page, "matches")
         page.goto("/admin/matching/match/case/")
         page.locator(".cm-candidate").first.get_by_role("button", name="Confirm").click()
         page.locator('[data-verdict="confirmed"]').first.wait_for()
-        keep(page, "review")
+        save_screenshot(page, "review")
         address = page.locator(".cm-asked .cm-big a").first.get_attribute("href")
-        asked = page.request.get(address or "").body()
+        query_image = page.request.get(address or "").body()
 
         page.goto("/admin/ask/")
-        page.get_by_label("Picture").set_input_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": asked})
+        photo = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": query_image}
+        page.locator('input[type="file"]').set_input_files(photo)
         page.locator(".cm-answer").first.wait_for()
-        keep(page, "ask")
+        save_screenshot(page, "ask")
 
         exported = (
             page.request.get("/admin/products/product/export.csv?is_historical__exact=1").body().decode("utf-8-sig")
@@ -60,12 +62,12 @@ def main() -> None:
         table = io.StringIO()
         csv.writer(table).writerows([header, *rows])
         page.goto("/admin/products/product/import/")
-        sent = {"name": "autumn.csv", "mimeType": "text/csv", "buffer": table.getvalue().encode()}
-        page.get_by_label("Table, ZIP with pictures, or both").set_input_files(sent)
+        file = {"name": "autumn.csv", "mimeType": "text/csv", "buffer": table.getvalue().encode()}
+        page.locator('input[type="file"]').first.set_input_files(file)
         page.get_by_role("button", name="Show what would change").click()
         page.get_by_role("link", name="changed products").first.click()
         page.wait_for_url("**kind=CHANGED")
-        keep(page, "import")
+        save_screenshot(page, "import")
         page.get_by_role("button", name="Discard").click()
 
         for name, path in (
@@ -74,10 +76,10 @@ def main() -> None:
             ("home", "/admin/"),
         ):
             page.goto(path)
-            keep(page, name)
+            save_screenshot(page, name)
         page.emulate_media(color_scheme="dark")
         page.goto("/admin/matching/match/case/")
-        keep(page, "review-dark")
+        save_screenshot(page, "review-dark")
         browser.close()
 
 
