@@ -1,4 +1,4 @@
-"""What all tests share: a folder for pictures of their own, and counters that start at zero."""
+"""What all tests share: a folder for images of their own, and counters that start at zero."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_django import Settings
 
 from benchmarks.random_clip import build
 from core import circuit_breaker
-from gpu.encoders import registry
+from gpu import clip
 from products.models import triggers
 
 
 @pytest.fixture(autouse=True)
 def media(settings: Settings, tmp_path: Path) -> Path:
-    """Every test's own folder for pictures; empty, and not there before the first is stored."""
+    """Every test's own folder for images; empty, and not there before the first is stored."""
     settings.MEDIA_ROOT = tmp_path / "media"
     return tmp_path / "media"
 
@@ -71,7 +71,7 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
     """CLIP can be used: CLIP_MODEL names the small one, and what is exported from it is the test's own."""
     use_clip(settings, tiny_clip, tmp_path / "cache")
     yield tiny_clip
-    registry.unload()
+    clip.unload()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ CONTENTS = catalogue.Contents(arrivals=60, failed=3, pending=5, reviewers=8, com
 
 @pytest.fixture(autouse=True)
 def _written() -> None:
-    """200 products, 240 pictures and what people and workers left."""
+    """200 products, 240 images and what people and workers left."""
     vectors = np.random.default_rng(0).standard_normal((240, 16), dtype=np.float32)
     catalogue.fill_database(vectors, catalogue.zipf_categories(200), CONTENTS)
 

@@ -22,7 +22,7 @@ from products.models import Product, ProductImage
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.rows import browser_of, make_case, make_match, make_product, save_product
 from tests.helpers.sample_images import jpeg
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.tables import write_csv, write_images
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +30,7 @@ LIST = "/admin/products/product/"
 
 
 def entries(product_id: int) -> list[Entry]:
-    """What the history of a product says of its fields and pictures, newest first."""
+    """What the history of a product says of its fields and images, newest first."""
     records = [Product.history.filter(id=product_id), ProductImage.history.filter(product_id=product_id)]
     return read_timeline(records).entries
 
@@ -50,8 +50,8 @@ def changed(entry: Entry) -> dict[str, tuple[str, str]]:
 
 def test_a_change_over_the_api_is_the_token_owners() -> None:
     uploader = client_of("uploader")
-    picture = SimpleUploadedFile("front.jpg", jpeg(1), "image/jpeg")
-    answer = uploader.post("/api/products/upload?wait=0", {"image": picture, "sku": "A-1"}, format="multipart")
+    image = SimpleUploadedFile("front.jpg", jpeg(1), "image/jpeg")
+    answer = uploader.post("/api/products/upload?wait=0", {"image": image, "sku": "A-1"}, format="multipart")
     product_id = answer.json()["product_id"]
     client_of("manager").patch(
         f"/api/products/{product_id}", {"name": "Mug", "attributes": {"colour": "blue", "size": 3}}
@@ -77,7 +77,7 @@ def test_a_change_in_the_admin_is_the_signed_in_persons() -> None:
 
 
 def test_an_import_says_that_it_was_one(tmp_path: Path) -> None:
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     table = write_csv(tmp_path / "table.csv", [{"image": "a.jpg", "sku": "A-1"}])
     call_command("import_products", str(table))
     assert {told(entry) for entry in entries(Product.objects.get().pk)} == {
@@ -124,7 +124,7 @@ def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
 
     deletion, *_earlier = entries(product.pk)
     assert told(deletion) == ("uploader", "API", "product", "-")
-    # Its picture and its match went along: the one entry says it.
+    # Its image and its match went along: the one entry says it.
     assert not ProductImage.history.filter(history_type="-").exists()
     page = browser_of("viewer").get(f"{LIST}{product.pk}/history/").content.decode()
     assert "Product deleted" in page

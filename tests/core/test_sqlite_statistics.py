@@ -52,7 +52,7 @@ def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
         assert "TEMP B-TREE" not in plan
 
 
-def test_home_counts_pictures_by_state_without_reading_them() -> None:
+def test_home_counts_images_by_state_without_reading_them() -> None:
     with CaptureQueriesContext(connection) as captured:
         claims.queue_counts()
     [query] = captured.captured_queries

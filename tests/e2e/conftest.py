@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from products.images.cleaning import Upload
 from products.images.intake import add_images, add_product
 from products.models import Product
-from tests.helpers import sample_images
 from tests.helpers.rows import browser_of
+from tests.helpers.sample_images import jpeg
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "var" / "screenshots"
@@ -84,7 +84,7 @@ def catalogue(live_server: Any) -> list[Product]:
 
 
 def photograph(seed: int, angle: float = 0.0) -> bytes:
-    return sample_images.jpeg(seed, (320, 320), angle=angle)
+    return jpeg(seed, (320, 320), angle=angle)
 
 
 def keep(page: Page, name: str) -> None:

@@ -19,7 +19,7 @@ def jpeg_file(name: str, data: bytes) -> FilePayload:
     return {"name": name, "mimeType": "image/jpeg", "buffer": data}
 
 
-def test_a_picture_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None:
+def test_an_image_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None:
     page = sign_in("manager")
     held: list[Route] = []
     page.route("**/dropzone*.js", lambda route: held.append(route))
@@ -30,7 +30,7 @@ def test_a_picture_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: Sig
     expect(page.locator(".cm-drop-list img")).to_have_count(1)
 
 
-def test_upload_a_picture_see_its_matches_and_confirm_one(sign_in: SignIn) -> None:
+def test_upload_an_image_see_its_matches_and_confirm_one(sign_in: SignIn) -> None:
     page = sign_in("manager")
     page.goto("/admin/")
     page.get_by_role("link", name="Upload a product").click()

@@ -79,7 +79,7 @@ def test_session_that_ends_in_a_review_says_so_and_leads_back_to_the_case(sign_i
 
 
 def send_each(page: Page, *seeds: int) -> None:
-    """Choose a picture for each seed and send them, each as a product of its own."""
+    """Choose an image for each seed and send them, each as a product of its own."""
     page.goto(f"{PRODUCTS}add/")
     page.get_by_label("Pictures").set_input_files([jpeg_file(f"{seed}.jpg", photograph(seed)) for seed in seeds])
     page.get_by_text("Each picture is a product of its own").click()

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 
 
 def work_lately() -> None:
-    """Some days on which pictures were embedded and verdicts given."""
+    """Some days on which images were embedded and verdicts given."""
     today = timezone.localdate()
     for ago, pictures in ((1, 40), (3, 120), (20, 7)):
         EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
@@ -57,11 +57,11 @@ def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     bands = page.locator("a.cm-band").evaluate_all(
         "links => links.map((link) => [link.getAttribute('href'), Number(link.querySelector('strong').innerText)])"
     )
-    one_picture_each = {"pending", "claimed", "failed"}  # the list of products counts products
+    one_image_each = {"pending", "claimed", "failed"}  # the list of products counts products
     assert len(addresses) == 6
     assert len(bands) == 5
     for address, count in [*addresses, *waiting, *bands]:
-        if "picture=" in address and address.rpartition("=")[2] not in one_picture_each:
+        if "picture=" in address and address.rpartition("=")[2] not in one_image_each:
             continue
         page.goto(address)
         assert page.locator("#result_list tbody").count() == count, address
@@ -115,9 +115,9 @@ def test_the_queue_is_paused_and_goes_on(sign_in: SignIn) -> None:
     assert not claims.is_paused()
 
 
-def test_a_failed_picture_is_shown_with_its_reason_and_tried_again(sign_in: SignIn) -> None:
-    picture = ProductImage.objects.filter(product=Product.objects.get(name="arrival")).get()
-    ProductImage.objects.filter(pk=picture.pk).update(
+def test_a_failed_image_is_shown_with_its_reason_and_tried_again(sign_in: SignIn) -> None:
+    image = ProductImage.objects.filter(product=Product.objects.get(name="arrival")).get()
+    ProductImage.objects.filter(pk=image.pk).update(
         state="failed", error_code="worker_lost", error_message="The worker stopped."
     )
     make_product("failed", name="another")
@@ -126,8 +126,8 @@ def test_a_failed_picture_is_shown_with_its_reason_and_tried_again(sign_in: Sign
     expect(page.get_by_text("The worker stopped. (worker_lost)")).to_be_visible()
     page.get_by_role("button", name="Try the picture of arrival again").click()
     expect(page.get_by_text("1 picture was queued.")).to_be_visible()
-    picture.refresh_from_db()
-    assert picture.state == "ready"
+    image.refresh_from_db()
+    assert image.state == "ready"
     assert ProductImage.objects.filter(state="failed").count() == 1
 
 

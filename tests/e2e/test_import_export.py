@@ -14,9 +14,9 @@ from playwright.sync_api import FilePayload, Page, expect
 from products.models import Product
 from tests.e2e.conftest import SignIn, keep
 from tests.e2e.test_accessibility import WCAG
-from tests.helpers import sample_images
 from tests.helpers.import_page import zipped
 from tests.helpers.jobs import finish_work
+from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
@@ -34,7 +34,7 @@ ROWS = [
     },
     {"sku": "IN-2", "name": "Teapot", "category": "pots", "image": "teapott.jpg", "colour": "", "price": "31"},
 ]
-PICTURES = {"cup.jpg": sample_images.jpeg(11, (320, 320)), "teapot.jpg": sample_images.jpeg(12, (320, 320))}
+IMAGES = {"cup.jpg": jpeg(11, (320, 320)), "teapot.jpg": jpeg(12, (320, 320))}
 
 
 def file(name: str, data: bytes) -> FilePayload:
@@ -57,7 +57,7 @@ def test_a_table_is_looked_at_imported_and_its_refused_row_corrected(sign_in: Si
     page.goto("/admin/")
     page.get_by_role("link", name="Import").click()
     expect(page.get_by_role("heading", name="Import")).to_be_visible()
-    table, archive = file("list.csv", rows_as_csv(ROWS, ";").encode("utf-16")), file("pictures.zip", zipped(PICTURES))
+    table, archive = file("list.csv", rows_as_csv(ROWS, ";").encode("utf-16")), file("pictures.zip", zipped(IMAGES))
     page.get_by_label("Table, ZIP with pictures, or both").set_input_files([table, archive])
     expect(page.get_by_text("pictures.zip")).to_be_visible()
     keep(page, "import-chosen")
@@ -186,7 +186,7 @@ def test_every_state_of_the_import_is_for_everyone(sign_in: SignIn, look: str) -
     page.goto("/admin/products/product/import/")
     page.get_by_text("What a table looks like").click()
     check("import")
-    send(page, file("list.csv", rows_as_csv(ROWS).encode()), file("pictures.zip", zipped(PICTURES)))
+    send(page, file("list.csv", rows_as_csv(ROWS).encode()), file("pictures.zip", zipped(IMAGES)))
     expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
     for kind in ("REJECTED", "UPDATED", "CREATED"):
         page.goto(f"{page.url.split('?')[0]}?kind={kind}")

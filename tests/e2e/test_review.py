@@ -19,7 +19,7 @@ CASE = "/admin/matching/match/case/"
 
 
 def make_cases(count: int, candidates: list[Product], each: int = 1) -> None:
-    """Cases of these candidates; the files of their pictures are those of the candidates."""
+    """Cases of these candidates; the files of their images are those of the candidates."""
     image = candidates[0].images.all()[0]
     for number in range(count):
         product = make_product(name=f"case {number}")
@@ -74,7 +74,7 @@ def test_a_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
     assert Match.objects.filter(review_status="rejected").count() == 50
 
 
-def test_the_next_case_is_there_with_its_pictures_before_this_one_is_decided(
+def test_the_next_case_is_there_with_its_images_before_this_one_is_decided(
     sign_in: SignIn, candidates: list[Product]
 ) -> None:
     make_cases(3, candidates)

@@ -32,7 +32,7 @@ Give = Callable[[Page, bytes], None]
 
 @pytest.fixture
 def drop(tmp_path: Path) -> Give:
-    """Drops a file on the page's field for pictures, as the browser itself does it."""
+    """Drops a file on the page's field for images, as the browser itself does it."""
 
     def drop(page: Page, data: bytes) -> None:
         file = tmp_path / "from elsewhere.jpg"
@@ -50,7 +50,7 @@ def drop(tmp_path: Path) -> Give:
 
 @pytest.fixture
 def paste() -> Give:
-    """Copies a picture and pastes it with the keyboard."""
+    """Copies an image and pastes it with the keyboard."""
 
     def paste(page: Page, data: bytes) -> None:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -61,7 +61,7 @@ def paste() -> Give:
 
 
 @pytest.mark.parametrize("way", ["paste", "drop"])
-def test_ask_with_a_picture_then_make_it_a_product(sign_in: SignIn, way: str, request: pytest.FixtureRequest) -> None:
+def test_ask_with_an_image_then_make_it_a_product(sign_in: SignIn, way: str, request: pytest.FixtureRequest) -> None:
     give: Give = request.getfixturevalue(way)
     page = sign_in("manager")
     before = Product.objects.count()
@@ -94,7 +94,7 @@ def test_the_category_narrows_the_answer(sign_in: SignIn, drop: Give) -> None:
 def test_a_phone_offers_its_camera(sign_in: SignIn) -> None:
     page = sign_in("viewer", viewport={"width": 390, "height": 844}, has_touch=True)
     page.goto("/admin/ask/")
-    # What makes phones offer the camera beside the pictures that they have.
+    # What makes phones offer the camera beside the images that they have.
     assert "image/*" in (page.get_by_label("Picture").get_attribute("accept") or "").split(",")
 
 

@@ -1,4 +1,4 @@
-"""What must hold after any fault: each accepted picture has its features, once, and nobody held it for long."""
+"""What must hold after any fault: each accepted image has its features, once, and nobody held it for long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAR = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given
 
 
 class Watch:
-    """Looks at the queue for as long as the block lasts: how long was a picture held by one and the same claim.
+    """Looks at the queue for as long as the block lasts: how long was an image held by one and the same claim.
 
     Time in which no worker runs does not count, since nobody could give anything back.
     """
@@ -48,7 +48,7 @@ class Watch:
 
 
 def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
-    """Wait until no picture waits and none is held; answers how long that took."""
+    """Wait until no image waits and none is held; answers how long that took."""
     started = time.monotonic()
     unfinished = (
         "SELECT state, attempts, count(*) FROM product_images WHERE state IN ('pending', 'claimed') GROUP BY 1, 2"
@@ -62,9 +62,9 @@ def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
 
 
 def assert_whole(stack: Stack, accepted: dict[int, int], *, failed: int = 0, uploads_died: bool = False) -> None:
-    """The accepted products (id: number of pictures) are there, and all of them, and each picture has its features.
+    """The accepted products (id: number of images) are there, and all of them, and each image has its features.
 
-    ``failed`` is the number of pictures that had to be given up. Where uploads died with their process, files that
+    ``failed`` is the number of images that had to be given up. Where uploads died with their process, files that
     they had written may be left; `verify --fix` removes those.
     """
     rows = stack.rows("SELECT product_id, count(*) FROM product_images GROUP BY product_id")
@@ -80,7 +80,7 @@ def assert_whole(stack: Stack, accepted: dict[int, int], *, failed: int = 0, upl
 
 
 def _assert_features(stack: Stack) -> None:
-    """Each picture has one row of features, and it is what its own file gives; nothing else has any."""
+    """Each image has one row of features, and it is what its own file gives; nothing else has any."""
     ready = stack.rows("SELECT count(*) FROM product_images WHERE state = 'ready'")[0][0]
     orphans = "SELECT count(*) FROM features f LEFT JOIN product_images i ON i.id = f.image_id WHERE i.id IS NULL"
     assert stack.rows(orphans) == [(0,)]
@@ -104,7 +104,7 @@ def _features_of(file: Path) -> tuple[bytes, bytes]:
 
 
 def _assert_files(stack: Stack, *, leftovers: bool) -> None:
-    """Each picture has its file and thumbnail, and nobody else has one."""
+    """Each image has its file and thumbnail, and nobody else has one."""
     names = [name for (name,) in stack.rows("SELECT file FROM product_images")]
     wanted = {*names, *(name.replace("pictures/", "thumbnails/", 1) for name in names)}
     found = set(files_in(stack.media))
@@ -113,6 +113,6 @@ def _assert_files(stack: Stack, *, leftovers: bool) -> None:
 
 
 def _stored_by_workers(stack: Stack) -> list[int]:
-    """Numbers of the pictures whose features a worker's log says were stored, as often as it says so."""
+    """Numbers of the images whose features a worker's log says were stored, as often as it says so."""
     lines = re.findall(r"Embedded pictures \[([\d, ]+)\]", stack.log("worker"))
     return [int(number) for line in lines for number in line.split(",")]

@@ -2,9 +2,9 @@
 
 A test puts this folder on a process's PYTHONPATH and chooses by the environment:
 
-FAULT_SECONDS_A_PICTURE   every picture takes that long to compute
-FAULT_DEADLY_SIDE         a picture of that height in pixels kills the process, as a segmentation fault would
-FAULT_ENDLESS_SIDE        a picture of that height never ends
+FAULT_SECONDS_PER_IMAGE   every image takes that long to compute
+FAULT_DEADLY_SIDE         an image of that height in pixels kills the process, as a segmentation fault would
+FAULT_ENDLESS_SIDE        an image of that height never ends
 FAULT_DEAF_SIDE           the same, and no other thread of the process runs any more
 FAULT_DELIVERIES          every message to a queue is published that often
 FAULT_SECONDS_A_COMMIT    what a transaction wrote waits that long for its commit
@@ -19,7 +19,7 @@ from typing import Any
 
 from gpu import legacy
 
-SECONDS = float(os.environ.get("FAULT_SECONDS_A_PICTURE", "0"))
+SECONDS = float(os.environ.get("FAULT_SECONDS_PER_IMAGE", "0"))
 DEADLY_SIDE = int(os.environ.get("FAULT_DEADLY_SIDE", "0"))
 ENDLESS_SIDE = int(os.environ.get("FAULT_ENDLESS_SIDE", "0"))
 DEAF_SIDE = int(os.environ.get("FAULT_DEAF_SIDE", "0"))

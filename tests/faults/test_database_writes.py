@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.installations import REPO, environment, manage
 from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -31,9 +31,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def answer_of(stack: Stack, seed: int) -> tuple[int, Answer]:
-    return seed, stack.upload(
-        [sample_images.jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false"
-    )
+    return seed, stack.upload([jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false")
 
 
 @pytest.mark.redis
@@ -44,7 +42,7 @@ def test_failing_writes_lose_nothing_that_was_accepted(installation: Stack, nth:
     expected = {f"W-{answer_of(stack, seed)[0]}" for seed in range(first, first + 20)}
     doomed = [product for (product,) in stack.rows("SELECT id FROM products ORDER BY id DESC LIMIT 10")]
     switch.write_text(str(nth))
-    stack.start_worker(FAULT_SECONDS_A_PICTURE="0.02")
+    stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
     with ThreadPoolExecutor(4) as pool:
         uploads = dict(pool.map(lambda seed: answer_of(stack, seed), range(first + 20, first + 80)))
         deleted = dict(
@@ -80,7 +78,7 @@ def test_many_processes_write_at_once_and_none_finds_the_database_locked(
     data, folder = tmp_path / "var", tmp_path / "pictures"
     folder.mkdir()
     for seed in range(60):
-        (folder / f"imported-{seed}.jpg").write_bytes(sample_images.jpeg(seed))
+        (folder / f"imported-{seed}.jpg").write_bytes(jpeg(seed))
     assert manage(data, "migrate", "--verbosity", "0").returncode == 0
     busy = [sys.executable, "-m", "tests.faults.busy_writer"]
     commands = [[*busy, "add", f"writer-{number}", str(WRITES)] for number in range(WRITERS)]

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
-from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
 Record = Callable[[str, object], None]
 
-MANY = [sample_images.jpeg(seed) for seed in range(24)]
+MANY = [jpeg(seed) for seed in range(24)]
 
 
 def start_workers(stack: Stack, number: int, **env: str) -> None:
@@ -32,7 +32,7 @@ def test_every_message_comes_three_times_to_three_workers(either_stack: Stack, r
     assert stack.web is not None
     stack.stop(stack.web)
     stack.start_web(**often)
-    start_workers(stack, 3, FAULT_SECONDS_A_PICTURE="0.02", **often)
+    start_workers(stack, 3, FAULT_SECONDS_PER_IMAGE="0.02", **often)
     with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
         known = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
         stack.wait_for_states(known, ready=1)

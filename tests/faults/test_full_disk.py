@@ -18,10 +18,10 @@ from matching.index import Filters, IndexFileError, main_file, maintenance
 from matching.index.inprocess import VectorCatalogue
 from products.models import Product
 from tests.faults.small_disk import SmallDisk, small_disk
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.processes import Answer, Stack, wait_until
 from tests.helpers.rows import browser_of
+from tests.helpers.sample_images import as_file, jpeg, noise
 from tests.helpers.vectors import MODEL, add_products, embeddings, random_vectors
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
@@ -91,7 +91,7 @@ def refusal(answer: Answer) -> tuple[int, str]:
 def test_uploads_are_refused_with_a_code_and_leave_nothing(stack: Stack, disk: SmallDisk) -> None:
     stack.start_worker()
     disk.fill(leave=150_000)
-    answers = [stack.upload([sample_images.as_file(sample_images.noise(seed, (200, 200)))]) for seed in range(12)]
+    answers = [stack.upload([as_file(noise(seed, (200, 200)))]) for seed in range(12)]
     refused = [answer for answer in answers if answer.status != 201]
     assert refused
     assert {refusal(answer) for answer in refused} <= FULL
@@ -100,18 +100,18 @@ def test_uploads_are_refused_with_a_code_and_leave_nothing(stack: Stack, disk: S
     assert products == len(answers) - len(refused)
     assert len(files_in(stack.media)) == 2 * products
     disk.free()
-    assert stack.upload([sample_images.jpeg(1)], wait=60).body["status"] == "success"
+    assert stack.upload([jpeg(1)], wait=60).body["status"] == "success"
     wait_until_all_is_embedded(stack)
     assert_sound(stack)
 
 
 @pytest.mark.parametrize("leave", [0, 16_000])
-def test_pictures_wait_while_their_features_find_no_room(stack: Stack, disk: SmallDisk, leave: int) -> None:
-    stack.start_worker(FAULT_SECONDS_A_PICTURE="0.05")
+def test_images_wait_while_their_features_find_no_room(stack: Stack, disk: SmallDisk, leave: int) -> None:
+    stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.05")
     before = len(stack.log("worker"))
-    product_id = stack.upload([sample_images.jpeg(1000 * leave + seed) for seed in range(96)]).body["product_id"]
+    product_id = stack.upload([jpeg(1000 * leave + seed) for seed in range(96)]).body["product_id"]
     disk.fill(leave)
-    # More often than a picture is tried.
+    # More often than an image is tried.
     met = re.compile("disk is full|disk I/O error")
     wait_until(lambda: len(met.findall(stack.log("worker")[before:])) > 6, 60, "the worker finds no room")
     disk.free()
@@ -121,7 +121,7 @@ def test_pictures_wait_while_their_features_find_no_room(stack: Stack, disk: Sma
 
 def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDisk, tmp_path: Path) -> None:
     for seed in range(40):
-        (tmp_path / f"imported-{seed}.jpg").write_bytes(sample_images.as_file(sample_images.noise(seed, (160, 160))))
+        (tmp_path / f"imported-{seed}.jpg").write_bytes(as_file(noise(seed, (160, 160))))
     disk.fill(leave=400_000)
     code, said = exit_of(stack, "import_products", str(tmp_path))
     assert (code, "Run the same command again to go on." in said) == (1, True)
@@ -134,7 +134,7 @@ def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDi
 
 
 def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, disk: SmallDisk) -> None:
-    assert stack.upload([sample_images.jpeg(seed) for seed in range(8)]).status == 201
+    assert stack.upload([jpeg(seed) for seed in range(8)]).status == 201
     disk.fill(leave=200_000)
     target = disk.path / "backups" / "today"
     code, said = exit_of(stack, "backup", str(target))
@@ -180,10 +180,10 @@ def test_a_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -
     with small_disk(tmp_path / "media", megabytes=1) as disk:
         settings.MEDIA_ROOT = disk.path
         disk.fill()
-        form = {"pictures": SimpleUploadedFile("a.jpg", sample_images.jpeg(1)), "name": "no room for it"}
+        form = {"pictures": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "no room for it"}
         answer = client.post("/admin/products/product/add/", form)
         assert (answer.status_code, b"The disk is full." in answer.content) == (507, True)
         assert not Product.objects.exists()
         disk.free()
-        form["pictures"] = SimpleUploadedFile("a.jpg", sample_images.jpeg(1))
+        form["pictures"] = SimpleUploadedFile("a.jpg", jpeg(1))
         assert client.post("/admin/products/product/add/", form).status_code == 302

@@ -1,4 +1,4 @@
-"""Workers that are killed, frozen or hang in the middle of their work lose no picture and double none."""
+"""Workers that are killed, frozen or hang in the middle of their work lose no image and double none."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
-from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
 Record = Callable[[str, object], None]
 
 KILLS = 20
-HUNDRED = [sample_images.jpeg(seed) for seed in range(100)]
+HUNDRED = [jpeg(seed) for seed in range(100)]
 
 
-def test_twenty_kills_during_two_thousand_pictures(stack: Stack, record_property: Record) -> None:
+def test_twenty_kills_during_two_thousand_images(stack: Stack, record_property: Record) -> None:
     moments = random.Random(20)
     with ThreadPoolExecutor(1) as pool, Watch(stack) as watch:
         uploads = [pool.submit(stack.upload, HUNDRED, sku=f"box {number}") for number in range(20)]
         for _ in range(KILLS):
-            worker = stack.start_worker(FAULT_SECONDS_A_PICTURE="0.02")
+            worker = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
             wait_until(lambda: stack.claimed() > 0, 60, "the worker holds pictures")
             time.sleep(moments.uniform(0, 0.3))
             stack.stop(worker, signal.SIGKILL)
@@ -38,13 +38,13 @@ def test_twenty_kills_during_two_thousand_pictures(stack: Stack, record_property
     assert_whole(stack, accepted)
     assert watch.longest_claim < BAR
     assert "Gave back" in stack.log("worker")
-    assert stack.upload([sample_images.jpeg(1000)], wait=30).body["status"] == "success"
+    assert stack.upload([jpeg(1000)], wait=30).body["status"] == "success"
 
 
 def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, record_property: Record) -> None:
     products = [stack.upload(HUNDRED[:8]).body["product_id"] for _ in range(4)]
     # Alone with its own clock: this worker would hold its claim for an hour.
-    late = stack.start_worker(FAULT_SECONDS_A_PICTURE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
+    late = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
     wait_until(lambda: stack.claimed() == 32, 60, "it holds all pictures")
     late.send_signal(signal.SIGSTOP)
     try:
@@ -60,9 +60,9 @@ def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, recor
     assert_whole(stack, dict.fromkeys(products[1:], 8))
 
 
-def test_pictures_that_crash_or_hang_the_worker_fail_alone(stack: Stack, record_property: Record) -> None:
+def test_images_that_crash_or_hang_the_worker_fail_alone(stack: Stack, record_property: Record) -> None:
     files = HUNDRED[:32]
-    files[9], files[20], files[25] = (sample_images.jpeg(1, (96, height)) for height in (77, 75, 73))
+    files[9], files[20], files[25] = (jpeg(1, (96, height)) for height in (77, 75, 73))
     product_id = stack.upload(files).body["product_id"]
     wanted = {"ready": 29, "failed": 3}
     deadline = time.monotonic() + 120

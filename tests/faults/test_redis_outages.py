@@ -14,8 +14,8 @@ import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
 from tests.faults.relay import Relay
-from tests.helpers import sample_images
 from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -25,7 +25,7 @@ OUTAGE_SECONDS = 60
 # A request finds out once that Redis is silent, which takes a second or two. Much more would be waiting in a row.
 AT_ONCE = 5.0
 
-THREE = [sample_images.jpeg(seed) for seed in range(3)]
+THREE = [jpeg(seed) for seed in range(3)]
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def unreachable(stack: Stack) -> Iterator[None]:
 
 
 def upload_some(stack: Stack) -> list[Answer]:
-    """Twelve products of three pictures from four clients, some of whom would wait for the features."""
+    """Twelve products of three images from four clients, some of whom would wait for the features."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda number: stack.upload(THREE, wait=5 * (number % 2)), range(12)))
 
@@ -122,12 +122,12 @@ def test_a_minute_without_redis(stack: Stack, record_property: Record) -> None:
     record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
     record_property("all embedded", f"{seconds:.0f} s after its return")
     assert_whole(stack, accepted(answers))
-    assert stack.upload([sample_images.jpeg(9)], wait=30).body["status"] == "success"
+    assert stack.upload([jpeg(9)], wait=30).body["status"] == "success"
 
 
 def test_redis_loses_everything_in_the_middle(stack: Stack, record_property: Record) -> None:
-    stack.start_worker(FAULT_SECONDS_A_PICTURE="0.02")
-    hundred = [sample_images.jpeg(seed) for seed in range(100)]
+    stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
+    hundred = [jpeg(seed) for seed in range(100)]
     products = {}
     with Watch(stack) as watch:
         for _ in range(3):
@@ -138,7 +138,7 @@ def test_redis_loses_everything_in_the_middle(stack: Stack, record_property: Rec
     assert watch.longest_claim < BAR
     assert_whole(stack, products)
     stack.redis.command("FLUSHALL")
-    assert stack.upload([sample_images.jpeg(100)], wait=30).body["status"] == "success"
+    assert stack.upload([jpeg(100)], wait=30).body["status"] == "success"
     assert stack.ask(hundred[0], wait=30).status == 200
 
 
@@ -149,7 +149,7 @@ def test_a_worker_notices_that_its_connection_leads_nowhere(tmp_path: Path, reco
         stack.start_worker()
         assert stack.upload(THREE, wait=30).body["status"] == "success"
         relay.silence_connections()
-        answer = stack.upload([sample_images.jpeg(3)], wait=5)
+        answer = stack.upload([jpeg(3)], wait=5)
         assert answer.status == 201
         assert answer.seconds < 5 + AT_ONCE
         record_property("worker back", f"after {wait_until_idle(stack):.0f} s")

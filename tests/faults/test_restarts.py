@@ -12,8 +12,8 @@ from http.client import HTTPException
 import pytest
 
 from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
-from tests.helpers import sample_images
 from tests.helpers.processes import Stack
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -37,7 +37,7 @@ class Client(threading.Thread):
         number = 0
         while not self.stopping.is_set():
             number += 1
-            files = [sample_images.jpeg(seed) for seed in range(number % 4 + 1)]
+            files = [jpeg(seed) for seed in range(number % 4 + 1)]
             while not self._upload(files, f"{self.name} {number}"):
                 time.sleep(0.05)
 
@@ -87,4 +87,4 @@ def test_fifty_restarts_at_random_moments(stack: Stack, record_property: Record)
     assert_whole(stack, accepted, uploads_died=True)
     assert watch.longest_claim < BAR
     assert max(first_answers) < FIRST_ANSWER_SECONDS
-    assert stack.upload([sample_images.jpeg(9)], wait=30).body["status"] == "success"
+    assert stack.upload([jpeg(9)], wait=30).body["status"] == "success"

@@ -16,7 +16,7 @@ from tests.helpers.sample_images import as_file, drawing, truncated
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Forty pictures of different shapes and formats."""
+    """Forty images of different shapes and formats."""
     paths = []
     for number in range(40):
         size = (230 + 7 * number, 420 - 5 * number)
@@ -35,12 +35,12 @@ def test_an_embedding_is_512_float32_of_unit_length(with_clip, photographs):
 
 def test_embeddings_equal_those_of_sentence_transformers(with_clip, photographs):
     got = np.stack([vector for vector in clip.process_batch(photographs) if isinstance(vector, np.ndarray)])
-    pictures = [Image.open(path).convert("RGB") for path in photographs]
-    wanted = registry.get_clip_model().encode(pictures, normalize_embeddings=True)
+    images = [Image.open(path).convert("RGB") for path in photographs]
+    wanted = registry.get_clip_model().encode(images, normalize_embeddings=True)
     assert np.einsum("ij,ij->i", got, wanted).min() > 0.99999
 
 
-def test_one_picture_in_twenty_broken_shifts_nothing(with_clip, photographs):
+def test_one_image_in_twenty_broken_shifts_nothing(with_clip, photographs):
     alone = {path: clip.extract_clip_embedding(path) for path in photographs}
     broken = set(photographs[::20])
     for path in broken:
@@ -57,7 +57,7 @@ def test_one_picture_in_twenty_broken_shifts_nothing(with_clip, photographs):
             assert result @ alone[path] > 0.99999
 
 
-def test_a_broken_picture_alone_is_raised(with_clip, tmp_path):
+def test_a_broken_image_alone_is_raised(with_clip, tmp_path):
     (tmp_path / "note.jpg").write_text("not a picture")
     with pytest.raises(ImageProcessingError) as caught:
         clip.extract_clip_embedding(tmp_path / "note.jpg")
@@ -66,8 +66,8 @@ def test_a_broken_picture_alone_is_raised(with_clip, tmp_path):
 
 def test_a_large_jpeg_is_decoded_small_with_nearly_the_same_vector(with_clip, tmp_path):
     large = tmp_path / "large.jpg"
-    picture = drawing(5, (800, 600)).resize((4000, 3000))
-    large.write_bytes(as_file(picture, quality=90))
+    image = drawing(5, (800, 600)).resize((4000, 3000))
+    large.write_bytes(as_file(image, quality=90))
     full = registry.get_clip_model().encode([Image.open(large)], normalize_embeddings=True)[0]
     assert clip.extract_clip_embedding(large) @ full >= 0.999
 

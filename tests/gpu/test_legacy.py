@@ -1,4 +1,4 @@
-"""Legacy features: colour, shape and texture of a picture, against OpenCV and against what they are for."""
+"""Legacy features: colour, shape and texture of an image, against OpenCV and against what they are for."""
 
 import io
 
@@ -17,14 +17,14 @@ def plain(color: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Imag
     return Image.new("RGB", size, color)
 
 
-def recompressed(picture: Image.Image, quality: int) -> Image.Image:
+def recompressed(image: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("RGB")
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 800), (800, 16), (256, 256), (1600, 1200), (17, 31)])
-def test_a_picture_of_any_size_has_features_that_fit_the_storage(size):
+def test_an_image_of_any_size_has_features_that_fit_the_storage(size):
     features = extract_legacy(noise(3, size))
 
     assert (features.kind, features.model_name) == ("legacy", LEGACY_MODEL)
@@ -40,7 +40,7 @@ def test_a_picture_of_any_size_has_features_that_fit_the_storage(size):
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0)])
-def test_a_picture_of_one_colour_has_few_bins_and_finite_features(color):
+def test_an_image_of_one_colour_has_few_bins_and_finite_features(color):
     features = extract_legacy(plain(color))
 
     assert 1 <= np.count_nonzero(features.color) <= 8
@@ -50,7 +50,7 @@ def test_a_picture_of_one_colour_has_few_bins_and_finite_features(color):
     assert np.count_nonzero(features.texture) == 1
 
 
-def test_the_same_picture_has_the_same_features_in_every_mode():
+def test_the_same_image_has_the_same_features_in_every_mode():
     grey = noise(5).convert("L")
 
     from_grey, from_rgb = extract_legacy(grey), extract_legacy(grey.convert("RGB"))
@@ -76,9 +76,9 @@ def test_hues_fall_into_bins_of_their_own_and_light_does_not_change_the_hue():
 
 def test_the_colour_histogram_counts_the_share_of_each_colour_and_the_middle_counts_most():
     def share_of_red(box: tuple[int, int, int, int]) -> float:
-        picture = plain((0, 0, 255))
-        picture.paste((255, 0, 0), box)
-        histogram = color_histogram(np.asarray(picture.convert("HSV")))
+        image = plain((0, 0, 255))
+        image.paste((255, 0, 0), box)
+        histogram = color_histogram(np.asarray(image.convert("HSV")))
         assert histogram.sum() == pytest.approx(1)
         return float(histogram[extract_legacy(plain((255, 0, 0))).color > 0].sum())
 
@@ -150,10 +150,10 @@ def test_texture_does_not_change_with_an_even_change_of_light():
     assert np.array_equal(local_binary_patterns(grey, 3), local_binary_patterns(grey + 60, 3))
 
 
-def test_a_stored_derivative_scores_as_the_same_picture():
-    picture = drawing(6, (640, 480))
+def test_a_stored_derivative_scores_as_the_same_image():
+    image = drawing(6, (640, 480))
 
-    assert compute_legacy_similarity(extract_legacy(picture), extract_legacy(recompressed(picture, 92))) > 95
+    assert compute_legacy_similarity(extract_legacy(image), extract_legacy(recompressed(image, 92))) > 95
 
 
 def test_another_photograph_of_a_product_scores_above_every_other_product():

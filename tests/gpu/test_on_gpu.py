@@ -11,7 +11,7 @@ from gpu.encoders import registry
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
 from gpu.pipeline.preprocess_image import EmbedRequest
-from tests.helpers import sample_images
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.gpu
 
@@ -30,7 +30,7 @@ def files(tmp_path):
     """Forty photographs on disk, the third of them damaged."""
     paths = [tmp_path / f"{number}.jpg" for number in range(40)]
     for number, path in enumerate(paths):
-        data = sample_images.jpeg(number, (320, 240))
+        data = jpeg(number, (320, 240))
         path.write_bytes(data[: len(data) // 2] if number == 2 else data)
     return paths
 
@@ -51,7 +51,7 @@ def test_half_precision_gives_the_vectors_of_the_cpu(gpu, files, settings):
             assert float(one @ other) >= 0.999
 
 
-def test_a_device_that_runs_out_of_memory_loses_no_picture_and_keeps_none_of_it(gpu, files):
+def test_a_device_that_runs_out_of_memory_loses_no_image_and_keeps_none_of_it(gpu, files):
     process_batch(files)  # loads the model
     gpu.cuda.empty_cache()
     idle = gpu.cuda.memory_allocated()

@@ -16,7 +16,7 @@ from tests.helpers import sample_images
 
 SHARES = (0.02, 0.1, 0.3, 0.6, 0.9)
 FLIPS = 8
-# What an answer may say of a picture, and nothing else: neither a crash nor an open question.
+# What an answer may say of an image, and nothing else: neither a crash nor an open question.
 STATUS = {
     "not_an_image": 415,
     "unsupported_format": 415,
@@ -30,15 +30,15 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True)
-class BadPicture:
-    """``harmless``: a decoder may find nothing wrong with it, and then it is a picture like any other."""
+class BadImage:
+    """``harmless``: a decoder may find nothing wrong with it, and then it is an image like any other."""
 
     name: str
     data: bytes
     harmless: bool = False
 
 
-def bad_pictures() -> Iterator[BadPicture]:
+def bad_images() -> Iterator[BadImage]:
     yield from _truncated()
     yield from _damaged()
     yield from _lying()
@@ -59,27 +59,27 @@ def _sound() -> dict[str, bytes]:
     return {name: sample_images.as_file(sample_images.noise(3, (96, 80)), name) for name in sample_images.FORMATS}
 
 
-def _truncated() -> Iterator[BadPicture]:
+def _truncated() -> Iterator[BadImage]:
     for name, data in _sound().items():
         for share in SHARES:
-            yield BadPicture(f"{name} cut to {share:.0%}", sample_images.truncated(data, share))
+            yield BadImage(f"{name} cut to {share:.0%}", sample_images.truncated(data, share))
 
 
-def _damaged() -> Iterator[BadPicture]:
+def _damaged() -> Iterator[BadImage]:
     for name, data in _sound().items():
         for seed in range(FLIPS):
             random = np.random.default_rng(seed)
             broken = bytearray(data)
             for position in random.integers(0, len(data), 1 + 4 * seed):
                 broken[position] ^= 1 << int(random.integers(0, 8))
-            yield BadPicture(f"{name} with {1 + 4 * seed} flipped bits", bytes(broken), harmless=True)
+            yield BadImage(f"{name} with {1 + 4 * seed} flipped bits", bytes(broken), harmless=True)
         for start in (8, len(data) // 2):
             broken = bytearray(data)
             broken[start : start + 64] = bytes(64)
-            yield BadPicture(f"{name} with zeros at {start}", bytes(broken), harmless=True)
+            yield BadImage(f"{name} with zeros at {start}", bytes(broken), harmless=True)
 
 
-def _lying() -> Iterator[BadPicture]:
+def _lying() -> Iterator[BadImage]:
     """Sizes in headers that the data does not hold, at the offset where each format has width and height."""
     places = {"PNG": (16, ">II", 2**31 - 1), "GIF": (6, "<HH", 65_535), "BMP": (18, "<ii", 2**31 - 1)}
     sound = _sound()
@@ -87,17 +87,17 @@ def _lying() -> Iterator[BadPicture]:
         for width, height in ((largest, largest), (0, 0), (13_300, 13_300), (6_000, 6_000), (largest, 1)):
             data = bytearray(sound[name])
             struct.pack_into(layout, data, offset, width, height)
-            yield BadPicture(f"{name} that says {width}x{height}", bytes(data), harmless=name == "GIF")
+            yield BadImage(f"{name} that says {width}x{height}", bytes(data), harmless=name == "GIF")
     for name in ("AVIF", "HEIC"):
         for side in (60_000, 4_999, 2**32 - 1, 0):
-            yield BadPicture(f"{name} that says {side}x{side}", _with_ispe(sound[name], side), harmless=True)
+            yield BadImage(f"{name} that says {side}x{side}", _with_ispe(sound[name], side), harmless=True)
     jpeg = bytearray(sound["JPEG"])
     frame = jpeg.index(b"\xff\xc0")
     for side in (65_535, 6_000, 0):
         struct.pack_into(">HH", jpeg, frame + 5, side, side)
-        yield BadPicture(f"JPEG that says {side}x{side}", bytes(jpeg), harmless=side == 6_000)
+        yield BadImage(f"JPEG that says {side}x{side}", bytes(jpeg), harmless=side == 6_000)
     for side in (16_383, 5_000, 3_000):
-        yield BadPicture(f"WebP that says {side}x{side}", _webp_canvas(sound["WebP"], side))
+        yield BadImage(f"WebP that says {side}x{side}", _webp_canvas(sound["WebP"], side))
 
 
 def _with_ispe(data: bytes, side: int) -> bytes:
@@ -126,35 +126,35 @@ def _png(*chunks: tuple[bytes, bytes], side: int = 64) -> bytes:
     )
 
 
-def _bombs() -> Iterator[BadPicture]:
-    yield BadPicture("PNG of 13300x13300", sample_images.bomb())
-    yield BadPicture("PNG of 60000x60000, one row", _png(side=64).replace(struct.pack(">II", 64, 64), b"\0\0\xea`" * 2))
+def _bombs() -> Iterator[BadImage]:
+    yield BadImage("PNG of 13300x13300", sample_images.bomb())
+    yield BadImage("PNG of 60000x60000, one row", _png(side=64).replace(struct.pack(">II", 64, 64), b"\0\0\xea`" * 2))
     packed = zlib.compress(bytes(200_000_000), 9)
-    yield BadPicture("PNG with a text of 200 MB", _png((b"zTXt", b"Comment\0\0" + packed)), harmless=True)
-    yield BadPicture(
+    yield BadImage("PNG with a text of 200 MB", _png((b"zTXt", b"Comment\0\0" + packed)), harmless=True)
+    yield BadImage(
         "PNG with an international text of 200 MB", _png((b"iTXt", b"Comment\0\1\0\0\0" + packed)), harmless=True
     )
-    yield BadPicture("PNG with a profile of 200 MB", _png((b"iCCP", b"profile\0\0" + packed)), harmless=True)
-    yield BadPicture("PNG with 20,000 texts", _png(*[(b"tEXt", b"k\0v")] * 20_000), harmless=True)
+    yield BadImage("PNG with a profile of 200 MB", _png((b"iCCP", b"profile\0\0" + packed)), harmless=True)
+    yield BadImage("PNG with 20,000 texts", _png(*[(b"tEXt", b"k\0v")] * 20_000), harmless=True)
     frame = b"\x2c" + struct.pack("<HHHH", 0, 0, 65_535, 65_535) + b"\0\x08\x01\x00\x00"
     for side in (65_535, 20_000):
         head = b"GIF89a" + struct.pack("<HH", side, side) + b"\x80\0\0" + bytes(6)
-        yield BadPicture(f"GIF of {side}x{side}", head + frame + b"\x3b")
+        yield BadImage(f"GIF of {side}x{side}", head + frame + b"\x3b")
     small = b"GIF89a" + struct.pack("<HH", 64, 64) + b"\x80\0\0" + bytes(6)
-    yield BadPicture("GIF whose frame is larger than the GIF", small + frame + b"\x3b")
+    yield BadImage("GIF whose frame is larger than the GIF", small + frame + b"\x3b")
     frames = [sample_images.noise(seed, (20, 20)) for seed in range(40)]
     moving = sample_images.as_file(frames[0], "GIF", save_all=True, append_images=frames[1:] * 20)
-    yield BadPicture("GIF of 800 frames", moving, harmless=True)
-    yield BadPicture("GIF of 800 frames, cut in the first", moving[:200])
+    yield BadImage("GIF of 800 frames", moving, harmless=True)
+    yield BadImage("GIF of 800 frames, cut in the first", moving[:200])
     for name in ("WebP", "AVIF"):
         many = sample_images.as_file(frames[0], name, save_all=True, append_images=frames[1:])
-        yield BadPicture(f"{name} of 40 frames", many, harmless=True)
+        yield BadImage(f"{name} of 40 frames", many, harmless=True)
     header = b"BM" + struct.pack("<IHHI", 2**31, 0, 0, 54)
     for width, height in ((100_000, 100_000), (6_000, -6_000)):
         info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-        yield BadPicture(f"BMP of {width}x{height} without pixels", header + info)
+        yield BadImage(f"BMP of {width}x{height} without pixels", header + info)
     runs = struct.pack("<IiiHHIIiiII", 40, 6_000, 6_000, 1, 8, 1, 0, 0, 0, 256, 0) + bytes(1024)
-    yield BadPicture("BMP of one run", b"BM" + struct.pack("<IHHI", 2_000, 0, 0, 1_078) + runs + b"\xff\x01")
+    yield BadImage("BMP of one run", b"BM" + struct.pack("<IHHI", 2_000, 0, 0, 1_078) + runs + b"\xff\x01")
 
 
 def _tiff(entries: list[tuple[int, int, int, int]], following: int = 0, rest: bytes = b"", count: int = -1) -> bytes:
@@ -164,59 +164,57 @@ def _tiff(entries: list[tuple[int, int, int, int]], following: int = 0, rest: by
     return b"II*\0" + struct.pack("<IH", 8, number) + body + struct.pack("<I", following) + rest
 
 
-def _tiffs() -> Iterator[BadPicture]:
+def _tiffs() -> Iterator[BadImage]:
     grey = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1)]
     strip = [*grey, (273, 4, 1, 200), (278, 4, 1, 64), (279, 4, 1, 4096)]
-    yield BadPicture("TIFF whose directory follows itself, without pixels", _tiff(strip, following=8))
-    yield BadPicture("TIFF whose directory follows itself", _tiff(strip, 8, bytes(5_000)), harmless=True)
-    yield BadPicture("TIFF of 65,535 entries", _tiff(strip, count=65_535))
-    yield BadPicture("TIFF without entries", _tiff([]))
-    yield BadPicture(
+    yield BadImage("TIFF whose directory follows itself, without pixels", _tiff(strip, following=8))
+    yield BadImage("TIFF whose directory follows itself", _tiff(strip, 8, bytes(5_000)), harmless=True)
+    yield BadImage("TIFF of 65,535 entries", _tiff(strip, count=65_535))
+    yield BadImage("TIFF without entries", _tiff([]))
+    yield BadImage(
         "TIFF with a billion strips", _tiff([*grey, (273, 4, 10**9, 200), (279, 4, 10**9, 300)], rest=bytes(99))
     )
-    yield BadPicture(
+    yield BadImage(
         "TIFF with a text of 4 GB", _tiff([*strip, (315, 2, 2**32 - 1, 8)], rest=bytes(5_000)), harmless=True
     )
     for tag, value in ((258, 64), (258, 0), (277, 65_535), (259, 65_000), (262, 40_000), (284, 2)):
         entries = [(t, kind, count, value if t == tag else old) for t, kind, count, old in strip]
         if tag == 284:
             entries.append((284, 3, 1, 2))
-        yield BadPicture(f"TIFF with tag {tag} = {value}", _tiff(entries, rest=bytes(5_000)), harmless=True)
+        yield BadImage(f"TIFF with tag {tag} = {value}", _tiff(entries, rest=bytes(5_000)), harmless=True)
     for compression in (2, 3, 4, 5, 7, 8, 32_773, 34_712, 34_925, 50_000, 50_001):
         entries = [(t, kind, count, compression if t == 259 else old) for t, kind, count, old in strip]
         random = np.random.default_rng(compression).bytes(5_000)
-        yield BadPicture(f"TIFF of noise compressed by {compression}", _tiff(entries, rest=random), harmless=True)
+        yield BadImage(f"TIFF of noise compressed by {compression}", _tiff(entries, rest=random), harmless=True)
     for side in (2**32 - 1, 60_000, 5_500):
         entries = [(t, kind, count, side if t in {256, 257, 278} else old) for t, kind, count, old in strip]
-        yield BadPicture(f"TIFF that says {side}x{side}", _tiff(entries, rest=bytes(5_000)))
+        yield BadImage(f"TIFF that says {side}x{side}", _tiff(entries, rest=bytes(5_000)))
 
 
-def _something_else() -> Iterator[BadPicture]:
-    yield BadPicture("nothing", b"")
-    yield BadPicture("one byte", b"\xff")
+def _something_else() -> Iterator[BadImage]:
+    yield BadImage("nothing", b"")
+    yield BadImage("one byte", b"\xff")
     for name, data in _sound().items():
-        yield BadPicture(f"the first 12 bytes of {name}", data[:12])
-    yield BadPicture("text", b"This is not a picture.\n" * 100)
-    yield BadPicture("HTML", b"<!doctype html><script>alert(1)</script>")
-    yield BadPicture("SVG", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>')
-    yield BadPicture("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(%pipe%id) (w) file\n")
-    yield BadPicture("PDF", b"%PDF-1.7\n" + bytes(200))
-    yield BadPicture("Photoshop", b"8BPS\0\1" + bytes(200))
-    yield BadPicture("icon", sample_images.as_file(sample_images.noise(1, (32, 32)), "ICO"))
-    yield BadPicture("PPM", b"P6 64 64 255\n" + bytes(64 * 64 * 3))
-    yield BadPicture("film", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(200))
-    yield BadPicture("GIF that is JavaScript", b"GIF89a=1;alert(document.domain);//" + bytes(64))
-    yield BadPicture("PNG that is HTML", PNG_SIGNATURE + b"<script>alert(1)</script>")
+        yield BadImage(f"the first 12 bytes of {name}", data[:12])
+    yield BadImage("text", b"This is not a picture.\n" * 100)
+    yield BadImage("HTML", b"<!doctype html><script>alert(1)</script>")
+    yield BadImage("SVG", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>')
+    yield BadImage("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(%pipe%id) (w) file\n")
+    yield BadImage("PDF", b"%PDF-1.7\n" + bytes(200))
+    yield BadImage("Photoshop", b"8BPS\0\1" + bytes(200))
+    yield BadImage("icon", sample_images.as_file(sample_images.noise(1, (32, 32)), "ICO"))
+    yield BadImage("PPM", b"P6 64 64 255\n" + bytes(64 * 64 * 3))
+    yield BadImage("film", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(200))
+    yield BadImage("GIF that is JavaScript", b"GIF89a=1;alert(document.domain);//" + bytes(64))
+    yield BadImage("PNG that is HTML", PNG_SIGNATURE + b"<script>alert(1)</script>")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("picture.jpg", sample_images.jpeg(1))
-    yield BadPicture("ZIP", archive.getvalue())
-    yield BadPicture("JPEG that is also a ZIP", sample_images.jpeg(1) + archive.getvalue(), harmless=True)
-    yield BadPicture("random bytes", np.random.default_rng(1).bytes(10_000))
-    yield BadPicture(
-        "JPEG's signature before random bytes", b"\xff\xd8\xff\xe0" + np.random.default_rng(2).bytes(10_000)
-    )
+    yield BadImage("ZIP", archive.getvalue())
+    yield BadImage("JPEG that is also a ZIP", sample_images.jpeg(1) + archive.getvalue(), harmless=True)
+    yield BadImage("random bytes", np.random.default_rng(1).bytes(10_000))
+    yield BadImage("JPEG's signature before random bytes", b"\xff\xd8\xff\xe0" + np.random.default_rng(2).bytes(10_000))
     for width, height in ((15, 64), (64, 15), (1, 1), (1_000, 16), (16, 1_000)):
-        yield BadPicture(
+        yield BadImage(
             f"PNG of {width}x{height}", sample_images.as_file(sample_images.noise(1, (width, height)), "PNG")
         )

@@ -195,14 +195,14 @@ class Stack:
             status, body = error.code, error.read()
         return Answer(status, json.loads(body) if body else None, time.monotonic() - started)
 
-    def upload(self, pictures: Iterable[bytes], wait: float = 0, **fields: Any) -> Answer:
+    def upload(self, images: Iterable[bytes], wait: float = 0, **fields: Any) -> Answer:
         """Add a product with these pictures."""
-        files = [SimpleUploadedFile(f"{number}.jpg", data) for number, data in enumerate(pictures)]
+        files = [SimpleUploadedFile(f"{number}.jpg", data) for number, data in enumerate(images)]
         return self.call("POST", f"/api/products/upload?wait={wait}", {"image": files, **fields})
 
-    def ask(self, picture: bytes, wait: float) -> Answer:
-        """Match a picture that is not stored."""
-        return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("question.jpg", picture)})
+    def ask(self, image: bytes, wait: float) -> Answer:
+        """Match an image that is not stored."""
+        return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("question.jpg", image)})
 
     # --- what is in the database -----------------------------------------------------------------
 
@@ -215,13 +215,13 @@ class Stack:
         self._database.execute(sql, *parameters)
 
     def states(self, product_id: int) -> Counter[str]:
-        """How many of a product's pictures are in each state."""
+        """How many of a product's images are in each state."""
         return Counter(
             state for (state,) in self.rows("SELECT state FROM product_images WHERE product_id = ?", product_id)
         )
 
     def claimed(self) -> int:
-        """How many pictures some worker holds."""
+        """How many images some worker holds."""
         return int(self.rows("SELECT count(*) FROM product_images WHERE state = 'claimed'")[0][0])
 
     def features(self, product_id: int) -> int:
@@ -229,7 +229,7 @@ class Stack:
         return int(self.rows("SELECT count(*) FROM features WHERE product_id = ?", product_id)[0][0])
 
     def wait_for_states(self, product_id: int, seconds: float = 90, **expected: int) -> None:
-        """Wait until the product's pictures are in exactly these states, such as ``ready=31, failed=1``."""
+        """Wait until the product's images are in exactly these states, such as ``ready=31, failed=1``."""
         wait_until(
             lambda: self.states(product_id) == Counter(expected),
             seconds,

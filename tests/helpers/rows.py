@@ -16,7 +16,7 @@ from tests.helpers.accounts import user_in
 
 
 def make_product(*states: str, is_historical: bool = False, **fields: Any) -> Product:
-    """A product with one picture per state (one that is ready, if none is named); its files are not there."""
+    """A product with one image per state (one that is ready, if none is named); its files are not there."""
     product = Product.objects.create(is_historical=is_historical, **fields)
     for position, state in enumerate(states or ("ready",)):
         name = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Small pictures made in memory: noise, drawn products, every accepted format, and files that must be refused."""
+"""Small images made in memory: noise, drawn products, every accepted format, and files that must be refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS = {
 
 
 def noise(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """Random pixels: pictures of different seeds have nothing in common but their statistics."""
+    """Random pixels: images of different seeds have nothing in common but their statistics."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -32,26 +32,26 @@ def drawing(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0
     random = np.random.default_rng(seed)
     ground = tuple(int(level) for level in random.integers(200, 256, 3))
     side = 2 * max(size)
-    picture = Image.new("RGB", (side, side), ground)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), ground)
+    draw = ImageDraw.Draw(image)
     for _ in range(5):
         left, top = random.uniform(0.2, 0.55, 2) * side
         width, height = random.uniform(0.1, 0.3, 2) * side
         color = tuple(int(level) for level in random.integers(0, 200, 3))
         shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
         shape((left, top, left + width, top + height), fill=color)
-    turned = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=ground).resize(size, Image.Resampling.LANCZOS)
+    turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=ground).resize(size, Image.Resampling.LANCZOS)
     return ImageEnhance.Brightness(turned).enhance(light)
 
 
-def as_file(picture: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
-    """``picture`` as a file's content in one of the accepted formats (or any other that Pillow can write)."""
+def as_file(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
+    """``image`` as a file's content in one of the accepted formats (or any other that Pillow can write)."""
     if format == "HEIC":
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     buffer = io.BytesIO()
-    picture.save(buffer, FORMATS.get(format, format), **options)
+    image.save(buffer, FORMATS.get(format, format), **options)
     return buffer.getvalue()
 
 
@@ -60,11 +60,11 @@ def jpeg(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0,
     return as_file(drawing(seed, size, angle=angle, light=light), quality=90)
 
 
-def turned(picture: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
+def turned(image: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
     """A file whose pixels lie as they are and whose EXIF asks viewers to turn or mirror them (1 to 8)."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    return as_file(picture, format, exif=exif)
+    return as_file(image, format, exif=exif)
 
 
 def truncated(data: bytes, share: float = 0.5) -> bytes:

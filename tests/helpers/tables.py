@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openpyxl import Workbook
 
-from tests.helpers import sample_images
+from tests.helpers.sample_images import jpeg
 
 
 def rows_as_csv(rows: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:
@@ -41,9 +41,9 @@ def write_xlsx(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     return path
 
 
-def write_pictures(folder: Path, *names: str) -> None:
-    """A different small picture under each of these names."""
+def write_images(folder: Path, *names: str) -> None:
+    """A different small image under each of these names."""
     for seed, name in enumerate(names, start=1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sample_images.jpeg(seed))
+        path.write_bytes(jpeg(seed))

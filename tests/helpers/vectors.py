@@ -39,7 +39,7 @@ def legacy_features(n: int, seed: int = 0) -> list[Features]:
     ]
 
 
-def add_picture(product: Product, number: int = 0) -> ProductImage:
+def add_image(product: Product, number: int = 0) -> ProductImage:
     digest = hashlib.sha256(f"{product.pk} {number}".encode()).hexdigest()
     return ProductImage.objects.create(
         product=product, file=f"pictures/{digest}.jpg", sha256=digest, width=64, height=64, state="ready"
@@ -51,15 +51,15 @@ def add_feature(image: ProductImage, features: Features) -> Feature:
 
 
 def add_product(*views: Features, historical: bool = True, category: str = "") -> Product:
-    """A product with one picture per view."""
+    """A product with one image per view."""
     product = Product.objects.create(is_historical=historical, category=category)
     for number, features in enumerate(views):
-        add_feature(add_picture(product, number), features)
+        add_feature(add_image(product, number), features)
     return product
 
 
 def add_products(features: Iterable[Features], historical: bool = True, category: str = "") -> list[Product]:
-    """Many products at once, one picture each."""
+    """Many products at once, one image each."""
     wanted = list(features)
     products = Product.objects.bulk_create(
         [Product(is_historical=historical, category=category) for _ in wanted], batch_size=1000

@@ -11,9 +11,9 @@ from django.contrib.auth.models import User
 from matching import service
 from matching.models import Match
 from products.models import Product
-from tests.helpers import sample_images
 from tests.helpers.commands import run
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.sample_images import jpeg, truncated
+from tests.helpers.tables import write_csv, write_images
 
 pytestmark = pytest.mark.django_db
 
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def catalogue(tmp_path) -> None:
     """Six historical products H0 to H5, drawn from the seeds 1 to 6, and two new ones that look like H0 and H1."""
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(6)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(6)))
     rows = [{"sku": f"H{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(6)]
     for number in range(2):
-        (tmp_path / f"new{number}.jpg").write_bytes(sample_images.jpeg(number + 1, angle=4))
+        (tmp_path / f"new{number}.jpg").write_bytes(jpeg(number + 1, angle=4))
         rows.append({"sku": f"N{number}", "is_historical": "no", "image": f"new{number}.jpg"})
     assert run("import_products", write_csv(tmp_path / "c.csv", rows)).code == 0
 
@@ -90,7 +90,7 @@ class TestEvaluateMatching:
     def test_figures_by_product(self, tmp_path):
         queries = []
         for number in range(3):
-            (tmp_path / f"q{number}.jpg").write_bytes(sample_images.jpeg(number + 1, angle=-3))
+            (tmp_path / f"q{number}.jpg").write_bytes(jpeg(number + 1, angle=-3))
             queries.append({"image": f"q{number}.jpg", "sku": f"H{number}"})
         # The right answer to the fourth is another product than the one that it shows.
         queries.append({"image": str(tmp_path / "q0.jpg"), "sku": "H5"})
@@ -107,8 +107,8 @@ class TestEvaluateMatching:
         assert "recall@1           0.7500" in ran.out
 
     def test_the_best_view_of_a_product_counts(self, tmp_path):
-        (tmp_path / "back.jpg").write_bytes(sample_images.jpeg(77))
-        (tmp_path / "q.jpg").write_bytes(sample_images.jpeg(77, angle=3))
+        (tmp_path / "back.jpg").write_bytes(jpeg(77))
+        (tmp_path / "q.jpg").write_bytes(jpeg(77, angle=3))
         run("import_products", write_csv(tmp_path / "views.csv", [{"sku": "H4", "image": "back.jpg"}]))
         report = tmp_path / "report.json"
         queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H4"}])
@@ -116,8 +116,8 @@ class TestEvaluateMatching:
         assert json.loads(report.read_text())["recall@1"] == 1.0
 
     def test_what_cannot_be_asked_counts_as_missed_and_is_reported(self, tmp_path):
-        (tmp_path / "q.jpg").write_bytes(sample_images.jpeg(1))
-        (tmp_path / "bad.jpg").write_bytes(sample_images.truncated(sample_images.jpeg(2)))
+        (tmp_path / "q.jpg").write_bytes(jpeg(1))
+        (tmp_path / "bad.jpg").write_bytes(truncated(jpeg(2)))
         queries = [
             {"image": "q.jpg", "sku": "H0"},
             {"image": "bad.jpg", "sku": "H1"},
@@ -135,7 +135,7 @@ class TestEvaluateMatching:
         assert "row 3 (bad.jpg): image_corrupt" in ran.err
 
     def test_clip_that_is_not_there_is_said_to_be_not_there(self, tmp_path):
-        (tmp_path / "q.jpg").write_bytes(sample_images.jpeg(1))
+        (tmp_path / "q.jpg").write_bytes(jpeg(1))
         queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H0"}])
         ran = run("evaluate_matching", queries, "--feature-type", "clip")
         assert ran.code == 1
@@ -148,7 +148,7 @@ class TestEvaluateMatching:
 
     def test_nothing_is_stored(self, tmp_path, media):
         stored = set(media.rglob("*")), Product.objects.count(), Match.objects.count()
-        (tmp_path / "q.jpg").write_bytes(sample_images.jpeg(1))
+        (tmp_path / "q.jpg").write_bytes(jpeg(1))
         assert run("evaluate_matching", write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H0"}])).code == 0
         assert (set(media.rglob("*")), Product.objects.count(), Match.objects.count()) == stored
 

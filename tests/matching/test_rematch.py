@@ -14,8 +14,8 @@ from matching.models import Match
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product
-from tests.helpers import sample_images
 from tests.helpers.rows import browser_of, make_product
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
     """Two new products that look like one of the catalogue, their matches lost; already two are many."""
     monkeypatch.setattr(matches, "INLINE_LIMIT", 1)
-    add_product([Upload(sample_images.jpeg(1))], is_historical=True)
-    products = [add_product([Upload(sample_images.jpeg(1))]).product for _ in range(2)]
+    add_product([Upload(jpeg(1))], is_historical=True)
+    products = [add_product([Upload(jpeg(1))]).product for _ in range(2)]
     Match.objects.all().delete()
     return products
 

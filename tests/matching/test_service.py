@@ -19,9 +19,9 @@ from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue import embed
 from products.queue.query_features import FeaturesPendingError
-from tests.helpers import sample_images
 from tests.helpers.accounts import user_in
-from tests.helpers.vectors import add_feature, add_picture, add_product, legacy_features
+from tests.helpers.sample_images import jpeg
+from tests.helpers.vectors import add_feature, add_image, add_product, legacy_features
 
 pytestmark = pytest.mark.django_db
 
@@ -116,7 +116,7 @@ def test_clip_answers_only_once_it_covers_the_catalogue() -> None:
     add_feature(asked.images.get(), legacy[0])
     covered, lagging = add_product(*clip(10)), add_product()
     add_feature(covered.images.get(), legacy[1])
-    picture = add_picture(lagging)
+    picture = add_image(lagging)
     add_feature(picture, legacy[2])
     ProductImage.objects.filter(product=covered).update(embedded_with=model_id())
     ProductImage.objects.filter(product=lagging).update(embedded_with=LEGACY_MODEL)
@@ -129,9 +129,9 @@ def test_clip_answers_only_once_it_covers_the_catalogue() -> None:
     assert (answer.feature_type, ids(answer)) == ("clip", [covered.pk, lagging.pk])
 
 
-def test_a_picture_that_was_given_up_on_does_not_keep_clip_from_answering(new: Product) -> None:
+def test_an_image_that_was_given_up_on_does_not_keep_clip_from_answering(new: Product) -> None:
     known = add_product(*clip(10))
-    given_up = add_picture(add_product())
+    given_up = add_image(add_product())
     ProductImage.objects.filter(pk=given_up.pk).update(state="failed", embedded_with=LEGACY_MODEL)
     assert ids(service.find_matches(new.pk)) == [known.pk]
 
@@ -140,7 +140,7 @@ def test_a_product_without_features_says_why() -> None:
     without = Product.objects.create()
     with pytest.raises(FeaturesPendingError, match="no picture"):
         service.find_matches(without.pk)
-    picture = add_picture(without)
+    picture = add_image(without)
     ProductImage.objects.update(state="pending")
     with pytest.raises(FeaturesPendingError, match="waiting to be embedded"):
         service.find_matches(without.pk)
@@ -148,7 +148,7 @@ def test_a_product_without_features_says_why() -> None:
     with pytest.raises(FeaturesPendingError, match="could be embedded"):
         service.find_matches(without.pk)
     add_feature(picture, clip(0)[0])
-    add_feature(add_picture(add_product()), legacy_features(1)[0])
+    add_feature(add_image(add_product()), legacy_features(1)[0])
     ProductImage.objects.exclude(pk=picture.pk).update(embedded_with=LEGACY_MODEL)
     with pytest.raises(FeaturesPendingError, match="Legacy features are missing"):
         service.find_matches(without.pk)
@@ -253,19 +253,19 @@ def test_features_that_changed_during_the_search_are_matched_again(new: Product)
 
 @pytest.mark.django_db(transaction=True)
 def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None:
-    mug = intake.add_product([Upload(sample_images.jpeg(1))], is_historical=True).product
-    intake.add_product([Upload(sample_images.jpeg(2))], is_historical=True)
-    arrived = intake.add_product([Upload(sample_images.jpeg(1, angle=3, light=0.95))]).product
+    mug = intake.add_product([Upload(jpeg(1))], is_historical=True).product
+    intake.add_product([Upload(jpeg(2))], is_historical=True)
+    arrived = intake.add_product([Upload(jpeg(1, angle=3, light=0.95))]).product
     assert arrived.matches.get(rank=1).candidate == mug
     arrived.refresh_from_db()
     assert arrived.unmatched_since is None
     assert not Match.objects.filter(product=mug).exists()
 
 
-def test_a_picture_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
-    known = intake.add_product([Upload(sample_images.jpeg(1))], is_historical=True).product
+def test_an_image_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
+    known = intake.add_product([Upload(jpeg(1))], is_historical=True).product
     embed.embed_pending()
-    answer = service.match_image(Upload(sample_images.jpeg(1)))
+    answer = service.match_image(Upload(jpeg(1)))
     assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
     assert (Product.objects.count(), Match.objects.count()) == (1, 0)
     with pytest.raises(ValueError, match="cannot be saved"):

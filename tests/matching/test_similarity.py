@@ -129,7 +129,7 @@ def test_every_score_is_one_scaled_dot_product_of_search_vectors(kind):
     assert np.array(scores) == pytest.approx(np.array(expected), abs=1e-3)
 
 
-def test_a_legacy_score_counts_from_what_unrelated_pictures_reach_too():
+def test_a_legacy_score_counts_from_what_unrelated_images_reach_too():
     assert [score_of(dot, "legacy") for dot in (-1, 0.5, 0.75, 1)] == pytest.approx([0, 0, 50, 100])
     assert [score_of(dot, "clip") for dot in (-1, 0, 0.75, 1)] == pytest.approx([0, 0, 75, 100])
 
@@ -176,7 +176,7 @@ def test_real_views_find_their_product_among_the_others(shared_data):
 
     def vectors(names: list[str]) -> np.ndarray:
         pictures: list[Image.Image] = [decode(folder / name) for name in names]
-        return np.stack([search_vector(extract_legacy(picture)) for picture in pictures])
+        return np.stack([search_vector(extract_legacy(image)) for image in pictures])
 
     chosen = {sku: sorted(names) for sku, names in by_sku.items()}
     catalogue = {sku: vectors(names[:4]) for sku, names in chosen.items()}

@@ -9,16 +9,16 @@ import pytest
 from benchmarks.random_clip import build
 from gpu.encoders import registry
 from products.models import Feature
-from tests.helpers import sample_images
 from tests.helpers.commands import run
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.sample_images import jpeg
+from tests.helpers.tables import write_csv, write_images
 
 
 @pytest.mark.django_db
 def test_reindex_embeds_with_clip_what_has_only_legacy_features(settings, tmp_path):
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(5)))
+    write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(5)))
     assert run("import_products", tmp_path / "in", "--historical").code == 0
-    (tmp_path / "q.jpg").write_bytes(sample_images.jpeg(3))
+    (tmp_path / "q.jpg").write_bytes(jpeg(3))
     queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "2"}])
     assert run("evaluate_matching", queries, "--feature-type", "clip").code == 1
 

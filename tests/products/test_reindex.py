@@ -11,14 +11,14 @@ from django.utils import timezone
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
 from tests.helpers.commands import run
-from tests.helpers.tables import write_pictures
+from tests.helpers.tables import write_images
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def catalogue(tmp_path) -> None:
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(4)))
+    write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(4)))
     assert run("import_products", tmp_path / "in", "--historical").code == 0
 
 
@@ -34,7 +34,7 @@ class TestReindex:
         assert (ran.code, ran.out.splitlines()[-1]) == (0, "Matched 0 new products.")
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
-    def test_pictures_that_wait_are_embedded(self):
+    def test_images_that_wait_are_embedded(self):
         Feature.objects.all().delete()
         ProductImage.objects.update(state="pending")
         assert run("reindex", "--missing").code == 0
@@ -46,7 +46,7 @@ class TestReindex:
         assert "Embedded 1 images" in run("reindex").out
         assert Feature.objects.filter(product__sku="2").count() == 1
 
-    def test_all_pictures_are_embedded_anew(self):
+    def test_all_images_are_embedded_anew(self):
         blank = bytes(256)
         Feature.objects.update(color_features=blank)
         assert "Embedded 4 images" in run("reindex", "--all").out
@@ -60,14 +60,14 @@ class TestReindex:
         assert "Embedded 1 images" in run("reindex", "--failed").out
         assert list(Feature.objects.values_list("image_id", flat=True)) == [image.pk]
 
-    def test_pictures_of_workers_that_are_gone_are_taken_over(self):
+    def test_images_of_workers_that_are_gone_are_taken_over(self):
         Feature.objects.all().delete()
         long_ago = timezone.now() - timedelta(days=1)
         ProductImage.objects.update(state="claimed", claim_token=uuid.uuid4(), claimed_at=long_ago, attempts=1)
         assert run("reindex").code == 0
         assert states() == ["ready"] * 4
 
-    def test_a_picture_that_cannot_be_read_is_reported_and_stops_nothing(self, media):
+    def test_an_image_that_cannot_be_read_is_reported_and_stops_nothing(self, media):
         lost = ProductImage.objects.get(product__sku="1")
         (media / lost.file.name).write_bytes(b"rotten")
         Feature.objects.all().delete()
@@ -77,7 +77,7 @@ class TestReindex:
         assert states() == ["failed", "ready", "ready", "ready"]
 
     def test_new_products_are_matched_by_their_new_features(self, tmp_path):
-        write_pictures(tmp_path / "new", "0.jpg")
+        write_images(tmp_path / "new", "0.jpg")
         (tmp_path / "new" / "0.jpg").rename(tmp_path / "new" / "newcomer.jpg")
         assert run("import_products", tmp_path / "new").code == 0
         Match.objects.all().delete()

@@ -59,7 +59,7 @@ def kind(address: str) -> str:
 
 @pytest.fixture(autouse=True)
 def catalogue() -> None:
-    """Cases to review, a failed picture, a product without matches, and users to look after."""
+    """Cases to review, a failed image, a product without matches, and users to look after."""
     make_case(91, 72, sku="NEW-1", category="mugs", attributes={"colour": "blue"})
     make_case(60)
     make_product("failed", "pending", name="broken")

@@ -137,7 +137,7 @@ def test_live_part_comes_alone() -> None:
 
 
 @pytest.mark.parametrize(("which", "queued"), [("failed", 1), ("all", 2), ("nonsense", 0)])
-def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_queued_again_by_those_who_may(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)  # so that what is queued can be counted
     make_product("failed", "ready")
     assert browser_of("reviewer").post("/admin/device/requeue/", {"which": which}).status_code == 403
@@ -146,7 +146,7 @@ def test_pictures_are_queued_again_by_those_who_may(which: str, queued: int, mon
     assert ProductImage.objects.filter(state="pending").count() == queued
 
 
-def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failed_image_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)
     first, other = (make_product("failed").images.get() for _ in range(2))
     form = {"which": "failed", "image": first.pk}
@@ -158,7 +158,7 @@ def test_one_failed_picture_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("form", [{"which": "all"}, {"paused": "0"}], ids=["embed all again", "resume"])
-def test_without_workers_nobody_waits_for_many_pictures(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_workers_nobody_waits_for_many_images(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requeue, "INLINE_LIMIT", 1)
     make_product("pending", "pending")
     page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"

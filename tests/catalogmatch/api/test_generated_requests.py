@@ -27,15 +27,15 @@ from schemathesis.specs.openapi.checks import (
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue.embed import embed_pending
-from tests.helpers import sample_images
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_case
+from tests.helpers.sample_images import as_file, jpeg, noise, truncated
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
-PICTURES = [
-    sample_images.jpeg(1),
-    sample_images.as_file(sample_images.noise(2), "WebP"),
-    sample_images.truncated(sample_images.jpeg(3)),
+IMAGES = [
+    jpeg(1),
+    as_file(noise(2), "WebP"),
+    truncated(jpeg(3)),
     b"",
 ]
 OF_THE_ANSWER = [
@@ -46,15 +46,15 @@ OF_THE_ANSWER = [
     response_schema_conformance,
 ]
 
-schemathesis.openapi.format("binary", st.sampled_from(PICTURES) | st.binary(max_size=200))
+schemathesis.openapi.format("binary", st.sampled_from(IMAGES) | st.binary(max_size=200))
 
 pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytest.mark.timeout(0 if EXAMPLES else 180)]
 
 
 def fill() -> list[int]:
     """Something that calls can find; answers the numbers of products and matches."""
-    known = add_product([Upload(sample_images.jpeg(1))], sku="S-1", is_historical=True).product
-    new = add_product([Upload(sample_images.jpeg(1, angle=3))], sku="S-2").product
+    known = add_product([Upload(jpeg(1))], sku="S-1", is_historical=True).product
+    new = add_product([Upload(jpeg(1, angle=3))], sku="S-2").product
     embed_pending()
     product, matches = make_case(80, 60)
     return [known.pk, new.pk, product.pk, *(match.pk for match in matches)]

@@ -15,8 +15,8 @@ from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
 from products.queue.embed import embed_pending
-from tests.helpers import sample_images
 from tests.helpers.commands import run
+from tests.helpers.sample_images import jpeg
 from tests.helpers.vectors import DIM, add_products, embeddings, random_vectors
 
 PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "queue", "web"]
@@ -32,8 +32,8 @@ def static_files(settings, tmp_path) -> None:
 
 @pytest.fixture
 def picture(db) -> ProductImage:
-    """An embedded picture."""
-    intake.add_product([Upload(sample_images.jpeg(1), "a.jpg")], sku="A")
+    """An embedded image."""
+    intake.add_product([Upload(jpeg(1), "a.jpg")], sku="A")
     embed_pending()
     return ProductImage.objects.get()
 

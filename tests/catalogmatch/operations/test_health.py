@@ -22,7 +22,7 @@ def broker(settings: Settings) -> None:
 
 
 def age(minutes: float, **which: str) -> None:
-    """As if these pictures had last changed so long ago."""
+    """As if these images had last changed so long ago."""
     ProductImage.objects.filter(**which).update(updated_at=timezone.now() - timedelta(minutes=minutes))
 
 

@@ -74,7 +74,7 @@ def test_an_id_that_is_not_sane_is_replaced(given: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_id_follows_a_picture_through_the_queue(lines: Lines) -> None:
+def test_the_id_follows_an_image_through_the_queue(lines: Lines) -> None:
     with notifications_suspended():  # nobody embeds it within the request
         client_of("uploader").post(
             "/api/products/upload?wait=0", {"image": io.BytesIO(jpeg(1))}, "multipart", HTTP_X_REQUEST_ID="upload-00001"
@@ -88,7 +88,7 @@ def test_the_id_follows_a_picture_through_the_queue(lines: Lines) -> None:
 
 
 @pytest.mark.django_db
-def test_the_line_of_a_picture_that_failed_names_the_request_that_brought_it(lines: Lines) -> None:
+def test_the_line_of_an_image_that_failed_names_the_request_that_brought_it(lines: Lines) -> None:
     token = request_id.set("upload-00002")
     image = add_product([Upload(jpeg(1))]).images[0]
     request_id.reset(token)
@@ -99,7 +99,7 @@ def test_the_line_of_a_picture_that_failed_names_the_request_that_brought_it(lin
 
 
 @pytest.mark.django_db
-def test_no_line_holds_a_token_a_password_or_a_picture(lines: Lines) -> None:
+def test_no_line_holds_a_token_a_password_or_an_image(lines: Lines) -> None:
     token, picture = create_token("somebody", "uploader"), jpeg(1)
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")

@@ -54,7 +54,7 @@ def test_is_for_who_has_the_token(token: str, given: str) -> None:
 
 
 @pytest.mark.django_db
-def test_counts_pictures_failures_and_matches(token: str) -> None:
+def test_counts_images_failures_and_matches(token: str) -> None:
     known = add_product([Upload(jpeg(1))], is_historical=True).product
     asked = add_product([Upload(jpeg(2))]).product
     embed_pending(send_signal=False)  # so that nobody looks up its matches

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def image() -> ProductImage:
-    """A picture that was uploaded and embedded."""
+    """An image that was uploaded and embedded."""
     added = add_product([Upload(jpeg(1))], sku="A-1", is_historical=True)
     embed_pending()
     return ProductImage.objects.get(pk=added.images[0].pk)
@@ -78,7 +78,7 @@ def test_a_missing_file_is_named_and_stays_a_problem(image: ProductImage) -> Non
     assert "its file is missing" in out
 
 
-def test_a_picture_without_a_hash_is_decoded(image: ProductImage) -> None:
+def test_an_image_without_a_hash_is_decoded(image: ProductImage) -> None:
     ProductImage.objects.update(file_sha256="")
     assert verify()[0] == 0
     path = Path(image.file.path)
@@ -106,7 +106,7 @@ def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) 
     assert Path(image.file.path).exists()
 
 
-def test_the_original_of_a_picture_stays_and_one_of_nobody_goes(settings: Settings, tmp_path: Path) -> None:
+def test_the_original_of_an_image_stays_and_one_of_nobody_goes(settings: Settings, tmp_path: Path) -> None:
     settings.KEEP_ORIGINALS, settings.ORIGINALS_ROOT = True, tmp_path / "originals"
     kept = originals.original_path(str(add_product([Upload(jpeg(1))]).images[0].file.name))
     embed_pending()
@@ -132,13 +132,13 @@ def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, 
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
 
-def test_a_ready_picture_without_features_is_embedded_again(image: ProductImage) -> None:
+def test_a_ready_image_without_features_is_embedded_again(image: ProductImage) -> None:
     Feature.objects.all().delete()
     assert_mended("have no features")
     assert Feature.objects.filter(image=image, kind="legacy").exists()
 
 
-def test_features_belong_to_their_pictures_product(image: ProductImage) -> None:
+def test_features_belong_to_their_images_product(image: ProductImage) -> None:
     other = add_product([Upload(jpeg(3))], sku="B-1").product
     embed_pending()
     Feature.objects.filter(image=image).update(product=other)

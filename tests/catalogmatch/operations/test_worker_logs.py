@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import sample_images
 from tests.helpers.processes import Stack
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -24,10 +24,10 @@ def request_of(stack: Stack, path: str) -> str:
     return str(line["request_id"])
 
 
-def test_the_request_follows_its_pictures_into_the_worker(tmp_path: Path) -> None:
+def test_the_request_follows_its_images_into_the_worker(tmp_path: Path) -> None:
     with Stack(tmp_path, CATALOGMATCH_LOG_JSON="1") as stack:
         stack.start_worker()
-        answer = stack.upload([sample_images.jpeg(1)], wait=20)
+        answer = stack.upload([jpeg(1)], wait=20)
         assert answer.body["status"] == "success"
         traced = request_of(stack, "/api/products/upload")
         stored = [line for line in lines(stack, "worker") if line["logger"] == "products.queue.embed"]

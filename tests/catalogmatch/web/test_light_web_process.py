@@ -9,7 +9,7 @@ import sys
 
 from django.conf import settings
 
-from tests.helpers import sample_images
+from tests.helpers.sample_images import jpeg
 
 HEAVY = ["torch", "faiss", "sentence_transformers", "transformers", "onnxruntime"]
 
@@ -47,10 +47,10 @@ print(json.dumps({"started": started, "uploaded": [old, new], "matches": matches
 
 
 def test_neither_starting_nor_an_upload_nor_its_matches_load_a_model_s_libraries(tmp_path):
-    picture = tmp_path / "picture.jpg"
-    picture.write_bytes(sample_images.jpeg(1))
+    image = tmp_path / "picture.jpg"
+    image.write_bytes(jpeg(1))
     env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}
-    script = f"HEAVY, PICTURE = {HEAVY!r}, {str(picture)!r}\n{SCRIPT}"
+    script = f"HEAVY, PICTURE = {HEAVY!r}, {str(image)!r}\n{SCRIPT}"
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False
     )

@@ -14,10 +14,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.helpers import sample_images
 from tests.helpers.installations import REPO
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_server import free_port
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.faults
 
@@ -84,12 +84,8 @@ def head(token: str, length: int) -> bytes:
 
 
 def form(**fields: str) -> bytes:
-    """An upload's body: the picture first, then other fields."""
-    parts = [
-        b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n'
-        + sample_images.jpeg(1)
-        + b"\r\n"
-    ]
+    """An upload's body: the image first, then other fields."""
+    parts = [b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + jpeg(1) + b"\r\n"]
     parts += [
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()
@@ -111,7 +107,7 @@ def test_a_request_that_ends_before_its_length_is_no_request(server: tuple[int, 
     port, token = server
     body = form(sku="CUT-SHORT")
     with connect(port) as connection:
-        # The picture is whole, its SKU is not there: taken as it came, it would be another product.
+        # The image is whole, its SKU is not there: taken as it came, it would be another product.
         connection.sendall(head(token, len(body)) + body[: body.index(b"sku") - 40])
         connection.shutdown(socket.SHUT_WR)
         answer = read_answer(connection)

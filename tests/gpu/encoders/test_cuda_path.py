@@ -65,12 +65,12 @@ def device(with_clip, monkeypatch):
     return device
 
 
-def pictures(count):
+def images(count):
     return list(np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8))
 
 
 def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(device):
-    registry.get_encoder().start(pictures(2))()
+    registry.get_encoder().start(images(2))()
     assert device.log == [
         "begin copies", "end copies", "computing waits for copies", "kept for computing", "batch 0 ends computing",
         "wait for batch 0",
@@ -80,7 +80,7 @@ def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(devic
 def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
     encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
-    first, second = encoder.start(pictures(2)), encoder.start(pictures(3))
+    first, second = encoder.start(images(2)), encoder.start(images(3))
     device.log.clear()
     first()
     assert device.log == ["wait for batch 0"]
@@ -88,9 +88,9 @@ def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
 
 
 def test_its_vectors_are_those_of_the_cpu(with_clip, request):
-    wanted = AdaptiveBatcher(registry.get_encoder(), 4).start(pictures(9))()
+    wanted = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
     request.getfixturevalue("device")
-    got = AdaptiveBatcher(registry.get_encoder(), 4).start(pictures(9))()
+    got = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
     assert np.einsum("ij,ij->i", wanted, got).min() > 0.99999
 
 
@@ -116,8 +116,8 @@ def test_only_a_lack_of_memory_makes_batches_smaller(message, is_memory, device,
     monkeypatch.setattr(encoder._tower, "forward", fails)
     batches = AdaptiveBatcher(encoder, 4)
     if is_memory:
-        assert batches.start(pictures(5))().shape == (5, 512)
+        assert batches.start(images(5))().shape == (5, 512)
         assert batches.size == 2
     else:
         with pytest.raises(RuntimeError, match="illegal"):
-            batches.start(pictures(5))
+            batches.start(images(5))

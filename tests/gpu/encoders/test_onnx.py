@@ -20,7 +20,7 @@ from tests.helpers.sample_images import jpeg
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(30):
         (folder / f"{number}.jpg").write_bytes(jpeg(number, (96, 120), angle=number))
@@ -29,14 +29,14 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exports(tiny_clip, pictures, tmp_path_factory):
+def exports(tiny_clip, images, tmp_path_factory):
     """A cache folder into which the small CLIP was exported in both precisions, for tests that only read."""
     from django.conf import settings
     from django.test import override_settings
 
     cache = tmp_path_factory.mktemp("cache")
     with override_settings(CLIP_CONFIG=settings.CLIP_CONFIG | {"model_name": str(tiny_clip), "cache_dir": str(cache)}):
-        call_command("export_onnx", int8=True, verify=pictures)
+        call_command("export_onnx", int8=True, verify=images)
     return cache
 
 
@@ -53,8 +53,8 @@ def choose(settings, backend):
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"backend": backend}
 
 
-def vectors(pictures):
-    results = clip.process_batch(sorted(pictures.glob("*.jpg")))
+def vectors(images):
+    results = clip.process_batch(sorted(images.glob("*.jpg")))
     return np.stack([vector for vector in results if isinstance(vector, np.ndarray)])
 
 
@@ -67,12 +67,12 @@ def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
     assert stamp["agreement"]["mean_cosine"] >= 0.99
 
 
-def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, settings, pictures):
+def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, settings, images):
     choose(settings, "torch")
-    wanted, name = vectors(pictures), weights.model_id()
+    wanted, name = vectors(images), weights.model_id()
     for backend, least in (("onnx", 0.9999), ("onnx-int8", 0.99)):
         choose(settings, backend)
-        assert np.einsum("ij,ij->i", wanted, vectors(pictures)).min() >= least
+        assert np.einsum("ij,ij->i", wanted, vectors(images)).min() >= least
         assert registry.get_encoder().backend == backend
         assert weights.model_id() == name
 
@@ -90,7 +90,7 @@ def test_auto_takes_torch_on_a_gpu(exported, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut off", "stamp gone", "other weights"])
-def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage, exported, pictures):
+def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage, exported, images):
     if damage == "cut off":
         with (exported / "image.onnx").open("r+b") as file:
             file.truncate(1000)
@@ -101,10 +101,10 @@ def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage,
         (exported / "float32.json").write_text(json.dumps(stamp | {"fingerprint": "another"}))
     assert registry.clip_status().backend == "torch"
     assert registry.is_clip_available()
-    assert len(vectors(pictures)) == 30
+    assert len(vectors(images)) == 30
 
 
-def test_torch_is_not_loaded_for_it(exports, tiny_clip, pictures):
+def test_torch_is_not_loaded_for_it(exports, tiny_clip, images):
     script = """
 import sys, django
 django.setup()
@@ -115,7 +115,7 @@ from gpu.encoders import registry
 print(registry.get_encoder().backend, len(vectors), "torch" in sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(pictures)],
+        [sys.executable, "-c", script, str(images)],
         env=os.environ | {"CLIP_MODEL": str(tiny_clip), "CLIP_CACHE_DIR": str(exports), "CLIP_BACKEND": "onnx"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -131,9 +131,9 @@ def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
     assert not registry.is_clip_available()
 
 
-def test_a_new_export_is_taken_up_by_a_process_that_runs(with_clip, pictures):
+def test_a_new_export_is_taken_up_by_a_process_that_runs(with_clip, images):
     assert registry.get_encoder().backend == "torch"
-    call_command("export_onnx", verify=pictures)
+    call_command("export_onnx", verify=images)
     assert registry.get_encoder().backend == "onnx"
 
 
@@ -147,31 +147,31 @@ def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, ca
     assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
-def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, pictures, monkeypatch):
+def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, images, monkeypatch):
     monkeypatch.setitem(onnx_export.MEAN_COSINE, "int8", 1.1)
     with pytest.raises(CommandError, match="too far from torch"):
-        call_command("export_onnx", int8=True, verify=pictures)
+        call_command("export_onnx", int8=True, verify=images)
     place = onnx.export_folder(weights.find_weights())
     assert {path.name for path in place.iterdir()} == {"image.onnx", "text.onnx", "float32.json"}
-    call_command("export_onnx", int8=True, verify=pictures, force=True)
+    call_command("export_onnx", int8=True, verify=images, force=True)
     assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
 @pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
-def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, pictures):
+def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, images):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # files end there, as they do on a full disk
     try:
         with pytest.raises(CommandError, match="cannot be written") as told:
-            call_command("export_onnx", int8=True, verify=pictures)
+            call_command("export_onnx", int8=True, verify=images)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(told.value)
     assert list(onnx.export_folder(weights.find_weights()).iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told(tiny_clip, settings, tmp_path, pictures):
+def test_a_cache_folder_that_cannot_be_written_to_is_told(tiny_clip, settings, tmp_path, images):
     (tmp_path / "file").write_text("in the way")
     use_clip(settings, tiny_clip, tmp_path / "file")
     with pytest.raises(CommandError, match="cannot be written"):
-        call_command("export_onnx", verify=pictures)
+        call_command("export_onnx", verify=images)

@@ -18,10 +18,10 @@ def test_pixels_equal_those_of_the_models_own_processor(size, with_clip):
 
     processor = CLIPImageProcessor.from_pretrained(with_clip / "0_CLIPModel")
     preprocess = weights.find_weights().preprocess
-    picture = noise(7, size)
-    wanted = np.asarray(processor(picture, return_tensors="np")["pixel_values"][0])
+    image = noise(7, size)
+    wanted = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
     scale, shift = preprocess.scale_and_shift()
-    got = (preprocess(picture) * scale + shift).transpose(2, 0, 1)
+    got = (preprocess(image) * scale + shift).transpose(2, 0, 1)
     # A level of brightness is 0.0146 of these units: this is the same pixels and float32's rounding.
     assert np.abs(got - wanted).max() < 1e-5
 

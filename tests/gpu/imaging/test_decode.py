@@ -1,4 +1,4 @@
-"""One picture: what is accepted, what is refused and with which code, and that it comes out upright in RGB."""
+"""One image: what is accepted, what is refused and with which code, and that it comes out upright in RGB."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def refusal(source: bytes | Path) -> str:
 
 @pytest.mark.parametrize("kind", ACCEPTED)
 def test_every_accepted_format_becomes_rgb_of_its_size(kind):
-    picture = decode(as_file(drawing(1, (64, 48)), kind))
-    assert (picture.mode, picture.size, picture.info) == ("RGB", (64, 48), {})
+    image = decode(as_file(drawing(1, (64, 48)), kind))
+    assert (image.mode, image.size, image.info) == ("RGB", (64, 48), {})
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "EPS", "TGA", "PCX", "JPEG2000", "DDS", "SGI"])
@@ -31,7 +31,7 @@ def test_no_other_decoder_of_pillow_is_ever_used(kind):
     assert refusal(as_file(noise(), kind)) in {"unsupported_format", "not_an_image"}
 
 
-def test_a_known_picture_of_another_kind_is_told_from_no_picture():
+def test_a_known_image_of_another_kind_is_told_from_no_image():
     assert refusal(b"8BPS" + bytes(100)) == "unsupported_format"
     assert refusal(b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
     assert refusal(b"sku,name\n1,mug\n") == "not_an_image"
@@ -54,7 +54,7 @@ def test_bounds_are_checked_before_pixels_are_decoded(monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_asks(orientation):
+def test_an_image_is_turned_as_its_exif_asks(orientation):
     upright = drawing(3, (64, 40))
     stored = {
         1: lambda p: p,
@@ -71,9 +71,9 @@ def test_a_picture_is_turned_as_its_exif_asks(orientation):
 
 
 def test_transparency_lies_over_white():
-    picture = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
-    picture.paste((0, 0, 255, 255), (0, 0, 10, 20))
-    got = decode(as_file(picture, "PNG"))
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 10, 20))
+    got = decode(as_file(image, "PNG"))
     assert got.getpixel((5, 5)) == (0, 0, 255)
     assert got.getpixel((15, 5)) == (255, 255, 255)
 

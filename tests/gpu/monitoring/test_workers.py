@@ -95,10 +95,10 @@ def test_the_expected_rate_is_that_of_all_live_workers_together():
 
 
 def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
-    picture = tmp_path / "picture.jpg"
-    picture.write_bytes(jpeg(1))
+    image = tmp_path / "picture.jpg"
+    image.write_bytes(jpeg(1))
     with worker.registered():
-        clip.process_batch([picture] * 20)
+        clip.process_batch([image] * 20)
         row = EmbeddingWorker.objects.get()
         assert row.is_live
         assert (row.device, row.clip_available, row.model_name) == ("cpu", True, weights.model_id())
@@ -145,16 +145,16 @@ def test_rows_of_workers_long_gone_are_dropped():
 
 
 def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, settings, tmp_path):
-    picture = tmp_path / "picture.jpg"
-    picture.write_bytes(jpeg(1))
-    before = clip.extract_clip_embedding(picture)
+    image = tmp_path / "picture.jpg"
+    image.write_bytes(jpeg(1))
+    before = clip.extract_clip_embedding(image)
     assert not worker.unload_if_idle()  # the default is never
     use_clip(settings, with_clip, tmp_path / "cache", idle_unload_seconds=3600)
     assert not worker.unload_if_idle()
     use_clip(settings, with_clip, tmp_path / "cache", idle_unload_seconds=0.001)
     assert worker.unload_if_idle()
     assert registry.idle_seconds() is None
-    assert clip.extract_clip_embedding(picture) @ before > 0.99999
+    assert clip.extract_clip_embedding(image) @ before > 0.99999
 
 
 def test_the_device_comes_with_its_reason(settings, monkeypatch):

@@ -12,7 +12,7 @@ from gpu.pipeline.batching import CPU_BATCH_SIZE, AdaptiveBatcher, batch_size
 
 
 class SmallDevice:
-    """A device with room for ``room`` pictures, which tells so when it begins or only when it is asked for results."""
+    """A device with room for ``room`` images, which tells so when it begins or only when it is asked for results."""
 
     backend, device, dim, max_in_flight, cpu_batch_size, used_at = "fake", "cuda", 1, 2, 8, 0.0
     preprocess = Preprocess(1, 1, Image.Resampling.BICUBIC, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -39,7 +39,7 @@ class SmallDevice:
         self.released += 1
 
 
-def pictures(count):
+def images(count):
     return [np.full((1, 1, 3), number, np.uint8) for number in range(count)]
 
 
@@ -57,10 +57,10 @@ def test_a_cpu_has_its_own_size_and_the_setting_wins(settings):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["when it begins", "when it is asked"])
-def test_out_of_memory_halves_the_batch_and_loses_no_picture(late):
+def test_out_of_memory_halves_the_batch_and_loses_no_image(late):
     device = SmallDevice(room=5, late=late)
     batches = AdaptiveBatcher(device, 32)
-    vectors = batches.start(pictures(70))()
+    vectors = batches.start(images(70))()
     assert vectors[:, 0].tolist() == list(range(70))
     assert batches.size == 4
     assert max(device.batches) <= 5
@@ -70,16 +70,16 @@ def test_out_of_memory_halves_the_batch_and_loses_no_picture(late):
 def test_the_smaller_size_stays_for_what_comes_next():
     device = SmallDevice(room=8)
     batches = AdaptiveBatcher(device, 16)
-    batches.start(pictures(16))()
+    batches.start(images(16))()
     device.batches.clear()
-    batches.start(pictures(16))()
+    batches.start(images(16))()
     assert device.batches == [8, 8]
     assert device.released == 1
 
 
-def test_a_picture_that_does_not_fit_alone_is_an_error_not_a_loop():
+def test_an_image_that_does_not_fit_alone_is_an_error_not_a_loop():
     with pytest.raises(DeviceMemoryError):
-        AdaptiveBatcher(SmallDevice(room=0), 4).start(pictures(4))()
+        AdaptiveBatcher(SmallDevice(room=0), 4).start(images(4))()
 
 
 def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeypatch):

@@ -1,4 +1,4 @@
-"""Many pictures at once: order, what each job asks for, decoding ahead in bounds, and memory that does not grow."""
+"""Many images at once: order, what each job asks for, decoding ahead in bounds, and memory that does not grow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_each_job_gets_what_it_asked_for_in_its_place(with_clip, paths):
     assert {r.legacy.model_name for r in results if isinstance(r, ImageFeatures) and r.legacy} == {LEGACY_MODEL}
 
 
-def test_clip_that_cannot_be_used_is_told_before_any_picture_is_read(settings, tmp_path):
+def test_clip_that_cannot_be_used_is_told_before_any_image_is_read(settings, tmp_path):
     use_clip(settings, tmp_path / "nowhere", tmp_path)
     with pytest.raises(registry.ClipUnavailableError):
         run.run_pipeline([EmbedRequest(tmp_path / "gone.jpg", clip=True, legacy=True)])

@@ -1,4 +1,4 @@
-"""Processes that prepare pictures for a GPU: the same results in the same order, whatever becomes of a process."""
+"""Processes that prepare images for a GPU: the same results in the same order, whatever becomes of a process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _ended():
 
 
 def at_work() -> list[psutil.Process]:
-    """The processes that prepare pictures right now."""
+    """The processes that prepare images right now."""
     idle = {process._process.pid for process in list(preprocess_workers._idle)}
     found = []
     for child in psutil.Process().children():
@@ -42,7 +42,7 @@ def at_work() -> list[psutil.Process]:
 
 @pytest.fixture
 def paths(tmp_path):
-    """Ninety pictures, every twentieth cut off."""
+    """Ninety images, every twentieth cut off."""
     made = [tmp_path / f"{number}.jpg" for number in range(90)]
     for number, path in enumerate(made):
         data = jpeg(number % 10, (100 + number, 120))
@@ -112,7 +112,7 @@ def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
 @pytest.mark.parametrize(
     ("ending", "code"), [(signal.SIGSEGV, "image_corrupt"), (signal.SIGKILL, "image_too_large")], ids=str
 )
-def test_a_picture_that_ends_its_process_takes_no_other_with_it(ending, code, paths, tmp_path):
+def test_an_image_that_ends_its_process_takes_no_other_with_it(ending, code, paths, tmp_path):
     pipe = tmp_path / "waits.jpg"
     os.mkfifo(pipe)  # reading it waits, until the process is ended from here
 
@@ -147,5 +147,5 @@ def test_a_process_that_was_ended_while_idle_is_replaced(paths):
 def test_processes_end_with_the_model(with_clip, paths):
     preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
     (process,) = [idle._process for idle in preprocess_workers._idle]
-    registry.unload()
+    clip.unload()
     assert process.returncode is not None

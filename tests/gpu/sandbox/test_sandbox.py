@@ -56,30 +56,30 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("kind", sample_images.FORMATS)
-def test_every_accepted_format_comes_out_as_the_same_picture(kind: str) -> None:
-    picture = sample_images.drawing(1, (200, 150))
-    derived = decode_in_sandbox(sample_images.as_file(picture, kind), 400, 100)
+def test_every_accepted_format_comes_out_as_the_same_image(kind: str) -> None:
+    image = sample_images.drawing(1, (200, 150))
+    derived = decode_in_sandbox(sample_images.as_file(image, kind), 400, 100)
     assert (derived.width, derived.height) == (200, 150)
     assert opened(derived.jpeg).format == "JPEG"
-    assert mean_difference(opened(derived.jpeg), picture) < 6
+    assert mean_difference(opened(derived.jpeg), image) < 6
     assert opened(derived.thumbnail).size == (100, 75)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
 @pytest.mark.parametrize("size", [(1800, 1300), (2401, 603)], ids=str)
-def test_a_large_picture_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
-    picture = sample_images.drawing(2, size)
-    derived = decode_in_sandbox(sample_images.as_file(picture, kind), 300, 100)
+def test_a_large_image_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
+    image = sample_images.drawing(2, size)
+    derived = decode_in_sandbox(sample_images.as_file(image, kind), 300, 100)
     small = opened(derived.jpeg)
     assert (derived.width, derived.height) == size
     assert max(small.size) == 300
-    assert mean_difference(small, picture.resize(small.size, Image.Resampling.LANCZOS)) < 4
+    assert mean_difference(small, image.resize(small.size, Image.Resampling.LANCZOS)) < 4
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "I;16", "CMYK"])
 def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
-    picture = sample_images.drawing(3, (1500, 1400))
-    odd = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else picture
+    image = sample_images.drawing(3, (1500, 1400))
+    odd = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else image
     data = sample_images.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
     small = opened(decode_in_sandbox(data, 300, 100).jpeg)
     whole = decode(data).resize(small.size, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -88,7 +88,7 @@ def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
-def test_a_turned_picture_becomes_the_upright_one(kind: str, orientation: int) -> None:
+def test_a_turned_image_becomes_the_upright_one(kind: str, orientation: int) -> None:
     upright = sample_images.drawing(4, (240, 160))
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -149,7 +149,7 @@ def test_kinds_that_take_much_memory_are_read_up_to_the_same_40_megapixels(kind:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_decoder_that_crashes_refuses_its_picture_and_no_other(fresh: Any, how: signal.Signals) -> None:
+def test_a_decoder_that_crashes_refuses_its_image_and_no_other(fresh: Any, how: signal.Signals) -> None:
     fresh.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
@@ -174,7 +174,7 @@ def test_a_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
     assert decode_in_sandbox(sample_images.jpeg(2), 400, 100).width == 96
 
 
-def test_many_threads_share_few_decoders_and_get_each_their_own_picture(fresh: Any) -> None:
+def test_many_threads_share_few_decoders_and_get_each_their_own_image(fresh: Any) -> None:
     fresh.DECODERS = 2
     sizes = [(100 + step, 80) for step in range(60)]
     with ThreadPoolExecutor(12) as pool:
@@ -234,7 +234,7 @@ def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
     assert not {b"django", b"torch", b"socket"} & set(modules.stdout.split())
 
 
-def test_two_pictures_that_hang_are_both_refused_by_one_decoder(fresh: Any) -> None:
+def test_two_images_that_hang_are_both_refused_by_one_decoder(fresh: Any) -> None:
     fresh.DECODERS = 1
     fresh.DECODER_SECONDS = 1
     hanging = bad_images.many_scans()

@@ -1,4 +1,4 @@
-"""The ask page: candidates for a picture that nobody stores."""
+"""The ask page: candidates for an image that nobody stores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.rows import browser_of
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def _catalogue() -> None:
     for seed, category in ((1, "mugs"), (2, "lamps")):
-        add_product([Upload(sample_images.jpeg(seed))], name=f"product {seed}", category=category, is_historical=True)
+        add_product([Upload(jpeg(seed))], name=f"product {seed}", category=category, is_historical=True)
 
 
 def ask(data: bytes, **options: Any) -> Any:
@@ -33,7 +33,7 @@ def ask(data: bytes, **options: Any) -> Any:
 @pytest.mark.usefixtures("_catalogue")
 def test_candidates_come_best_first_and_nothing_is_stored(media: Path) -> None:
     before = files_in(media)
-    answer = ask(sample_images.jpeg(2, angle=3)).context["answer"]
+    answer = ask(jpeg(2, angle=3)).context["answer"]
     assert [found.product.name for found in answer.candidates] == ["product 2", "product 1"]
     assert Product.objects.count() == 2
     assert files_in(media) == before
@@ -41,14 +41,14 @@ def test_candidates_come_best_first_and_nothing_is_stored(media: Path) -> None:
 
 @pytest.mark.usefixtures("_catalogue")
 def test_threshold_and_category_narrow_the_candidates() -> None:
-    names = [found.product.name for found in ask(sample_images.jpeg(2), category="mugs").context["answer"].candidates]
+    names = [found.product.name for found in ask(jpeg(2), category="mugs").context["answer"].candidates]
     assert names == ["product 1"]
-    assert "Nothing in the catalogue scores that high." in ask(sample_images.jpeg(3), threshold=100).content.decode()
+    assert "Nothing in the catalogue scores that high." in ask(jpeg(3), threshold=100).content.decode()
 
 
 @pytest.mark.usefixtures("_catalogue")
 def test_page_asks_for_the_candidates_alone() -> None:
-    page = ask(sample_images.jpeg(1), headers={"HX-Request": "true"}).content.decode()
+    page = ask(jpeg(1), headers={"HX-Request": "true"}).content.decode()
     assert "product 1" in page
     assert "<html" not in page
 
@@ -58,7 +58,7 @@ def test_page_asks_for_the_candidates_alone() -> None:
     [
         (b"text", {}, "The file is not a picture."),
         (b"", {}, "The file is not a picture."),
-        (sample_images.jpeg(1), {"threshold": 200}, "less than or equal to 100"),
+        (jpeg(1), {"threshold": 200}, "less than or equal to 100"),
     ],
 )
 def test_refusal_is_said_on_the_page(data: bytes, options: dict[str, Any], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Matching over HTTP: questions about products and pictures, the list of matches, verdicts."""
+"""Matching over HTTP: questions about products and images, the list of matches, verdicts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from products.images.intake import add_product
 from products.models import Product
 from products.queue import embed
 from tests.conftest import use_clip
-from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
 from tests.helpers.rows import make_case
+from tests.helpers.sample_images import jpeg, truncated
 from tests.helpers.vectors import add_product as add_vector
 from tests.helpers.vectors import embeddings, random_vectors
 
@@ -40,7 +40,7 @@ def api() -> APIClient:
 @pytest.fixture
 def mug() -> Product:
     """A historical mug, embedded, with a lamp beside it."""
-    lamp, mug = sample_images.jpeg(2), sample_images.jpeg(1)
+    lamp, mug = jpeg(2), jpeg(1)
     add_product([Upload(lamp)], sku="L-1", category="lamps", is_historical=True)
     product = add_product([Upload(mug)], sku="M-1", name="Mug", category="mugs", is_historical=True).product
     embed.embed_pending()
@@ -50,7 +50,7 @@ def mug() -> Product:
 @pytest.fixture
 def arrival(mug: Product) -> Product:
     """Another photograph of the mug, embedded and not yet matched."""
-    product = add_product([Upload(sample_images.jpeg(1, angle=3))], sku="N-1").product
+    product = add_product([Upload(jpeg(1, angle=3))], sku="N-1").product
     embed.embed_pending(send_signal=False)
     return product
 
@@ -116,7 +116,7 @@ def test_options_that_make_no_sense_are_refused(api: APIClient, arrival: Product
 
 
 def test_a_product_that_is_not_embedded_yet_is_answered_later(api: APIClient) -> None:
-    waiting = add_product([Upload(sample_images.jpeg(1))]).product
+    waiting = add_product([Upload(jpeg(1))]).product
     answer = api.post(f"/api/products/{waiting.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "features_pending")
 
@@ -131,7 +131,7 @@ def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: 
     assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
 
 
-def test_a_picture_for_which_the_model_gives_no_vector_is_compared_by_legacy_features(
+def test_an_image_for_which_the_model_gives_no_vector_is_compared_by_legacy_features(
     api: APIClient, mug: Product, own_clip: Path, settings: Settings, tmp_path: Path
 ) -> None:
     weights = own_clip / "0_CLIPModel" / "model.safetensors"
@@ -139,17 +139,17 @@ def test_a_picture_for_which_the_model_gives_no_vector_is_compared_by_legacy_fea
     tensors["visual_projection.weight"][:] = np.nan
     save_file(tensors, weights)
     use_clip(settings, own_clip, tmp_path / "cache")
-    answer = ask(api, sample_images.jpeg(1, angle=3))
+    answer = ask(api, jpeg(1, angle=3))
     registry.unload()
     assert (answer.status_code, answer.json()["feature_type"]) == (200, "legacy")
     assert [found["sku"] for found in answer.json()["matches"]][:1] == ["M-1"]
 
 
-def test_a_picture_whose_vector_is_no_longer_as_long_as_the_stored_ones_is_not_compared(
+def test_an_image_whose_vector_is_no_longer_as_long_as_the_stored_ones_is_not_compared(
     api: APIClient, with_clip: Path
 ) -> None:
     add_vector(*embeddings(random_vectors(1, dim=7), weights.model_id()))
-    answer = ask(api, sample_images.jpeg(1))
+    answer = ask(api, jpeg(1))
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
 
 
@@ -158,9 +158,9 @@ def test_a_product_that_is_not_there_is_not_matched(api: APIClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_a_picture_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
+def test_an_image_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
     stored = files_in(media)
-    answer = ask(client_of("viewer"), sample_images.jpeg(1, angle=3), threshold=0, limit=1)
+    answer = ask(client_of("viewer"), jpeg(1, angle=3), threshold=0, limit=1)
     assert answer.status_code == 200
     body = answer.json()
     assert (body["product_id"], body["feature_type"]) == (None, "legacy")
@@ -168,8 +168,8 @@ def test_a_picture_is_matched_and_nothing_is_stored(mug: Product, media: Path) -
     assert (Product.objects.count(), Match.objects.count(), files_in(media)) == (2, 0, stored)
 
 
-def test_a_picture_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
-    answer = ask(api, sample_images.jpeg(1), threshold=0, category="lamps")
+def test_an_image_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
+    answer = ask(api, jpeg(1), threshold=0, category="lamps")
     assert [found["sku"] for found in answer.json()["matches"]] == ["L-1"]
 
 
@@ -177,20 +177,20 @@ def test_a_picture_is_compared_within_a_category(api: APIClient, mug: Product) -
     ("data", "status", "code"),
     [
         (b"", 415, "not_an_image"),
-        (sample_images.truncated(sample_images.jpeg(1)), 422, "image_corrupt"),
-        (sample_images.jpeg(1) + bytes(21 * 2**20), 413, "image_too_large"),
+        (truncated(jpeg(1)), 422, "image_corrupt"),
+        (jpeg(1) + bytes(21 * 2**20), 413, "image_too_large"),
     ],
     ids=["nothing", "truncated", "21 MiB"],
 )
-def test_a_bad_picture_is_no_question(api: APIClient, data: bytes, status: int, code: str) -> None:
+def test_a_bad_image_is_no_question(api: APIClient, data: bytes, status: int, code: str) -> None:
     answer = ask(api, data)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_a_question_needs_a_picture_and_options_that_make_sense(api: APIClient) -> None:
+def test_a_question_needs_an_image_and_options_that_make_sense(api: APIClient) -> None:
     assert api.post("/api/match", {}, format="multipart").json()["code"] == "validation_error"
-    assert ask(api, sample_images.jpeg(1), limit="many").json()["code"] == "validation_error"
-    assert ask(api, sample_images.jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
+    assert ask(api, jpeg(1), limit="many").json()["code"] == "validation_error"
+    assert ask(api, jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
 
 
 def test_matches_are_listed_and_filtered(api: APIClient) -> None:

@@ -15,7 +15,7 @@ from tests.helpers.vectors import (
     DIM,
     MODEL,
     add_feature,
-    add_picture,
+    add_image,
     add_product,
     add_products,
     embeddings,
@@ -48,7 +48,7 @@ def test_the_best_products_come_first_with_the_scores_of_the_stored_vectors():
     assert [hit.score for hit in hits] == pytest.approx(scores[order], abs=1e-4)
 
 
-def test_a_product_is_found_once_by_its_best_picture_over_all_views_of_the_question():
+def test_a_product_is_found_once_by_its_best_image_over_all_views_of_the_question():
     front, back, other = random_vectors(3)
     product = add_product(*embeddings([front, back]))
     add_product(*embeddings([other]))
@@ -59,7 +59,7 @@ def test_a_product_is_found_once_by_its_best_picture_over_all_views_of_the_quest
     assert {hit.product_id: hit.image_id for hit in hits}[product.pk] == product.images.latest("id").pk
 
 
-def test_k_products_are_found_however_many_pictures_the_best_ones_have():
+def test_k_products_are_found_however_many_images_the_best_ones_have():
     near, far = random_vectors(2)
     rng = np.random.default_rng(1)
     views = [near + rng.normal(scale=0.01, size=DIM) for _ in range(120)]
@@ -69,7 +69,7 @@ def test_k_products_are_found_however_many_pictures_the_best_ones_have():
     assert found(near, 4) == [crowded.pk, *(product.pk for product in others)]
 
 
-def test_equal_pictures_come_in_the_order_of_their_ids():
+def test_equal_images_come_in_the_order_of_their_ids():
     vector = random_vectors(1)[0]
     products = add_products(embeddings([vector] * 100))
 
@@ -131,7 +131,7 @@ def test_a_change_is_found_by_the_next_search():
 
     third = add_product(*embeddings([vectors[2]]))
     assert found(vectors[2], 1) == [third.pk]
-    add_feature(add_picture(second, 1), Features.from_embedding(vectors[3], MODEL))
+    add_feature(add_image(second, 1), Features.from_embedding(vectors[3], MODEL))
     assert found(vectors[3], 1) == [second.pk]
     first.features.update(**Feature.columns(Features.from_embedding(-vectors[0], MODEL)))
     assert found(-vectors[0], 1) == [first.pk]

@@ -129,7 +129,7 @@ def test_clustered_vectors_are_found_with_and_without_a_filter(category):
     assert base_of(process).stamp.probes < 100  # of 126 lists: it has not just looked everywhere
 
 
-def test_products_of_many_pictures_do_not_crowd_out_the_others(vectors, built):
+def test_products_of_many_images_do_not_crowd_out_the_others(vectors, built):
     rng = np.random.default_rng(5)
     views = [vectors[0] + rng.normal(scale=0.01, size=64) for _ in range(150)]
     crowded = add_product(*embeddings(views))

@@ -51,7 +51,7 @@ def stored() -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_products_go_out_with_attributes_state_and_pictures(browser, kind):
+def test_products_go_out_with_attributes_state_and_images(browser, kind):
     make_product("ready", "failed", sku="A", name="Lamp", attributes={"colour": "blue", "weight": 350})
     make_product(name="no SKU", is_historical=True, attributes={"colour": None})
     first, second = exported(browser, f"{PRODUCTS}export.{kind}?o=-3")

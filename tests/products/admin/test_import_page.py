@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from products import tasks
 from products.models import Import, Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.accounts import user_in
 from tests.helpers.files import files_in
 from tests.helpers.import_page import IMPORT, Files, Sent, zipped
 from tests.helpers.rows import browser_of, make_product
+from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +42,7 @@ def test_the_preview_tells_what_would_change_and_changes_nothing(browser, media)
         {"sku": "NEW", "name": "New", "image": "new.jpg"},
         {"sku": "GONE", "name": "Gone", "image": "gone.jpg"},
     ]
-    sent = Sent(browser, {"all.zip": zipped({"list.csv": rows_as_csv(rows), "new.jpg": sample_images.jpeg(1)})})
+    sent = Sent(browser, {"all.zip": zipped({"list.csv": rows_as_csv(rows), "new.jpg": jpeg(1)})})
     assert sent.counts() == {"CREATED": 1, "UPDATED": 1, "SKIPPED": 1, "REJECTED": 1}
     assert sent.shown("UPDATED")["rows"] == [
         {
@@ -65,7 +65,7 @@ def test_what_was_confirmed_is_what_was_shown(browser):
         {"sku": "MUG", "name": "Large mug", "is_historical": "yes", "image": "side.jpg"},
         {"sku": "NEW", "name": "New", "image": "new.jpg", "material": "clay"},
     ]
-    files: Files = {"list.csv": rows_as_csv(rows), "side.jpg": sample_images.jpeg(1), "new.jpg": sample_images.jpeg(2)}
+    files: Files = {"list.csv": rows_as_csv(rows), "side.jpg": jpeg(1), "new.jpg": jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
     shown = sent.counts()
     assert sent.confirm().counts() == shown == {"CREATED": 1, "UPDATED": 1}
@@ -85,7 +85,7 @@ def test_rows_of_one_file_build_on_each_other_in_the_preview_as_in_the_run(brows
         {"sku": "", "name": "nameless", "image": "1.jpg"},
         {"sku": "", "name": "nameless", "image": "1.jpg"},
     ]
-    files: Files = {"list.csv": rows_as_csv(rows), "1.jpg": sample_images.jpeg(1), "2.jpg": sample_images.jpeg(2)}
+    files: Files = {"list.csv": rows_as_csv(rows), "1.jpg": jpeg(1), "2.jpg": jpeg(2)}
     sent = Sent(browser, {"all.zip": zipped(files)})
     expected = {"CREATED": 2, "IMAGE_ADDED": 1, "UPDATED": 1, "SKIPPED": 2}
     assert sent.counts() == expected
@@ -103,7 +103,7 @@ def test_an_empty_cell_changes_nothing_and_numbers_stay_numbers(browser):
     assert product.attributes == {"colour": "blue", "weight": 400}
 
 
-def test_a_table_alone_changes_products_and_says_that_new_ones_need_pictures(browser):
+def test_a_table_alone_changes_products_and_says_that_new_ones_need_images(browser):
     mug()
     rows = [{"sku": "MUG", "name": "Cup", "image": "mug.jpg"}, {"sku": "NEW", "name": "New", "image": "new.jpg"}]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
@@ -113,28 +113,26 @@ def test_a_table_alone_changes_products_and_says_that_new_ones_need_pictures(bro
 
 
 def test_no_row_reads_a_file_of_the_server(browser, tmp_path):
-    (tmp_path / "secret.jpg").write_bytes(sample_images.jpeg(9))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(9))
     outside = str(tmp_path / "secret.jpg")
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": outside}])})
     assert sent.counts() == {"REJECTED": 1}
     rows = [{"sku": "A", "image": outside}, {"sku": "B", "image": "../../secret.jpg"}]
-    sent = Sent(
-        browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped({"a.jpg": sample_images.jpeg(1)})}
-    ).confirm()
+    sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped({"a.jpg": jpeg(1)})}).confirm()
     assert sent.counts() == {"REJECTED": 2}
     assert not Product.objects.exists()
 
 
 def test_table_and_zip_go_together_even_where_the_zip_holds_one_folder(browser):
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "pictures/b.jpg"}]
-    files = {"pictures/a.jpg": sample_images.jpeg(1), "pictures/b.jpg": sample_images.jpeg(2)}
+    files = {"pictures/a.jpg": jpeg(1), "pictures/b.jpg": jpeg(2)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)}).confirm()
     assert sent.counts() == {"CREATED": 2}
 
 
-def test_a_zip_of_pictures_alone_adds_products_and_renames_none(browser):
+def test_a_zip_of_images_alone_adds_products_and_renames_none(browser):
     make_product(sku="blue", name="The blue one", category="Mugs")
-    files = {"Mugs/blue.jpg": sample_images.jpeg(1), "Mugs/red.jpg": sample_images.jpeg(2)}
+    files = {"Mugs/blue.jpg": jpeg(1), "Mugs/red.jpg": jpeg(2)}
     sent = Sent(browser, {"pictures.zip": zipped(files)}, is_historical="on").confirm()
     assert sent.counts() == {"CREATED": 1, "IMAGE_ADDED": 1}
     assert set(Product.objects.values_list("sku", "name", "is_historical")) == {
@@ -148,7 +146,7 @@ def test_refused_rows_are_downloaded_corrected_and_sent_again_without_touching_t
         {"sku": "GOOD", "name": "good", "image": "good.jpg", "colour": "blue"},
         {"sku": "BAD", "name": "bad", "image": "typo.jpg", "colour": "=red"},
     ]
-    archive = zipped({"good.jpg": sample_images.jpeg(1), "bad.jpg": sample_images.jpeg(2)})
+    archive = zipped({"good.jpg": jpeg(1), "bad.jpg": jpeg(2)})
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": archive}).confirm()
     refused = sent.refused()
     assert refused == [
@@ -221,7 +219,7 @@ def test_what_is_kept_is_forgotten_after_a_day(browser, imports_root):
 def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
     names = [f"{number}.jpg" for number in range(6)]
     rows = [{"sku": f"S{number}", "image": name} for number, name in enumerate(names)]
-    files = {name: sample_images.jpeg(seed) for seed, name in enumerate(names, start=1)}
+    files = {name: jpeg(seed) for seed, name in enumerate(names, start=1)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "p.zip": zipped(files)}).confirm()
     # As if it had been killed after four rows, in the middle of noting the fifth.
     job = Import.objects.get()
@@ -283,7 +281,7 @@ def test_a_file_without_the_forms_token_is_not_taken():
 
 def test_an_import_that_ended_early_tells_what_was_done(browser):
     rows = [{"sku": f"S{number}", "image": f"{number}.jpg"} for number in range(3)]
-    files = {f"{number}.jpg": sample_images.jpeg(number + 1) for number in range(3)}
+    files = {f"{number}.jpg": jpeg(number + 1) for number in range(3)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)})
     job = Import.objects.get()
     table = (job.folder / "table.csv").read_bytes()

@@ -12,10 +12,10 @@ from django.test import Client
 from openpyxl import Workbook
 
 from products.models import Import, Product
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.import_page import Sent, zipped
 from tests.helpers.rows import browser_of, make_product
+from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,7 +80,7 @@ def test_a_wrong_header_is_told_with_what_was_probably_meant(browser):
         ("list.xlsx", b"sku,name\n", "not a readable XLSX"),
         ("list.xlsx", workbook([], [["sku"], ["A"]]), "no column image"),
         ("list.xlsx", zipped({"xl/worksheets/sheet1.xml": bytes(80 * 2**20)}), "100 times its size"),
-        ("list.xlsx", zipped({"xl/sharedStrings.xml": bytes(70 * 2**20), "noise": sample_images.jpeg(1)}), "100 times"),
+        ("list.xlsx", zipped({"xl/sharedStrings.xml": bytes(70 * 2**20), "noise": jpeg(1)}), "100 times"),
         ("all.zip", b"PK\x03\x04", "not a readable ZIP"),
         ("all.zip", zipped({"a.csv": "sku\n", "b.csv": "sku\n"}), "several tables"),
         ("all.zip", zipped({f"{number}.bmp": bytes(16 * 2**20) for number in range(5)}), "100 times its size"),
@@ -122,14 +122,14 @@ def test_a_workbook_that_claims_rows_without_end_has_an_end(browser):
 
 
 def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
-    (tmp_path / "secret.jpg").write_bytes(sample_images.jpeg(9))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(9))
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("good.jpg", sample_images.jpeg(1))
-        archive.writestr("../up.jpg", sample_images.jpeg(2))
-        archive.writestr("/root.jpg", sample_images.jpeg(3))
+        archive.writestr("good.jpg", jpeg(1))
+        archive.writestr("../up.jpg", jpeg(2))
+        archive.writestr("/root.jpg", jpeg(3))
         archive.writestr(link, str(tmp_path / "secret.jpg"))
     before = files_in(tmp_path)
     sent = Sent(browser, {"all.zip": buffer.getvalue()})
@@ -141,7 +141,7 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
 
 def test_a_zip_of_ten_thousand_entries_is_read(browser):
     files: dict[str, bytes | str] = {f"unused/{number}.txt": "" for number in range(9_998)}
-    files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": sample_images.jpeg(1)}
+    files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": jpeg(1)}
     assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"CREATED": 1}
 
 

@@ -76,7 +76,7 @@ def test_markup_in_a_name_stays_text() -> None:
         assert "<em>" not in page
 
 
-def test_product_page_shows_pictures_errors_features_and_matches() -> None:
+def test_product_page_shows_images_errors_features_and_matches() -> None:
     product, _ = make_case(91.5)
     failed = make_product("failed")
     image = product.images.get()
@@ -141,7 +141,7 @@ def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason:
     assert product.sku == "MINE"
 
 
-def test_deleting_one_picture_keeps_the_product() -> None:
+def test_deleting_one_image_keeps_the_product() -> None:
     product = make_product("ready", "failed")
     _first, second = product.images.all()
     save_product(product, **{"images-1-id": second.pk, "images-1-DELETE": "on"})

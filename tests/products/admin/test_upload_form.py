@@ -1,4 +1,4 @@
-"""Pictures that come in through the admin: the way through intake, and the words beside the field when it refuses."""
+"""Images that come in through the admin: the way through intake, and the words beside the field when it refuses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from products.models import Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
 from tests.helpers.rows import browser_of, make_product
+from tests.helpers.sample_images import jpeg, truncated
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,8 +32,8 @@ def upload(browser: Client, *files: bytes, path: str = ADD, **fields: Any) -> An
 def test_product_with_two_views_comes_in_and_is_embedded(browser: Client) -> None:
     answer = upload(
         browser,
-        sample_images.jpeg(1),
-        sample_images.jpeg(2),
+        jpeg(1),
+        jpeg(2),
         sku="A-1",
         name="Mug",
         category="mugs",
@@ -46,28 +46,26 @@ def test_product_with_two_views_comes_in_and_is_embedded(browser: Client) -> Non
 
 
 def test_new_product_shows_its_matches_at_once(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1), name="the same mug", is_historical="on")
-    answer = upload(browser, sample_images.jpeg(1, angle=4), name="arrival")
+    upload(browser, jpeg(1), name="the same mug", is_historical="on")
+    answer = upload(browser, jpeg(1, angle=4), name="arrival")
     assert "the same mug" in answer.content.decode()
 
 
-def test_identical_picture_of_another_product_is_pointed_out(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1), name="first")
-    answer = upload(browser, sample_images.jpeg(1), name="second").content.decode()
+def test_identical_image_of_another_product_is_pointed_out(browser: Client) -> None:
+    upload(browser, jpeg(1), name="first")
+    answer = upload(browser, jpeg(1), name="second").content.decode()
     assert "Another product has the very same picture:" in answer
     assert "first" in answer
 
 
-def test_same_sku_with_the_same_picture_is_the_same_product(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1), sku="A-1")
-    assert "This product is here already." in upload(browser, sample_images.jpeg(1), sku="A-1").content.decode()
+def test_same_sku_with_the_same_image_is_the_same_product(browser: Client) -> None:
+    upload(browser, jpeg(1), sku="A-1")
+    assert "This product is here already." in upload(browser, jpeg(1), sku="A-1").content.decode()
     assert Product.objects.count() == 1
 
 
-def test_each_bad_picture_is_named_with_its_reason_and_nothing_stays(browser: Client, media: Path) -> None:
-    answer = upload(
-        browser, sample_images.jpeg(1), b"not a picture", sample_images.truncated(sample_images.jpeg(2)), name="Mug"
-    )
+def test_each_bad_image_is_named_with_its_reason_and_nothing_stays(browser: Client, media: Path) -> None:
+    answer = upload(browser, jpeg(1), b"not a picture", truncated(jpeg(2)), name="Mug")
     page = answer.content.decode()
     assert answer.status_code == 422
     assert "picture 1.jpg: The file is not a picture." in page
@@ -77,35 +75,32 @@ def test_each_bad_picture_is_named_with_its_reason_and_nothing_stays(browser: Cl
     assert files_in(media) == []
 
 
-def test_taken_sku_and_missing_picture_are_said_beside_their_fields(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1), sku="A-1")
-    form = upload(browser, sample_images.jpeg(2), sku="A-1").context["form"]
+def test_taken_sku_and_missing_image_are_said_beside_their_fields(browser: Client) -> None:
+    upload(browser, jpeg(1), sku="A-1")
+    form = upload(browser, jpeg(2), sku="A-1").context["form"]
     assert "already belongs to product" in form.errors["sku"][0]
     assert upload(browser, sku="A-2").context["form"].errors["pictures"] == ["Choose at least one picture."]
     assert Product.objects.count() == 1
 
 
 def test_views_are_added_to_a_product(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1))
+    upload(browser, jpeg(1))
     product = Product.objects.get()
     views = f"/admin/products/product/{product.pk}/views/"
-    assert (
-        "The views were added."
-        in upload(browser, sample_images.jpeg(2), sample_images.jpeg(3), path=views).content.decode()
-    )
+    assert "The views were added." in upload(browser, jpeg(2), jpeg(3), path=views).content.decode()
     assert "The file is not a picture." in upload(browser, b"text", path=views).content.decode()
     assert [image.state for image in product.images.all()] == ["ready", "ready", "ready"]
 
 
 def test_deleting_the_product_takes_its_files(browser: Client, media: Path) -> None:
-    upload(browser, sample_images.jpeg(1))
+    upload(browser, jpeg(1))
     assert len(files_in(media)) == 2
     browser.post(f"/admin/products/product/{Product.objects.get().pk}/delete/", {"post": "yes"})
     assert files_in(media) == []
 
 
-def test_failed_picture_is_embedded_again(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1))
+def test_failed_image_is_embedded_again(browser: Client) -> None:
+    upload(browser, jpeg(1))
     product = Product.objects.get()
     product.images.update(state=ProductImage.State.FAILED, error_code="worker_lost")
     other = make_product("failed")
@@ -115,7 +110,7 @@ def test_failed_picture_is_embedded_again(browser: Client) -> None:
 
 
 def test_embedding_one_product_again_embeds_nothing_else_that_waits(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1))
+    upload(browser, jpeg(1))
     product = Product.objects.get()
     other = make_product()
     other.images.update(state=ProductImage.State.PENDING)
@@ -125,8 +120,8 @@ def test_embedding_one_product_again_embeds_nothing_else_that_waits(browser: Cli
 
 
 def test_chosen_products_are_embedded_and_matched_again_from_the_list(browser: Client) -> None:
-    upload(browser, sample_images.jpeg(1), is_historical="on", name="catalogue")
-    upload(browser, sample_images.jpeg(1), name="arrival")
+    upload(browser, jpeg(1), is_historical="on", name="catalogue")
+    upload(browser, jpeg(1), name="arrival")
     arrival = Product.objects.get(name="arrival")
     arrival.matches.all().delete()
     arrival.images.update(state=ProductImage.State.FAILED)

@@ -1,4 +1,4 @@
-"""Bad pictures through the API: each is refused with a code, or is sound after all; nothing of a refused one stays."""
+"""Bad images through the API: each is refused with a code, or is sound after all; nothing of a refused one stays."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from gpu.sandbox import pool, server
 from products.models import ProductImage
-from tests.helpers import bad_images, sample_images
+from tests.helpers import bad_images
 from tests.helpers.accounts import client_of
 from tests.helpers.bad_images import STATUS
 from tests.helpers.files import files_in
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,13 +47,13 @@ def memory_of_boxes() -> list[int]:
     return peaks
 
 
-def test_bad_pictures_are_refused_with_a_code_and_leave_nothing(media: Path) -> None:
-    bad = list(bad_images.bad_pictures())
-    found = answers([picture.data for picture in bad])
+def test_bad_images_are_refused_with_a_code_and_leave_nothing(media: Path) -> None:
+    bad = list(bad_images.bad_images())
+    found = answers([image.data for image in bad])
     surprising = {
-        picture.name: answer
-        for picture, answer in zip(bad, found, strict=True)
-        if not is_refused(answer) and not (picture.harmless and answer[0] == 201)
+        image.name: answer
+        for image, answer in zip(bad, found, strict=True)
+        if not is_refused(answer) and not (image.harmless and answer[0] == 201)
     }
     assert len(bad) > 200
     assert surprising == {}
@@ -65,17 +66,17 @@ def test_bad_pictures_are_refused_with_a_code_and_leave_nothing(media: Path) -> 
     assert max(peaks) <= server.MEMORY_BYTES
 
 
-def test_a_picture_that_takes_too_long_is_refused_and_the_next_one_is_not(settings: Any) -> None:
+def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_not(settings: Any) -> None:
     settings.DECODER_SECONDS = 1
     pool.close()
     try:
-        assert answers([bad_images.many_scans(), sample_images.jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
+        assert answers([bad_images.many_scans(), jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
     finally:
         pool.close()
 
 
 @pytest.mark.shared_data
-def test_every_bad_picture_of_the_corpora_is_refused(shared_data: Path, media: Path) -> None:
+def test_every_bad_image_of_the_corpora_is_refused(shared_data: Path, media: Path) -> None:
     paths = sorted((shared_data / "images" / "bad").iterdir())
     found = answers([path.read_bytes() for path in paths])
     assert {path.name: answer for path, answer in zip(paths, found, strict=True) if not is_refused(answer)} == {}
@@ -84,7 +85,7 @@ def test_every_bad_picture_of_the_corpora_is_refused(shared_data: Path, media: P
 
 
 @pytest.mark.shared_data
-def test_odd_pictures_are_accepted_unless_they_are_too_small(shared_data: Path) -> None:
+def test_odd_images_are_accepted_unless_they_are_too_small(shared_data: Path) -> None:
     paths = sorted((shared_data / "images" / "odd").iterdir())[::8]
     found = answers([path.read_bytes() for path in paths])
     expected = {(201, ""), (422, "image_too_small")}

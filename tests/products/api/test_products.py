@@ -1,4 +1,4 @@
-"""The catalogue over HTTP once it is there: lists, filters, pages, changes, deletions, pictures, the queue."""
+"""The catalogue over HTTP once it is there: lists, filters, pages, changes, deletions, images, the queue."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rest_framework.test import APIClient
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 
@@ -25,8 +25,8 @@ def api() -> APIClient:
 
 
 def product(seed: int = 1, **fields: Any) -> Product:
-    """A product with one picture that waits."""
-    return add_product([Upload(sample_images.jpeg(seed), f"{seed}.jpg")], **fields).product
+    """A product with one image that waits."""
+    return add_product([Upload(jpeg(seed), f"{seed}.jpg")], **fields).product
 
 
 def found(answer: Any) -> list[int]:
@@ -34,7 +34,7 @@ def found(answer: Any) -> list[int]:
     return [row["id"] for row in answer.json()["results"]]
 
 
-def test_a_product_is_answered_with_its_pictures(api: APIClient) -> None:
+def test_a_product_is_answered_with_its_images(api: APIClient) -> None:
     shown = product(sku="M-1", name="Mug", category="mugs", attributes={"colour": "blue"})
     [image] = shown.images.all()
     body = api.get(f"/api/products/{shown.pk}").json()
@@ -196,7 +196,7 @@ def test_what_is_not_there_is_a_problem_document(api: APIClient, method: str, pa
 
 
 @pytest.mark.parametrize("path", ["/media/../db.sqlite3", "/media/pictures/../../catalogmatch.sqlite3", "/media/"])
-def test_nothing_but_pictures_is_served(api: APIClient, path: str) -> None:
+def test_nothing_but_images_is_served(api: APIClient, path: str) -> None:
     assert api.get(path).status_code == 404
 
 
@@ -206,7 +206,7 @@ def test_a_wrong_method_is_refused(api: APIClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_a_picture_is_served_as_what_it_is(api: APIClient) -> None:
+def test_an_image_is_served_as_what_it_is(api: APIClient) -> None:
     [image] = product().images.all()
     for url in (image.file.url, image.thumbnail_url):
         answer = api.get(url)

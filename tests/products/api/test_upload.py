@@ -13,9 +13,9 @@ from rest_framework.test import APIClient
 
 from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
+from tests.helpers.sample_images import FORMATS, as_file, bomb, drawing, jpeg, noise, truncated, turned
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,7 +43,7 @@ def refused(answer: Any, status: int, code: str) -> bool:
 
 def test_an_upload_becomes_a_product_with_its_features(api: APIClient) -> None:
     fields = {"sku": "M-1", "name": "Tasse ☕", "category": "mugs", "description": "blue", "is_historical": "true"}
-    answer = upload(api, sample_images.jpeg(1), **fields)
+    answer = upload(api, jpeg(1), **fields)
     product = Product.objects.get()
     assert answer.status_code == 201
     assert answer.json() == {
@@ -59,63 +59,63 @@ def test_an_upload_becomes_a_product_with_its_features(api: APIClient) -> None:
     assert (feature.kind, feature.model_name, feature.image.state) == ("legacy", LEGACY_MODEL, "ready")
 
 
-def test_everything_but_the_picture_is_optional(api: APIClient) -> None:
-    assert upload(api, sample_images.jpeg(1)).status_code == 201
-    assert upload(api, sample_images.jpeg(2)).status_code == 201
+def test_everything_but_the_image_is_optional(api: APIClient) -> None:
+    assert upload(api, jpeg(1)).status_code == 201
+    assert upload(api, jpeg(2)).status_code == 201
     assert set(Product.objects.values_list("sku", "is_historical")) == {("", False)}
 
 
-def test_several_pictures_are_views_of_one_product_in_their_order(api: APIClient) -> None:
-    files = [sample_images.jpeg(seed) for seed in range(3)]
+def test_several_images_are_views_of_one_product_in_their_order(api: APIClient) -> None:
+    files = [jpeg(seed) for seed in range(3)]
     assert upload(api, *files, sku="M-1").status_code == 201
     images = ProductImage.objects.order_by("position")
     assert [image.sha256 for image in images] == [hashlib.sha256(data).hexdigest() for data in files]
     assert {image.state for image in images} == {"ready"}
 
 
-def test_the_same_picture_twice_in_one_upload_is_one_view(api: APIClient) -> None:
-    assert upload(api, sample_images.jpeg(1), sample_images.jpeg(1)).status_code == 201
+def test_the_same_image_twice_in_one_upload_is_one_view(api: APIClient) -> None:
+    assert upload(api, jpeg(1), jpeg(1)).status_code == 201
     assert ProductImage.objects.count() == 1
 
 
-def test_the_same_sku_with_the_same_picture_is_the_same_product(api: APIClient, media: Path) -> None:
-    first = upload(api, sample_images.jpeg(1), sku="M-1")
+def test_the_same_sku_with_the_same_image_is_the_same_product(api: APIClient, media: Path) -> None:
+    first = upload(api, jpeg(1), sku="M-1")
     stored = files_in(media)
-    second = upload(api, sample_images.jpeg(1), sku="M-1")
+    second = upload(api, jpeg(1), sku="M-1")
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.json() == first.json()
     assert files_in(media) == stored
 
 
-def test_the_same_sku_with_another_picture_is_refused(api: APIClient, media: Path) -> None:
-    upload(api, sample_images.jpeg(1), sku="M-1")
+def test_the_same_sku_with_another_image_is_refused(api: APIClient, media: Path) -> None:
+    upload(api, jpeg(1), sku="M-1")
     stored = files_in(media)
-    assert refused(upload(api, sample_images.jpeg(2), sku="M-1"), 409, "sku_exists")
+    assert refused(upload(api, jpeg(2), sku="M-1"), 409, "sku_exists")
     assert files_in(media) == stored
     assert ProductImage.objects.count() == 1
 
 
-def test_an_upload_names_the_product_that_has_the_identical_picture(api: APIClient) -> None:
-    first = upload(api, sample_images.jpeg(1), sku="M-1").json()["product_id"]
-    assert upload(api, sample_images.jpeg(1), sku="M-2").json()["duplicate_of"] == first
-    assert upload(api, sample_images.jpeg(2), sku="M-3").json()["duplicate_of"] is None
+def test_an_upload_names_the_product_that_has_the_identical_image(api: APIClient) -> None:
+    first = upload(api, jpeg(1), sku="M-1").json()["product_id"]
+    assert upload(api, jpeg(1), sku="M-2").json()["duplicate_of"] == first
+    assert upload(api, jpeg(2), sku="M-3").json()["duplicate_of"] is None
 
 
-@pytest.mark.parametrize("kind", pictures.FORMATS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_every_accepted_format_is_taken(api: APIClient, kind: str) -> None:
-    assert upload(api, sample_images.as_file(sample_images.drawing(1), kind)).status_code == 201
+    assert upload(api, as_file(drawing(1), kind)).status_code == 201
 
 
-def test_a_picture_is_stored_upright_and_without_its_metadata(api: APIClient, media: Path) -> None:
-    assert upload(api, sample_images.turned(sample_images.drawing(1, (96, 64)), orientation=6)).status_code == 201
+def test_an_image_is_stored_upright_and_without_its_metadata(api: APIClient, media: Path) -> None:
+    assert upload(api, turned(drawing(1, (96, 64)), orientation=6)).status_code == 201
     image = ProductImage.objects.get()
     assert (image.width, image.height) == (64, 96)
     with Image.open(media / str(image.file.name)) as stored:
         assert (stored.size, stored.format, dict(stored.getexif())) == ((64, 96), "JPEG", {})
 
 
-def test_a_large_picture_is_kept_smaller_with_a_thumbnail(api: APIClient, media: Path) -> None:
-    assert upload(api, sample_images.jpeg(1, (2000, 1000))).status_code == 201
+def test_a_large_image_is_kept_smaller_with_a_thumbnail(api: APIClient, media: Path) -> None:
+    assert upload(api, jpeg(1, (2000, 1000))).status_code == 201
     image = ProductImage.objects.get()
     assert (image.width, image.height) == (2000, 1000)
     with Image.open(media / str(image.file.name)) as derivative, Image.open(media / image.thumbnail_name) as thumbnail:
@@ -123,7 +123,7 @@ def test_a_large_picture_is_kept_smaller_with_a_thumbnail(api: APIClient, media:
 
 
 def test_the_name_of_a_file_never_becomes_a_path(api: APIClient, media: Path) -> None:
-    data = SimpleUploadedFile("x.jpg", sample_images.jpeg(1))
+    data = SimpleUploadedFile("x.jpg", jpeg(1))
     data.name = "..\\..\\evil name.php"
     assert api.post("/api/products/upload", {"image": data}, format="multipart").status_code == 201
     assert ProductImage.objects.get().original_name == "evil name.php"
@@ -135,33 +135,33 @@ BAD_FILES = {
     "nothing": (b"", 415, "not_an_image"),
     "text": (b"hello, I am a picture", 415, "not_an_image"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "unsupported_format"),
-    "truncated": (sample_images.truncated(sample_images.jpeg(1)), 422, "image_corrupt"),
+    "truncated": (truncated(jpeg(1)), 422, "image_corrupt"),
     "truncated_png": (
-        sample_images.truncated(sample_images.as_file(sample_images.noise(1), "PNG")),
+        truncated(as_file(noise(1), "PNG")),
         422,
         "image_corrupt",
     ),
-    "bomb": (sample_images.bomb(), 413, "image_too_large"),
-    "small": (sample_images.jpeg(1, (15, 40)), 422, "image_too_small"),
-    "narrow": (sample_images.jpeg(1, (16, 816)), 422, "image_aspect"),
+    "bomb": (bomb(), 413, "image_too_large"),
+    "small": (jpeg(1, (15, 40)), 422, "image_too_small"),
+    "narrow": (jpeg(1, (16, 816)), 422, "image_aspect"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_picture_is_refused_and_nothing_stays_behind(api: APIClient, media: Path, kind: str) -> None:
+def test_a_bad_image_is_refused_and_nothing_stays_behind(api: APIClient, media: Path, kind: str) -> None:
     data, status, code = BAD_FILES[kind]
     assert refused(upload(api, data, sku="M-1"), status, code)
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_one_bad_picture_refuses_the_whole_upload(api: APIClient, media: Path) -> None:
-    answer = upload(api, sample_images.jpeg(1), sample_images.truncated(sample_images.jpeg(2)))
+def test_one_bad_image_refuses_the_whole_upload(api: APIClient, media: Path) -> None:
+    answer = upload(api, jpeg(1), truncated(jpeg(2)))
     assert refused(answer, 422, "image_corrupt")
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
 def test_a_file_over_20_mib_is_refused_whatever_is_in_it(api: APIClient, media: Path) -> None:
-    fitting = sample_images.jpeg(1)
+    fitting = jpeg(1)
     assert upload(api, fitting + bytes(20 * 2**20 - len(fitting))).status_code == 201
     stored = files_in(media)
     assert refused(upload(api, fitting + bytes(21 * 2**20)), 413, "image_too_large")
@@ -170,12 +170,12 @@ def test_a_file_over_20_mib_is_refused_whatever_is_in_it(api: APIClient, media: 
 
 def test_a_request_that_is_too_large_is_refused_as_a_whole(api: APIClient, settings: Any) -> None:
     settings.MAX_REQUEST_BYTES = 1000
-    assert refused(upload(api, sample_images.jpeg(1)), 413, "image_too_large")
+    assert refused(upload(api, jpeg(1)), 413, "image_too_large")
 
 
 def test_more_files_than_a_request_may_have_are_refused(api: APIClient, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_NUMBER_FILES = 2
-    assert refused(upload(api, *[sample_images.jpeg(seed) for seed in range(3)]), 400, "validation_error")
+    assert refused(upload(api, *[jpeg(seed) for seed in range(3)]), 400, "validation_error")
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ def test_more_files_than_a_request_may_have_are_refused(api: APIClient, settings
     ids=lambda fields: next(iter(fields)),
 )
 def test_a_bad_field_is_refused_by_name(api: APIClient, media: Path, fields: dict[str, str]) -> None:
-    answer = upload(api, sample_images.jpeg(1), **fields)
+    answer = upload(api, jpeg(1), **fields)
     assert refused(answer, 400, "validation_error")
     assert [error["field"] for error in answer.json()["errors"]] == list(fields)
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_an_upload_without_a_picture_is_refused(api: APIClient) -> None:
+def test_an_upload_without_an_image_is_refused(api: APIClient) -> None:
     for answer in (
         api.post("/api/products/upload", {"sku": "M-1"}, format="multipart"),
         api.post("/api/products/upload", {"image": "not a file"}, format="multipart"),
@@ -216,14 +216,14 @@ def test_a_broken_form_is_refused(api: APIClient) -> None:
 
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan"])
 def test_wait_is_a_number_of_seconds_up_to_a_minute(api: APIClient, wait: str) -> None:
-    answer = upload(api, sample_images.jpeg(1), path=f"/api/products/upload?wait={wait}")
+    answer = upload(api, jpeg(1), path=f"/api/products/upload?wait={wait}")
     assert refused(answer, 400, "validation_error")
     assert Product.objects.count() == 0
 
 
 def test_a_view_is_added_to_a_product(api: APIClient) -> None:
-    product_id = upload(api, sample_images.jpeg(1)).json()["product_id"]
-    answer = upload(api, sample_images.jpeg(2), path=f"/api/products/{product_id}/images")
+    product_id = upload(api, jpeg(1)).json()["product_id"]
+    answer = upload(api, jpeg(2), path=f"/api/products/{product_id}/images")
     assert answer.status_code == 201
     added = ProductImage.objects.get(position=1)
     assert answer.json() == {
@@ -238,21 +238,21 @@ def test_a_view_is_added_to_a_product(api: APIClient) -> None:
 
 
 def test_a_view_that_a_product_has_already_is_not_added_again(api: APIClient, media: Path) -> None:
-    product_id = upload(api, sample_images.jpeg(1)).json()["product_id"]
+    product_id = upload(api, jpeg(1)).json()["product_id"]
     stored = files_in(media)
-    answer = upload(api, sample_images.jpeg(1), path=f"/api/products/{product_id}/images")
+    answer = upload(api, jpeg(1), path=f"/api/products/{product_id}/images")
     assert (answer.status_code, answer.json()["image_id"]) == (200, ProductImage.objects.get().pk)
     assert files_in(media) == stored
 
 
 def test_a_bad_view_leaves_the_product_as_it_was(api: APIClient, media: Path) -> None:
-    path = f"/api/products/{upload(api, sample_images.jpeg(1)).json()['product_id']}/images"
+    path = f"/api/products/{upload(api, jpeg(1)).json()['product_id']}/images"
     stored = files_in(media)
-    assert refused(upload(api, sample_images.jpeg(2), sample_images.bomb(), path=path), 413, "image_too_large")
+    assert refused(upload(api, jpeg(2), bomb(), path=path), 413, "image_too_large")
     assert refused(upload(api, path=path), 400, "validation_error")
     assert (ProductImage.objects.count(), files_in(media)) == (1, stored)
 
 
 def test_no_view_is_added_to_a_product_that_is_not_there(api: APIClient, media: Path) -> None:
-    assert refused(upload(api, sample_images.jpeg(1), path="/api/products/1/images"), 404, "not_found")
+    assert refused(upload(api, jpeg(1), path="/api/products/1/images"), 404, "not_found")
     assert files_in(media) == []

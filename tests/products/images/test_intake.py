@@ -17,15 +17,15 @@ from products.images.cleaning import Upload
 from products.images.intake import IntakeResult, SkuExistsError
 from products.models import Product, ProductImage
 from products.validation import MAX_DESCRIPTION_LENGTH
-from tests.helpers import sample_images
 from tests.helpers.files import files_in
+from tests.helpers.sample_images import jpeg
 from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
 
 def uploads(*seeds: int) -> list[Upload]:
-    return [Upload(sample_images.jpeg(seed), f"{seed}.jpg") for seed in seeds]
+    return [Upload(jpeg(seed), f"{seed}.jpg") for seed in seeds]
 
 
 def test_a_database_that_fails_leaves_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_a_disk_that_is_full_leaves_no_row_and_no_file(media: Path, monkeypatch:
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_a_picture_that_is_deleted_takes_its_files_along(
+def test_an_image_that_is_deleted_takes_its_files_along(
     media: Path, django_capture_on_commit_callbacks: object
 ) -> None:
     images = intake.add_product(uploads(1, 2)).images
@@ -61,7 +61,7 @@ def test_a_picture_that_is_deleted_takes_its_files_along(
     assert files_in(media) == sorted([str(images[1].file.name), images[1].thumbnail_name])
 
 
-def test_a_product_may_have_no_picture_yet() -> None:
+def test_a_product_may_have_no_image_yet() -> None:
     product = intake.add_product([], name="announced").product
     assert product.images.count() == 0
     with pytest.raises(SkuExistsError):
@@ -118,7 +118,7 @@ def test_no_view_is_added_to_a_product_that_is_gone(media: Path) -> None:
     assert files_in(media) == []
 
 
-def test_a_view_that_is_no_picture_adds_none() -> None:
+def test_a_view_that_is_no_image_adds_none() -> None:
     product = intake.add_product(uploads(1)).product
     with pytest.raises(ImageProcessingError):
         intake.add_images(product, [*uploads(2), Upload(b"no picture")])
@@ -143,10 +143,8 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
 
 
 def test_the_same_files_again_are_one_product_for_who_asks_for_that() -> None:
-    first = intake.add_product([Upload(sample_images.jpeg(1))], name="a")
-    again = intake.add_product([Upload(sample_images.jpeg(1))], name="b", skip_duplicates=True)
+    first = intake.add_product([Upload(jpeg(1))], name="a")
+    again = intake.add_product([Upload(jpeg(1))], name="b", skip_duplicates=True)
     assert (again.product, again.created, again.images) == (first.product, False, first.images)
-    assert intake.add_product(
-        [Upload(sample_images.jpeg(1)), Upload(sample_images.jpeg(2))], skip_duplicates=True
-    ).created
+    assert intake.add_product([Upload(jpeg(1)), Upload(jpeg(2))], skip_duplicates=True).created
     assert Product.objects.count() == 2

@@ -16,9 +16,9 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from products.images import intake, originals
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.files import files_in
+from tests.helpers.sample_images import as_file, drawing, jpeg, turned
 
 # --- weight ----------------------------------------------------------------------------------------
 
@@ -85,8 +85,8 @@ def test_a_file_that_is_too_large_is_not_kept_while_it_comes(media: Path, settin
             super().close()
 
     files = [
-        SimpleUploadedFile("large.jpg", sample_images.jpeg(1) + bytes(3 * MAX_BYTES)),
-        SimpleUploadedFile("small.jpg", sample_images.jpeg(2)),
+        SimpleUploadedFile("large.jpg", jpeg(1) + bytes(3 * MAX_BYTES)),
+        SimpleUploadedFile("small.jpg", jpeg(2)),
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.core.files.uploadhandler.TemporaryUploadedFile", Watched)
@@ -108,8 +108,8 @@ def kept(settings: Any, tmp_path: Path) -> Path:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_picture(kept: Path) -> None:
-    data = sample_images.turned(sample_images.drawing(1), 6)
+def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_image(kept: Path) -> None:
+    data = turned(drawing(1), 6)
     image = intake.add_product([Upload(data, "../../etc/passwd.jpg")]).images[0]
     assert originals.original_path(str(image.file.name)).read_bytes() == data
     assert [name.partition("/")[2] for name in files_in(kept)] == [Path(str(image.file.name)).stem]
@@ -121,11 +121,11 @@ def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_picture(k
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_original_is_kept_of_a_bad_picture_or_without_the_setting(kept: Path, settings: Any) -> None:
+def test_no_original_is_kept_of_a_bad_image_or_without_the_setting(kept: Path, settings: Any) -> None:
     with pytest.raises(ImageProcessingError):
-        intake.add_product([Upload(sample_images.jpeg(1)), Upload(b"no picture")])
+        intake.add_product([Upload(jpeg(1)), Upload(b"no picture")])
     settings.KEEP_ORIGINALS = False
-    intake.add_product([Upload(sample_images.jpeg(2))])
+    intake.add_product([Upload(jpeg(2))])
     assert files_in(kept) == []
 
 
@@ -133,7 +133,7 @@ def test_no_original_is_kept_of_a_bad_picture_or_without_the_setting(kept: Path,
 def test_what_is_stored_is_a_jpeg_without_metadata_whatever_came() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a secret"
-    data = sample_images.as_file(sample_images.drawing(1), "TIFF", exif=exif)
+    data = as_file(drawing(1), "TIFF", exif=exif)
     stored = ProductImage.objects.get(pk=intake.add_product([Upload(data)]).images[0].pk)
     content = Path(stored.file.path).read_bytes()
     assert content.startswith(b"\xff\xd8\xff")

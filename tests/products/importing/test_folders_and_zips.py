@@ -1,4 +1,4 @@
-"""Folders and ZIPs of pictures become products, and no ZIP can reach outside of itself or exhaust the machine."""
+"""Folders and ZIPs of images become products, and no ZIP can reach outside of itself or exhaust the machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from products.models import Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
-from tests.helpers.tables import rows_as_csv, write_csv, write_pictures
+from tests.helpers.sample_images import as_file, jpeg, noise
+from tests.helpers.tables import rows_as_csv, write_csv, write_images
 
 pytestmark = pytest.mark.django_db
 
@@ -29,8 +29,8 @@ def skus() -> set[str]:
     return set(Product.objects.values_list("sku", flat=True))
 
 
-def test_a_picture_in_a_folder_is_a_product_named_by_its_file_and_its_folder(tmp_path):
-    write_pictures(tmp_path / "in", "Mugs/blue mug.jpg", "lamp.png", "more/Toys/bear.jpg")
+def test_an_image_in_a_folder_is_a_product_named_by_its_file_and_its_folder(tmp_path):
+    write_images(tmp_path / "in", "Mugs/blue mug.jpg", "lamp.png", "more/Toys/bear.jpg")
     assert run("import_products", tmp_path / "in", "--historical").code == 0
     assert set(Product.objects.values_list("sku", "name", "category", "is_historical")) == {
         ("blue mug", "blue mug", "Mugs", True),
@@ -39,8 +39,8 @@ def test_a_picture_in_a_folder_is_a_product_named_by_its_file_and_its_folder(tmp
     }
 
 
-def test_what_systems_leave_in_folders_is_no_picture_and_everything_else_is_reported(tmp_path):
-    write_pictures(tmp_path / "in", "a.jpg")
+def test_what_systems_leave_in_folders_is_no_image_and_everything_else_is_reported(tmp_path):
+    write_images(tmp_path / "in", "a.jpg")
     for name in (".DS_Store", "Thumbs.db", "__MACOSX/._a.jpg", ".git/a.jpg", "notes.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text("not a picture")
@@ -53,7 +53,7 @@ def test_what_systems_leave_in_folders_is_no_picture_and_everything_else_is_repo
 
 
 def test_files_of_the_same_name_are_views_in_one_folder_and_refused_in_another(tmp_path):
-    write_pictures(tmp_path / "in", "Mugs/001.jpg", "Mugs/001.png", "Toys/001.jpg")
+    write_images(tmp_path / "in", "Mugs/001.jpg", "Mugs/001.png", "Toys/001.jpg")
     ran = run("import_products", tmp_path / "in")
     assert ran.code == 3
     assert "row 3 (001): sku_exists" in ran.err
@@ -68,8 +68,8 @@ def test_an_empty_folder_is_nothing_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_a_table_beside_the_pictures_names_them(tmp_path, kind):
-    write_pictures(tmp_path / "in", "goods/pictures/a.jpg", "goods/b.jpg")
+def test_a_table_beside_the_images_names_them(tmp_path, kind):
+    write_images(tmp_path / "in", "goods/pictures/a.jpg", "goods/b.jpg")
     rows = [
         {"sku": "A", "name": "Apple", "image": "pictures/a.jpg"},
         {"sku": "B", "name": "Bear", "image": "./b.jpg"},
@@ -86,10 +86,10 @@ def test_a_table_beside_the_pictures_names_them(tmp_path, kind):
     assert set(Product.objects.values_list("sku", "name")) == {("A", "Apple"), ("B", "Bear")}
 
 
-def test_a_zip_of_pictures_is_read_like_a_folder(tmp_path):
+def test_a_zip_of_images_is_read_like_a_folder(tmp_path):
     files = {
-        "Mugs/blue.jpg": sample_images.jpeg(1),
-        "Toys/bear.jpg": sample_images.jpeg(2),
+        "Mugs/blue.jpg": jpeg(1),
+        "Toys/bear.jpg": jpeg(2),
         "__MACOSX/Toys/._bear.jpg": b"x",
     }
     assert run("import_products", write_zip(tmp_path / "in.zip", files)).code == 0
@@ -103,24 +103,24 @@ def test_several_tables_are_not_guessed_among(tmp_path):
     assert "several tables (a.csv, b.csv)" in ran.err
 
 
-def test_a_folder_for_pictures_goes_with_a_table_only(tmp_path):
-    write_pictures(tmp_path / "in", "a.jpg")
+def test_a_folder_for_images_goes_with_a_table_only(tmp_path):
+    write_images(tmp_path / "in", "a.jpg")
     assert run("import_products", tmp_path / "in", "--images", tmp_path).code == 1
     assert not Product.objects.exists()
 
 
 def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
     secret = tmp_path / "secret.jpg"
-    secret.write_bytes(sample_images.jpeg(9))
+    secret.write_bytes(jpeg(9))
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     path = tmp_path / "inner" / "in.zip"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("good.jpg", sample_images.jpeg(1))
-        archive.writestr("../up.jpg", sample_images.jpeg(2))
-        archive.writestr("/root.jpg", sample_images.jpeg(3))
-        archive.writestr("c:/drive.jpg", sample_images.jpeg(4))
+        archive.writestr("good.jpg", jpeg(1))
+        archive.writestr("../up.jpg", jpeg(2))
+        archive.writestr("/root.jpg", jpeg(3))
+        archive.writestr("c:/drive.jpg", jpeg(4))
         archive.writestr(link, "../secret.jpg")
     before = files_in(tmp_path)
     ran = run("import_products", path)
@@ -132,9 +132,9 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(tmp_path, media):
 
 @pytest.mark.parametrize("image", ["../secret.jpg", "a/../../secret.jpg", "{folder}/secret.jpg", "..\\secret.jpg"])
 def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
-    (tmp_path / "secret.jpg").write_bytes(sample_images.jpeg(9))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(9))
     rows = [{"sku": "A", "image": image.format(folder=tmp_path)}, {"sku": "B", "image": "good.jpg"}]
-    files: dict[str, bytes | str] = {"list.csv": rows_as_csv(rows), "good.jpg": sample_images.jpeg(1)}
+    files: dict[str, bytes | str] = {"list.csv": rows_as_csv(rows), "good.jpg": jpeg(1)}
     ran = run("import_products", write_zip(tmp_path / "in.zip", files))
     assert ran.code == 3
     assert "row 2 (A): unsafe_path" in ran.err
@@ -142,7 +142,7 @@ def test_no_row_of_a_table_in_a_zip_reaches_outside_of_it(tmp_path, image):
 
 
 def test_an_entry_that_cannot_be_unpacked_is_refused_alone(tmp_path):
-    good, bad = sample_images.jpeg(1), sample_images.as_file(sample_images.noise(2), "BMP")
+    good, bad = jpeg(1), as_file(noise(2), "BMP")
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("bad.bmp", bad)
@@ -156,8 +156,8 @@ def test_an_entry_that_cannot_be_unpacked_is_refused_alone(tmp_path):
     assert skus() == {"good"}
 
 
-def test_a_picture_in_a_zip_is_bounded_before_it_is_unpacked(tmp_path):
-    files = {"large.bmp": b"BM" + bytes(21 * 2**20), "good.jpg": sample_images.jpeg(1)}
+def test_an_image_in_a_zip_is_bounded_before_it_is_unpacked(tmp_path):
+    files = {"large.bmp": b"BM" + bytes(21 * 2**20), "good.jpg": jpeg(1)}
     ran = run("import_products", write_zip(tmp_path / "in.zip", files))
     assert ran.code == 3
     assert "(large): image_too_large" in ran.err
@@ -187,8 +187,8 @@ def test_a_zip_of_too_many_entries_is_refused(tmp_path):
 def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path):
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.jpg", sample_images.jpeg(1))
-        archive.writestr("b.jpg", sample_images.jpeg(2))
+        archive.writestr("a.jpg", jpeg(1))
+        archive.writestr("b.jpg", jpeg(2))
         archive.getinfo("b.jpg").header_offset = archive.getinfo("a.jpg").header_offset
     ran = run("import_products", path)
     assert ran.code == 1
@@ -196,18 +196,16 @@ def test_a_zip_whose_entries_share_their_bytes_is_refused(tmp_path):
     assert not Product.objects.exists()
 
 
-def test_a_zip_in_a_zip_is_no_picture(tmp_path):
-    inner = write_zip(tmp_path / "inner.zip", {"a.jpg": sample_images.jpeg(1)}).read_bytes()
-    ran = run(
-        "import_products", write_zip(tmp_path / "in.zip", {"inner.zip": inner, "good.jpg": sample_images.jpeg(2)})
-    )
+def test_a_zip_in_a_zip_is_no_image(tmp_path):
+    inner = write_zip(tmp_path / "inner.zip", {"a.jpg": jpeg(1)}).read_bytes()
+    ran = run("import_products", write_zip(tmp_path / "in.zip", {"inner.zip": inner, "good.jpg": jpeg(2)}))
     assert ran.code == 3
     assert "(inner): not_an_image" in ran.err
     assert skus() == {"good"}
 
 
 def test_a_damaged_zip_is_refused(tmp_path):
-    path = write_zip(tmp_path / "in.zip", {"a.jpg": sample_images.jpeg(1), "b.jpg": sample_images.jpeg(2)})
+    path = write_zip(tmp_path / "in.zip", {"a.jpg": jpeg(1), "b.jpg": jpeg(2)})
     path.write_bytes(path.read_bytes()[:-40])
     assert run("import_products", path).code == 1
     assert not ProductImage.objects.exists()

@@ -16,17 +16,17 @@ from matching.models import Match
 from products.importing.importer import import_rows
 from products.importing.rows import open_source
 from products.models import Feature, Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
 from tests.helpers.installations import environment
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.sample_images import jpeg
+from tests.helpers.tables import write_csv, write_images
 
 
 @pytest.fixture
 def catalogue(tmp_path) -> Path:
     """Eight products, one of them without SKU, two with a second view."""
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(10)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(10)))
     rows = [{"sku": f"S{number}", "name": f"Number {number}", "image": f"{number}.jpg"} for number in range(7)]
     rows += [{"sku": "", "name": "Nameless no more", "image": "7.jpg"}]
     rows += [{"sku": "S0", "name": "", "image": "8.jpg"}, {"sku": "S1", "name": "", "image": "9.jpg"}]
@@ -59,8 +59,8 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(catalogue):
 
 
 @pytest.mark.django_db
-def test_the_same_picture_twice_in_one_file_is_one_picture(tmp_path):
-    write_pictures(tmp_path, "a.jpg")
+def test_the_same_image_twice_in_one_file_is_one_image(tmp_path):
+    write_images(tmp_path, "a.jpg")
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "a.jpg"}]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
     assert "2 products added, 0 views added, 1 already there" in ran.out
@@ -83,8 +83,8 @@ def test_a_rehearsal_tells_what_would_be_and_saves_nothing(catalogue, media):
 
 @pytest.mark.django_db
 def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
-    (tmp_path / "new.jpg").write_bytes(sample_images.jpeg(1, angle=5))
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(5)))
+    (tmp_path / "new.jpg").write_bytes(jpeg(1, angle=5))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(5)))
     rows = [{"sku": "NEW", "is_historical": "no", "image": "new.jpg"}]
     rows += [{"sku": f"S{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(5)]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
@@ -97,8 +97,8 @@ def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
 
 
 @pytest.mark.django_db
-def test_a_picture_that_many_products_show_is_taken_for_each(tmp_path):
-    write_pictures(tmp_path, "a.jpg")
+def test_an_image_that_many_products_show_is_taken_for_each(tmp_path):
+    write_images(tmp_path, "a.jpg")
     rows = [{"sku": "", "name": name, "image": "a.jpg"} for name in ("one", "two", "one")]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
     assert "2 products added, 0 views added, 1 already there" in ran.out
@@ -106,7 +106,7 @@ def test_a_picture_that_many_products_show_is_taken_for_each(tmp_path):
 
 def test_ctrl_c_stops_after_the_current_row_and_the_next_run_goes_on(tmp_path):
     number = 150
-    write_pictures(tmp_path / "in", *(f"{n}.jpg" for n in range(number)))
+    write_images(tmp_path / "in", *(f"{n}.jpg" for n in range(number)))
     env = environment(tmp_path / "var")
     manage = [sys.executable, "manage.py"]
     subprocess.run([*manage, "migrate", "-v0"], cwd=settings.BASE_DIR, env=env, check=True)
@@ -130,5 +130,5 @@ def test_ctrl_c_stops_after_the_current_row_and_the_next_run_goes_on(tmp_path):
     assert (count("products"), count("product_images")) == (number, number)
     [[ready]] = database.execute("SELECT count(*) FROM product_images WHERE state = 'ready'")
     assert ready == number
-    # A picture and its thumbnail each, and nothing of the row that was being read.
+    # An image and its thumbnail each, and nothing of the row that was being read.
     assert len(files_in(tmp_path / "var" / "media")) == 2 * number

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.processes import Stack, wait_until
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.tables import write_csv, write_images
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 
 def test_the_workers_embed_and_match_what_an_import_brought(tmp_path):
-    write_pictures(tmp_path, *(f"{number}.jpg" for number in range(40)))
+    write_images(tmp_path, *(f"{number}.jpg" for number in range(40)))
     rows = [{"sku": f"S{n}", "is_historical": str(n > 0).lower(), "image": f"{n}.jpg"} for n in range(40)]
     table = write_csv(tmp_path / "c.csv", rows)
     with Stack(tmp_path) as stack:

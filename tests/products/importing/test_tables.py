@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from products.models import Product, ProductImage
-from tests.helpers import sample_images
 from tests.helpers.commands import run
-from tests.helpers.tables import write_csv, write_pictures, write_xlsx
+from tests.helpers.sample_images import as_file, jpeg, noise, truncated
+from tests.helpers.tables import write_csv, write_images, write_xlsx
 
 pytestmark = pytest.mark.django_db
 
@@ -36,28 +36,28 @@ def assert_is_mug(product: Product) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_every_usual_kind_of_csv_is_read(tmp_path, encoding, delimiter):
-    write_pictures(tmp_path, "mug.jpg")
+    write_images(tmp_path, "mug.jpg")
     table = write_csv(tmp_path / "c.csv", [MUG], delimiter, encoding)
     assert run("import_products", table).code == 0
     assert_is_mug(Product.objects.get())
 
 
 def test_a_workbook_is_read_with_numbers_and_truths_as_a_person_would_type_them(tmp_path):
-    write_pictures(tmp_path, "mug.jpg")
+    write_images(tmp_path, "mug.jpg")
     table = write_xlsx(tmp_path / "c.xlsx", [MUG | {"is_historical": True, "weight g": 350.0}])
     assert run("import_products", table).code == 0
     assert_is_mug(Product.objects.get())
 
 
-def test_only_the_picture_is_required(tmp_path):
-    write_pictures(tmp_path, "a.jpg")
+def test_only_the_image_is_required(tmp_path):
+    write_images(tmp_path, "a.jpg")
     assert run("import_products", write_csv(tmp_path / "c.csv", [{"image": "a.jpg"}])).code == 0
     product = Product.objects.get()
     assert (product.sku, product.name, product.is_historical, product.attributes) == ("", "", False, {})
 
 
 def test_a_further_row_with_a_known_sku_adds_a_view(tmp_path):
-    write_pictures(tmp_path, "front.jpg", "back.jpg", "side.jpg")
+    write_images(tmp_path, "front.jpg", "back.jpg", "side.jpg")
     first = [{"sku": "A", "name": "Lamp", "image": "front.jpg"}, {"sku": "A", "name": "", "image": "back.jpg"}]
     assert run("import_products", write_csv(tmp_path / "c.csv", first)).code == 0
     assert run("import_products", write_csv(tmp_path / "views.csv", [{"image": "side.jpg", "sku": "A"}])).code == 0
@@ -80,14 +80,14 @@ def test_a_further_row_with_a_known_sku_adds_a_view(tmp_path):
     ],
 )
 def test_a_row_says_whether_it_is_historical_and_the_option_where_it_does_not(tmp_path, says, flag, expected):
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     table = write_csv(tmp_path / "c.csv", [{"sku": "A", "image": "a.jpg", "is_historical": says}])
     assert run("import_products", table, *flag).code == 0
     assert Product.objects.get().is_historical is expected
 
 
-def test_pictures_are_relative_to_the_table_or_to_the_folder_named_or_absolute(tmp_path):
-    write_pictures(tmp_path, "tables/in/a.jpg", "elsewhere/b.jpg", "c.jpg")
+def test_images_are_relative_to_the_table_or_to_the_folder_named_or_absolute(tmp_path):
+    write_images(tmp_path, "tables/in/a.jpg", "elsewhere/b.jpg", "c.jpg")
     by_table = write_csv(tmp_path / "tables" / "a.csv", [{"sku": "A", "image": "in\\a.jpg"}])
     absolute = write_csv(tmp_path / "tables" / "c.csv", [{"sku": "C", "image": str(tmp_path / "c.jpg")}])
     by_folder = write_csv(tmp_path / "tables" / "b.csv", [{"sku": "B", "image": "b.jpg"}])
@@ -98,10 +98,10 @@ def test_pictures_are_relative_to_the_table_or_to_the_folder_named_or_absolute(t
 
 
 def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
-    write_pictures(tmp_path, "good.jpg", "better.jpg")
-    (tmp_path / "broken.jpg").write_bytes(sample_images.truncated(sample_images.jpeg(7)))
+    write_images(tmp_path, "good.jpg", "better.jpg")
+    (tmp_path / "broken.jpg").write_bytes(truncated(jpeg(7)))
     (tmp_path / "text.jpg").write_text("not a picture")
-    (tmp_path / "tiny.png").write_bytes(sample_images.as_file(sample_images.noise(size=(8, 8)), "PNG"))
+    (tmp_path / "tiny.png").write_bytes(as_file(noise(size=(8, 8)), "PNG"))
     table = tmp_path / "c.csv"
     table.write_text(
         "sku,name,is_historical,image\n"
@@ -140,7 +140,7 @@ def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
 
 
 def test_a_quote_that_never_ends_is_reported_where_it_begins(tmp_path):
-    write_pictures(tmp_path, "a.jpg", "b.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg")
     table = tmp_path / "c.csv"
     table.write_text('sku,name,image\nA,first,a.jpg\nB,"second,b.jpg\nC,third,a.jpg\n')
     ran = run("import_products", table)
@@ -166,7 +166,7 @@ def test_nothing_can_be_done_when_every_row_is_refused(tmp_path):
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_as_a_whole(tmp_path, content, reason):
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     table = tmp_path / "c.csv"
     table.write_bytes(content)
     ran = run("import_products", table)
@@ -176,7 +176,7 @@ def test_a_table_that_cannot_be_used_is_refused_as_a_whole(tmp_path, content, re
 
 
 def test_a_wrong_encoding_far_down_is_found_before_anything_is_imported(tmp_path):
-    write_pictures(tmp_path, "a.jpg")
+    write_images(tmp_path, "a.jpg")
     lines = [f"A{number},a.jpg\n".encode() for number in range(5_000)]
     (tmp_path / "c.csv").write_bytes(b"".join([b"sku,image\n", *lines, "Ü,a.jpg\n".encode("latin-1")]))
     assert run("import_products", tmp_path / "c.csv").code == 1

@@ -1,4 +1,4 @@
-"""The queue in the database: who claims what, what comes of it, and how often a picture is tried."""
+"""The queue in the database: who claims what, what comes of it, and how often an image is tried."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from products.images.intake import add_product
 from products.models import Feature, Product, ProductImage
 from products.queue import claims as queue
 from products.queue import embed
-from tests.helpers import sample_images
+from tests.helpers.sample_images import jpeg
 from tests.helpers.threads import at_once
 
 pytestmark = pytest.mark.django_db
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def waiting() -> list[ProductImage]:
-    """Five pictures of one product that wait to be embedded."""
-    return add_product([Upload(sample_images.jpeg(seed)) for seed in range(5)]).images
+    """Five images of one product that wait to be embedded."""
+    return add_product([Upload(jpeg(seed)) for seed in range(5)]).images
 
 
 def states() -> list[tuple[str, int]]:
@@ -56,7 +56,7 @@ def test_the_oldest_are_claimed_first_and_nobody_claims_them_again(waiting: list
     assert states() == [("claimed", 1)] * 5
 
 
-def test_only_the_named_pictures_are_claimed(waiting: list[ProductImage]) -> None:
+def test_only_the_named_images_are_claimed(waiting: list[ProductImage]) -> None:
     claim = queue.claim_images(10, [waiting[4].pk, waiting[2].pk])
     assert claim is not None
     assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
@@ -70,7 +70,7 @@ def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
     assert set(ProductImage.objects.values_list("embedded_with", "claim_token")) == {(LEGACY_MODEL, None)}
 
 
-def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None:
+def test_each_image_gets_its_own_features(waiting: list[ProductImage]) -> None:
     embed.embed_pending(batch_size=2)
     for image in waiting:
         with default_storage.open(str(image.file.name)) as file:
@@ -79,7 +79,7 @@ def test_each_picture_gets_its_own_features(waiting: list[ProductImage]) -> None
         assert np.array_equal(image.features.get().to_features().color, expected.color)
 
 
-def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
+def test_a_damaged_image_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     (media / str(waiting[3].file.name)).unlink()
     outcome = embed.embed_batch(claimed())
@@ -91,10 +91,10 @@ def test_a_damaged_picture_fails_alone_after_three_attempts(waiting: list[Produc
     assert Feature.objects.count() == 3
 
 
-def test_turns_go_by_how_long_a_picture_waits(waiting: list[ProductImage], media: Path) -> None:
+def test_turns_go_by_how_long_an_image_waits(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     embed.embed_batch(claimed(1))
-    later = add_product([Upload(sample_images.jpeg(seed)) for seed in (10, 11)]).images
+    later = add_product([Upload(jpeg(seed)) for seed in (10, 11)]).images
     turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
     # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
     assert turns == [
@@ -115,10 +115,10 @@ def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media:
     assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
 
 
-def test_a_model_that_fails_on_a_batch_costs_only_the_picture_that_it_fails_on(
+def test_a_model_that_fails_on_a_batch_costs_only_the_image_that_it_fails_on(
     waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deadly = add_product([Upload(sample_images.jpeg(9, (96, 77)))]).images[0]
+    deadly = add_product([Upload(jpeg(9, (96, 77)))]).images[0]
 
     def failing(image: Any) -> Any:
         if image.height == 77:
@@ -152,7 +152,7 @@ def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -
     assert states() == [("pending", 1)] * 5
 
 
-def test_pictures_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
+def test_images_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
     for attempt in (1, 2, 3):
         sizes = []
         while (claim := queue.claim_images(10)) is not None:
@@ -177,7 +177,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductIm
 
 
 def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[ProductImage]) -> None:
-    other = add_product([Upload(sample_images.jpeg(7))]).product
+    other = add_product([Upload(jpeg(7))]).product
     claim = claimed()
     waiting[0].delete()
     Product.objects.get(pk=waiting[0].product_id).delete()
@@ -202,7 +202,7 @@ def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
         ("all", ["pending", "pending", "claimed", "pending", "pending"]),
     ],
 )
-def test_pictures_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
+def test_images_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
     embed.embed_pending([image.pk for image in waiting[:2]])
     waiting[1].features.all().delete()
     queue.claim_images(1, [waiting[2].pk])
@@ -220,7 +220,7 @@ def test_a_choice_that_is_none_is_refused() -> None:
         queue.requeue("some")
 
 
-def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: list[ProductImage]) -> None:
+def test_features_stay_searchable_while_an_image_is_embedded_again(waiting: list[ProductImage]) -> None:
     embed.embed_pending()
     queue.requeue("all")
     assert Feature.objects.count() == 5
@@ -231,7 +231,7 @@ def test_features_stay_searchable_while_a_picture_is_embedded_again(waiting: lis
 def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) -> None:
     product = Product.objects.create()
     path = tmp_path / "mug.jpg"
-    path.write_bytes(sample_images.jpeg(1))
+    path.write_bytes(jpeg(1))
     computed = embedding.get_or_extract_features(product.pk, path)
     assert computed.shape == (256,)
     assert computed.dtype == np.uint8
@@ -240,7 +240,7 @@ def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) 
     assert np.array_equal(embedding.get_or_extract_features(product.pk, path), computed)
 
 
-def test_features_of_a_bad_or_missing_picture_are_an_error_with_a_code(tmp_path: Path) -> None:
+def test_features_of_a_bad_or_missing_image_are_an_error_with_a_code(tmp_path: Path) -> None:
     product = Product.objects.create()
     path = tmp_path / "mug.jpg"
     with pytest.raises(ImageProcessingError) as missing:
@@ -258,7 +258,7 @@ def test_features_of_a_bad_or_missing_picture_are_an_error_with_a_code(tmp_path:
 @pytest.mark.django_db(transaction=True)
 def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path) -> None:
     with tasks.notifications_suspended():
-        images = add_product([Upload(sample_images.jpeg(seed)) for seed in range(24)]).images
+        images = add_product([Upload(jpeg(seed)) for seed in range(24)]).images
     claims: list[list[int]] = []
 
     def work() -> None:

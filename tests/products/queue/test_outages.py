@@ -1,4 +1,4 @@
-"""A database that takes no writes is not the pictures' fault: they wait, and no attempt of theirs is counted."""
+"""A database that takes no writes is not the images' fault: they wait, and no attempt of theirs is counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from products.models import Feature, ProductImage
 from products.queue import claims
 from products.queue.embed import embed_pending
 from products.tasks import notifications_suspended
-from tests.helpers import sample_images
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,16 +38,16 @@ def failing(statement: str, times: int = 1000) -> Iterator[None]:
 
 @pytest.fixture
 def waiting() -> list[int]:
-    """Ids of pictures that wait for a worker."""
+    """Ids of images that wait for a worker."""
     with notifications_suspended():
-        return [image.pk for image in add_product([Upload(sample_images.jpeg(seed)) for seed in range(3)]).images]
+        return [image.pk for image in add_product([Upload(jpeg(seed)) for seed in range(3)]).images]
 
 
 def states() -> set[tuple[str, int]]:
     return set(ProductImage.objects.values_list("state", "attempts"))
 
 
-def test_pictures_are_not_given_up_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
+def test_images_are_not_given_up_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
     with failing('INSERT INTO "features"'):
         for _ in range(5):
             with pytest.raises(OperationalError):

@@ -1,4 +1,4 @@
-"""A paused queue: uploads are taken, questions are answered, and nobody claims a picture until it is resumed."""
+"""A paused queue: uploads are taken, questions are answered, and nobody claims an image until it is resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from products.images.intake import add_product
 from products.models import EmbeddingDay, ProductImage, QueueSwitch
 from products.queue import claims, embed
 from products.queue.query_features import FeaturesPendingError
-from tests.helpers import sample_images
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.rows import make_product
+from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +39,7 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
     with django_capture_on_commit_callbacks(execute=True):
         answer = client_of("uploader").post(
             "/api/products/upload?wait=30",
-            {"image": SimpleUploadedFile("a.jpg", sample_images.jpeg(1))},
+            {"image": SimpleUploadedFile("a.jpg", jpeg(1))},
             format="multipart",
         )
     assert (answer.status_code, answer.json()["status"]) == (201, "pending")
@@ -48,7 +48,7 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
 
 @pytest.mark.usefixtures("paused")
 def test_nobody_claims_until_it_is_resumed() -> None:
-    add_product([Upload(sample_images.jpeg(seed)) for seed in (1, 2)])
+    add_product([Upload(jpeg(seed)) for seed in (1, 2)])
     assert claims.claim_images(10) is None
     tasks.sweep()
     assert states() == ["pending", "pending"]
@@ -59,13 +59,13 @@ def test_nobody_claims_until_it_is_resumed() -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_a_question_is_answered_all_the_same() -> None:
-    file = SimpleUploadedFile("a.jpg", sample_images.jpeg(1))
+    file = SimpleUploadedFile("a.jpg", jpeg(1))
     answer = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
     assert answer.status_code == 200
 
 
 def test_what_is_claimed_already_is_finished() -> None:
-    add_product([Upload(sample_images.jpeg(1))])
+    add_product([Upload(jpeg(1))])
     batch = claims.claim_images(10)
     assert batch is not None
     claims.set_paused(True, user_in("manager"))
@@ -102,9 +102,9 @@ def test_commands_say_that_it_is_paused() -> None:
 
 
 @pytest.mark.usefixtures("paused")
-def test_features_that_have_to_wait_are_told_apart_from_a_bad_picture(tmp_path) -> None:
+def test_features_that_have_to_wait_are_told_apart_from_a_bad_image(tmp_path) -> None:
     product = make_product()
-    (tmp_path / "a.jpg").write_bytes(sample_images.jpeg(1))
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
     with pytest.raises(FeaturesPendingError):
         embedding.get_or_extract_features(product.pk, tmp_path / "a.jpg")
 
@@ -129,9 +129,9 @@ def test_pausing_twice_keeps_who_paused_first() -> None:
     assert str(switch.changed_by) == "manager"
 
 
-def test_pictures_are_counted_by_the_day_on_which_they_were_embedded() -> None:
+def test_images_are_counted_by_the_day_on_which_they_were_embedded() -> None:
     today = timezone.localdate()
     EmbeddingDay.objects.create(day=today - timedelta(days=40), pictures=7)
-    add_product([Upload(sample_images.jpeg(seed)) for seed in range(3)])
+    add_product([Upload(jpeg(seed)) for seed in range(3)])
     embed.embed_pending(batch_size=2)
     assert claims.embedded_by_day(today - timedelta(days=29)) == {today: 3}

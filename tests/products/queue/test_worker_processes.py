@@ -1,4 +1,4 @@
-"""The queue with a real Redis and real workers: whatever dies, stops or is lost, no picture is lost or doubled."""
+"""The queue with a real Redis and real workers: whatever dies, stops or is lost, no image is lost or doubled."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.helpers import sample_images
 from tests.helpers.processes import Stack, wait_until
+from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 
-SLOW = {"FAULT_SECONDS_A_PICTURE": "0.1"}
+SLOW = {"FAULT_SECONDS_PER_IMAGE": "0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def stack(installation: Stack) -> Iterator[Stack]:
 
 
 def batch(first: int, count: int = 32) -> list[bytes]:
-    return [sample_images.jpeg(seed) for seed in range(first, first + count)]
+    return [jpeg(seed) for seed in range(first, first + count)]
 
 
-def test_pictures_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
+def test_images_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
     uploaded = stack.upload(batch(0, 3), sku="waits").body
     assert (uploaded["status"], uploaded["features_extracted"]) == ("pending", False)
     assert stack.states(uploaded["product_id"]) == {"pending": 3}
@@ -81,7 +81,7 @@ def test_a_worker_asked_to_stop_finishes_its_batch_and_claims_no_other(stack: St
     assert attempts == [(0,)]
 
 
-def test_a_damaged_picture_in_a_batch_fails_alone(stack: Stack) -> None:
+def test_a_damaged_image_in_a_batch_fails_alone(stack: Stack) -> None:
     product_id = stack.upload(batch(400)).body["product_id"]
     [(image_id, name)] = stack.rows(
         "SELECT id, file FROM product_images WHERE product_id = ? AND position = 17", product_id
@@ -95,9 +95,9 @@ def test_a_damaged_picture_in_a_batch_fails_alone(stack: Stack) -> None:
     assert stack.features(product_id) == 31
 
 
-def test_a_picture_that_kills_its_worker_fails_alone(stack: Stack) -> None:
+def test_an_image_that_kills_its_worker_fails_alone(stack: Stack) -> None:
     files = batch(500)
-    files[9] = sample_images.jpeg(1, (96, 77))
+    files[9] = jpeg(1, (96, 77))
     product_id = stack.upload(files).body["product_id"]
     deadline = time.monotonic() + 180
     # Whoever runs the worker (systemd, a container) starts it again each time that it dies.
@@ -129,7 +129,7 @@ def test_uploads_are_accepted_while_redis_is_away_and_embedded_once_it_is_back(s
         stack.wait_for_states(answer.body["product_id"], ready=1)
 
 
-def test_pictures_whose_messages_are_lost_are_found(stack: Stack) -> None:
+def test_images_whose_messages_are_lost_are_found(stack: Stack) -> None:
     stack.start_worker()
     product_id = stack.upload(batch(700, 2), wait=60).body["product_id"]
     stack.redis.command("FLUSHALL")
@@ -137,11 +137,11 @@ def test_pictures_whose_messages_are_lost_are_found(stack: Stack) -> None:
     stack.wait_for_states(product_id, ready=2)
 
 
-def test_a_picture_is_matched_by_the_worker(stack: Stack) -> None:
+def test_an_image_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: stack.ask(sample_images.jpeg(800), wait=60), range(16)))
+        answers = list(pool.map(lambda _: stack.ask(jpeg(800), wait=60), range(16)))
     assert {answer.status for answer in answers} == {200}
     assert {answer.body["matches"][0]["product_id"] for answer in answers} == {known}
 
@@ -149,21 +149,21 @@ def test_a_picture_is_matched_by_the_worker(stack: Stack) -> None:
 def test_a_new_product_is_matched_by_itself(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(900, 1), wait=60, is_historical="true").body["product_id"]
-    new = stack.upload([sample_images.jpeg(900, angle=4)], wait=60).body["product_id"]
+    new = stack.upload([jpeg(900, angle=4)], wait=60).body["product_id"]
     matches = "SELECT candidate_id FROM matches WHERE product_id = ? AND rank = 1"
     wait_until(lambda: stack.rows(matches, new) == [(known,)], 60, "the new product has its match")
 
 
 @pytest.mark.parametrize("wait", [0, 0.5])
 def test_a_question_without_a_worker_is_answered_in_time(stack: Stack, wait: float) -> None:
-    answer = stack.ask(sample_images.jpeg(1), wait=wait)
+    answer = stack.ask(jpeg(1), wait=wait)
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
 
 
 def test_a_question_without_redis_is_answered_in_time(stack: Stack) -> None:
     stack.redis.stop()
     try:
-        answer = stack.ask(sample_images.jpeg(1), wait=2)
+        answer = stack.ask(jpeg(1), wait=2)
     finally:
         stack.redis.start()
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
@@ -191,7 +191,7 @@ def test_a_paused_queue_stays_paused_for_workers_that_start_later_and_questions_
     product_id = stack.upload(batch(1100, 3), wait=5).body["product_id"]
     stack.stop_workers()
     stack.start_worker()
-    assert stack.ask(sample_images.jpeg(1), wait=60).status == 200
+    assert stack.ask(jpeg(1), wait=60).status == 200
     assert stack.states(product_id) == {"pending": 3}
     stack.manage("shell", "--no-imports", "--command", script.format(paused=False))
     stack.wait_for_states(product_id, ready=3)
