@@ -17,6 +17,8 @@ from gpu.imaging.colour_conversion import to_rgb
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError, too_many_bytes, too_much_memory
 from gpu.imaging.formats import ACCEPTED, sniff, webp_size
 
+__all__ = ["ImageProcessingError", "decode", "decode_downscaled", "read_file", "register_decoders"]
+
 MAX_PIXELS = 40_000_000
 # More of these kinds takes more memory than other pictures: their decoders keep several copies of the whole picture.
 FRUGAL_PIXELS_OF_KIND = {
