@@ -150,7 +150,8 @@ def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, st
             output_names=["embedding"],
             dynamic_axes={**inputs, "embedding": {0: "n"}},
         )
-    path.write_bytes(content.getbuffer())
+    with content.getbuffer() as view:  # released at once: Python 3.13 complains of a buffer that outlives its file
+        path.write_bytes(view)
 
 
 def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
