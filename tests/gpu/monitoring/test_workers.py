@@ -158,13 +158,21 @@ def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, setti
 
 
 def test_the_device_comes_with_its_reason(settings, monkeypatch):
+    import torch
+
+    # Holds for a CPU build and a CUDA build of torch, with and without a GPU.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(device, "_hardware", lambda: None)
     assert device.likely_device() == ("cpu", "No NVIDIA, AMD or Apple GPU was found.")
     info = device.get_device_info()
     assert (info["device"], info["gpu_name"], info["vram_gb"]) == ("cpu", None, None)
     assert info["torch_version"]
     monkeypatch.setattr(device, "_hardware", lambda: "cuda")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
     assert "built for the CPU only" in device.get_device_info()["reason"]
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "driver is missing or too old" in device.get_device_info()["reason"]
     assert device.likely_device()[0] == "cuda"
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"force_cpu": True}
     assert device.likely_device() == ("cpu", "CLIP_FORCE_CPU is set.")
