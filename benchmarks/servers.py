@@ -60,7 +60,7 @@ def postgres_server() -> Iterator[str]:
 
         def run(*arguments: str) -> None:
             env = os.environ | {"HOME": name}
-            command = [program, *arguments, "--name", "benchmark"]
+            command = [str(program), *arguments, "--name", "benchmark"]
             subprocess.run(command, user=user, cwd=home, check=True, env=env, stdout=subprocess.DEVNULL, timeout=120)
 
         run("start", "--port", str(port), "--username", "bench", "--password", "bench", "--database", "catalogmatch")

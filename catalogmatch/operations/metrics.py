@@ -70,8 +70,8 @@ def _instruments() -> tuple[Counter, Histogram]:
     from prometheus_client import Counter, Histogram
 
     return (
-        Counter("catalogmatch_requests", "Requests answered.", ["method", "route", "status"]),
-        Histogram("catalogmatch_request_seconds", "Time to answer.", ["method", "route"], buckets=BUCKETS),
+        Counter("catalogmatch_requests", "Requests.", ["method", "route", "status"]),
+        Histogram("catalogmatch_request_seconds", "Response time in seconds.", ["method", "route"], buckets=BUCKETS),
     )
 
 
