@@ -19,26 +19,11 @@ from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
-from matching.review.verdicts import review, review_all
 from matching.similarity import search_vector
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue.claims import images_without_features_of
 from products.queue.query_features import FeaturesPendingError, query_features
-
-__all__ = [
-    "Candidate",
-    'SearchResult',
-    "find_matches",
-    'match_image',
-    "match_product",
-    "match_products",
-    "review",
-    "review_all",
-    "save_matches",
-    'serialize_candidate',
-    "unmatched",
-]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 

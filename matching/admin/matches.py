@@ -27,6 +27,7 @@ from matching.admin.filters import PendingMatchesFilter, QueryCategoryFilter, Sc
 from matching.index import SearchVectorError
 from matching.models import Match
 from matching.rematch import rematch
+from matching.review import verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.export import ExportAdmin
@@ -133,8 +134,8 @@ class MatchedProductAdmin(ProductAdmin):
         return [*super().deletion_counts(rows), (str(Match._meta.verbose_name_plural), matches)]
 
     def history_records(self, object_id: int) -> HistoryRecords:
-        verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
-        return [*super().history_records(object_id), verdicts]
+        of_verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
+        return [*super().history_records(object_id), of_verdicts]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         """Matches go with their product: whoever may delete the product needs no permission for them."""
@@ -216,7 +217,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
-        count = service.review_all(matches, status, user_of(request))
+        count = verdicts.set_verdicts(matches, status, user_of(request))
         text = ngettext("%d verdict was noted.", "%d verdicts were noted.", count) % count
         messages.success(request, text)
 

@@ -19,9 +19,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
-from matching import service
 from matching.models import Match
-from matching.review import leases, queue
+from matching.review import comparison, leases, queue, verdicts
 from matching.review.queue import BANDS, ReviewFilter
 from products.admin.filters import categories
 from products.models import Product
@@ -126,7 +125,7 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     require_permissions(request, REVIEW_PERMISSION)
     status = request.POST.get("status", "")
     try:
-        service.review(match_id, status, user_of(request))
+        verdicts.set_verdict(match_id, status, user_of(request))
     except Match.DoesNotExist as error:
         raise Http404(_("This match is not there any more.")) from error
     except ValueError as error:
@@ -143,7 +142,7 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
     """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
     require_permissions(request, REVIEW_PERMISSION)
     product = get_object_or_404(Product, pk=product_id)
-    rejected = queue.reject_pending(product, user_of(request))
+    rejected = verdicts.reject_pending(product, user_of(request))
     if is_htmx(request):
         return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
     count = len(rejected)
@@ -155,7 +154,7 @@ def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
     require_permissions(request, REVIEW_PERMISSION)
-    queue.undo_verdicts(_numbers(request.POST.getlist("match")), user_of(request))
+    verdicts.undo_verdicts(_numbers(request.POST.getlist("match")), user_of(request))
     if not _hold(request, product_id):
         text = _("The verdict was taken back. The case itself is now with somebody else.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -168,7 +167,7 @@ def case_of(product: Product) -> dict[str, Any]:
     return {
         "product": product,
         "candidates": [
-            {"match": match, "differences": queue.differences(product, match.candidate)}
+            {"match": match, "differences": comparison.differences(product, match.candidate)}
             for match in matches.order_by("-similarity_score", "id")
         ],
     }

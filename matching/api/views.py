@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from matching import service
 from matching.api import serializers
 from matching.models import Match
+from matching.review import verdicts
 from products.api.views import WAIT, uploads_of, wait_of
 
 
@@ -104,7 +105,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         status = form.validated_data.get("review_status", match.review_status)
-        match = service.review(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
+        match = verdicts.set_verdict(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
         return Response(serializers.MatchSerializer(match).data)
 
 

@@ -1,1 +1,1 @@
-"""Review: which case comes next, who holds it, and what people decide."""
+"""Review: which case comes next, who has a lease on it, and the verdicts of reviewers."""

@@ -1,8 +1,4 @@
-"""Who has which case in front of them, so that two reviewers at once never get the same one.
-
-A turn is a lease: it is taken with the case, renewed while the page is open, given up when it is left, and over
-after ``TURN`` for whoever never came back.
-"""
+"""Leases on review cases, so that two reviewers never judge the same product."""
 
 from __future__ import annotations
 
@@ -16,39 +12,39 @@ from django.utils import timezone
 from matching.models import ReviewLease
 from matching.review.queue import NO_FILTER, ReviewFilter, next_case
 
-LEASE_DURATION = timedelta(minutes=10)
+LEASE_DURATION = timedelta(minutes=10)  # the review page renews its leases; a closed browser lets them expire
 
 
 def renew_lease(product_id: int, reviewer: AbstractBaseUser) -> bool:
-    """Take or renew the turn at a product's case; whether it is this reviewer's now."""
+    """Take or renew the lease on a case. Return False if another reviewer has it."""
     now = timezone.now()
-    free = Q(reviewer_id=reviewer.pk) | Q(taken_at__lte=now - LEASE_DURATION)
-    mine = {"reviewer_id": reviewer.pk, "taken_at": now}
-    if ReviewLease.objects.filter(free, product_id=product_id).update(**mine):
+    available = Q(reviewer_id=reviewer.pk) | Q(taken_at__lte=now - LEASE_DURATION)
+    values = {"reviewer_id": reviewer.pk, "taken_at": now}
+    if ReviewLease.objects.filter(available, product_id=product_id).update(**values):
         return True
-    turn, _created = ReviewLease.objects.get_or_create(product_id=product_id, defaults=mine)
-    return bool(turn.reviewer_id == reviewer.pk)
+    lease, _created = ReviewLease.objects.get_or_create(product_id=product_id, defaults=values)
+    return bool(lease.reviewer_id == reviewer.pk)
 
 
 def lease_holder(product_id: int) -> AbstractBaseUser | None:
-    """Who has this case in front of them."""
-    turn = ReviewLease.objects.filter(product_id=product_id, taken_at__gt=timezone.now() - LEASE_DURATION)
-    found = turn.select_related("reviewer").first()
-    return found.reviewer if found is not None else None
+    """Return the reviewer who has the lease on a case; None if it is free."""
+    leases = ReviewLease.objects.filter(product_id=product_id, taken_at__gt=timezone.now() - LEASE_DURATION)
+    lease = leases.select_related("reviewer").first()
+    return lease.reviewer if lease is not None else None
 
 
 def release_leases(product_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
-    """Give up this reviewer's turns at these cases."""
+    """Release this reviewer's leases on these cases."""
     ReviewLease.objects.filter(product__in=product_ids, reviewer_id=reviewer.pk).delete()
 
 
 def lease_next_case(
-    reviewer: AbstractBaseUser, selection: ReviewFilter = NO_FILTER, after: int | None = None
+    reviewer: AbstractBaseUser, review_filter: ReviewFilter = NO_FILTER, after: int | None = None
 ) -> int | None:
-    """The next case of the selection for this reviewer alone; None for none. Nobody else gets it before it is left."""
+    """Lease the next case for this reviewer. Return its product's id; None if none is left."""
     ReviewLease.objects.filter(taken_at__lte=timezone.now() - LEASE_DURATION).delete()
     while True:
-        product_id = next_case(selection, after, without=ReviewLease.objects.exclude(reviewer_id=reviewer.pk))
+        product_id = next_case(review_filter, after, excluding=ReviewLease.objects.exclude(reviewer_id=reviewer.pk))
         if product_id is None or renew_lease(product_id, reviewer):
             return product_id
-        # Somebody took it between the look and the taking: there is another.
+        # Another reviewer took the lease after the query: try the next case.

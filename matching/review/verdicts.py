@@ -1,7 +1,8 @@
-"""What people decide about matches: one at a time or many at once, each decision kept with who made it and when."""
+"""Give, change and undo verdicts on matches, and record who decided what, and when."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -13,21 +14,22 @@ from django.utils import timezone
 from core.batches import iter_pk_batches
 from core.history.recording import acting_as, current_source, record_changes
 from matching.models import Match
+from products.models import Product
 
 
-def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
-    """Give, change or take back (``pending``) the verdict on a match; ``note`` None leaves the note as it is.
+def set_verdict(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
+    """Set the verdict on a match; ``pending`` undoes it. ``note`` None keeps the note.
 
-    A verdict that it has already stays as it is, with who gave it and when.
+    An equal verdict stays with its reviewer and time.
     Raises Match.DoesNotExist, and ValueError for an unknown status.
     """
-    _check(status)
+    _check_status(status)
     with transaction.atomic():
         match = Match.objects.select_for_update().get(pk=match_id)
         if match.review_status == status and note in (None, match.note):
             return match
         if match.review_status != status:
-            for name, value in _verdict(status, reviewer, timezone.now()).items():
+            for name, value in _columns(status, reviewer, timezone.now()).items():
                 setattr(match, name, value)
         if note is not None:
             match.note = note
@@ -36,35 +38,48 @@ def review(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | N
     return match
 
 
-def review_all(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> int:
-    """Give all these matches the same verdict; answers how many had another one before.
+def set_verdicts(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> int:
+    """Set the same verdict on all these matches. Return how many had another one.
 
-    Each step is a transaction of its own, and one that is done stays done. Raises ValueError for an unknown status.
+    Each batch is a transaction of its own. Raises ValueError for an unknown status.
     """
-    _check(status)
+    _check_status(status)
     count = 0
     for ids in iter_pk_batches(matches):
         with transaction.atomic():
             rows = Match.objects.filter(pk__in=ids).exclude(review_status=status)
-            others = list(rows.select_for_update().values_list("pk", flat=True))
-            changed = Match.objects.filter(pk__in=others)
-            changed.update(**_verdict(status, reviewer, timezone.now()))
+            changed_ids = list(rows.select_for_update().values_list("pk", flat=True))
+            changed = Match.objects.filter(pk__in=changed_ids)
+            changed.update(**_columns(status, reviewer, timezone.now()))
             record_changes(changed, reviewer)
-        count += len(others)
+        count += len(changed_ids)
     return count
 
 
-def _check(status: str) -> None:
+def reject_pending(product: Product, reviewer: AbstractBaseUser) -> list[int]:
+    """Reject all pending matches of a product. Return their ids."""
+    pending_ids = list(product.matches.filter(review_status=Match.Status.PENDING).values_list("pk", flat=True))
+    set_verdicts(Match.objects.filter(pk__in=pending_ids), Match.Status.REJECTED, reviewer)
+    return pending_ids
+
+
+def undo_verdicts(match_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
+    """Undo this reviewer's own verdicts on these matches."""
+    own = Match.objects.filter(pk__in=match_ids, reviewer_id=reviewer.pk)
+    set_verdicts(own, Match.Status.PENDING, reviewer)
+
+
+def _check_status(status: str) -> None:
     if status not in Match.Status.values:
         raise ValueError(f"A verdict is one of {', '.join(Match.Status.values)}, not {status!r}.")
 
 
-def _verdict(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str, Any]:
-    """The columns of a verdict; what waits has no reviewer and no time."""
-    decided = status != Match.Status.PENDING
+def _columns(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str, Any]:
+    """Return the columns of a verdict. A pending match has no reviewer and no time."""
+    is_decided = status != Match.Status.PENDING
     return {
         "review_status": Match.Status(status),
-        "reviewer_id": reviewer.pk if decided else None,
-        "reviewed_at": at if decided else None,
+        "reviewer_id": reviewer.pk if is_decided else None,
+        "reviewed_at": at if is_decided else None,
         "updated_at": at,
     }

@@ -16,6 +16,7 @@ from core.history.recording import ChangeSource, acting_as
 from core.history.timeline import Entry, read_timeline
 from matching import service
 from matching.models import Match
+from matching.review import verdicts
 from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
@@ -119,7 +120,7 @@ def test_what_the_program_does_by_itself_leaves_no_entry() -> None:
 
 def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
     product, [match] = make_case(80, sku="A-1")
-    service.review(match.pk, "confirmed", user_in("reviewer"))
+    verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     client_of("uploader").delete(f"/api/products/{product.pk}")
 
     deletion, *_earlier = entries(product.pk)
@@ -136,7 +137,7 @@ def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
 # --- Verdicts ------------------------------------------------------------------------------------
 
 
-def verdicts(match: Match) -> list[tuple[str, str, str]]:
+def verdict_entries(match: Match) -> list[tuple[str, str, str]]:
     """(who, what, before) of each decision, oldest first."""
     found = read_timeline([Match.history.filter(id=match.pk)]).entries
     return [(e.record.history_user.username, *reversed(changed(e)["verdict"])) for e in reversed(found)]
@@ -148,7 +149,7 @@ def test_every_verdict_is_kept_with_who_gave_it() -> None:
     manager = browser_of("manager")
     for status in ("pending", "rejected", "rejected"):
         manager.post(f"/admin/matching/match/{match.pk}/verdict/", {"status": status})
-    assert verdicts(match) == [
+    assert verdict_entries(match) == [
         ("reviewer", "confirmed", "pending"),
         ("manager", "pending", "confirmed"),
         ("manager", "rejected", "pending"),
@@ -157,22 +158,22 @@ def test_every_verdict_is_kept_with_who_gave_it() -> None:
 
 def test_the_same_verdict_again_changes_nothing() -> None:
     _product, [match] = make_case(80)
-    first = service.review(match.pk, "confirmed", user_in("reviewer"))
-    again = service.review(match.pk, "confirmed", user_in("manager"))
+    first = verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
+    again = verdicts.set_verdict(match.pk, "confirmed", user_in("manager"))
     assert (again.reviewer, again.reviewed_at) == (first.reviewer, first.reviewed_at)
-    assert verdicts(match) == [("reviewer", "confirmed", "pending")]
+    assert verdict_entries(match) == [("reviewer", "confirmed", "pending")]
 
 
 def test_many_verdicts_at_once_are_kept_one_by_one_in_few_queries() -> None:
     candidate = make_product(is_historical=True)
     matches = [make_match(make_product(), candidate) for _number in range(30)]
-    service.review(matches[0].pk, "rejected", user_in("manager"))
+    verdicts.set_verdict(matches[0].pk, "rejected", user_in("manager"))
     reviewer = user_in("reviewer")
     with CaptureQueriesContext(connection) as queries:
-        assert service.review_all(Match.objects.all(), "rejected", reviewer) == 29
+        assert verdicts.set_verdicts(Match.objects.all(), "rejected", reviewer) == 29
     assert len(queries) < 10
-    assert verdicts(matches[0]) == [("manager", "rejected", "pending")]
-    assert verdicts(matches[29]) == [("reviewer", "rejected", "pending")]
+    assert verdict_entries(matches[0]) == [("manager", "rejected", "pending")]
+    assert verdict_entries(matches[29]) == [("reviewer", "rejected", "pending")]
     assert Match.objects.filter(reviewer=reviewer, review_status="rejected").count() == 29
 
 
@@ -182,7 +183,7 @@ def test_many_verdicts_at_once_are_kept_one_by_one_in_few_queries() -> None:
 def test_history_pages_say_who_when_and_what_from_what_to_what() -> None:
     product, [match] = make_case(80, sku="A-1")
     client_of("uploader").patch(f"/api/products/{product.pk}", {"name": "<b>Mug</b>"})
-    service.review(match.pk, "confirmed", user_in("reviewer"), "same handle")
+    verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"), "same handle")
     browser = browser_of("viewer")
     for path in (f"{LIST}{product.pk}/history/", f"{LIST}{match.candidate_id}/history/", "/admin/history/"):
         page = browser.get(path).content.decode()
@@ -216,7 +217,7 @@ def test_all_of_a_long_history_is_shown_page_by_page_and_each_entry_once() -> No
 
 def test_the_whole_history_is_narrowed_to_a_person_and_a_kind() -> None:
     product, [match] = make_case(80)
-    service.review(match.pk, "confirmed", user_in("reviewer"))
+    verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     client_of("uploader").patch(f"/api/products/{product.pk}", {"category": "mugs"})
     browser = browser_of("viewer")
     who = User.objects.get(username="reviewer").pk
@@ -234,7 +235,7 @@ def test_history_asks_the_database_as_often_for_many_entries_as_for_few(
 ) -> None:
     for _number in range(count):
         _product, [match] = make_case(80)
-        service.review(match.pk, "confirmed", user_in("reviewer"))
+        verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     browser = browser_of("viewer")
     with django_assert_max_num_queries(16):
         assert len(browser.get("/admin/history/").context["lines"]) == min(5 * count, 100)

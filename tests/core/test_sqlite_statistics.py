@@ -40,14 +40,14 @@ def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     catalogue.fill_database(vectors, catalogue.zipf_categories(200), catalogue.Contents(arrivals=60, reviewers=8))
     statistics.analyze()
     [band] = [band for band in queue.BANDS if band.low == 90]
-    counted = queue.ReviewFilter(band=band).waiting().order_by().values("pk")
+    counted = queue.ReviewFilter(band=band).pending().order_by().values("pk")
     assert "COVERING INDEX match_verdict_score" in counted.explain()
     assert known()["match_verdict_score"].split()[0] == str(Match.objects.count())
 
 
 def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
     for band in (None, *queue.BANDS):
-        plan = queue.ReviewFilter(band=band).waiting(newest_first=True).values("product").explain()
+        plan = queue.ReviewFilter(band=band).pending(newest_first=True).values("product").explain()
         assert "COVERING INDEX match_verdict_product" in plan
         assert "TEMP B-TREE" not in plan
 

@@ -9,8 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Page
 
-from matching import service
 from matching.models import Match
+from matching.review import verdicts
 from products.images import intake
 from products.models import Deletion, Product
 from tests.e2e.conftest import SignIn, keep
@@ -50,7 +50,7 @@ def ids() -> dict[str, object]:
     product = Product.objects.get(name="arrival")
     intake.change_product(product, {"name": "arrival, renamed", "description": "long " * 200, "category": "mugs"})
     match = Match.objects.filter(product=product)[0]
-    service.review(match.pk, "confirmed", user_in("reviewer"), "the same handle")
+    verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"), "the same handle")
     return {
         "product": product.pk, "match": match.pk, "user": User.objects.create_user("somebody").pk,
         "group": Group.objects.get(name="viewer").pk,

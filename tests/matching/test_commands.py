@@ -8,8 +8,8 @@ import json
 import pytest
 from django.contrib.auth.models import User
 
-from matching import service
 from matching.models import Match
+from matching.review import verdicts
 from products.models import Product
 from tests.helpers.commands import run
 from tests.helpers.sample_images import jpeg, truncated
@@ -75,7 +75,7 @@ class TestMatchProducts:
 
     def test_a_verdict_stays(self):
         match = Match.objects.get(product__sku="N0", rank=1)
-        service.review(match.pk, "rejected", User.objects.create_user("ada"), "another lid")
+        verdicts.set_verdict(match.pk, "rejected", User.objects.create_user("ada"), "another lid")
         assert run("match_products", "--all").code == 0
         match.refresh_from_db()
         assert (match.review_status, match.note) == ("rejected", "another lid")

@@ -21,9 +21,9 @@ from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 from gpu.models import EmbeddingWorker, WorkerSample
 from knox.models import AuthToken
-from matching import service
 from matching.models import Match
 from matching.models import ReviewLease
+from matching.review import verdicts
 from products.models import Deletion, EmbeddingDay, Import, Product, ProductImage, QueueSwitch
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
@@ -33,7 +33,7 @@ products = add_products(embeddings(vectors), category="mugs ☕")
 Product.objects.filter(pk=products[0].pk).update(attributes={"größe": [1, 2.5, None]}, is_historical=False)
 match = Match.objects.create(product=products[0], candidate=products[1], similarity_score=80.125,
                              feature_type="clip", model_name="m", rank=1)
-service.review(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
+verdicts.set_verdict(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
 
 # And a row of every other table, since each is to arrive.
 now = timezone.now()

@@ -13,6 +13,7 @@ from gpu.vectors import LEGACY_MODEL, Features
 from matching import index, service
 from matching.index import Hit
 from matching.models import Match
+from matching.review import verdicts
 from matching.tasks import match_unmatched
 from products.images import intake
 from products.images.cleaning import Upload
@@ -174,9 +175,9 @@ def test_a_verdict_and_a_note_outlive_every_rerun(new: Product) -> None:
     confirmed, rejected, noted = (add_product(*clip(angle)) for angle in (10, 20, 30))
     reviewer = user_in("reviewer")
     by_candidate = {row["product_id"]: row["match_id"] for row in service.match_product(new.pk)}
-    service.review(by_candidate[confirmed.pk], "confirmed", reviewer, "the same mug")
-    service.review(by_candidate[rejected.pk], "rejected", reviewer)
-    service.review(by_candidate[noted.pk], "pending", reviewer, "ask the supplier")
+    verdicts.set_verdict(by_candidate[confirmed.pk], "confirmed", reviewer, "the same mug")
+    verdicts.set_verdict(by_candidate[rejected.pk], "rejected", reviewer)
+    verdicts.set_verdict(by_candidate[noted.pk], "pending", reviewer, "ask the supplier")
 
     for threshold in (50, 100, 50):  # in between none of them is in the answer
         service.match_product(new.pk, threshold=threshold)
@@ -218,17 +219,17 @@ def test_a_verdict_names_who_and_when_and_can_be_taken_back(new: Product) -> Non
     add_product(*clip(10))
     [row] = service.match_product(new.pk)
     reviewer = user_in("reviewer")
-    match = service.review(row["match_id"], "rejected", reviewer)
+    match = verdicts.set_verdict(row["match_id"], "rejected", reviewer)
     assert (match.review_status, match.reviewer) == ("rejected", reviewer)
     assert match.reviewed_at is not None
-    again = service.review(row["match_id"], "rejected", user_in("manager"))
+    again = verdicts.set_verdict(row["match_id"], "rejected", user_in("manager"))
     assert (again.reviewer, again.reviewed_at) == (reviewer, match.reviewed_at)
-    back = service.review(row["match_id"], "pending", reviewer)
+    back = verdicts.set_verdict(row["match_id"], "pending", reviewer)
     assert (back.review_status, back.reviewer, back.reviewed_at) == ("pending", None, None)
     with pytest.raises(ValueError, match="verdict"):
-        service.review(row["match_id"], "maybe", reviewer)
+        verdicts.set_verdict(row["match_id"], "maybe", reviewer)
     with pytest.raises(Match.DoesNotExist):
-        service.review(row["match_id"] + 1, "rejected", reviewer)
+        verdicts.set_verdict(row["match_id"] + 1, "rejected", reviewer)
 
 
 def test_new_products_are_matched_by_the_sweep_and_one_that_cannot_be_stops_no_other(new: Product) -> None:

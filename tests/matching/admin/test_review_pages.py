@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from matching import service
 from matching.models import Match
-from matching.review import leases, queue
+from matching.review import comparison, leases, queue, verdicts
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import browser_of, make_case, make_match, make_product
 from tests.helpers.vectors import add_product, legacy_features
@@ -62,7 +61,7 @@ def test_list_is_narrowed_by_filters_and_search(query: str, scores: set[float]) 
     _, matches = make_case(90, 100)
     make_case(79.9, category="mugs")
     Match.objects.filter(pk=matches[0].pk).update(feature_type="clip")
-    service.review(matches[1].pk, "rejected", user_in("reviewer"))
+    verdicts.set_verdict(matches[1].pk, "rejected", user_in("reviewer"))
     page = browser_of("viewer").get(f"{LIST}?{query}")
     assert {match.similarity_score for match in page.context["cl"].result_list} == scores
 
@@ -136,7 +135,7 @@ def test_those_who_do_not_review_see_no_buttons_and_give_no_verdict(role: str) -
 def test_chosen_matches_are_judged_at_once(action: str, status: str) -> None:
     _, [first, second, other] = make_case(80, 70, 60)
     for match in (first, second, other):
-        service.review(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("manager"))
+        verdicts.set_verdict(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("manager"))
     untouched = verdict_of(other)
     browser_of("reviewer").post(LIST, {"action": action, "_selected_action": [first.pk, second.pk]})
     assert verdict_of(first)[0] == verdict_of(second)[0] == status
@@ -150,7 +149,7 @@ def test_case_shows_candidates_best_first_with_what_differs() -> None:
     page = browser_of("viewer").get(f"{LIST}case/{product.pk}/")
     shown = [item["match"].candidate.name for item in page.context["candidates"]]
     assert shown == ["candidate 90", "same", "candidate 60"]
-    differing = {row.name for row in queue.differences(product, same) if row.differs}
+    differing = {row.name for row in comparison.differences(product, same) if row.differs}
     assert differing == {"colour"}
     assert "(differs)" in page.content.decode()
 
@@ -179,7 +178,7 @@ def test_looking_on_takes_no_case_away() -> None:
 
 def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
     product, [confirmed, waiting] = make_case(90, 80)
-    service.review(confirmed.pk, "confirmed", user_in("manager"))
+    verdicts.set_verdict(confirmed.pk, "confirmed", user_in("manager"))
     answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
     assert verdict_of(confirmed) == ("confirmed", "manager")
     assert verdict_of(waiting) == ("rejected", "reviewer")

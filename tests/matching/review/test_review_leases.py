@@ -13,9 +13,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from matching import service
 from matching.models import Match, ReviewLease
-from matching.review import leases
+from matching.review import leases, verdicts
 from products.models import Product
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import browser_of, make_case
@@ -137,7 +136,7 @@ def test_there_is_nothing_ahead_of_the_last_case() -> None:
 
 def test_a_rejected_pair_is_not_served_again() -> None:
     product, [match] = make_case(80)
-    service.review(match.pk, "rejected", user_in("reviewer"))
+    verdicts.set_verdict(match.pk, "rejected", user_in("reviewer"))
     assert opened("reviewer") is None
     product.matches.all()[0].refresh_from_db()
     assert ahead("reviewer", make_case(80)[0].pk) is None
@@ -186,7 +185,7 @@ def test_a_category_that_no_product_has_any_more_is_shown_as_chosen() -> None:
 
 def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> None:
     product, matches = make_case(90, 80)
-    service.review(matches[0].pk, "confirmed", user_in("manager"))
+    verdicts.set_verdict(matches[0].pk, "confirmed", user_in("manager"))
     browser = browser_of("reviewer")
     told = browser.post(f"{CASE}{product.pk}/none/", headers={"HX-Request": "true"})
     assert told.status_code == 204
@@ -201,7 +200,7 @@ def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> No
 def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> None:
     product, matches = make_case(90, 80)
     browser = browser_of("reviewer")
-    service.review(matches[0].pk, "confirmed", user_in("reviewer"))
+    verdicts.set_verdict(matches[0].pk, "confirmed", user_in("reviewer"))
     assert leases.renew_lease(product.pk, user_in("manager"))
     answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
     assert (answer.status_code, "somebody else" in answer.content.decode()) == (409, True)

@@ -13,8 +13,8 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from matching import service
 from matching.models import Match
+from matching.review import verdicts
 from products import deletion_jobs, tasks
 from products.images import intake, storage
 from products.images.cleaning import Upload
@@ -118,7 +118,7 @@ def test_all_that_a_list_finds_can_go_at_once(browser: Client) -> None:
 def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
     manager, products = user_in("manager"), [make_product() for _ in range(5)]
     matches = [make_match(product, products[0]) for product in products[1:]]
-    service.review(matches[0].pk, "confirmed", manager)
+    verdicts.set_verdict(matches[0].pk, "confirmed", manager)
     confirm(browser_of(manager), matches, MATCHES)
     assert not Match.objects.exists()
     assert Product.objects.count() == 5
@@ -172,7 +172,7 @@ def test_a_match_that_is_judged_meanwhile_does_not_go_as_one_that_waits() -> Non
 
     def judge() -> None:
         with transaction.atomic():
-            service.review(match.pk, "confirmed", reviewer)
+            verdicts.set_verdict(match.pk, "confirmed", reviewer)
             judged.set()
             time.sleep(0.3)  # by then the other one has seen the match as it was, and waits for its lock
 
