@@ -14,11 +14,11 @@ from core.errors import UnreadableFileError
 
 MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 4 * 2**30
-# A ZIP that is small enough to hold in memory may be packed as tightly as it likes.
+# The ratio is not checked below this size: a ZIP that fits into memory can do no harm.
 MAX_RATIO = 100
 RATIO_FREE_BYTES = 64 * 2**20
 
-# What zipfile lets through from damaged, encrypted and exotic archives.
+# What zipfile raises for damaged, encrypted and exotic archives.
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, NotImplementedError,
     RuntimeError, ValueError,
@@ -28,20 +28,20 @@ _LOCAL_HEADER = 30  # bytes before an entry's name and content, by the ZIP speci
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:
-    """Refuse archives made to exhaust whoever unpacks them. Raises UnreadableFileError."""
+    """Reject an archive that would exhaust memory or disk. Raises UnreadableFileError."""
     entries = archive.infolist()
     packed = sum(entry.compress_size for entry in entries)
     unpacked = sum(entry.file_size for entry in entries)
     if len(entries) > MAX_ENTRIES:
-        text = _("The ZIP has %(entries)s entries; %(limit)s may be. Split it, or use a folder.")
+        text = _("The ZIP has %(entries)s entries, more than the limit of %(limit)s. Split it, or use a folder.")
         raise UnreadableFileError(text % {"entries": f"{len(entries):,}", "limit": f"{MAX_ENTRIES:,}"})
     if unpacked > MAX_UNPACKED_BYTES:
-        text = _("The ZIP unpacks to %(size).1f GiB; %(limit)d may be. Split it, or use a folder.")
+        text = _("The ZIP unpacks to %(size).1f GiB, more than the limit of %(limit)d GiB. Split it, or use a folder.")
         raise UnreadableFileError(text % {"size": unpacked / 2**30, "limit": MAX_UNPACKED_BYTES // 2**30})
     if unpacked > max(RATIO_FREE_BYTES, MAX_RATIO * packed):
-        text = _("The ZIP unpacks to more than %d times its size, as pictures never do.")
+        text = _("The ZIP unpacks to more than %d times its size, which images never do.")
         raise UnreadableFileError(text % MAX_RATIO)
-    # Entries that share their bytes unpack to any size at no cost; newer Pythons refuse them, 3.11 does not.
+    # Overlapping entries can unpack to any size. Newer Pythons reject them, 3.11 does not.
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
     for entry, following in pairwise(ordered):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > following.header_offset:

@@ -1,4 +1,4 @@
-"""Work on many rows in bounded steps: whatever the number, memory and transactions stay small."""
+"""Iterate over primary keys in batches so that memory and transactions stay small."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ BATCH_SIZE = 2000
 
 
 def iter_pk_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> Iterator[list[int]]:
-    """The primary keys of these rows by rising key, ``size`` at a time.
+    """Yield the primary keys of these rows in ascending order, ``size`` at a time.
 
-    Each step asks anew, so the caller may meanwhile change or delete the rows that it was given.
+    Each batch is a query of its own, so the caller may change or delete the rows of the last one.
     """
     last = 0
     while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:size]):
@@ -22,6 +22,6 @@ def iter_pk_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> Iterator[lis
 
 
 def iter_batches(ids: Sequence[int], size: int = BATCH_SIZE) -> Iterator[Sequence[int]]:
-    """These keys in this order, ``size`` at a time: as many as a query can name."""
+    """Yield these keys in their order, ``size`` at a time. A query can name only so many."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

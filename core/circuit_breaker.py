@@ -1,7 +1,7 @@
-"""Redis while it is away: whoever finds it silent remembers that for a moment, so that requests do not wait in a row.
+"""A circuit breaker for Redis: after a failure, calls fail at once for a moment instead of waiting again.
 
-A Redis that is frozen or behind a firewall costs each command its whole timeout. The database is the queue and each
-process can count for itself, so nobody needs Redis enough to wait for it again and again.
+A frozen Redis costs each command its whole timeout. No request needs Redis enough to wait for it twice: the database
+is the queue, and each process can throttle by itself.
 """
 
 from __future__ import annotations
@@ -17,40 +17,40 @@ from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
-# While Redis is away it is tried again this often, by one thread of each process; the others go on without it.
+# After a failure one thread of each process tries Redis again this often. The others continue without it.
 RETRY_SECONDS = 2.0
 
 _lock = threading.Lock()
-_away = False
-_tried = float("-inf")
+_is_open = False
+_tried_at = float("-inf")
 
 
 class BrokerUnavailableError(Exception):
-    """Redis did not answer, now or a moment ago."""
+    """Redis does not respond, or did not a moment ago."""
 
 
 @contextmanager
 def redis_call() -> Iterator[None]:
-    """Whoever publishes to Redis, or reads and writes in it, does so in this block. Raises BrokerAwayError."""
-    global _tried
+    """Wrap a block that uses Redis. Raises BrokerUnavailableError at once while Redis is down."""
+    global _tried_at
     with _lock:
-        if _away and time.monotonic() < _tried + RETRY_SECONDS:
-            raise BrokerUnavailableError("Redis did not answer a moment ago.")
-        _tried = time.monotonic()
+        if _is_open and time.monotonic() < _tried_at + RETRY_SECONDS:
+            raise BrokerUnavailableError("Redis did not respond a moment ago.")
+        _tried_at = time.monotonic()
     try:
         yield
     except (OperationalError, RedisError) as error:
-        _found(away=True, why=str(error))
-        raise BrokerUnavailableError(f"Redis does not answer: {error}") from error
-    _found(away=False)
+        _record(failed=True, reason=str(error))
+        raise BrokerUnavailableError(f"Redis does not respond: {error}") from error
+    _record(failed=False)
 
 
-def _found(*, away: bool, why: str = "") -> None:
-    """Remember how Redis was found, and say so when that is news."""
-    global _away, _tried
+def _record(*, failed: bool, reason: str = "") -> None:
+    """Record whether Redis responded, and log a change of state."""
+    global _is_open, _tried_at
     with _lock:
-        news, _away, _tried = away != _away, away, time.monotonic()
-    if news and away:
-        logger.error("Redis does not answer, going on without it: %s", why)
-    elif news:
-        logger.warning("Redis answers again.")
+        changed, _is_open, _tried_at = failed != _is_open, failed, time.monotonic()
+    if changed and failed:
+        logger.error("Redis does not respond, continuing without it: %s", reason)
+    elif changed:
+        logger.warning("Redis responds again.")

@@ -1,4 +1,4 @@
-"""Deleting rows with all that hangs on them, by a few statements, while workers store features and matches of them."""
+"""Delete many rows and everything that refers to them with few SQL statements, while workers write to them."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from core.history.recording import record_deletions
 
 Row = TypeVar("Row", bound=models.Model)
 
-BATCH_SIZE = 1_000  # rows that one statement names
+BATCH_SIZE = 1_000  # rows in one statement
 
 
 def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
-    """Delete rows of a model with a history, and what refers to them; answers what Django's ``delete`` does.
+    """Delete rows of a model with an audit trail, and what refers to them. Return what Django's ``delete`` returns.
 
-    Django loads whatever hangs on a row to send a signal for each, and a product has dozens of matches. Nothing
-    listens for them here: the entry of the row says that they went along, and files are removed after the commit.
+    Django loads every related row to send a signal for each, and a product has dozens of matches. Nothing listens to
+    those signals here. The history records the row itself, and its files are removed after the commit.
     """
     counts: Counter[str] = Counter()
     with transaction.atomic():
         locked = set(_lock(rows))
-        # Asked again: who held a lock may have changed what these rows are chosen by, such as a match's verdict.
+        # Select again: whoever held a lock may have changed the rows, such as the verdict of a match.
         ids = iter([pk for pk in rows.order_by().values_list("pk", flat=True) if pk in locked])
-        while part := list(islice(ids, BATCH_SIZE)):
-            named = rows.model._default_manager.filter(pk__in=part)
-            record_deletions(named)
-            _delete(named, counts)
+        while batch := list(islice(ids, BATCH_SIZE)):
+            selected = rows.model._default_manager.filter(pk__in=batch)
+            record_deletions(selected)
+            _delete(selected, counts)
     return counts.total(), dict(counts)
 
 
 class BulkDeletableQuerySet(models.QuerySet[Row]):
-    """Rows whose deletion is ``delete`` above."""
+    """A queryset that deletes with ``delete_rows``."""
 
     def delete(self) -> tuple[int, dict[str, int]]:
         return delete_rows(self)
 
 
 class BulkDeletable(models.Model):
-    """A row whose own ``delete`` is that of the queryset. Models override the two hooks."""
+    """Base of models that are deleted with ``delete_rows``. Models override the two hooks."""
 
     objects = BulkDeletableQuerySet.as_manager()
 
@@ -68,11 +68,11 @@ def _delete(rows: models.QuerySet[Any], counts: Counter[str]) -> None:
     relations: Iterable[Any] = get_candidate_relations_to_delete(rows.model._meta)
     for relation in relations:
         if relation.on_delete is models.CASCADE:
-            others = relation.related_model
-            _delete(others._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
+            related = relation.related_model
+            _delete(related._base_manager.filter(**{f"{relation.field.name}__in": rows.values("pk")}), counts)
     if issubclass(rows.model, BulkDeletable):
         rows.model.before_deletion(rows)
-    if count := rows._raw_delete(rows.db):  # the statement alone
+    if count := rows._raw_delete(rows.db):  # one statement, without signals
         counts[rows.model._meta.label] += count
 
 
@@ -80,7 +80,7 @@ def _lock(rows: models.QuerySet[Any]) -> list[int]:
     """Lock these rows until the end of the transaction. Return their ids.
 
     Without the locks, features or matches that are stored between two statements would refer to deleted rows.
-    Everybody locks in the same order: what ``rows_to_lock_first`` names, then the rows, each by primary key.
+    Workers and deletions lock in the same order: what ``rows_to_lock_first`` names, then the rows, each by primary key.
     SQLite has no row locks and needs none: the transaction holds its only write lock.
     """
     chosen = rows.order_by().values("pk")

@@ -1,7 +1,7 @@
-"""Work that a person started on a page: a thread of the web process does it, however long the page is open.
+"""Background jobs started from a page. They survive a closed tab and a restart of the server.
 
-The thread that holds the row's token says every second that it is at work. When its process was stopped, the row falls
-silent, and another thread may take it over.
+A thread of the web process runs the job and writes a heartbeat into its row every second. If the process stops, the
+job becomes stale and another thread can take it over. The token in the row says which thread owns the job.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 1.0
 STALE_AFTER = timedelta(seconds=60)
 RETENTION = timedelta(days=1)
-FAILED = "failed"  # a state that all work has
+FAILED = "failed"  # a state that every kind of job has
 
 
 class SupersededError(Exception):
-    """Somebody else does this work now, or it was stopped or discarded."""
+    """Another thread took the job over, or a user stopped or discarded it."""
 
 
 class BackgroundJob(models.Model):
-    """What is kept of it. A model of some work adds its states, of which AT_WORK are those with a thread."""
+    """The row of a job. Subclasses add their states. ACTIVE lists the states in which a thread runs."""
 
     ACTIVE: ClassVar[tuple[str, ...]]
 
@@ -61,45 +61,45 @@ class BackgroundJob(models.Model):
 
     @property
     def is_stale(self) -> bool:
-        """Whether nobody works on it any more, though it is not done: its process was stopped."""
+        """Whether the job is unfinished but its process has stopped."""
         return self.is_active and self.heartbeat_at < timezone.now() - STALE_AFTER
 
     def start(self, do: Callable[[], None], by: ChangeSource) -> None:
-        """``do`` it in a thread of its own and the person's language; what it changes is theirs, by this way."""
+        """Run ``do`` in a thread, in the user's language. The history names the user and the source ``by``."""
         name, language = f"{self._meta.model_name} {self.pk}", get_language()
-        threading.Thread(target=self._work, args=(do, by, language), name=name, daemon=True).start()
+        threading.Thread(target=self._run, args=(do, by, language), name=name, daemon=True).start()
 
     def take_over(self) -> bool:
-        """Make it this thread's when it is silent; False when somebody works on it."""
+        """Claim a stale job for this thread. Return False if another thread runs it."""
         if not self.is_stale:
             return False
-        # The token decides between two that try at once.
-        won = self._mine().update(token=uuid.uuid4(), heartbeat_at=timezone.now())
+        # If two threads try at once, the token lets one of them win.
+        won = self._owned_row().update(token=uuid.uuid4(), heartbeat_at=timezone.now())
         if won:
             self.refresh_from_db()
         return bool(won)
 
     def heartbeat(self, **values: object) -> None:
-        """Say that it is at work, and how far it is. Raises SupersededError."""
-        if not self._mine().update(heartbeat_at=timezone.now(), **values):
+        """Store the heartbeat and the progress in ``values``. Raises SupersededError."""
+        if not self._owned_row().update(heartbeat_at=timezone.now(), **values):
             raise SupersededError
 
     def end(self, state: str, error: str = "") -> None:
-        self._mine().update(state=state, error=error, heartbeat_at=timezone.now())
+        self._owned_row().update(state=state, error=error, heartbeat_at=timezone.now())
 
-    def _mine(self) -> models.QuerySet[BackgroundJob]:
-        mine: models.QuerySet[BackgroundJob] = type(self)._default_manager.filter(pk=self.pk, token=self.token)
-        return mine
+    def _owned_row(self) -> models.QuerySet[BackgroundJob]:
+        rows: models.QuerySet[BackgroundJob] = type(self)._default_manager.filter(pk=self.pk, token=self.token)
+        return rows
 
-    def _work(self, do: Callable[[], None], by: ChangeSource, language: str | None) -> None:
+    def _run(self, do: Callable[[], None], by: ChangeSource, language: str | None) -> None:
         try:
             with override(language), acting_as(by, self.user):
                 do()
         except SupersededError:
-            logger.info("%s was left to somebody else", threading.current_thread().name)
+            logger.info("%s was taken over or stopped", threading.current_thread().name)
         except Exception:
             logger.exception("%s failed", threading.current_thread().name)
             with override(language):
-                self.end(FAILED, _("Something went wrong that should not have. What was done until then stays done."))
+                self.end(FAILED, _("An unexpected error stopped this job. What it did until then was kept."))
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""What long commands share: a progress bar with rate and remaining time, and a clean stop on Ctrl-C."""
+"""For long commands: a progress bar with rate and remaining time, and a clean stop on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-# What ``progress_bar`` is: services that draw progress are given it, and know nothing of terminals.
+# The type of ``progress_bar``. Services receive it as an argument, so that they need not know about terminals.
 ProgressBar = Callable[[int | None, str, str], AbstractContextManager["tqdm[NoReturn]"]]
 
 EXIT_INTERRUPTED = 130  # the exit code that shells give a program stopped by Ctrl-C
@@ -20,7 +20,7 @@ EXIT_INTERRUPTED = 130  # the exit code that shells give a program stopped by Ct
 
 @contextmanager
 def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoReturn]]:
-    """A bar on stderr; where that is a file or a log it is drawn seldom. The log keeps to warnings meanwhile."""
+    """Show a bar on stderr, rarely redrawn if that is a file. Log only warnings until it ends."""
     interval = 0.2 if sys.stderr.isatty() else 10
     loggers = [logging.getLogger(name) for name in ("gpu", "products", "matching")]
     levels = [logger.level for logger in loggers]
@@ -38,25 +38,25 @@ def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoRet
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM ask to stop: the answered function then raises KeyboardInterrupt, wherever it is called.
+    """Yield a function that raises KeyboardInterrupt once Ctrl-C or SIGTERM was received.
 
-    So the work stops between two rows or batches and never within one. A second signal stops at once.
+    Call it between rows or batches, so that a command never stops within one. A second signal stops at once.
     """
-    asked = False
+    received = False
 
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def receive(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        if received:
             raise KeyboardInterrupt
-        asked = True
+        received = True
 
     def check() -> None:
-        if asked:
+        if received:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield check
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

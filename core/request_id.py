@@ -1,4 +1,4 @@
-"""Which request the work at hand belongs to: set at the edge, stored with each picture, named in each log line."""
+"""The id of the current request: set by the middleware, stored with each image, named in each log line."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from contextvars import ContextVar
 
 MAX_LENGTH = 64
 
-# Empty where nobody asked: commands, the sweep, a worker between tasks.
+# Empty outside of requests: commands, the sweep, a worker between tasks.
 request_id: ContextVar[str] = ContextVar("request_id", default="")

@@ -1,4 +1,4 @@
-"""Who changed what, and when: the records that django-simple-history keeps. products.timeline reads them."""
+"""Record who changed what and when, with django-simple-history. timeline.py reads the records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simple_history.models import HistoricalRecords
 
 
 class ChangeSource(models.TextChoices):
-    """By which way a change came."""
+    """Where a change came from."""
 
     ADMIN = "admin", _("admin")
     API = "api", _("API")
@@ -26,33 +26,33 @@ class ChangeSource(models.TextChoices):
     BEFORE = "before", _("before this was recorded")
 
 
-_acting: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = ContextVar("acting", default=None)
+_override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = ContextVar("acting_as", default=None)
 
 
 @contextmanager
 def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Iterator[None]:
-    """Within the block changes count as made by this way and by ``user`` (None: whoever sent the request, if any)."""
-    token = _acting.set((source, user))
+    """Record changes within the block as made from ``source`` by ``user`` (default: the user of the request)."""
+    token = _override.set((source, user))
     try:
         yield
     finally:
-        _acting.reset(token)
+        _override.reset(token)
 
 
 def current_user() -> AbstractBaseUser | None:
-    """Who makes a change that is made now; None when nobody is signed in."""
-    acting_now = _acting.get()
-    if acting_now is not None and acting_now[1] is not None:
-        return acting_now[1]
+    """Return the user to record for a change made now, or None if no user is signed in."""
+    override = _override.get()
+    if override is not None and override[1] is not None:
+        return override[1]
     user: AbstractBaseUser | None = getattr(getattr(HistoricalRecords.context, "request", None), "user", None)
     return user if user is not None and user.is_authenticated else None
 
 
 def current_source() -> ChangeSource:
-    """The way by which a change that is made now comes."""
-    acting_now = _acting.get()
-    if acting_now is not None:
-        return acting_now[0]
+    """Return the source to record for a change made now."""
+    override = _override.get()
+    if override is not None:
+        return override[0]
     request = getattr(HistoricalRecords.context, "request", None)
     if request is None:
         return ChangeSource.COMMAND
@@ -60,24 +60,24 @@ def current_source() -> ChangeSource:
 
 
 class AuditTrailManager(HistoryManager):
-    """The library makes the class of a model's ``history`` at each access, which costs half a millisecond."""
+    """Cache the manager classes. The library makes one at each access, which costs half a millisecond."""
 
-    _made: ClassVar[dict[Any, Any]] = {}
+    _classes: ClassVar[dict[Any, Any]] = {}
 
     @classmethod
     def from_queryset(cls, queryset_class: Any, class_name: str | None = None) -> Any:
-        if queryset_class not in cls._made:
-            cls._made[queryset_class] = super().from_queryset(queryset_class, class_name)
-        return cls._made[queryset_class]
+        if queryset_class not in cls._classes:
+            cls._classes[queryset_class] = super().from_queryset(queryset_class, class_name)
+        return cls._classes[queryset_class]
 
 
 class AuditTrail(HistoricalRecords):
-    """An entry for each change of the fields that people look at, in the transaction of the change.
+    """Record each change of the fields that users look at, in the transaction of the change.
 
-    ``additions``: whether rows that come are entries, and those that go as they came. ``beside``: fields that an entry
-    keeps without being about them. A save that changes nothing leaves no entry. Deletions are recorded by those who
-    delete (products.deletion). ``QuerySet.update`` and ``bulk_create`` pass by here, as everywhere in Django: the queue
-    and the matcher write with them.
+    track_creation: also record creation, and deletion of rows that never changed.
+    context_fields: fields that an entry stores although a change of them alone makes no entry.
+    A save that changes nothing makes no entry. ``core.deletion`` records deletions. ``QuerySet.update`` and
+    ``bulk_create`` are not recorded; the queue and the matcher write with them.
     """
 
     def __init__(
@@ -99,10 +99,11 @@ class AuditTrail(HistoricalRecords):
 
     def create_history_model(self, model: Any, inherited: bool) -> Any:
         history_model = super().create_history_model(model, inherited)
-        tracked = self.fields_included(model)
-        # What entries are about. A row's key and its relations do not change.
-        history_model.told = [
-            one for one in tracked if not (one.primary_key or one.is_relation or one.name in self.context_fields)
+        # A change of one of these makes an entry. The key and relations of a row never change.
+        history_model.compared_fields = [
+            field
+            for field in self.fields_included(model)
+            if not (field.primary_key or field.is_relation or field.name in self.context_fields)
         ]
         history_model.track_creation = self.track_creation
         return history_model
@@ -118,32 +119,32 @@ class AuditTrail(HistoricalRecords):
         return current_source().value
 
     def _differs(self, instance: Any) -> bool:
-        """Whether the instance is not what its newest entry says."""
+        """Whether the instance differs from its newest entry."""
         newest = getattr(instance, self.manager_name).first()
         return newest is None or any(
-            getattr(newest, one.attname) != getattr(instance, one.attname) for one in newest.told
+            getattr(newest, field.attname) != getattr(instance, field.attname) for field in newest.compared_fields
         )
 
 
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
-    """An entry of ``user`` for each of these rows, which ``QuerySet.update`` has changed; one statement for all."""
+    """Record that ``user`` changed these rows with ``QuerySet.update``, in one statement."""
     _record(rows, "~", user)
 
 
 def record_deletions(rows: QuerySet[Any]) -> None:
-    """An entry for each of these rows, which are deleted next and not along with another; one statement for all."""
+    """Record the deletion of these rows, in one statement, right before they are deleted."""
     history: Any = rows.model.history.model
     if not history.track_creation:
-        rows = rows.exclude(**{one.attname: one.get_default() for one in history.told})
+        rows = rows.exclude(**{field.attname: field.get_default() for field in history.compared_fields})
     _record(rows, "-", current_user())
 
 
 def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None) -> None:
     history: Any = rows.model.history.model
-    columns = {one.column: F(one.attname) for one in history.tracked_fields}
-    given = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
-    given["history_user_id"] = user and user.pk
-    constants = {name: Value(value, history._meta.get_field(name)) for name, value in given.items()}
+    columns = {field.column: F(field.attname) for field in history.tracked_fields}
+    entry = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
+    entry["history_user_id"] = user and user.pk
+    constants = {name: Value(value, history._meta.get_field(name)) for name, value in entry.items()}
     values = rows.order_by().values_list(*columns.values(), *constants.values())
     sql, parameters = values.query.sql_with_params()
     quote = connection.ops.quote_name

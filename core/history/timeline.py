@@ -1,4 +1,4 @@
-"""The history as people read it: entries of several kinds of rows in one list, each with what it changed."""
+"""Read the history of several models as one list, each entry with the fields that it changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field (or one attribute) before and after; "" where there was nothing."""
+    """One field or attribute before and after. "" stands for no value."""
 
     name: str
     old: str
@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a history. ``record`` is the model instance of django-simple-history that it is made of."""
+    """One line of a history. ``record`` is its django-simple-history instance."""
 
     record: Any
     changes: list[Change] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """``product``, ``productimage`` or ``match``: whose entry this is."""
+        """Return the name of the recorded model, such as ``product``."""
         return str(self.record.instance_type._meta.model_name)
 
     @property
@@ -52,18 +52,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Entries, newest first. ``older``: where to go on, for ``timeline``; "" when these are all."""
+    """Entries, newest first. ``older`` is the cursor of the next page, or "" on the last page."""
 
     entries: list[Entry]
     older: str
 
 
 def read_timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PAGE_SIZE) -> Timeline:
-    """The newest ``limit`` entries of these records together, each with what it changed.
+    """Return the newest ``limit`` entries of these records, merged by time. Takes two queries for each queryset.
 
-    ``records``: querysets of historical models, always the same ones in the same order for one list.
-    ``before``: the ``older`` of the page before. It names the last entry seen of each queryset, so that no entry is
-    left out or shown twice however many have the same time. Two queries for each queryset.
+    records: querysets of historical models; one list must always pass the same ones in the same order.
+    before: the ``older`` of the previous page. It names the last entry seen of each queryset, so that entries with
+    equal times are neither left out nor repeated.
     """
     seen = [int(part) if part.isdecimal() else None for part in before.split("-")]
     last: list[int | None] = seen if len(seen) == len(records) else [None] * len(records)
@@ -81,22 +81,22 @@ def _entries(records: QuerySet[Any], last: int | None, limit: int) -> list[Entry
     model = records.model
     earlier = model.objects.filter(id=OuterRef("id"), history_id__lt=OuterRef("history_id"))
     previous = Subquery(earlier.order_by("-history_id").values("history_id")[:1])
-    wanted = records if last is None else records.filter(history_id__lt=last)
-    newest = wanted.order_by("-history_id").select_related("history_user").annotate(previous_id=previous)
-    found = list(newest[:limit])
-    before = model.objects.in_bulk([one.previous_id for one in found if one.previous_id is not None])
-    return [Entry(one, _changes(one, before.get(one.previous_id))) for one in found]
+    unseen = records if last is None else records.filter(history_id__lt=last)
+    newest = unseen.order_by("-history_id").select_related("history_user").annotate(previous_id=previous)
+    page = list(newest[:limit])
+    before = model.objects.in_bulk([record.previous_id for record in page if record.previous_id is not None])
+    return [Entry(record, _changes(record, before.get(record.previous_id))) for record in page]
 
 
 def _changes(record: Any, previous: Any | None) -> list[Change]:
-    """What a record says that is not what the one before said; the first one is compared with an empty row."""
+    """Return how a record differs from the previous one. The first is compared with an empty row."""
     if record.history_type == "-":
         return []
     changes: list[Change] = []
-    for one in record.told:
-        old, new = getattr(previous or one.model(), one.attname), getattr(record, one.attname)
+    for compared in record.compared_fields:
+        old, new = getattr(previous or compared.model(), compared.attname), getattr(record, compared.attname)
         if old != new:
-            changes += _change(one, old, new)
+            changes += _change(compared, old, new)
     return changes
 
 
@@ -108,8 +108,8 @@ def _change(changed: models.Field[Any, Any], old: Any, new: Any) -> list[Change]
             for name in names
             if old.get(name) != new.get(name)
         ]
-    shown: Mapping[Any, Any] = dict(changed.flatchoices)
-    return [Change(str(changed.verbose_name), _text(shown.get(old, old)), _text(shown.get(new, new)))]
+    labels: Mapping[Any, Any] = dict(changed.flatchoices)
+    return [Change(str(changed.verbose_name), _text(labels.get(old, old)), _text(labels.get(new, new)))]
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the first row of a table was probably meant to say."""
+"""Guess which columns the header of a table means."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from django.utils.translation import gettext as _
 
 
 def suggest_column(column: str, names: Collection[str]) -> str:
-    """Which of these names a column of a header probably means; "" when none of them."""
+    """Return the name that a column of the header probably means, or ""."""
     words = column.lower().replace("_", " ").split()
     inside = next((name for name in names if name.replace("_", " ") in words), "")
     return inside or next(iter(get_close_matches(column.lower(), names, n=1, cutoff=0.7)), "")
 
 
 def missing_columns_message(file: str, missing: Sequence[str], columns: Sequence[str]) -> str:
-    """A sentence for people: which columns the table has not, what it has, and what was probably meant."""
+    """Return a sentence that names the missing columns, those of the header, and likely typing errors."""
     text = _("%(file)s has no column %(names)s. Its first row must name the columns; it reads: %(read)s.") % {
         "file": file,
         "names": _(" and no column ").join(missing),

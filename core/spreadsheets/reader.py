@@ -1,4 +1,4 @@
-"""CSV and XLSX files as rows of text, streamed, with the row numbers that a spreadsheet shows."""
+"""Read CSV and XLSX files as rows of text, streamed, with the row numbers that a spreadsheet shows."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from core.spreadsheets.headers import missing_columns_message
 from core.spreadsheets.writer import XLSX_MAX_ROWS
 
 DELIMITERS = (",", ";", "\t")
-MAX_PROBLEM_TEXT = 30_000  # characters of a row that cannot be read that are kept to show it
+MAX_PROBLEM_TEXT = 30_000  # characters kept of a row that cannot be read
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# The parts of a workbook that openpyxl reads row by row, or not at all; of the others it keeps everything.
-_READ_IN_PIECES = ("xl/worksheets/", "xl/media/", "xl/embeddings/")
+# openpyxl reads these parts row by row or not at all. It loads all other parts into memory.
+_STREAMED_PARTS = ("xl/worksheets/", "xl/media/", "xl/embeddings/")
 MAX_IN_MEMORY_BYTES = 64 * 2**20
-# What openpyxl lets through from damaged workbooks.
+# What openpyxl raises for damaged workbooks.
 _XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row. ``cells``: stripped text by column name; ``problem``: why it cannot be read, or empty.
+    """One row of a table.
 
-    ``raw``: all its cells in their order, those beyond the header too; of a row that is no CSV its text.
+    cells: stripped text by column name.
+    problem: why the row cannot be read, or "".
+    raw: all cells in their order, also those beyond the header; the text of a row that is not valid CSV.
     """
 
     number: int
@@ -52,7 +54,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. ``columns``: as in the header; ``total``: rows below the header, None when not known beforehand."""
+    """A table. ``columns`` are as in the header. ``total`` counts the rows below it, None if not known yet."""
 
     columns: list[str]
     total: int | None
@@ -66,7 +68,7 @@ def is_table(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """Lines of a CSV that are no row, and why."""
+    """Lines that are not valid CSV, and why."""
 
     text: str
     reason: str
@@ -79,7 +81,7 @@ _Rows = Iterator[list[str] | _Unreadable]
 def open_table(
     path: Path, required: Sequence[str], one_of: Sequence[str] = (), known: Collection[str] = (), *, name: str = ""
 ) -> Iterator[Table]:
-    """The table in a file on disk, as ``read_table`` reads it; ``name``: what people know it by, its own by default."""
+    """Open a file and read it with ``read_table``. ``name`` is shown to users, by default the file's own."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -93,11 +95,12 @@ def open_table(
 def read_table(
     file: IO[bytes], name: str, required: Sequence[str], one_of: Sequence[str] = (), known: Collection[str] = ()
 ) -> Table:
-    """The table in an open, seekable file. Names are lower case, and of these columns the header's case is ignored.
+    """Read the table in an open, seekable file. Raises UnreadableFileError.
 
-    ``required``: columns that it must have; ``one_of``: those of which one will do; ``known``: all that mean something.
-    CSV: UTF-8 or UTF-16, with or without a byte order mark, separated by commas, semicolons or tabs.
-    XLSX: the sheet that was active when it was saved. Raises UnreadableFileError.
+    required: columns that the table must have. one_of: columns of which it must have one. known: all columns that
+    have a meaning. These names are lower case; the case of the header is ignored for them.
+    CSV is UTF-8 or UTF-16, with or without a byte order mark, separated by commas, semicolons or tabs.
+    XLSX: the sheet that was active when the file was saved.
     """
     known = {*required, *one_of, *known}
     if PurePath(name).suffix.lower() == ".xlsx":
@@ -164,7 +167,7 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
     try:
         delimiter = max(DELIMITERS, key=fit)
         columns = header(delimiter)
-        # Reading it once beforehand finds a wrong encoding before anything is imported, and gives the total.
+        # Read the file once to find a wrong encoding before anything is imported, and to count the rows.
         total = max(0, sum(1 for _ in rows(delimiter)) - 1)
     except UnicodeError as error:
         raise UnreadableFileError(_("%s is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") % name) from error
@@ -189,7 +192,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
     try:
         with zipfile.ZipFile(file) as parts:
             check_archive(parts)
-            whole = [part for part in parts.infolist() if not part.filename.startswith(_READ_IN_PIECES)]
+            whole = [part for part in parts.infolist() if not part.filename.startswith(_STREAMED_PARTS)]
             if sum(part.file_size for part in whole) > MAX_IN_MEMORY_BYTES:
                 text = _("%s holds more text than can be read at once. Save it as “CSV UTF-8”.")
                 raise UnreadableFileError(text % name)
@@ -198,14 +201,14 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
         if sheet is None:
             raise UnreadableFileError(_("%s has no sheet.") % name)
         total = sheet.max_row and max(0, sheet.max_row - 1)
-        sheet.reset_dimensions()  # what some programs write there is wrong, and rows would be cut to it
+        sheet.reset_dimensions()  # some programs write wrong dimensions, which would cut rows
     except (InvalidFileException, *_XLSX_ERRORS) as error:
         text = _("%(file)s is not a readable XLSX workbook: %(reason)s.")
         raise UnreadableFileError(text % {"file": name, "reason": error}) from error
 
     def read() -> Iterator[list[str]]:
         try:
-            # Rows that a damaged workbook only claims to have would be empty, and without end.
+            # A damaged workbook can claim endless empty rows.
             for cells in islice(sheet.iter_rows(values_only=True), XLSX_MAX_ROWS):
                 yield [_text(value) for value in cells]
         except _XLSX_ERRORS as error:
@@ -220,7 +223,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
 
 
 def _text(value: object) -> str:
-    """A cell as a person would have typed it into a CSV."""
+    """Return a cell as a user would have typed it into a CSV."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -228,7 +231,7 @@ def _text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
-        return value.date().isoformat()  # a workbook knows no dates without a time
+        return value.date().isoformat()  # XLSX has no dates without a time
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     return str(value).strip()

@@ -1,4 +1,4 @@
-"""Tables for spreadsheet programs, written row by row in bounded memory: CSV and XLSX, with cells that run nothing."""
+"""Write tables for spreadsheet programs row by row: CSV and XLSX, with formulas made harmless."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from xml.sax.saxutils import escape
 
 Cell = str | int | float | None
 
-# By the specification of XLSX.
+# Limits of the XLSX specification.
 XLSX_MAX_ROWS = 1_048_576
 XLSX_MAX_CELL_LENGTH = 32_767
 
 _CHUNK = 2**16
-# What spreadsheet programs take for the beginning of a formula (OWASP, "CSV Injection"). Whatever already begins
-# with apostrophes before it gets one more, so that taking one off again always gives what it was.
+# What spreadsheet programs take for the start of a formula (OWASP, "CSV Injection"). Leading apostrophes are part of
+# the pattern, so that removing one apostrophe always restores the original text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-# What XML 1.0 cannot hold. A tab and line ends it can.
+# XML 1.0 cannot hold these. Tabs and line ends are allowed.
 INVALID_XML_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 _PARTS = {
@@ -56,17 +56,17 @@ _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 
 
 def escape_formula(text: str) -> str:
-    """The text as a cell that runs nothing: behind an apostrophe where it looks like a formula."""
+    """Return the text with an apostrophe in front if it looks like a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def unescape_formula(cell: str) -> str:
-    """The text that ``harmless`` made the cell of."""
+    """Return the text that ``escape_formula`` was given."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def csv_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
-    """The rows as CSV in pieces: commas, UTF-8 with the byte order mark by which Excel knows it."""
+    """Yield the rows as CSV: commas, UTF-8 with the byte order mark that Excel needs."""
     buffer = io.StringIO(newline="")
     buffer.write("\ufeff")
     writer = csv.writer(buffer)
@@ -80,12 +80,11 @@ def csv_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
 
 
 def xlsx_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
-    """The rows as a workbook of one sheet in pieces, the first of them before the last row is asked for.
+    """Yield the rows as a workbook of one sheet, streamed. Text stays text and numbers stay numbers.
 
-    Texts are cells of text and numbers are numbers. Controls that XML cannot hold are left out. Whoever calls keeps
-    to XLSX_ROWS and to XLSX_CELL characters a cell.
+    Characters that XML cannot hold are left out. The caller must keep to XLSX_MAX_ROWS and XLSX_MAX_CELL_LENGTH.
     """
-    target = _Pieces()
+    target = _StreamBuffer()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, part in _PARTS.items():
             archive.writestr(name, _XML + part)
@@ -104,13 +103,13 @@ def _xlsx_cell(cell: Cell) -> str:
         return "<c/>"
     if not isinstance(cell, str):
         return f"<c><v>{cell}</v></c>"
-    # A carriage return is a line end to whoever reads XML, unless it is spelt out.
+    # XML parsers turn a carriage return into a line end unless it is written as an entity.
     text = escape(INVALID_XML_CHARACTERS.sub("", escape_formula(cell)), {"\r": "&#13;"})
     return f'<c t="inlineStr"><is><t xml:space="preserve">{text}</t></is></c>'
 
 
-class _Pieces(io.RawIOBase):
-    """What a ZIP is written into when nobody can seek in it: keeps what was not taken yet."""
+class _StreamBuffer(io.RawIOBase):
+    """A target for ZipFile that cannot seek. It keeps the bytes that were not taken yet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +119,7 @@ class _Pieces(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # zipfile writes bytes and nothing else
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # zipfile writes only bytes
         self._pieces.append(bytes(data))
         self.size += len(data)
         return len(data)

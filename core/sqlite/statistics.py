@@ -1,4 +1,4 @@
-"""What SQLite's planner knows of the tables. It learns nothing by itself, as PostgreSQL does."""
+"""Keep SQLite's query-planner statistics current (ANALYZE). PostgreSQL does this by itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-SAMPLE_ROWS = 4_000  # rows of each index; fewer mislead about matches, where a verdict is shared by a hundred thousand
+SAMPLE_ROWS = 4_000  # of each index; fewer mislead, since 100,000 matches can share a verdict
 
 
 def analyze(using: str = DEFAULT_DB_ALIAS) -> None:
-    """Let SQLite sample its indexes, which takes some hundredths of a second however many rows there are.
+    """Let SQLite sample its indexes. Takes some hundredths of a second for any number of rows.
 
-    Without it SQLite guesses that ten rows share a value, such as the state of a picture, and takes the wrong index
-    first. New connections know what was found; those that are open go on as before.
+    Without statistics SQLite assumes that ten rows share a value, such as the state of an image, and chooses the wrong
+    index. Only new connections use the new statistics.
     """
     connection = connections[using]
     if connection.vendor == "sqlite":
@@ -23,5 +23,5 @@ def analyze(using: str = DEFAULT_DB_ALIAS) -> None:
 
 
 def analyze_after_migrate(using: str, **_: Any) -> None:
-    """New indexes are looked at with the old ones."""
+    """Update the statistics after each migration."""
     analyze(using)

@@ -19,7 +19,7 @@ def reach() -> None:
 @pytest.mark.parametrize("error", [OperationalError("connection refused"), RedisTimeoutError("timeout")])
 def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        pytest.raises(circuit_breaker.BrokerUnavailableError, match=f"does not answer: {error}"),
+        pytest.raises(circuit_breaker.BrokerUnavailableError, match=f"does not respond: {error}"),
         circuit_breaker.redis_call(),
     ):
         raise error
@@ -39,7 +39,7 @@ def test_after_that_moment_one_asks_for_all(monkeypatch: pytest.MonkeyPatch, cap
         with pytest.raises(circuit_breaker.BrokerUnavailableError):
             reach()  # another thread, while this one tries
     reach()
-    assert caplog.messages[-1] == "Redis answers again."
+    assert caplog.messages[-1] == "Redis responds again."
 
 
 def test_an_error_of_something_else_says_nothing_about_redis() -> None:
