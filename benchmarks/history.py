@@ -86,7 +86,7 @@ def import_table(table: Path) -> dict[str, list[float]]:
                 block = list(islice(results, BLOCK_ROWS))
             elapsed = time.perf_counter() - start
             milliseconds["without" if number % 2 else "with"].append(1000 * elapsed / BLOCK_ROWS)
-            if rejected := [row for row in block if row.did not in (RowStatus.CREATED, RowStatus.UPDATED)]:
+            if rejected := [row for row in block if row.status not in (RowStatus.CREATED, RowStatus.UPDATED)]:
                 raise RuntimeError(f"{len(rejected)} rows were not imported: {rejected[0]}")
     return milliseconds
 

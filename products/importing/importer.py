@@ -42,7 +42,7 @@ class RowResult:
     """One row's result. ``code`` and ``reason``: of a refused one; ``changes``: of a product that was there."""
 
     row: Row
-    did: RowStatus
+    status: RowStatus
     code: str = ""
     reason: str = ""
     changes: tuple[Change, ...] = ()
@@ -140,8 +140,8 @@ class _Importer:
         if picture is not None and new_view:
             _check_category(row, product.category)
             self.catalogue.add_view(product, picture)
-        did = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED if new_view else RowStatus.SKIPPED
-        return RowResult(row, did, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
+        status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED if new_view else RowStatus.SKIPPED
+        return RowResult(row, status, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
 
 
 def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:

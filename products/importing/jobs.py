@@ -9,9 +9,8 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -90,8 +89,8 @@ def resume(job: Import) -> bool:
 
 def results_of(job: Import) -> ImportResults:
     """The results of an import: what it would do until it is confirmed, then what it did."""
-    rehearsed = job.state in (State.CHECKING, State.CHECKED)
-    return ImportResults(job.folder / ("rehearsal" if rehearsed else "results"))
+    is_preview = job.state in (State.CHECKING, State.CHECKED)
+    return ImportResults(job.folder / ("preview" if is_preview else "results"))
 
 
 def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
@@ -145,27 +144,25 @@ def _work(job: Import) -> None:
 
 
 def _import(job: Import) -> None:
-    rehearsal = job.state == State.CHECKING
-    log = results_of(job)
-    if rehearsal:
-        shutil.rmtree(log.folder, ignore_errors=True)
-    with ExitStack() as stack:
-        writer = log.writer(stack)
-        counts = Counter(log.counts())
-        source = stack.enter_context(_open(job))
+    dry_run = job.state == State.CHECKING
+    results = results_of(job)
+    if dry_run:
+        shutil.rmtree(results.folder, ignore_errors=True)
+    with results.writer() as writer, _open(job) as source:
+        counts = results.counts()
         beaten = time.monotonic()
         rest = replace(source, rows=islice(source.rows, counts.total(), None))
-        for result in import_rows(rest, dry_run=rehearsal, update=True):
+        for result in import_rows(rest, dry_run=dry_run, update=True):
             writer.write(result)
-            counts[result.did.name] += 1
+            counts[result.status.name] += 1
             if time.monotonic() - beaten > HEARTBEAT_SECONDS:
                 job.heartbeat(counts=dict(counts))
                 beaten = time.monotonic()
     job.heartbeat(counts=dict(counts))
     if not counts.total():
         raise UnreadableFileError(_("%s holds no rows and no pictures.") % job)
-    job.end(State.CHECKED if rehearsal else State.DONE)
-    if not rehearsal:
+    job.end(State.CHECKED if dry_run else State.DONE)
+    if not dry_run:
         for kept in (_table(job), _archive(job)):
             if kept is not None:
                 kept.path.unlink(missing_ok=True)

@@ -71,9 +71,9 @@ class Command(BaseCommand):
     def _import(self, source: ImportSource, dry_run: bool, check: Callable[[], None]) -> None:
         with progress_bar(source.total, "Importing", "rows") as bar, acting_as(By.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
-                self.counts[result.did] += 1
+                self.counts[result.status] += 1
                 bar.update()
-                if result.did is RowStatus.REJECTED:
+                if result.status is RowStatus.REJECTED:
                     row = result.row
                     with bar.external_write_mode():
                         self.stderr.write(f"row {row.number} ({row.label}): {result.code}: {result.reason}")
