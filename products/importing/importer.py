@@ -32,7 +32,7 @@ class RowStatus(StrEnum):
 
     CREATED = "products added"
     UPDATED = "products changed"
-    IMAGE_ADDED = "views added"
+    IMAGE_ADDED = "images added"
     SKIPPED = "already there"
     REJECTED = "refused"
 

@@ -39,8 +39,8 @@ def test_importing_again_adds_nothing_twice(catalogue, media):
     stored = files_in(media)
     again = run("import_products", catalogue)
     assert (first.code, again.code) == (0, 0)
-    assert "8 products added, 2 views added, 0 already there, 0 refused" in first.out
-    assert "0 products added, 0 views added, 10 already there, 0 refused" in again.out
+    assert "8 products added, 2 images added, 0 already there, 0 refused" in first.out
+    assert "0 products added, 0 images added, 10 already there, 0 refused" in again.out
     assert (Product.objects.count(), ProductImage.objects.count()) == (8, 10)
     assert files_in(media) == stored
 
@@ -54,7 +54,7 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(catalogue):
         results.close()
     assert Product.objects.count() == 3
     ran = run("import_products", catalogue)
-    assert "5 products added, 2 views added, 3 already there" in ran.out
+    assert "5 products added, 2 images added, 3 already there" in ran.out
     assert set(ProductImage.objects.values_list("state", flat=True)) == {"ready"}
 
 
@@ -63,7 +63,7 @@ def test_the_same_image_twice_in_one_file_is_one_image(tmp_path):
     write_images(tmp_path, "a.jpg")
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "a.jpg"}]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
-    assert "2 products added, 0 views added, 1 already there" in ran.out
+    assert "2 products added, 0 images added, 1 already there" in ran.out
 
 
 @pytest.mark.django_db
@@ -75,7 +75,7 @@ def test_a_rehearsal_tells_what_would_be_and_saves_nothing(catalogue, media):
     assert not files_in(media)
     real = run("import_products", catalogue)
     assert rehearsal.code == real.code == 3
-    counts = "8 products added, 2 views added, 0 already there, 1 refused"
+    counts = "8 products added, 2 images added, 0 already there, 1 refused"
     assert counts in rehearsal.out
     assert counts in real.out
     assert "row 12 (S9): file_missing" in rehearsal.err
@@ -101,7 +101,7 @@ def test_an_image_that_many_products_show_is_taken_for_each(tmp_path):
     write_images(tmp_path, "a.jpg")
     rows = [{"sku": "", "name": name, "image": "a.jpg"} for name in ("one", "two", "one")]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
-    assert "2 products added, 0 views added, 1 already there" in ran.out
+    assert "2 products added, 0 images added, 1 already there" in ran.out
 
 
 def test_ctrl_c_stops_after_the_current_row_and_the_next_run_goes_on(tmp_path):
