@@ -1,4 +1,4 @@
-"""Which device computes, and why that one: cuda, rocm, mps or cpu."""
+"""Choose the device (cuda, rocm, mps or cpu), and say why."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class DeviceInfo(TypedDict):
     reason: str
 
 
-def _why_cpu_is_wanted() -> str | None:
+def _reason_for_cpu() -> str | None:
     if settings.CLIP_CONFIG["force_cpu"]:
         return "CLIP_FORCE_CPU is set."
     if settings.CLIP_CONFIG["backend"] in {"onnx", "onnx-int8"}:
-        return "ONNX Runtime, which CLIP_BACKEND asks for, works on the CPU."
+        return "CLIP_BACKEND selects ONNX Runtime, which runs on the CPU."
     return None
 
 
 def get_device_info() -> DeviceInfo:
-    """The device that the model runs on, its name, its memory in GB (2**30 bytes), and the reason. Imports torch."""
+    """Return the device of the model, its name, its memory in GB (2**30 bytes) and the reason. Imports torch."""
     import torch
 
     def info(device: Device, reason: str, name: str | None = None, memory: float | None = None) -> DeviceInfo:
@@ -39,7 +39,7 @@ def get_device_info() -> DeviceInfo:
         version = str(torch.__version__)
         return {"device": device, "gpu_name": name, "vram_gb": vram, "torch_version": version, "reason": reason}
 
-    if (wanted_cpu := _why_cpu_is_wanted()) is not None:
+    if (wanted_cpu := _reason_for_cpu()) is not None:
         return info("cpu", wanted_cpu)
     missing = []
     for wanted in settings.CLIP_CONFIG["device_priority"]:
@@ -50,7 +50,7 @@ def get_device_info() -> DeviceInfo:
                 amd = torch.version.hip is not None or "AMD" in properties.name
                 reason = f"torch {torch.__version__} sees {properties.name}."
                 return info("rocm" if amd else "cuda", reason, properties.name, properties.total_memory)
-            missing.append(_why_no_cuda(torch.version.cuda is not None or torch.version.hip is not None))
+            missing.append(_reason_for_no_cuda(torch.version.cuda is not None or torch.version.hip is not None))
         elif wanted == "mps":
             if torch.backends.mps.is_available():
                 return info("mps", "torch sees Apple's GPU.", "Apple GPU", torch.mps.recommended_max_memory())
@@ -60,22 +60,22 @@ def get_device_info() -> DeviceInfo:
 
 
 def likely_device() -> tuple[Device, str]:
-    """The device that a worker would most likely use, with the reason, judged without torch (for the web process)."""
-    if (wanted_cpu := _why_cpu_is_wanted()) is not None:
+    """Return the device that a worker will probably use, and why. Does not import torch."""
+    if (wanted_cpu := _reason_for_cpu()) is not None:
         return "cpu", wanted_cpu
     hardware = _hardware()
     for wanted in settings.CLIP_CONFIG["device_priority"]:
         if wanted == "mps" and hardware == "mps":
             return "mps", "This is Apple silicon."
         if wanted in {"cuda", "rocm"} and hardware in {"cuda", "rocm"}:
-            return hardware, "A GPU's driver is there; a worker will find out whether torch can use it."
+            return hardware, "A GPU driver is installed; a worker will find out whether torch can use it."
         if wanted == "cpu":
             break
-    return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that is here."
+    return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that this machine has."
 
 
 def describe_device() -> DeviceInfo:
-    """The device as far as this process knows it: exactly where torch is loaded already, likely where it is not."""
+    """Describe the device: exactly if torch is loaded in this process, otherwise the likely one."""
     if "torch" in sys.modules:
         return get_device_info()
     device, reason = likely_device()
@@ -87,7 +87,7 @@ def describe_device() -> DeviceInfo:
 
 
 def memory_gb() -> tuple[float | None, float | None]:
-    """GB (2**30 bytes) of GPU memory that this process has allocated and reserved; None where it uses no GPU."""
+    """Return allocated and reserved GPU memory of this process in GB (2**30 bytes), or None without a GPU."""
     if "torch" not in sys.modules:
         return None, None
     import torch
@@ -102,7 +102,7 @@ def memory_gb() -> tuple[float | None, float | None]:
 
 
 def process_memory_gb() -> float | None:
-    """GB (2**30 bytes) of main memory that this process holds now; None where the system does not tell (Linux does)."""
+    """Return the main memory of this process in GB (2**30 bytes), or None if the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -111,7 +111,7 @@ def process_memory_gb() -> float | None:
 
 
 def empty_cache() -> None:
-    """Give GPU memory that torch only keeps for speed back to the device, where this process uses one."""
+    """Release the GPU memory that torch caches for speed."""
     if "torch" not in sys.modules:
         return
     import torch
@@ -123,7 +123,7 @@ def empty_cache() -> None:
 
 
 def cpu_cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -131,7 +131,7 @@ _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."
 
 
 def _hardware() -> Literal["cuda", "rocm", "mps"] | None:
-    """The kind of GPU that the operating system shows; None for none, or for one hidden by CUDA_VISIBLE_DEVICES."""
+    """Return the kind of GPU that the operating system shows, or None. Respects CUDA_VISIBLE_DEVICES."""
     if platform.system() == "Darwin":
         return "mps" if platform.machine() == "arm64" else None
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:
@@ -141,7 +141,7 @@ def _hardware() -> Literal["cuda", "rocm", "mps"] | None:
     return "rocm" if Path("/dev/kfd").exists() else None
 
 
-def _why_no_cuda(built_for_gpu: bool) -> str:
+def _reason_for_no_cuda(built_for_gpu: bool) -> str:
     if _hardware() not in {"cuda", "rocm"}:
         return _NO_HARDWARE
     if built_for_gpu:

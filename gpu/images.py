@@ -1,4 +1,4 @@
-"""One picture: sniff, bound and decode it to upright RGB, or say with a code why not."""
+"""Decode one image to upright RGB within limits, or raise a typed error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpu.imaging.formats import ACCEPTED, sniff, webp_size
 __all__ = ["ImageProcessingError", "decode", "decode_downscaled", "read_file", "register_decoders"]
 
 MAX_PIXELS = 40_000_000
-# More of these kinds takes more memory than other pictures: their decoders keep several copies of the whole picture.
+# Above these sizes the decoders of these kinds need more memory: they keep several copies of the image.
 FRUGAL_PIXELS_OF_KIND = {
     "progressive JPEG": 25_000_000,
     "AVIF": 25_000_000,
@@ -31,10 +31,10 @@ FRUGAL_PIXELS_OF_KIND = {
 MIN_SIDE = 16
 MAX_ASPECT = 50
 
-# Which of Pillow's decoders may read which accepted kind; no other decoder is ever tried on a file.
+# The only Pillow decoders that may read a file of each accepted kind.
 _DECODERS = {kind: (kind.upper(),) for kind in ACCEPTED} | {"JPEG": ("JPEG", "MPO"), "HEIC": ("HEIF",)}
 
-# What decoders raise on broken files besides OSError, found on fuzzed corpora; Pillow promises none of them.
+# What decoders raise for broken files, found with fuzzed corpora. Pillow documents only some of it.
 _DECODER_ERRORS = (
     OSError,
     ValueError,
@@ -50,7 +50,7 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
-# Pillow warns of odd metadata and of sizes between its two bounds; here a picture is taken or refused with a code.
+# Pillow warns of odd metadata and large sizes. Here an image is either accepted or rejected with a code.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -67,117 +67,117 @@ _SIDEWAYS = {5, 6, 7, 8}
 
 
 def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Image.Image:
-    """Decode the first frame of a picture in full: upright, RGB, 8 bits a channel, transparency over white.
+    """Decode the first frame of an image: upright, RGB, 8 bits per channel, transparency over white, no metadata.
 
-    ``source`` is the file's content or its path. The answer carries no metadata. With ``draft_side`` a JPEG
-    may be decoded at a half, a quarter or an eighth of its size, its shorter side never below ``draft_side``
-    pixels. Raises ImageProcessingError with the code not_an_image, unsupported_format, image_corrupt,
-    image_too_large (over 20 MiB or 40 megapixels), image_too_small (a side under 16 pixels), image_aspect
-    (longer than 50:1), or, for a path, file_missing or file_unreadable.
+    ``source`` is the content of a file or its path. With ``draft_side`` a JPEG may be decoded at a half, a quarter
+    or an eighth of its size, with its shorter side never below ``draft_side`` pixels.
+    Raises ImageProcessingError with the code not_an_image, unsupported_format, image_corrupt, image_too_large (over
+    20 MiB or 40 megapixels), image_too_small (a side under 16 pixels), image_aspect (longer than 50:1), or, for a
+    path, file_missing or file_unreadable.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source))
-    with _open_checked(data) as (picture, kind):
+    with _open_checked(data) as (image, kind):
         if draft_side is not None and kind == "JPEG":
-            picture.draft(None, (draft_side, draft_side))
-        picture.load()
+            image.draft(None, (draft_side, draft_side))
+        image.load()
         if draft_side is None:
             # A frame can turn out larger or smaller than the file's header says.
-            _check_size(*picture.size)
-        return _apply_orientation(to_rgb(picture), _orientation(picture))
+            _check_size(*image.size)
+        return _apply_orientation(to_rgb(image), _orientation(image))
 
 
 def decode_downscaled(
     data: bytes, side: int, on_costly: Callable[[], None] = lambda: None
 ) -> tuple[Image.Image, int, int]:
-    """Decode like ``decode``, but a large picture only as large as its reduction to ``side`` pixels needs.
+    """Decode like ``decode``, but a large image only as large as scaling it down to ``side`` pixels needs.
 
-    Answers the picture, whose longer side is at least 1.5 × ``side`` where the original's is, and the upright
-    original's width and height. The memory that it takes is that of the decoder and of one full picture;
-    ``on_costly`` is called before a picture whose decoder keeps several copies of many pixels.
+    Return the image, and the width and height of the upright original. The longer side of the image is at least
+    1.5 × ``side`` if that of the original is. Needs the memory of the decoder and of one full image. ``on_costly`` is
+    called before an image whose decoder keeps several copies of many pixels.
     """
-    with _open_checked(data, on_costly) as (picture, kind):
-        width, height = picture.size
-        factor = _factor(picture.size, side)
+    with _open_checked(data, on_costly) as (image, kind):
+        width, height = image.size
+        factor = _factor(image.size, side)
         if kind == "JPEG" and factor > 1:
-            picture.draft(None, (width // factor, height // factor))
-        drafted = picture.size != (width, height)
-        picture.load()
+            image.draft(None, (width // factor, height // factor))
+        drafted = image.size != (width, height)
+        image.load()
         if not drafted:
-            width, height = picture.size
+            width, height = image.size
             _check_size(width, height)
-        orientation = _orientation(picture)
+        orientation = _orientation(image)
         if orientation in _SIDEWAYS:
             width, height = height, width
-        smaller = to_rgb(picture, _factor(picture.size, side))
+        smaller = to_rgb(image, _factor(image.size, side))
         return _apply_orientation(smaller, orientation), width, height
 
 
 def _factor(size: tuple[int, int], side: int) -> int:
-    """By which whole factor a picture can be reduced before the fine scaling to ``side`` without looking worse."""
+    """Return the integer factor by which an image can be reduced before scaling to ``side`` without visible loss."""
     return max(1, 2 * max(size) // (3 * side))
 
 
 @contextmanager
 def _open_checked(data: bytes, on_costly: Callable[[], None] = lambda: None) -> Iterator[tuple[Image.Image, str]]:
-    """The picture with its header read and found within the bounds, and its kind.
+    """Yield the image and its kind once its header is known to be within the limits.
 
-    Whatever a decoder raises in the block becomes an ImageProcessingError.
+    What a decoder raises within the block becomes an ImageProcessingError.
     """
     if len(data) > MAX_BYTES:
         raise too_many_bytes(len(data))
     kind = sniff(data)
     register_decoders()
     if kind == "WebP":
-        # Its decoder takes memory for two whole frames before it tells their size.
+        # The WebP decoder allocates two whole frames before it tells their size.
         size = webp_size(data)
         _check_size(*size)
         if _is_costly(kind, *size):
             on_costly()
     try:
-        # Not Image.open's `with`: the file is in memory, and the converted copy may be the picture itself.
-        picture = Image.open(io.BytesIO(data), formats=_DECODERS[kind])
-        _check_size(*picture.size)
-        if _is_costly("progressive JPEG" if "progressive" in picture.info else kind, *picture.size):
+        # Without `with`: the file is in memory, and the converted copy may be the image itself.
+        image = Image.open(io.BytesIO(data), formats=_DECODERS[kind])
+        _check_size(*image.size)
+        if _is_costly("progressive JPEG" if "progressive" in image.info else kind, *image.size):
             on_costly()
-        yield picture, kind
+        yield image, kind
     except Image.DecompressionBombError as error:
         raise ImageProcessingError(
-            "image_too_large", f"The picture has more than {MAX_PIXELS:,} pixels; that is the limit."
+            "image_too_large", f"The image has more than {MAX_PIXELS:,} pixels, which is the limit."
         ) from error
     except MemoryError as error:
         raise too_much_memory() from error
     except _DECODER_ERRORS as error:
-        if "memory" in str(error).lower():  # the decoders of AVIF and HEIC say it in words
+        if "memory" in str(error).lower():  # as the decoders of AVIF and HEIC say it
             raise too_much_memory() from error
         raise ImageProcessingError(
-            "image_corrupt", f"The file looks like {kind}, but it is damaged and cannot be read in full."
+            "image_corrupt", f"The file looks like {kind}, but it is damaged and cannot be read completely."
         ) from error
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a picture's file. Raises ImageProcessingError: file_missing, file_unreadable, image_too_large."""
+    """Return the content of an image file. Raises file_missing, file_unreadable or image_too_large."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise too_many_bytes(size)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageProcessingError("file_missing", f"The picture's file {path.name} is not there.") from error
+        raise ImageProcessingError("file_missing", f"The image file {path.name} does not exist.") from error
     except OSError as error:
         raise ImageProcessingError(
-            "file_unreadable", f"The picture's file {path.name} cannot be read: {error.strerror or error}."
+            "file_unreadable", f"The image file {path.name} cannot be read: {error.strerror or error}."
         ) from error
 
 
 @functools.cache
 def register_decoders() -> None:
-    """Load every decoder that is used and everything that they would load later, and none else."""
+    """Load the decoders in use, and everything that they would load later."""
     import pillow_heif
     from PIL import AvifImagePlugin, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
     Image.preinit()
     pillow_heif.register_heif_opener(thumbnails=False)
-    # Pictures are decoded side by side already; and a thread's stack and heap count as memory of the picture.
+    # Images are decoded in parallel already, and each thread's memory counts towards the limit of the image.
     pillow_heif.options.DECODE_THREADS = 1
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
@@ -185,15 +185,15 @@ def register_decoders() -> None:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ImageProcessingError(
-            "image_too_large", f"The picture has {width}×{height} pixels; the limit is {MAX_PIXELS:,} in all."
+            "image_too_large", f"The image has {width}×{height} pixels, more than the limit of {MAX_PIXELS:,} in all."
         )
     if min(width, height) < MIN_SIDE:
         raise ImageProcessingError(
-            "image_too_small", f"The picture has {width}×{height} pixels; each side needs at least {MIN_SIDE}."
+            "image_too_small", f"The image has {width}×{height} pixels. Each side needs at least {MIN_SIDE}."
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageProcessingError(
-            "image_aspect", f"The picture has {width}×{height} pixels; the limit is {MAX_ASPECT}:1."
+            "image_aspect", f"The image has {width}×{height} pixels, longer than the limit of {MAX_ASPECT}:1."
         )
 
 
@@ -201,16 +201,16 @@ def _is_costly(kind: str, width: int, height: int) -> bool:
     return width * height > FRUGAL_PIXELS_OF_KIND.get(kind, MAX_PIXELS)
 
 
-def _orientation(picture: Image.Image) -> int:
-    """How a loaded picture must be turned, 1 to 8 (a TIFF and a HEIC were turned by their loading)."""
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of a loaded image, 1 to 8. Loading a TIFF or a HEIC already applies it."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except _DECODER_ERRORS:
-        # A picture whose pixels are whole is not refused for its metadata: it stays as it is stored.
+        # Damaged metadata is no reason to reject an image whose pixels are whole.
         return 1
     return orientation if isinstance(orientation, int) else 1
 
 
-def _apply_orientation(picture: Image.Image, orientation: int) -> Image.Image:
+def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
     operation = _TRANSPOSE.get(orientation)
-    return picture if operation is None else picture.transpose(operation)
+    return image if operation is None else image.transpose(operation)

@@ -1,4 +1,4 @@
-"""How fast this process embeds: images per second over recent batches, kept in memory."""
+"""Measure how fast this process embeds: images per second over recent batches, kept in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 MAX_RATES = 100
-# What took less was ready before it was asked for, as the last windows of a run are: that is no rate.
+# Shorter windows are not a rate: their images were ready before, as at the end of a run.
 MIN_WINDOW_SECONDS = 0.2
 
 _lock = threading.Lock()
@@ -16,7 +16,7 @@ _images = 0
 
 
 class ThroughputMeter:
-    """Measures one run: a rate for each ``window`` of pictures, one for a run that has fewer or is short."""
+    """Measure one run: one rate per ``window`` of images, or one for a whole short run."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -30,7 +30,7 @@ class ThroughputMeter:
             self._record()
 
     def close(self) -> None:
-        """End the run. What is left of the last window counts only where nothing else was measured."""
+        """End the run. An incomplete window counts only if nothing else was measured."""
         global _images
         if self._count and not self._measured:
             self._record()
@@ -47,12 +47,12 @@ class ThroughputMeter:
 
 
 def recent_rates() -> list[float]:
-    """Images per second of up to 100 recent windows, oldest first, rounded to what is worth knowing."""
+    """Return images per second of up to MAX_RATES recent windows, oldest first, rounded to one digit."""
     with _lock:
         return [round(rate, 1) for rate in _rates]
 
 
 def images_done() -> int:
-    """Pictures that this process has put through the pipeline, usable or not."""
+    """Return how many images this process has put through the pipeline, usable or not."""
     with _lock:
         return _images

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds per stage of the way from a file to a stored vector, over all threads and helpers."""
+"""Seconds per stage from a file to a stored vector, summed over all threads and subprocesses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _seconds: dict[Stage, float] = {}
 
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
-    """Count the time of the block as the stage's. Stages of several threads add up, so they can exceed the clock."""
+    """Add the time of the block to a stage. Threads add up, so the sum can exceed the wall time."""
     started = time.perf_counter()
     try:
         yield
@@ -25,14 +25,14 @@ def stage(name: Stage) -> Iterator[None]:
 
 
 def add(seconds: Mapping[Stage, float]) -> None:
-    """Count seconds that another process has spent for this one."""
+    """Add seconds that a subprocess has measured."""
     with _lock:
         for name, spent in seconds.items():
             _seconds[name] = _seconds.get(name, 0.0) + spent
 
 
 def drain() -> dict[Stage, float]:
-    """Seconds per stage since the last call, which starts the count again."""
+    """Return the seconds per stage since the last call, and start again from zero."""
     with _lock:
         taken = dict(_seconds)
         _seconds.clear()

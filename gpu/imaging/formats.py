@@ -1,4 +1,4 @@
-"""What kind of picture a file is, by its first bytes, before any decoder looks at it."""
+"""Recognise the format of an image file by its first bytes, before any decoder reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNATURES = (
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 
-# Kinds of pictures that are known and not taken: who sends one should hear so instead of "not an image".
+# Formats that are recognised and not accepted, so that the error can name them.
 _OTHER_SIGNATURES = (
     (b"8BPS", "Photoshop"),
     (b"\x00\x00\x01\x00", "icon"),
@@ -47,7 +47,7 @@ _OTHER_SIGNATURES = (
 
 
 def sniff(data: bytes) -> str:
-    """The accepted kind that the first bytes announce. Raises not_an_image or unsupported_format."""
+    """Return the accepted format of the file. Raises not_an_image or unsupported_format."""
     head = data[:512]
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
@@ -62,17 +62,17 @@ def sniff(data: bytes) -> str:
             return "AVIF"
         if brands & _HEIC_BRANDS:
             return "HEIC"
-        raise ImageProcessingError("unsupported_format", f"The file is a film or another media file. {accepted}")
+        raise ImageProcessingError("unsupported_format", f"The file is a video or another media file. {accepted}")
     other = next((name for signature, name in _OTHER_SIGNATURES if head.startswith(signature)), None)
     if other is None and b"<svg" in head.lower():
         other = "SVG"
     if other is not None:
-        raise ImageProcessingError("unsupported_format", f"The file is of the kind {other}. {accepted}")
-    raise ImageProcessingError("not_an_image", f"The file is not a picture. {accepted}")
+        raise ImageProcessingError("unsupported_format", f"The format {other} is not supported. {accepted}")
+    raise ImageProcessingError("not_an_image", f"The file is not an image. {accepted}")
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a WebP's canvas, or (0, 0) where its first chunk has none (RFC 9649, section 2)."""
+    """Return width and height of a WebP, or (0, 0) if its first chunk has none (RFC 9649, section 2)."""
     head = data[:30].ljust(30, b"\0")
     kind = head[12:16]
     if kind == b"VP8X":

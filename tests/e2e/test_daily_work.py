@@ -19,7 +19,7 @@ def jpeg_file(name: str, data: bytes) -> FilePayload:
     return {"name": name, "mimeType": "image/jpeg", "buffer": data}
 
 
-def test_an_image_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None:
+def test_image_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None:
     page = sign_in("manager")
     held: list[Route] = []
     page.route("**/dropzone*.js", lambda route: held.append(route))
@@ -30,7 +30,7 @@ def test_an_image_that_is_chosen_before_the_page_is_ready_is_shown(sign_in: Sign
     expect(page.locator(".cm-drop-list img")).to_have_count(1)
 
 
-def test_upload_an_image_see_its_matches_and_confirm_one(sign_in: SignIn) -> None:
+def test_uploaded_image_gets_matches_and_one_is_confirmed(sign_in: SignIn) -> None:
     page = sign_in("manager")
     page.goto("/admin/")
     page.get_by_role("link", name="Upload a product").click()
@@ -54,17 +54,17 @@ def test_upload_an_image_see_its_matches_and_confirm_one(sign_in: SignIn) -> Non
     assert match.reviewer.username == "manager"
 
 
-def test_refused_upload_says_why_where_the_person_is(sign_in: SignIn) -> None:
+def test_rejected_upload_shows_the_reason_on_the_same_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/products/product/add/")
     page.get_by_label("Pictures").set_input_files(jpeg_file("notes.jpg", b"text"))
     page.get_by_label("Name", exact=True).fill("kept")
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("notes.jpg: The file is not a picture.")
+    expect(page.get_by_role("alert")).to_contain_text("notes.jpg: The file is not an image.")
     expect(page.get_by_label("Name", exact=True)).to_have_value("kept")
 
 
-def test_many_files_become_a_product_each_and_each_tells_what_became_of_it(sign_in: SignIn) -> None:
+def test_each_of_many_files_becomes_a_product_and_shows_its_result(sign_in: SignIn) -> None:
     before = Product.objects.count()
     page = sign_in("uploader")
     page.goto("/admin/products/product/add/")
@@ -81,7 +81,7 @@ def test_many_files_become_a_product_each_and_each_tells_what_became_of_it(sign_
     page.get_by_role("button", name="Add", exact=True).click()
     results = page.locator("#upload-results li")
     expect(results.nth(0)).to_contain_text("red mug.jpg added")
-    expect(results.nth(1)).to_contain_text("The file is not a picture.")
+    expect(results.nth(1)).to_contain_text("The file is not an image.")
     expect(results.nth(2)).to_contain_text("the very same picture is at")
     keep(page, "upload-many")
     assert Product.objects.count() == before + 1
@@ -90,7 +90,7 @@ def test_many_files_become_a_product_each_and_each_tells_what_became_of_it(sign_
     expect(page.get_by_label("Name", exact=True)).to_have_value("product 2")
 
 
-def test_a_view_is_added_on_the_products_page(sign_in: SignIn) -> None:
+def test_image_is_added_on_the_product_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     product = Product.objects.get(name="arrival")
     page.goto(f"/admin/products/product/{product.pk}/change/")
@@ -117,7 +117,7 @@ def test_list_is_judged_row_by_row_without_leaving_the_page(sign_in: SignIn) -> 
     assert Match.objects.get(review_status="confirmed").candidate.name == "product 1"
 
 
-def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
+def test_selected_rows_are_judged_together(sign_in: SignIn) -> None:
     page = sign_in("reviewer")
     page.goto("/admin/matching/match/")
     boxes = page.locator("input.action-select")
@@ -130,7 +130,7 @@ def test_chosen_rows_are_judged_at_once(sign_in: SignIn) -> None:
     assert not Match.objects.exclude(review_status="rejected").exists()
 
 
-def test_many_products_are_deleted_while_a_page_tells_how_far(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_shows_the_progress_of_a_large_deletion(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion_jobs, "INLINE_LIMIT", 1)
     page = sign_in("uploader")
     page.goto("/admin/products/product/")
@@ -148,7 +148,7 @@ def test_many_products_are_deleted_while_a_page_tells_how_far(sign_in: SignIn, m
     finish_work()
 
 
-def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
+def test_case_is_judged_by_keyboard(sign_in: SignIn) -> None:
     page = sign_in("reviewer")
     page.goto("/admin/matching/match/case/")
     statuses = page.locator(".cm-candidate").get_by_role("status")
@@ -168,7 +168,7 @@ def test_case_is_judged_by_keyboard_alone(sign_in: SignIn) -> None:
     assert not Match.objects.filter(review_status="pending").exists()
 
 
-def test_session_that_ended_leads_to_the_sign_in_and_stores_nothing(sign_in: SignIn) -> None:
+def test_expired_session_leads_to_the_sign_in_and_stores_nothing(sign_in: SignIn) -> None:
     page = sign_in("reviewer")
     page.goto("/admin/matching/match/case/")
     Session.objects.all().delete()

@@ -61,7 +61,9 @@ def paste() -> Give:
 
 
 @pytest.mark.parametrize("way", ["paste", "drop"])
-def test_ask_with_an_image_then_make_it_a_product(sign_in: SignIn, way: str, request: pytest.FixtureRequest) -> None:
+def test_query_image_is_searched_and_saved_as_a_product(
+    sign_in: SignIn, way: str, request: pytest.FixtureRequest
+) -> None:
     give: Give = request.getfixturevalue(way)
     page = sign_in("manager")
     before = Product.objects.count()
@@ -78,7 +80,7 @@ def test_ask_with_an_image_then_make_it_a_product(sign_in: SignIn, way: str, req
     assert Product.objects.count() == before + 1
 
 
-def test_the_category_narrows_the_answer(sign_in: SignIn, drop: Give) -> None:
+def test_category_narrows_the_results(sign_in: SignIn, drop: Give) -> None:
     Product.objects.filter(name="product 2").update(category="lamps")
     page = sign_in("viewer")
     page.goto("/admin/ask/")
@@ -98,8 +100,8 @@ def test_a_phone_offers_its_camera(sign_in: SignIn) -> None:
     assert "image/*" in (page.get_by_label("Picture").get_attribute("accept") or "").split(",")
 
 
-def test_ask_says_why_a_file_is_refused(sign_in: SignIn, drop: Give) -> None:
+def test_page_says_why_a_file_is_rejected(sign_in: SignIn, drop: Give) -> None:
     page = sign_in("viewer")
     page.goto("/admin/ask/")
     drop(page, b"text")
-    expect(page.locator("#answer").get_by_role("alert")).to_contain_text("The file is not a picture.")
+    expect(page.locator("#answer").get_by_role("alert")).to_contain_text("The file is not an image.")

@@ -31,7 +31,7 @@ def ask(data: bytes, **options: Any) -> Any:
 
 
 @pytest.mark.usefixtures("_catalogue")
-def test_candidates_come_best_first_and_nothing_is_stored(media: Path) -> None:
+def test_candidates_are_sorted_by_score_and_nothing_is_stored(media: Path) -> None:
     before = files_in(media)
     answer = ask(jpeg(2, angle=3)).context["answer"]
     assert [found.product.name for found in answer.candidates] == ["product 2", "product 1"]
@@ -47,7 +47,7 @@ def test_threshold_and_category_narrow_the_candidates() -> None:
 
 
 @pytest.mark.usefixtures("_catalogue")
-def test_page_asks_for_the_candidates_alone() -> None:
+def test_htmx_request_returns_only_the_candidates() -> None:
     page = ask(jpeg(1), headers={"HX-Request": "true"}).content.decode()
     assert "product 1" in page
     assert "<html" not in page
@@ -56,18 +56,18 @@ def test_page_asks_for_the_candidates_alone() -> None:
 @pytest.mark.parametrize(
     ("data", "options", "reason"),
     [
-        (b"text", {}, "The file is not a picture."),
-        (b"", {}, "The file is not a picture."),
+        (b"text", {}, "The file is not an image."),
+        (b"", {}, "The file is not an image."),
         (jpeg(1), {"threshold": 200}, "less than or equal to 100"),
     ],
 )
-def test_refusal_is_said_on_the_page(data: bytes, options: dict[str, Any], reason: str) -> None:
+def test_page_shows_why_the_image_is_rejected(data: bytes, options: dict[str, Any], reason: str) -> None:
     answer = ask(data, **options)
     assert answer.status_code == 422
     assert reason in answer.content.decode()
 
 
 @pytest.mark.usefixtures("_catalogue")
-def test_only_those_who_may_add_are_offered_to_save_it() -> None:
+def test_only_users_who_may_add_products_are_offered_to_save_the_image() -> None:
     assert b"Save as a new product" not in browser_of("viewer").get("/admin/ask/").content
     assert b"Save as a new product" in browser_of("uploader").get("/admin/ask/").content

@@ -29,7 +29,7 @@ def upload(browser: Client, *files: bytes, path: str = ADD, **fields: Any) -> An
     return browser.post(path, {"pictures": images, **fields}, follow=True)
 
 
-def test_product_with_two_views_comes_in_and_is_embedded(browser: Client) -> None:
+def test_product_with_two_images_is_added_and_embedded(browser: Client) -> None:
     answer = upload(
         browser,
         jpeg(1),
@@ -51,7 +51,7 @@ def test_new_product_shows_its_matches_at_once(browser: Client) -> None:
     assert "the same mug" in answer.content.decode()
 
 
-def test_identical_image_of_another_product_is_pointed_out(browser: Client) -> None:
+def test_identical_image_of_another_product_is_reported(browser: Client) -> None:
     upload(browser, jpeg(1), name="first")
     answer = upload(browser, jpeg(1), name="second").content.decode()
     assert "Another product has the very same picture:" in answer
@@ -64,18 +64,18 @@ def test_same_sku_with_the_same_image_is_the_same_product(browser: Client) -> No
     assert Product.objects.count() == 1
 
 
-def test_each_bad_image_is_named_with_its_reason_and_nothing_stays(browser: Client, media: Path) -> None:
+def test_each_bad_image_is_reported_and_nothing_is_stored(browser: Client, media: Path) -> None:
     answer = upload(browser, jpeg(1), b"not a picture", truncated(jpeg(2)), name="Mug")
     page = answer.content.decode()
     assert answer.status_code == 422
-    assert "picture 1.jpg: The file is not a picture." in page
+    assert "picture 1.jpg: The file is not an image." in page
     assert "picture 2.jpg: The file looks like JPEG, but it is damaged" in page
     assert 'value="Mug"' in page
     assert not Product.objects.exists()
     assert files_in(media) == []
 
 
-def test_taken_sku_and_missing_image_are_said_beside_their_fields(browser: Client) -> None:
+def test_duplicate_sku_and_missing_image_are_reported_beside_their_fields(browser: Client) -> None:
     upload(browser, jpeg(1), sku="A-1")
     form = upload(browser, jpeg(2), sku="A-1").context["form"]
     assert "already belongs to product" in form.errors["sku"][0]
@@ -83,16 +83,16 @@ def test_taken_sku_and_missing_image_are_said_beside_their_fields(browser: Clien
     assert Product.objects.count() == 1
 
 
-def test_views_are_added_to_a_product(browser: Client) -> None:
+def test_images_are_added_to_a_product(browser: Client) -> None:
     upload(browser, jpeg(1))
     product = Product.objects.get()
     views = f"/admin/products/product/{product.pk}/views/"
     assert "The views were added." in upload(browser, jpeg(2), jpeg(3), path=views).content.decode()
-    assert "The file is not a picture." in upload(browser, b"text", path=views).content.decode()
+    assert "The file is not an image." in upload(browser, b"text", path=views).content.decode()
     assert [image.state for image in product.images.all()] == ["ready", "ready", "ready"]
 
 
-def test_deleting_the_product_takes_its_files(browser: Client, media: Path) -> None:
+def test_deleting_a_product_deletes_its_files(browser: Client, media: Path) -> None:
     upload(browser, jpeg(1))
     assert len(files_in(media)) == 2
     browser.post(f"/admin/products/product/{Product.objects.get().pk}/delete/", {"post": "yes"})
@@ -109,7 +109,7 @@ def test_failed_image_is_embedded_again(browser: Client) -> None:
     assert other.images.get().state == "failed"
 
 
-def test_embedding_one_product_again_embeds_nothing_else_that_waits(browser: Client) -> None:
+def test_embedding_one_product_again_leaves_other_pending_images_alone(browser: Client) -> None:
     upload(browser, jpeg(1))
     product = Product.objects.get()
     other = make_product()
@@ -119,7 +119,7 @@ def test_embedding_one_product_again_embeds_nothing_else_that_waits(browser: Cli
     assert (other.images.get().state, other.images.get().attempts) == ("pending", 0)
 
 
-def test_chosen_products_are_embedded_and_matched_again_from_the_list(browser: Client) -> None:
+def test_selected_products_are_embedded_and_matched_again(browser: Client) -> None:
     upload(browser, jpeg(1), is_historical="on", name="catalogue")
     upload(browser, jpeg(1), name="arrival")
     arrival = Product.objects.get(name="arrival")
