@@ -25,7 +25,7 @@ def _written() -> None:
     catalogue.fill_database(vectors, catalogue.zipf_categories(200), CONTENTS)
 
 
-def test_it_has_the_rows_that_were_asked_for() -> None:
+def test_benchmark_catalogue_has_the_requested_rows() -> None:
     assert Product.objects.filter(is_historical=False).count() == 60
     states = list(ProductImage.objects.values_list("state", flat=True))
     assert {state: states.count(state) for state in set(states)} == {"ready": 232, "failed": 3, "pending": 5}
@@ -35,11 +35,11 @@ def test_it_has_the_rows_that_were_asked_for() -> None:
     assert Match.history.count() == Match.objects.exclude(review_status="pending").count()
 
 
-def test_verify_finds_nothing_wrong_with_it() -> None:
+def test_benchmark_catalogue_passes_verify() -> None:
     assert [problem.text for problem in verify(Verification(fix=False, bar=progress_bar))] == []
 
 
-def test_work_goes_on_in_it() -> None:
+def test_benchmark_catalogue_can_be_used_like_a_real_one() -> None:
     boss = User.objects.create_superuser("boss")
     assert Product.objects.create(name="one more").pk > 200
     assert browser_of(boss).get("/admin/matching/match/case/", follow=True).context["product"].matches.count() == 10

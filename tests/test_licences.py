@@ -64,7 +64,7 @@ def test_the_most_precise_field_names_the_licence(packages, fields, licence):
     assert [package.licence for package in licences.installed([Requirement("named")])] == [licence]
 
 
-def test_a_dependency_with_a_forbidden_licence_is_refused(packages):
+def test_dependency_with_a_forbidden_licence_is_rejected(packages):
     install(packages, "outer", "License-Expression: MIT", "Requires-Dist: inner[more]")
     install(packages, "inner", "License-Expression: MIT", 'Requires-Dist: extra; extra == "more"',
             'Requires-Dist: unused; extra == "other"')  # fmt: skip
@@ -72,19 +72,19 @@ def test_a_dependency_with_a_forbidden_licence_is_refused(packages):
     assert refusals("outer") == ["extra has the licence GPL-3.0-only"]
 
 
-def test_a_bundled_gpl_library_is_refused_whatever_the_metadata_says(packages):
+def test_bundled_gpl_library_is_rejected_whatever_the_metadata_says(packages):
     install(packages, "video", "License-Expression: MIT", file="video.libs/libx265-4883ecb5.so.217")
     assert refusals("video") == ["video bundles libx265-4883ecb5.so.217, which is under the GPL"]
 
 
-def test_an_exception_with_a_reason_is_allowed(packages):
+def test_exception_with_a_reason_is_allowed(packages):
     install(packages, "excepted", "License-Expression: GPL-3.0-only")
     assert refusals("excepted") == []
 
 
-def test_a_package_that_is_not_installed_is_refused():
+def test_package_that_is_not_installed_is_rejected():
     assert refusals("not-installed-anywhere") == ["not-installed-anywhere has the licence unknown: it is not installed"]
 
 
-def test_a_requirement_of_another_platform_is_left_out():
+def test_requirement_of_another_platform_is_left_out():
     assert licences.installed([Requirement("gone; python_version < '3'")]) == []

@@ -57,7 +57,7 @@ class Text(HTMLParser):
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
-def test_templates_say_nothing_untranslated(path: Path) -> None:
+def test_templates_contain_no_untranslated_text(path: Path) -> None:
     text = Text()
     text.feed(TAG.sub("", BLOCK.sub("", path.read_text())))
     words = {word for said in text.said for word in re.findall(r"[A-Za-z]{2,}", said)}
@@ -65,7 +65,7 @@ def test_templates_say_nothing_untranslated(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_scripts_take_their_words_from_the_page(path: Path) -> None:
+def test_scripts_take_their_texts_from_the_page(path: Path) -> None:
     code = re.sub(r"^\s*//.*$", "", path.read_text(), flags=re.MULTILINE)
     literals = [a or b or c for a, b, c in re.findall(r'"([^"\n]*)"|\'([^\'\n]*)\'|`([^`]*)`', code)]
     assert [literal for literal in literals if SENTENCE.match(literal)] == []
@@ -92,7 +92,7 @@ def untranslated(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPO)))
-def test_pages_and_models_name_nothing_untranslated(path: Path) -> None:
+def test_pages_and_models_contain_no_untranslated_names(path: Path) -> None:
     assert list(untranslated(ast.parse(path.read_text()))) == []
 
 

@@ -31,7 +31,7 @@ def check(data: Path, changes: dict[str, str]) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
 
 
-def test_the_documented_settings_pass_the_check_of_django(tmp_path: Path) -> None:
+def test_documented_settings_pass_djangos_deployment_check(tmp_path: Path) -> None:
     done = check(tmp_path, {})
     assert (done.returncode, done.stdout) == (0, "System check identified no issues (0 silenced).\n"), done.stderr
 
@@ -47,12 +47,12 @@ def test_the_documented_settings_pass_the_check_of_django(tmp_path: Path) -> Non
         ({"DJANGO_ALLOWED_HOSTS": "*"}, "DJANGO_ALLOWED_HOSTS allows"),
     ],
 )
-def test_production_refuses_to_start_with(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+def test_production_refuses_to_start_with_wrong_settings(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
     done = check(tmp_path, changes)
     assert done.returncode != 0
     assert "ImproperlyConfigured" in done.stderr
     assert reason in done.stderr
 
 
-def test_a_trial_without_a_broker_still_starts(tmp_path: Path) -> None:
+def test_debug_mode_starts_without_a_broker(tmp_path: Path) -> None:
     assert check(tmp_path, {"CATALOGMATCH_PRODUCTION": "0", "CELERY_BROKER_URL": ""}).returncode == 0

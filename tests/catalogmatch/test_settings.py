@@ -27,7 +27,7 @@ def value(expression: str, folder: Path, **env: str) -> str:
     return result.stdout.strip()
 
 
-def test_it_refuses_to_start_without_a_secret(tmp_path: Path) -> None:
+def test_program_refuses_to_start_without_a_secret_key(tmp_path: Path) -> None:
     refused = python("", tmp_path)
     assert refused.returncode != 0
     assert "DJANGO_SECRET_KEY is not set" in refused.stderr
@@ -53,13 +53,13 @@ def test_it_refuses_to_start_without_a_secret(tmp_path: Path) -> None:
         ("SESSION_COOKIE_SECURE", {"DJANGO_HTTPS": "1"}, "True"),
     ],
 )
-def test_a_setting_comes_from_the_environment(
+def test_setting_is_read_from_the_environment(
     tmp_path: Path, expression: str, env: dict[str, str], expected: str
 ) -> None:
     assert value(f"settings.{expression}", tmp_path, **env) == expected
 
 
-def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
+def test_settings_are_read_from_an_env_file_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DJANGO_SECRET_KEY=from-a-file\nCLIP_BATCH_SIZE=4\n")
     result = python(
         "print(settings.SECRET_KEY, settings.CLIP_CONFIG['batch_size'])",
@@ -69,17 +69,17 @@ def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
     assert result.stdout.split() == ["from-a-file", "4"]
 
 
-def test_all_that_is_written_lies_in_the_data_folder(tmp_path: Path) -> None:
+def test_all_written_files_are_in_the_data_folder(tmp_path: Path) -> None:
     assert value("settings.DATABASES['default']['NAME']", tmp_path) == str(tmp_path / "catalogmatch.sqlite3")
     assert value("settings.MEDIA_ROOT", tmp_path) == str(tmp_path / "media")
 
 
-def test_the_guides_configuration_has_all_its_keys(tmp_path: Path) -> None:
+def test_clip_config_has_all_documented_keys(tmp_path: Path) -> None:
     keys = {"model_name", "batch_size", "force_cpu", "cache_dir", "device_priority"}
     assert value(f"{keys!r} <= set(settings.CLIP_CONFIG)", tmp_path) == "True"
 
 
-def test_an_installation_behind_https_passes_djangos_own_deployment_check(tmp_path: Path) -> None:
+def test_installation_behind_https_passes_djangos_deployment_check(tmp_path: Path) -> None:
     env = {
         "PATH": os.environ["PATH"],
         "CATALOGMATCH_DATA_DIR": str(tmp_path),

@@ -38,14 +38,14 @@ def pages(query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("order", ["added", "-added"])
-def test_pages_follow_one_another_in_the_order_asked_for(names: list[str], order: str) -> None:
+def test_pages_follow_one_another_in_the_requested_order(names: list[str], order: str) -> None:
     columns = browser_of("viewer").get(LIST).context["cl"].list_display
     number = columns.index("added")
     shown = pages(f"o={'-' if order.startswith('-') else ''}{number}")
     assert shown == (names if order == "added" else names[::-1])
 
 
-def test_pages_of_a_search_hold_what_it_finds(names: list[str]) -> None:
+def test_pages_of_a_search_contain_all_results(names: list[str]) -> None:
     assert sorted(pages("q=product")) == sorted(names)
     browser = browser_of("viewer")
     narrowed = browser.get(f"{LIST}?q=product&category=a").context["cl"]
@@ -54,11 +54,11 @@ def test_pages_of_a_search_hold_what_it_finds(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path", [LIST, "/admin/matching/match/"])
-def test_a_search_of_very_many_words_is_answered(path: str) -> None:
+def test_search_for_very_many_words_works(path: str) -> None:
     assert browser_of("viewer").get(path, {"q": "word " * 2000}).status_code == 200
 
 
-def test_of_very_many_categories_the_largest_are_choices_and_any_can_be_asked_for(
+def test_category_filter_offers_the_largest_and_accepts_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(filters, "MAX_CHOICES", 2)

@@ -17,7 +17,7 @@ def reach() -> None:
 
 
 @pytest.mark.parametrize("error", [OperationalError("connection refused"), RedisTimeoutError("timeout")])
-def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_redis_is_not_called_for_a_moment_after_a_failure(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with (
         pytest.raises(circuit_breaker.BrokerUnavailableError, match=f"does not respond: {error}"),
         circuit_breaker.redis_call(),
@@ -30,7 +30,9 @@ def test_after_a_failure_nobody_asks_for_a_moment(error: Exception, caplog: pyte
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_after_that_moment_one_asks_for_all(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_one_caller_retries_redis_after_the_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
     with pytest.raises(circuit_breaker.BrokerUnavailableError), circuit_breaker.redis_call():
         raise OperationalError
@@ -42,7 +44,7 @@ def test_after_that_moment_one_asks_for_all(monkeypatch: pytest.MonkeyPatch, cap
     assert caplog.messages[-1] == "Redis responds again."
 
 
-def test_an_error_of_something_else_says_nothing_about_redis() -> None:
+def test_other_errors_do_not_open_the_circuit() -> None:
     with pytest.raises(ValueError, match="a bad picture"), circuit_breaker.redis_call():
         raise ValueError("a bad picture")
     reach()

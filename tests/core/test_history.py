@@ -49,7 +49,7 @@ def changed(entry: Entry) -> dict[str, tuple[str, str]]:
 # --- Who, what, and by which way -----------------------------------------------------------------
 
 
-def test_a_change_over_the_api_is_the_token_owners() -> None:
+def test_api_change_is_recorded_for_the_token_owner() -> None:
     uploader = client_of("uploader")
     image = SimpleUploadedFile("front.jpg", jpeg(1), "image/jpeg")
     answer = uploader.post("/api/products/upload?wait=0", {"image": image, "sku": "A-1"}, format="multipart")
@@ -67,7 +67,7 @@ def test_a_change_over_the_api_is_the_token_owners() -> None:
     }
 
 
-def test_a_change_in_the_admin_is_the_signed_in_persons() -> None:
+def test_admin_change_is_recorded_for_the_signed_in_user() -> None:
     product = make_product(name="Mug", sku="A-1", attributes={"colour": "red", "size": 3})
     save_product(product, name="Big mug", attributes='{"colour": "blue"}', **{"images-0-DELETE": "on"})
 
@@ -77,7 +77,7 @@ def test_a_change_in_the_admin_is_the_signed_in_persons() -> None:
     assert changed(change) == {"name": ("Mug", "Big mug"), "colour": ("red", "blue"), "size": ("3", "")}
 
 
-def test_an_import_says_that_it_was_one(tmp_path: Path) -> None:
+def test_changes_of_an_import_are_recorded_as_import(tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg")
     table = write_csv(tmp_path / "table.csv", [{"image": "a.jpg", "sku": "A-1"}])
     call_command("import_products", str(table))
@@ -87,7 +87,7 @@ def test_an_import_says_that_it_was_one(tmp_path: Path) -> None:
     }
 
 
-def test_work_in_somebodys_name_is_theirs() -> None:
+def test_background_job_is_recorded_for_its_user() -> None:
     with acting_as(ChangeSource.IMPORT, user_in("manager")):
         product = make_product()
     intake.change_product(product, {"name": "Mug"})
@@ -98,7 +98,7 @@ def test_work_in_somebodys_name_is_theirs() -> None:
 # --- What is an entry, and what is none ----------------------------------------------------------
 
 
-def test_a_save_that_changes_nothing_leaves_no_entry() -> None:
+def test_save_without_changes_leaves_no_entry() -> None:
     product = make_product(name="Mug")
     before = len(entries(product.pk))
     intake.change_product(product, {"name": "Mug"})
@@ -106,7 +106,7 @@ def test_a_save_that_changes_nothing_leaves_no_entry() -> None:
     assert len(entries(product.pk)) == before
 
 
-def test_what_the_program_does_by_itself_leaves_no_entry() -> None:
+def test_automatic_changes_leave_no_entry() -> None:
     old = intake.add_product([Upload(jpeg(1))], is_historical=True).product
     new = intake.add_product([Upload(jpeg(1, angle=4))]).product
     counts = [model.history.count() for model in (Product, ProductImage, Match)]
@@ -118,7 +118,7 @@ def test_what_the_program_does_by_itself_leaves_no_entry() -> None:
     assert old.matched_by.count() == 0
 
 
-def test_the_history_of_what_was_deleted_stays_and_can_be_read() -> None:
+def test_history_of_a_deleted_product_can_still_be_read() -> None:
     product, [match] = make_case(80, sku="A-1")
     verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     client_of("uploader").delete(f"/api/products/{product.pk}")
@@ -143,7 +143,7 @@ def verdict_entries(match: Match) -> list[tuple[str, str, str]]:
     return [(e.record.history_user.username, *reversed(changed(e)["verdict"])) for e in reversed(found)]
 
 
-def test_every_verdict_is_kept_with_who_gave_it() -> None:
+def test_every_verdict_is_recorded_with_its_user() -> None:
     _product, [match] = make_case(80)
     client_of("reviewer").patch(f"/api/matches/{match.pk}", {"review_status": "confirmed", "note": "same handle"})
     manager = browser_of("manager")
@@ -156,7 +156,7 @@ def test_every_verdict_is_kept_with_who_gave_it() -> None:
     ]
 
 
-def test_the_same_verdict_again_changes_nothing() -> None:
+def test_repeated_verdict_changes_nothing() -> None:
     _product, [match] = make_case(80)
     first = verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     again = verdicts.set_verdict(match.pk, "confirmed", user_in("manager"))
@@ -164,7 +164,7 @@ def test_the_same_verdict_again_changes_nothing() -> None:
     assert verdict_entries(match) == [("reviewer", "confirmed", "pending")]
 
 
-def test_many_verdicts_at_once_are_kept_one_by_one_in_few_queries() -> None:
+def test_bulk_verdicts_are_recorded_one_by_one_in_few_queries() -> None:
     candidate = make_product(is_historical=True)
     matches = [make_match(make_product(), candidate) for _number in range(30)]
     verdicts.set_verdict(matches[0].pk, "rejected", user_in("manager"))
@@ -180,7 +180,7 @@ def test_many_verdicts_at_once_are_kept_one_by_one_in_few_queries() -> None:
 # --- Pages ---------------------------------------------------------------------------------------
 
 
-def test_history_pages_say_who_when_and_what_from_what_to_what() -> None:
+def test_history_pages_show_user_time_and_values_before_and_after() -> None:
     product, [match] = make_case(80, sku="A-1")
     client_of("uploader").patch(f"/api/products/{product.pk}", {"name": "<b>Mug</b>"})
     verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"), "same handle")
@@ -197,7 +197,7 @@ def test_history_pages_say_who_when_and_what_from_what_to_what() -> None:
     assert "Product added" not in page
 
 
-def test_all_of_a_long_history_is_shown_page_by_page_and_each_entry_once() -> None:
+def test_long_history_is_paged_and_shows_each_entry_once() -> None:
     product = make_product()
     for number in range(25):
         intake.change_product(product, {"name": f"name {number}"})
@@ -215,7 +215,7 @@ def test_all_of_a_long_history_is_shown_page_by_page_and_each_entry_once() -> No
     assert len(seen) == len(set(seen)) == 27
 
 
-def test_the_whole_history_is_narrowed_to_a_person_and_a_kind() -> None:
+def test_history_is_filtered_by_user_and_type() -> None:
     product, [match] = make_case(80)
     verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"))
     client_of("uploader").patch(f"/api/products/{product.pk}", {"category": "mugs"})
@@ -230,7 +230,7 @@ def test_the_whole_history_is_narrowed_to_a_person_and_a_kind() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 40])
-def test_history_asks_the_database_as_often_for_many_entries_as_for_few(
+def test_history_needs_the_same_number_of_queries_for_any_length(
     count: int, django_assert_max_num_queries: Any
 ) -> None:
     for _number in range(count):
@@ -241,20 +241,20 @@ def test_history_asks_the_database_as_often_for_many_entries_as_for_few(
         assert len(browser.get("/admin/history/").context["lines"]) == min(5 * count, 100)
 
 
-def test_a_match_that_nobody_judged_has_a_history_that_says_so() -> None:
+def test_history_of_a_pending_match_says_that_it_is_empty() -> None:
     _product, [match] = make_case(80)
     page = browser_of("viewer").get(f"/admin/matching/match/{match.pk}/history/")
     assert "Nobody has decided anything here yet." in page.content.decode()
 
 
-def test_nothing_is_known_of_what_never_was() -> None:
+def test_history_of_an_unknown_object_returns_404() -> None:
     assert browser_of("viewer").get(f"{LIST}999/history/").status_code == 404
 
 
 # --- Keeping -------------------------------------------------------------------------------------
 
 
-def test_old_history_can_be_cleaned_away() -> None:
+def test_old_history_can_be_deleted() -> None:
     product = make_product(name="Mug")
     intake.change_product(product, {"name": "Big mug"})
     Product.history.filter(history_type="+").update(history_date="2020-01-01T00:00:00Z")

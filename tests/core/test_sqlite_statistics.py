@@ -35,7 +35,7 @@ def known() -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
+def test_pending_matches_of_a_score_band_are_counted_by_index() -> None:
     vectors = np.random.default_rng(0).standard_normal((200, 16), dtype=np.float32)
     catalogue.fill_database(vectors, catalogue.zipf_categories(200), catalogue.Contents(arrivals=60, reviewers=8))
     statistics.analyze()
@@ -45,7 +45,7 @@ def test_what_waits_in_a_band_of_scores_is_counted_by_its_own_index() -> None:
     assert known()["match_verdict_score"].split()[0] == str(Match.objects.count())
 
 
-def test_the_next_case_of_a_band_is_found_in_turn_and_not_sorted() -> None:
+def test_next_case_of_a_score_band_is_found_without_sorting() -> None:
     for band in (None, *queue.BANDS):
         plan = queue.ReviewFilter(band=band).pending(newest_first=True).values("product").explain()
         assert "COVERING INDEX match_verdict_product" in plan
@@ -71,7 +71,7 @@ def test_home_counts_images_by_state_without_reading_them() -> None:
     ],
     ids=["schedule", "migrate", "bulk command"],
 )
-def test_it_is_looked_at_when_much_may_have_changed(occasion: Callable[[], object]) -> None:
+def test_statistics_are_updated_after_large_changes(occasion: Callable[[], object]) -> None:
     statistics.analyze()
     add_product([Upload(jpeg(1))], sku="A-1", category="mugs")
     assert "product_category" not in known()
@@ -79,6 +79,6 @@ def test_it_is_looked_at_when_much_may_have_changed(occasion: Callable[[], objec
     assert "product_category" in known()
 
 
-def test_the_schedule_names_the_task() -> None:
+def test_schedule_contains_the_statistics_task() -> None:
     named = {entry["task"] for entry in current_app.conf.beat_schedule.values()}
     assert tasks.analyze_database.name in named <= set(current_app.tasks)

@@ -30,7 +30,7 @@ def write() -> int:
         return Product.objects.create(name="written").pk
 
 
-def test_a_transaction_waits_for_the_one_before_it():
+def test_transaction_waits_for_the_previous_one():
     entered, order = threading.Event(), []
 
     def second():
@@ -52,7 +52,7 @@ def test_a_transaction_waits_for_the_one_before_it():
 
 
 @pytest.mark.parametrize("ending", ["an error", "a rollback", "a closed connection"])
-def test_a_turn_ends_with_its_transaction(ending):
+def test_write_lock_is_released_at_the_end_of_the_transaction(ending):
     def end():
         with transaction.atomic():
             Product.objects.create(name="lost")
@@ -72,7 +72,7 @@ def test_a_turn_ends_with_its_transaction(ending):
     assert list(Product.objects.values_list("name", flat=True)) == ["written"]
 
 
-def test_who_waits_longer_than_the_timeout_is_told():
+def test_waiting_longer_than_the_timeout_raises_an_error():
     def impatient():
         connection.settings_dict = {**connection.settings_dict, "OPTIONS": {"timeout": 0.1}}
         write()
@@ -83,7 +83,7 @@ def test_who_waits_longer_than_the_timeout_is_told():
     assert Product.objects.count() == 1
 
 
-def test_a_savepoint_needs_no_second_turn():
+def test_savepoint_needs_no_second_write_lock():
     with transaction.atomic():
         write()
     assert Product.objects.count() == 1
@@ -96,7 +96,7 @@ def another_process():
         yield other
 
 
-def test_a_single_statement_waits_for_another_process(another_process):
+def test_single_statement_waits_for_another_process(another_process):
     another_process.execute("BEGIN IMMEDIATE")
 
     def rename():
@@ -110,7 +110,7 @@ def test_a_single_statement_waits_for_another_process(another_process):
         assert waiting.result(timeout=30) == 0
 
 
-def test_who_waits_for_another_process_longer_than_the_timeout_is_told(another_process):
+def test_waiting_too_long_for_another_process_raises_an_error(another_process):
     another_process.execute("BEGIN IMMEDIATE")
 
     def impatient():

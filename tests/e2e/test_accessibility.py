@@ -30,7 +30,7 @@ def address(name: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(sign_in: SignIn, name: str, scheme: str) -> None:
+def test_page_has_no_axe_violations(sign_in: SignIn, name: str, scheme: str) -> None:
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
     page.goto(address(name))
     page.wait_for_load_state("networkidle")

@@ -67,7 +67,7 @@ def violations(page: Page) -> list[Any]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, object], scheme: str) -> None:
+def test_other_pages_have_no_axe_violations(sign_in: SignIn, ids: dict[str, object], scheme: str) -> None:
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
     User.objects.filter(username="manager").update(is_superuser=True)
     found = {}
@@ -80,7 +80,9 @@ def test_axe_finds_nothing_on_the_other_pages(sign_in: SignIn, ids: dict[str, ob
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[str, object], scheme: str) -> None:
+def test_pages_after_a_form_was_sent_have_no_axe_violations(
+    sign_in: SignIn, ids: dict[str, object], scheme: str
+) -> None:
     found = {}
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
 
@@ -119,7 +121,7 @@ def test_axe_finds_nothing_where_something_was_sent(sign_in: SignIn, ids: dict[s
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_when_something_went_wrong(
+def test_error_pages_have_no_axe_violations(
     sign_in: SignIn, ids: dict[str, object], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}

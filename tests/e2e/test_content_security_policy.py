@@ -54,7 +54,7 @@ def test_the_api_page_works_under_the_policy(sign_in: SignIn) -> None:
     page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
 
 
-def test_markup_that_slipped_in_runs_nothing(sign_in: SignIn) -> None:
+def test_injected_markup_runs_no_script(sign_in: SignIn) -> None:
     page = sign_in("manager").context.new_page()  # a page of its own: it shall complain
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)

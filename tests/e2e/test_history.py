@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 PRODUCTS, CASE = "/admin/products/product/", "/admin/matching/match/case/"
 
 
-def test_who_changed_what_is_told_on_the_products_page(sign_in: SignIn) -> None:
+def test_product_page_shows_who_changed_what(sign_in: SignIn) -> None:
     product = Product.objects.get(name="arrival")
     page = sign_in("manager")
     page.goto(f"{PRODUCTS}{product.pk}/change/")
@@ -37,7 +37,7 @@ def test_who_changed_what_is_told_on_the_products_page(sign_in: SignIn) -> None:
     keep(page, "history-of-a-product")
 
 
-def test_all_rows_of_a_list_are_judged_also_those_that_are_not_seen(sign_in: SignIn) -> None:
+def test_all_rows_of_a_list_are_judged_including_other_pages(sign_in: SignIn) -> None:
     candidate = make_product(is_historical=True, name="everywhere")
     for number in range(40):
         make_match(make_product(name=f"arrival {number}"), candidate, 60)
@@ -60,7 +60,7 @@ def sign_in_here(page: Page, role: str) -> None:
     page.click("[type=submit]")
 
 
-def test_session_that_ends_in_a_review_says_so_and_leads_back_to_the_case(sign_in: SignIn) -> None:
+def test_session_that_expires_during_review_leads_back_to_the_case(sign_in: SignIn) -> None:
     page = sign_in("reviewer")
     page.goto(CASE)
     case = page.locator(".cm-asked h2").inner_text()
@@ -86,7 +86,7 @@ def send_each(page: Page, *seeds: int) -> None:
     page.get_by_role("button", name="Add", exact=True).click()
 
 
-def test_session_that_ends_in_an_upload_is_gone_on_with(sign_in: SignIn) -> None:
+def test_upload_continues_after_the_session_expired(sign_in: SignIn) -> None:
     before = Product.objects.count()
     page = sign_in("uploader")
     page.goto(f"{PRODUCTS}add/")
@@ -106,7 +106,7 @@ def test_session_that_ends_in_an_upload_is_gone_on_with(sign_in: SignIn) -> None
     assert Product.objects.count() == before + 1
 
 
-def test_tab_closed_in_the_middle_of_an_upload_stores_whole_products_and_none_twice(sign_in: SignIn) -> None:
+def test_tab_closed_during_an_upload_leaves_complete_products_without_duplicates(sign_in: SignIn) -> None:
     before = set(Product.objects.values_list("pk", flat=True))
     seeds = range(30, 42)
     page = sign_in("uploader")

@@ -41,7 +41,7 @@ def a_worker() -> None:
         )
 
 
-def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
+def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     claims.set_paused(True, user_in("manager"))  # so that what waits goes on waiting
     make_product("failed", name="broken")
     make_product("pending", name="waits")
@@ -70,7 +70,7 @@ def test_numbers_lead_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     expect(page.locator("#result_list tbody")).to_have_count(1)
 
 
-def test_home_shows_the_last_days_to_who_sees_and_to_who_listens(sign_in: SignIn) -> None:
+def test_home_shows_the_last_days_as_chart_and_as_text(sign_in: SignIn) -> None:
     work_lately()
     page = sign_in("viewer")
     page.goto("/admin/")
@@ -84,7 +84,7 @@ def test_home_shows_the_last_days_to_who_sees_and_to_who_listens(sign_in: SignIn
     keep(page, "home-activity")
 
 
-def test_home_follows_the_work_without_loading_the_page(sign_in: SignIn) -> None:
+def test_home_updates_without_loading_the_page(sign_in: SignIn) -> None:
     page = sign_in("manager")
     page.clock.install()
     page.goto("/admin/")
@@ -97,7 +97,7 @@ def test_home_follows_the_work_without_loading_the_page(sign_in: SignIn) -> None
     assert page.evaluate("window.sameplace")
 
 
-def test_the_queue_is_paused_and_goes_on(sign_in: SignIn) -> None:
+def test_queue_is_paused_and_resumed(sign_in: SignIn) -> None:
     a_worker()
     page = sign_in("uploader")
     page.goto("/admin/device/")
@@ -115,7 +115,7 @@ def test_the_queue_is_paused_and_goes_on(sign_in: SignIn) -> None:
     assert not claims.is_paused()
 
 
-def test_a_failed_image_is_shown_with_its_reason_and_tried_again(sign_in: SignIn) -> None:
+def test_failed_image_is_shown_with_its_reason_and_retried(sign_in: SignIn) -> None:
     image = ProductImage.objects.filter(product=Product.objects.get(name="arrival")).get()
     ProductImage.objects.filter(pk=image.pk).update(
         state="failed", error_code="worker_lost", error_message="The worker stopped."
@@ -131,7 +131,7 @@ def test_a_failed_image_is_shown_with_its_reason_and_tried_again(sign_in: SignIn
     assert ProductImage.objects.filter(state="failed").count() == 1
 
 
-def test_curves_of_memory_and_rate_come_with_their_numbers(sign_in: SignIn) -> None:
+def test_charts_of_memory_and_rate_have_their_numbers(sign_in: SignIn) -> None:
     a_worker()
     page = sign_in("viewer")
     page.goto("/admin/device/")

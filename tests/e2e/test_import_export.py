@@ -52,7 +52,7 @@ def count(page: Page, label: str) -> str:
     return results.get_by_role("link", name=re.compile(rf"\d\s*{label}")).inner_text().split()[0]
 
 
-def test_a_table_is_looked_at_imported_and_its_refused_row_corrected(sign_in: SignIn) -> None:
+def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/")
     page.get_by_role("link", name="Import").click()
@@ -93,7 +93,7 @@ def test_a_table_is_looked_at_imported_and_its_refused_row_corrected(sign_in: Si
     finish_work()
 
 
-def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn) -> None:
+def test_unusable_file_is_reported_on_the_same_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"Artikel,Bild\n1,a.jpg\n"))
     expect(page.get_by_role("alert")).to_contain_text("list.csv has no column image and no column sku.")
@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_used_is_told_where_the_person_is(sign_in: SignIn)
     finish_work()
 
 
-def test_files_that_are_too_large_are_told_before_they_are_sent(sign_in: SignIn) -> None:
+def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.method))
@@ -120,7 +120,7 @@ def test_files_that_are_too_large_are_told_before_they_are_sent(sign_in: SignIn)
     assert "POST" not in asked
 
 
-def test_a_closed_tab_loses_nothing(sign_in: SignIn) -> None:
+def test_import_finishes_although_the_tab_is_closed(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"sku,name\nOLD-10,Renamed\n"))
     expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
@@ -135,7 +135,7 @@ def test_a_closed_tab_loses_nothing(sign_in: SignIn) -> None:
     assert Product.objects.get(sku="OLD-10").name == "Renamed"
 
 
-def test_a_session_that_ended_leads_to_the_sign_in_and_sends_nothing_twice(sign_in: SignIn) -> None:
+def test_expired_session_leads_to_the_sign_in_and_nothing_is_sent_twice(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/products/product/import/")
     page.get_by_label("Table, ZIP with pictures, or both").set_input_files([file("a.csv", b"sku,name\nOLD-10,X\n")])
@@ -144,7 +144,7 @@ def test_a_session_that_ended_leads_to_the_sign_in_and_sends_nothing_twice(sign_
     page.wait_for_url(re.compile("/login/.*next=.*import"))
 
 
-def test_a_list_is_exported_as_it_is_filtered_and_comes_in_again(sign_in: SignIn) -> None:
+def test_filtered_list_is_exported_and_imported_again(sign_in: SignIn) -> None:
     page = sign_in("manager")
     page.goto("/admin/products/product/?q=product")
     with page.expect_download() as download:
@@ -171,7 +171,7 @@ def test_a_list_is_exported_as_it_is_filtered_and_comes_in_again(sign_in: SignIn
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
-def test_every_state_of_the_import_is_for_everyone(sign_in: SignIn, look: str) -> None:
+def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, look: str) -> None:
     options = {"viewport": {"width": 390, "height": 844}} if look == "phone" else {"color_scheme": look}
     page = sign_in("uploader", reduced_motion="reduce", **options)
 

@@ -51,7 +51,7 @@ def begin(page: Page, query: str = "") -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
+def test_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
     sign_in: SignIn, candidates: list[Product]
 ) -> None:
     make_cases(100, candidates)
@@ -74,9 +74,7 @@ def test_a_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
     assert Match.objects.filter(review_status="rejected").count() == 50
 
 
-def test_the_next_case_is_there_with_its_images_before_this_one_is_decided(
-    sign_in: SignIn, candidates: list[Product]
-) -> None:
+def test_next_case_is_prefetched_with_its_images(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates)
     page = sign_in("reviewer")
     begin(page)
@@ -110,7 +108,7 @@ def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, 
     keep(pages[0], "review-of-two")
 
 
-def test_after_signing_in_again_in_another_tab_reviewing_goes_on(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates, each=2)
     page = sign_in("reviewer")
     begin(page)
@@ -141,7 +139,7 @@ def test_after_signing_in_again_in_another_tab_reviewing_goes_on(sign_in: SignIn
     assert refused == []
 
 
-def test_leaving_the_page_gives_the_cases_up(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_leaving_the_page_releases_the_leases(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates)
     page = sign_in("reviewer")
     begin(page)
@@ -154,7 +152,7 @@ def test_leaving_the_page_gives_the_cases_up(sign_in: SignIn, candidates: list[P
     assert not ReviewLease.objects.exists()
 
 
-def test_undo_goes_back_over_cases_and_forward_again(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_undo_returns_over_several_cases_and_then_continues(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates, each=2)
     page = sign_in("reviewer")
     begin(page)
@@ -179,7 +177,9 @@ def test_undo_goes_back_over_cases_and_forward_again(sign_in: SignIn, candidates
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
 
 
-def test_rejecting_goes_down_the_candidates_and_then_on(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_rejecting_moves_to_the_next_candidate_and_then_to_the_next_case(
+    sign_in: SignIn, candidates: list[Product]
+) -> None:
     make_cases(2, candidates, each=3)
     page = sign_in("reviewer")
     begin(page)
@@ -189,7 +189,7 @@ def test_rejecting_goes_down_the_candidates_and_then_on(sign_in: SignIn, candida
     assert Match.objects.filter(product__name="case 1", review_status="rejected").count() == 3
 
 
-def test_views_are_turned_by_key_and_by_click(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_images_are_switched_by_key_and_by_click(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(1, candidates)
     page = sign_in("reviewer")
     page.goto(CASE)
@@ -201,7 +201,7 @@ def test_views_are_turned_by_key_and_by_click(sign_in: SignIn, candidates: list[
     expect(large).to_have_js_property("src", first)
 
 
-def test_cases_are_selected_by_score_category_and_date(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_cases_are_filtered_by_score_category_and_date(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(2, candidates)
     wanted = make_product(name="wanted", category="lamps")
     make_match(wanted, candidates[1], 95)
@@ -218,7 +218,7 @@ def test_cases_are_selected_by_score_category_and_date(sign_in: SignIn, candidat
     expect(page.get_by_text("No other case waits for a verdict.")).to_be_visible()
 
 
-def test_a_server_that_cannot_be_reached_loses_nothing(sign_in: SignIn, candidates: list[Product]) -> None:
+def test_unreachable_server_loses_no_verdict(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(2, candidates)
     page = sign_in("reviewer")
     begin(page)

@@ -36,7 +36,7 @@ def answer_of(stack: Stack, seed: int) -> tuple[int, Answer]:
 
 @pytest.mark.redis
 @pytest.mark.parametrize("nth", [2, 3, 7])
-def test_failing_writes_lose_nothing_that_was_accepted(installation: Stack, nth: int) -> None:
+def test_failing_writes_lose_no_accepted_upload(installation: Stack, nth: int) -> None:
     stack, switch = installation, installation.folder / "nth"
     first = 1000 * nth
     expected = {f"W-{answer_of(stack, seed)[0]}" for seed in range(first, first + 20)}
@@ -72,7 +72,7 @@ def test_failing_writes_lose_nothing_that_was_accepted(installation: Stack, nth:
     assert stack.manage("verify") == "No problems found.\n"
 
 
-def test_many_processes_write_at_once_and_none_finds_the_database_locked(
+def test_concurrent_writers_never_find_the_database_locked(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     data, folder = tmp_path / "var", tmp_path / "pictures"

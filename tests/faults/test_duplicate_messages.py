@@ -26,7 +26,7 @@ def start_workers(stack: Stack, number: int, **env: str) -> None:
     wait_until(lambda: stack.log("worker").count(" ready.") == number, 60, "the workers are ready")
 
 
-def test_every_message_comes_three_times_to_three_workers(either_stack: Stack, record_property: Record) -> None:
+def test_messages_delivered_three_times_embed_each_image_once(either_stack: Stack, record_property: Record) -> None:
     stack = either_stack
     often = {"FAULT_DELIVERIES": "3"}
     assert stack.web is not None
@@ -54,7 +54,7 @@ def test_every_message_comes_three_times_to_three_workers(either_stack: Stack, r
     assert "Traceback" not in stack.log("worker") + stack.log("web")
 
 
-def test_products_are_deleted_while_they_are_embedded(either_stack: Stack, record_property: Record) -> None:
+def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, record_property: Record) -> None:
     stack = either_stack
     start_workers(stack, 2, FAULT_SECONDS_A_COMMIT="0.05")
     choice = random.Random(4)

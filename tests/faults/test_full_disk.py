@@ -88,7 +88,7 @@ def refusal(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.body["code"]
 
 
-def test_uploads_are_refused_with_a_code_and_leave_nothing(stack: Stack, disk: SmallDisk) -> None:
+def test_uploads_to_a_full_disk_are_rejected_and_leave_no_files(stack: Stack, disk: SmallDisk) -> None:
     stack.start_worker()
     disk.fill(leave=150_000)
     answers = [stack.upload([as_file(noise(seed, (200, 200)))]) for seed in range(12)]
@@ -106,7 +106,7 @@ def test_uploads_are_refused_with_a_code_and_leave_nothing(stack: Stack, disk: S
 
 
 @pytest.mark.parametrize("leave", [0, 16_000])
-def test_images_wait_while_their_features_find_no_room(stack: Stack, disk: SmallDisk, leave: int) -> None:
+def test_images_wait_while_the_disk_is_too_full_for_their_features(stack: Stack, disk: SmallDisk, leave: int) -> None:
     stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.05")
     before = len(stack.log("worker"))
     product_id = stack.upload([jpeg(1000 * leave + seed) for seed in range(96)]).body["product_id"]
@@ -119,7 +119,9 @@ def test_images_wait_while_their_features_find_no_room(stack: Stack, disk: Small
     assert_sound(stack)
 
 
-def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDisk, tmp_path: Path) -> None:
+def test_import_stops_with_the_reason_and_resumes_with_free_space(
+    stack: Stack, disk: SmallDisk, tmp_path: Path
+) -> None:
     for seed in range(40):
         (tmp_path / f"imported-{seed}.jpg").write_bytes(as_file(noise(seed, (160, 160))))
     disk.fill(leave=400_000)
@@ -133,7 +135,7 @@ def test_an_import_stops_with_the_reason_and_goes_on(stack: Stack, disk: SmallDi
     assert_sound(stack)
 
 
-def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, disk: SmallDisk) -> None:
+def test_failed_backup_on_a_full_disk_leaves_no_partial_backup(stack: Stack, disk: SmallDisk) -> None:
     assert stack.upload([jpeg(seed) for seed in range(8)]).status == 201
     disk.fill(leave=200_000)
     target = disk.path / "backups" / "today"
@@ -148,7 +150,7 @@ def test_a_backup_without_room_leaves_nothing_that_looks_like_one(stack: Stack, 
 
 
 @pytest.mark.django_db
-def test_an_index_without_room_leaves_the_old_one_serving(
+def test_failed_index_build_on_a_full_disk_keeps_the_old_index(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(maintenance, "MIN_VECTORS_FOR_ANN", 1000)
@@ -174,7 +176,7 @@ def test_an_index_without_room_leaves_the_old_one_serving(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> None:
+def test_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> None:
     client = browser_of("manager")
     client.raise_request_exception = False
     with small_disk(tmp_path / "media", megabytes=1) as disk:

@@ -22,7 +22,7 @@ KILLS = 20
 HUNDRED = [jpeg(seed) for seed in range(100)]
 
 
-def test_twenty_kills_during_two_thousand_images(stack: Stack, record_property: Record) -> None:
+def test_no_image_is_lost_over_twenty_killed_workers(stack: Stack, record_property: Record) -> None:
     moments = random.Random(20)
     with ThreadPoolExecutor(1) as pool, Watch(stack) as watch:
         uploads = [pool.submit(stack.upload, HUNDRED, sku=f"box {number}") for number in range(20)]
@@ -41,7 +41,7 @@ def test_twenty_kills_during_two_thousand_images(stack: Stack, record_property: 
     assert stack.upload([jpeg(1000)], wait=30).body["status"] == "success"
 
 
-def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, record_property: Record) -> None:
+def test_frozen_worker_that_resumes_late_stores_nothing(stack: Stack, record_property: Record) -> None:
     products = [stack.upload(HUNDRED[:8]).body["product_id"] for _ in range(4)]
     # Alone with its own clock: this worker would hold its claim for an hour.
     late = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
@@ -60,7 +60,7 @@ def test_a_frozen_worker_that_comes_back_late_stores_nothing(stack: Stack, recor
     assert_whole(stack, dict.fromkeys(products[1:], 8))
 
 
-def test_images_that_crash_or_hang_the_worker_fail_alone(stack: Stack, record_property: Record) -> None:
+def test_only_images_that_crash_or_hang_the_worker_fail(stack: Stack, record_property: Record) -> None:
     files = HUNDRED[:32]
     files[9], files[20], files[25] = (jpeg(1, (96, height)) for height in (77, 75, 73))
     product_id = stack.upload(files).body["product_id"]

@@ -80,7 +80,7 @@ def accepted(answers: list[Answer]) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("outage", [stopped, frozen, mute, unreachable])
-def test_nobody_waits_for_a_silent_redis(
+def test_uploads_do_not_wait_for_an_unreachable_redis(
     stack: Stack, outage: Callable[[Stack], Iterator[None]], record_property: Record
 ) -> None:
     stack.start_worker()
@@ -103,7 +103,7 @@ def test_nobody_waits_for_a_silent_redis(
     assert_whole(stack, accepted([first, *answers]) | {after: 1})
 
 
-def test_a_minute_without_redis(stack: Stack, record_property: Record) -> None:
+def test_uploads_during_a_minute_without_redis_are_embedded_afterwards(stack: Stack, record_property: Record) -> None:
     """Nothing depends on it to start, either: the web server and the worker are restarted meanwhile."""
     worker = stack.start_worker()
     answers = []
@@ -125,7 +125,7 @@ def test_a_minute_without_redis(stack: Stack, record_property: Record) -> None:
     assert stack.upload([jpeg(9)], wait=30).body["status"] == "success"
 
 
-def test_redis_loses_everything_in_the_middle(stack: Stack, record_property: Record) -> None:
+def test_images_are_embedded_although_redis_loses_all_messages(stack: Stack, record_property: Record) -> None:
     stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
     hundred = [jpeg(seed) for seed in range(100)]
     products = {}
@@ -142,7 +142,7 @@ def test_redis_loses_everything_in_the_middle(stack: Stack, record_property: Rec
     assert stack.ask(hundred[0], wait=30).status == 200
 
 
-def test_a_worker_notices_that_its_connection_leads_nowhere(tmp_path: Path, record_property: Record) -> None:
+def test_worker_reconnects_when_its_redis_connection_is_dead(tmp_path: Path, record_property: Record) -> None:
     """Redis moved to another machine, or a firewall forgot the connection: nothing ends it, and nothing comes by it."""
     with Relay() as relay, Stack(tmp_path, CELERY_BROKER_URL=relay.url) as stack:
         relay.port_behind = stack.redis.port

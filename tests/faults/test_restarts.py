@@ -51,7 +51,7 @@ class Client(threading.Thread):
         return True
 
 
-def test_fifty_restarts_at_random_moments(stack: Stack, record_property: Record) -> None:
+def test_no_image_is_lost_over_fifty_restarts_at_random_moments(stack: Stack, record_property: Record) -> None:
     chance = random.Random(50)
     processes = {"web": stack.web, "worker": stack.start_worker(beat=""), "beat": stack.start_beat()}
     starts = {"worker": lambda: stack.launch_worker(beat=""), "beat": stack.start_beat}

@@ -40,7 +40,7 @@ def test_embeddings_equal_those_of_sentence_transformers(with_clip, photographs)
     assert np.einsum("ij,ij->i", got, wanted).min() > 0.99999
 
 
-def test_one_image_in_twenty_broken_shifts_nothing(with_clip, photographs):
+def test_broken_images_do_not_shift_the_results_of_others(with_clip, photographs):
     alone = {path: clip.extract_clip_embedding(path) for path in photographs}
     broken = set(photographs[::20])
     for path in broken:
@@ -57,14 +57,14 @@ def test_one_image_in_twenty_broken_shifts_nothing(with_clip, photographs):
             assert result @ alone[path] > 0.99999
 
 
-def test_a_broken_image_alone_is_raised(with_clip, tmp_path):
+def test_single_broken_image_raises_an_error(with_clip, tmp_path):
     (tmp_path / "note.jpg").write_text("not a picture")
     with pytest.raises(ImageProcessingError) as caught:
         clip.extract_clip_embedding(tmp_path / "note.jpg")
     assert caught.value.code == "not_an_image"
 
 
-def test_a_large_jpeg_is_decoded_small_with_nearly_the_same_vector(with_clip, tmp_path):
+def test_large_jpeg_decoded_at_reduced_size_has_nearly_the_same_vector(with_clip, tmp_path):
     large = tmp_path / "large.jpg"
     image = drawing(5, (800, 600)).resize((4000, 3000))
     large.write_bytes(as_file(image, quality=90))
@@ -72,7 +72,7 @@ def test_a_large_jpeg_is_decoded_small_with_nearly_the_same_vector(with_clip, tm
     assert clip.extract_clip_embedding(large) @ full >= 0.999
 
 
-def test_without_a_model_legacy_features_are_given_and_the_reason_is_told(settings, tmp_path, photographs):
+def test_legacy_features_are_used_without_a_model_and_the_reason_is_given(settings, tmp_path, photographs):
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
     assert not registry.is_clip_available()
     with pytest.raises(registry.ClipUnavailableError, match="download_model"):
@@ -82,7 +82,7 @@ def test_without_a_model_legacy_features_are_given_and_the_reason_is_told(settin
     assert detect_feature_type(features["color_features"]) == "legacy"
 
 
-def test_extract_features_gives_the_guides_dictionary(with_clip, photographs):
+def test_extract_features_returns_the_documented_dictionary(with_clip, photographs):
     features = extract_features(photographs[0])
     assert [len(part) for part in features.values()] == [512, 0, 0]
     assert detect_feature_type(features["color_features"]) == "clip"
@@ -90,12 +90,12 @@ def test_extract_features_gives_the_guides_dictionary(with_clip, photographs):
     assert [len(part) for part in legacy.values()] == [256, 7, 256]
 
 
-def test_a_vector_of_unknown_length_has_no_type():
+def test_vector_of_unknown_length_has_no_feature_type():
     with pytest.raises(ValueError, match="768"):
         detect_feature_type(np.zeros(768, np.float32))
 
 
-def test_a_model_that_cannot_be_loaded_is_not_tried_again_until_its_files_change(own_clip, settings, tmp_path):
+def test_unloadable_model_is_not_retried_until_its_files_change(own_clip, settings, tmp_path):
     use_clip(settings, own_clip, tmp_path / "cache")
     config = own_clip / "0_CLIPModel" / "config.json"
     whole = config.read_text()
@@ -110,13 +110,13 @@ def test_a_model_that_cannot_be_loaded_is_not_tried_again_until_its_files_change
     registry.unload()
 
 
-def test_an_unknown_backend_is_refused_by_name(with_clip, settings):
+def test_unknown_backend_is_rejected_by_name(with_clip, settings):
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"backend": "cuda"}
     with pytest.raises(registry.ClipUnavailableError, match="must be one of auto, torch, onnx, onnx-int8"):
         registry.get_encoder()
 
 
-def test_the_model_is_loaded_once_and_again_after_it_was_unloaded(with_clip):
+def test_model_is_loaded_once_and_again_after_unloading(with_clip):
     model, encoder = registry.get_clip_model(), registry.get_encoder()
     assert registry.get_clip_model() is model
     assert registry.get_encoder() is encoder

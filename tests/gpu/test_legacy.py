@@ -24,7 +24,7 @@ def recompressed(image: Image.Image, quality: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 800), (800, 16), (256, 256), (1600, 1200), (17, 31)])
-def test_an_image_of_any_size_has_features_that_fit_the_storage(size):
+def test_features_of_any_image_size_fit_the_storage(size):
     features = extract_legacy(noise(3, size))
 
     assert (features.kind, features.model_name) == ("legacy", LEGACY_MODEL)
@@ -40,7 +40,7 @@ def test_an_image_of_any_size_has_features_that_fit_the_storage(size):
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (255, 0, 0)])
-def test_an_image_of_one_colour_has_few_bins_and_finite_features(color):
+def test_single_colour_image_has_few_bins_and_finite_features(color):
     features = extract_legacy(plain(color))
 
     assert 1 <= np.count_nonzero(features.color) <= 8
@@ -50,7 +50,7 @@ def test_an_image_of_one_colour_has_few_bins_and_finite_features(color):
     assert np.count_nonzero(features.texture) == 1
 
 
-def test_the_same_image_has_the_same_features_in_every_mode():
+def test_features_do_not_depend_on_the_image_mode():
     grey = noise(5).convert("L")
 
     from_grey, from_rgb = extract_legacy(grey), extract_legacy(grey.convert("RGB"))
@@ -58,13 +58,13 @@ def test_the_same_image_has_the_same_features_in_every_mode():
     assert from_grey.to_blobs() == from_rgb.to_blobs()
 
 
-def test_greys_fall_into_thirty_two_levels_apart_from_the_colours():
+def test_greys_have_thirty_two_bins_of_their_own():
     levels = [int(extract_legacy(plain((level, level, level))).color.argmax()) for level in range(0, 256, 8)]
 
     assert levels == list(range(224, 256))
 
 
-def test_hues_fall_into_bins_of_their_own_and_light_does_not_change_the_hue():
+def test_hue_bin_does_not_depend_on_brightness():
     bright = [extract_legacy(plain(color)).color.argmax() for color in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]]
     dark = [extract_legacy(plain(color)).color.argmax() for color in [(100, 0, 0), (0, 100, 0), (0, 0, 100)]]
 
@@ -74,7 +74,7 @@ def test_hues_fall_into_bins_of_their_own_and_light_does_not_change_the_hue():
     assert bright != dark
 
 
-def test_the_colour_histogram_counts_the_share_of_each_colour_and_the_middle_counts_most():
+def test_colour_histogram_weighs_the_centre_of_the_image_most():
     def share_of_red(box: tuple[int, int, int, int]) -> float:
         image = plain((0, 0, 255))
         image.paste((255, 0, 0), box)
@@ -86,7 +86,7 @@ def test_the_colour_histogram_counts_the_share_of_each_colour_and_the_middle_cou
     assert share_of_red((24, 24, 40, 40)) > 3 * share_of_red((0, 0, 16, 16))
 
 
-def test_a_colour_between_two_bins_is_shared_so_that_a_little_light_changes_little():
+def test_colour_between_two_bins_is_shared_by_both():
     scores = [
         compute_legacy_similarity(extract_legacy(plain((level, level, level))), extract_legacy(plain((level + 1,) * 3)))
         for level in range(100, 140)
@@ -95,7 +95,7 @@ def test_a_colour_between_two_bins_is_shared_so_that_a_little_light_changes_litt
     assert min(scores) > 80
 
 
-def test_a_byte_keeps_rare_bins_apart_from_absent_ones():
+def test_quantised_rare_bins_differ_from_empty_ones():
     histogram = np.array([0.0, 1e-4, 0.25, 1.0])
 
     assert quantise(histogram).tolist() == [0, 3, 128, 255]
@@ -108,7 +108,7 @@ def test_hu_moments_equal_those_of_opencv(size):
     assert hu_moments(grey) == pytest.approx(cv2.HuMoments(cv2.moments(grey)).ravel(), rel=1e-6, abs=1e-25)
 
 
-def test_hu_moments_do_not_change_when_the_shape_moves_turns_or_grows():
+def test_hu_moments_are_invariant_to_translation_rotation_and_scale():
     def shape(left: int, top: int, scale: int = 1, turned: bool = False) -> np.ndarray:
         canvas = np.zeros((200, 200), np.uint8)
         wedge = np.kron(np.tri(24, 40, dtype=np.uint8), np.ones((scale, scale), np.uint8)) * 200
@@ -123,7 +123,7 @@ def test_hu_moments_do_not_change_when_the_shape_moves_turns_or_grows():
     assert hu_moments(shape(10, 20, scale=3))[:4] == pytest.approx(there[:4], rel=0.02)
 
 
-def test_moments_are_stored_as_signed_logarithms_and_vanishing_ones_as_zero():
+def test_moments_are_stored_as_signed_logarithms_and_tiny_ones_as_zero():
     assert log_scaled(np.array([1e-3, -1e-5, 0.0, 1e-40])).tolist() == [3.0, -5.0, 0.0, 0.0]
     assert hu_moments(np.zeros((8, 8), np.uint8)).tolist() == [0.0] * 7
 
@@ -144,13 +144,13 @@ def test_local_binary_patterns_equal_the_definition(radius):
         assert patterns[row, column] == expected
 
 
-def test_texture_does_not_change_with_an_even_change_of_light():
+def test_texture_does_not_depend_on_even_changes_of_brightness():
     grey = np.asarray(noise(4).convert("L")) // 2
 
     assert np.array_equal(local_binary_patterns(grey, 3), local_binary_patterns(grey + 60, 3))
 
 
-def test_a_stored_derivative_scores_as_the_same_image():
+def test_stored_image_scores_as_its_original():
     image = drawing(6, (640, 480))
 
     assert compute_legacy_similarity(extract_legacy(image), extract_legacy(recompressed(image, 92))) > 95

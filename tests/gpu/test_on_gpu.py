@@ -51,7 +51,7 @@ def test_half_precision_gives_the_vectors_of_the_cpu(gpu, files, settings):
             assert float(one @ other) >= 0.999
 
 
-def test_a_device_that_runs_out_of_memory_loses_no_image_and_keeps_none_of_it(gpu, files):
+def test_gpu_out_of_memory_loses_no_image_and_releases_its_memory(gpu, files):
     process_batch(files)  # loads the model
     gpu.cuda.empty_cache()
     idle = gpu.cuda.memory_allocated()
@@ -71,7 +71,7 @@ def test_a_device_that_runs_out_of_memory_loses_no_image_and_keeps_none_of_it(gp
     assert gpu.cuda.memory_allocated() <= idle + 2**20
 
 
-def test_unloading_gives_the_memory_back(gpu, files):
+def test_unloading_releases_the_gpu_memory(gpu, files):
     process_batch(files)
     registry.unload()
     of_libraries = gpu.cuda.memory_allocated()  # cuBLAS keeps its workspace for as long as the process lives
@@ -82,7 +82,7 @@ def test_unloading_gives_the_memory_back(gpu, files):
     assert gpu.cuda.memory_allocated() == of_libraries
 
 
-def test_what_is_in_flight_does_not_mix(gpu, files):
+def test_batches_in_flight_do_not_mix(gpu, files):
     """Many small batches on two streams give what one large batch gives."""
     small, large = process_batch(files * 4, batch_size=3), process_batch(files * 4, batch_size=160)
     for number, (one, other) in enumerate(zip(small, large, strict=True)):

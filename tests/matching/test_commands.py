@@ -44,24 +44,24 @@ def unmatch(*skus: str) -> None:
 
 @pytest.mark.usefixtures("catalogue")
 class TestMatchProducts:
-    def test_by_default_those_whose_matches_were_not_looked_up_yet(self):
+    def test_unmatched_products_are_matched_by_default(self):
         unmatch("N0")
         ran = run("match_products")
         assert (ran.code, ran.out) == (0, "Matched 1 products.\n")
         assert best("N0") == "H0"
         assert run("match_products").out == "Matched 0 products.\n"
 
-    def test_all_new_ones_and_no_historical_one(self):
+    def test_all_matches_every_new_product_and_no_historical_one(self):
         assert run("match_products", "--all").out == "Matched 2 products.\n"
         assert not Match.objects.filter(product__is_historical=True).exists()
 
-    def test_threshold_and_limit(self):
+    def test_threshold_and_limit_bound_the_matches(self):
         assert run("match_products", "--all", "--threshold", 0, "--limit", 3).code == 0
         assert Match.objects.filter(product__sku="N0").count() == 3
         assert run("match_products", "--all", "--threshold", 100).code == 0
         assert not Match.objects.exists()
 
-    def test_named_ones_and_those_that_are_not_there_are_reported(self):
+    def test_named_products_are_matched_and_missing_ones_reported(self):
         new = Product.objects.get(sku="N1")
         unmatch("N0", "N1")
         ran = run("match_products", "--ids", new.pk, 987654)
@@ -70,10 +70,10 @@ class TestMatchProducts:
         assert best("N1") == "H1"
         assert not Match.objects.filter(product__sku="N0").exists()
 
-    def test_nothing_could_be_matched(self):
+    def test_exit_code_is_1_if_no_product_can_be_matched(self):
         assert run("match_products", "--ids", 987654).code == 1
 
-    def test_a_verdict_stays(self):
+    def test_verdict_is_kept(self):
         match = Match.objects.get(product__sku="N0", rank=1)
         verdicts.set_verdict(match.pk, "rejected", User.objects.create_user("ada"), "another lid")
         assert run("match_products", "--all").code == 0
@@ -81,13 +81,13 @@ class TestMatchProducts:
         assert (match.review_status, match.note) == ("rejected", "another lid")
 
     @pytest.mark.parametrize("wrong", [["--threshold", "101"], ["--threshold", "high"], ["--limit", "0"]])
-    def test_options_out_of_bounds_are_refused(self, wrong):
+    def test_options_out_of_bounds_are_rejected(self, wrong):
         assert run("match_products", *wrong).code == 1
 
 
 @pytest.mark.usefixtures("catalogue")
 class TestEvaluateMatching:
-    def test_figures_by_product(self, tmp_path):
+    def test_recall_is_counted_by_product(self, tmp_path):
         queries = []
         for number in range(3):
             (tmp_path / f"q{number}.jpg").write_bytes(jpeg(number + 1, angle=-3))
@@ -106,7 +106,7 @@ class TestEvaluateMatching:
         assert figures["compared_by"] == ["legacy (legacy-1)"]
         assert "recall@1           0.7500" in ran.out
 
-    def test_the_best_view_of_a_product_counts(self, tmp_path):
+    def test_best_image_of_a_product_decides(self, tmp_path):
         (tmp_path / "back.jpg").write_bytes(jpeg(77))
         (tmp_path / "q.jpg").write_bytes(jpeg(77, angle=3))
         run("import_products", write_csv(tmp_path / "views.csv", [{"sku": "H4", "image": "back.jpg"}]))
@@ -115,7 +115,7 @@ class TestEvaluateMatching:
         assert run("evaluate_matching", queries, "--json", report).code == 0
         assert json.loads(report.read_text())["recall@1"] == 1.0
 
-    def test_what_cannot_be_asked_counts_as_missed_and_is_reported(self, tmp_path):
+    def test_unusable_queries_count_as_missed_and_are_reported(self, tmp_path):
         (tmp_path / "q.jpg").write_bytes(jpeg(1))
         (tmp_path / "bad.jpg").write_bytes(truncated(jpeg(2)))
         queries = [
@@ -134,7 +134,7 @@ class TestEvaluateMatching:
         assert refused == {3: "image_corrupt", 4: "file_missing", 5: "not_found", 6: "not_found"}
         assert "row 3 (bad.jpg): image_corrupt" in ran.err
 
-    def test_clip_that_is_not_there_is_said_to_be_not_there(self, tmp_path):
+    def test_missing_clip_is_reported(self, tmp_path):
         (tmp_path / "q.jpg").write_bytes(jpeg(1))
         queries = write_csv(tmp_path / "q.csv", [{"image": "q.jpg", "sku": "H0"}])
         ran = run("evaluate_matching", queries, "--feature-type", "clip")
@@ -142,7 +142,7 @@ class TestEvaluateMatching:
         assert "download_model" in ran.err
 
     @pytest.mark.parametrize("content", ["", "image\nq.jpg\n", "image,sku\n"])
-    def test_a_file_without_queries_is_refused(self, tmp_path, content):
+    def test_file_without_queries_is_rejected(self, tmp_path, content):
         (tmp_path / "q.csv").write_text(content)
         assert run("evaluate_matching", tmp_path / "q.csv").code == 1
 

@@ -37,7 +37,7 @@ blob = st.binary(max_size=40) | st.sampled_from([bytes(COLOR_BINS), bytes(4 * SH
 
 @quickly
 @given(kind=st.sampled_from([CLIP, LEGACY]), color=blob, shape=blob, texture=blob)
-def test_blobs_are_read_as_they_are_or_refused(kind: Kind, color: bytes, shape: bytes, texture: bytes) -> None:
+def test_blobs_are_read_unchanged_or_rejected(kind: Kind, color: bytes, shape: bytes, texture: bytes) -> None:
     try:
         features = Features.from_blobs(kind, "model", color, shape, texture)
     except ValueError:
@@ -48,7 +48,7 @@ def test_blobs_are_read_as_they_are_or_refused(kind: Kind, color: bytes, shape: 
 
 @quickly
 @given(features=legacy | st.builds(Features.from_embedding, usable_embeddings, st.just("model")))
-def test_features_come_back_from_their_blobs_and_from_a_message(features: Features) -> None:
+def test_features_survive_storage_and_messages(features: Features) -> None:
     [again] = unpack(pack([features]))
     assert (again.kind, again.model_name, again.to_blobs()) == (
         features.kind,
@@ -59,7 +59,7 @@ def test_features_come_back_from_their_blobs_and_from_a_message(features: Featur
 
 @quickly
 @given(embedding=embeddings)
-def test_an_embedding_is_stored_with_length_one_or_not_at_all(embedding: np.ndarray) -> None:
+def test_embedding_is_stored_with_unit_length_or_rejected(embedding: np.ndarray) -> None:
     if np.isfinite(embedding).all() and embedding.any():
         assert np.linalg.norm(Features.from_embedding(embedding, "model").color) == pytest.approx(1, abs=1e-6)
     else:
@@ -69,7 +69,7 @@ def test_an_embedding_is_stored_with_length_one_or_not_at_all(embedding: np.ndar
 
 @quickly
 @given(first=legacy, second=legacy)
-def test_legacy_scores_lie_in_their_range_whatever_the_numbers(first: Features, second: Features) -> None:
+def test_legacy_scores_stay_within_0_and_100_for_any_numbers(first: Features, second: Features) -> None:
     score = compute_similarity_mixed(first, second)
     assert 0 <= score <= 100
     assert compute_similarity_mixed(second, first) == pytest.approx(score)
@@ -78,7 +78,7 @@ def test_legacy_scores_lie_in_their_range_whatever_the_numbers(first: Features, 
 
 @quickly
 @given(data=st.data(), dim=dims)
-def test_clip_scores_lie_in_their_range_and_are_those_of_the_batch(data: st.DataObject, dim: int) -> None:
+def test_clip_scores_stay_within_0_and_100_and_equal_those_of_the_batch(data: st.DataObject, dim: int) -> None:
     vectors = arrays.arrays(np.float32, dim, elements=any_float)
     query, catalogue = data.draw(vectors), data.draw(st.lists(vectors, min_size=1, max_size=4))
     scores = [compute_clip_similarity(query, vector) for vector in catalogue]
@@ -88,5 +88,5 @@ def test_clip_scores_lie_in_their_range_and_are_those_of_the_batch(data: st.Data
 
 @quickly
 @given(vector=usable_embeddings, scale=st.floats(1e-3, 1e3))
-def test_an_embedding_is_as_like_itself_as_can_be_however_long(vector: np.ndarray, scale: float) -> None:
+def test_embedding_scores_100_with_itself_at_any_length(vector: np.ndarray, scale: float) -> None:
     assert compute_clip_similarity(vector, vector.astype(np.float64) * scale) == pytest.approx(100, abs=1e-3)

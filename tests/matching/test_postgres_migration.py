@@ -80,7 +80,7 @@ def old(tmp_path: Path) -> Path:
     return tmp_path / "catalogmatch.sqlite3"
 
 
-def test_a_catalogue_moves_with_everything_in_it(tmp_path, old, target):
+def test_catalogue_is_copied_completely(tmp_path, old, target):
     assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
 
     moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
@@ -111,7 +111,7 @@ def test_a_catalogue_moves_with_everything_in_it(tmp_path, old, target):
     assert "already holds products" in again.stderr
 
 
-def test_no_table_is_forgotten(tmp_path, old, target):
+def test_every_table_is_copied_or_listed_as_left_out(tmp_path, old, target):
     assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
     assert manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target).returncode == 0
     with sqlite3.connect(old) as before, psycopg.connect(target) as after:
@@ -123,7 +123,7 @@ def test_no_table_is_forgotten(tmp_path, old, target):
             assert after.execute(count).fetchone() == rows, table
 
 
-def test_nothing_arrives_when_something_is_not_the_same(tmp_path, old, target):
+def test_nothing_is_copied_if_the_verification_fails(tmp_path, old, target):
     assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
     with psycopg.connect(target) as connection:
         connection.execute(
@@ -140,7 +140,7 @@ def test_nothing_arrives_when_something_is_not_the_same(tmp_path, old, target):
         assert connection.execute("SELECT count(*) FROM products").fetchone() == (0,)
 
 
-def test_a_catalogue_of_another_version_does_not_move(tmp_path, old, target):
+def test_catalogue_of_another_version_is_rejected(tmp_path, old, target):
     assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
     with sqlite3.connect(old) as connection:
         connection.execute("DELETE FROM django_migrations WHERE app = 'matching' AND name LIKE '0001%'")
@@ -151,7 +151,7 @@ def test_a_catalogue_of_another_version_does_not_move(tmp_path, old, target):
     assert "migrate" in moved.stderr
 
 
-def test_moving_takes_a_sqlite_file_to_a_postgres_database(tmp_path, target):
+def test_source_must_be_sqlite_and_target_postgresql(tmp_path, target):
     assert (
         "Set DATABASE_URL" in manage(tmp_path, "move_to_postgres", "x", DATABASE_URL=f"sqlite:///{tmp_path}/old").stderr
     )

@@ -49,13 +49,13 @@ def test_workers_match_many_products(arrivals: list[Product], settings: Settings
     assert not waiting()
 
 
-def test_without_workers_they_are_left_for_the_command(arrivals: list[Product]) -> None:
+def test_without_workers_many_products_are_left_to_the_command(arrivals: list[Product]) -> None:
     assert "2 new products wait to be matched." in match_all()
     assert waiting() == {product.pk for product in arrivals}
 
 
 @pytest.mark.usefixtures("redis_comes_back")
-def test_while_redis_is_away_they_wait_for_the_sweep(
+def test_products_wait_for_the_sweep_while_redis_is_down(
     arrivals: list[Product], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nobody_answers(*_: Any, **__: Any) -> None:

@@ -47,7 +47,7 @@ def new() -> Product:
     return add_product(*clip(0), historical=False)
 
 
-def test_the_best_come_first_with_their_scores(new: Product) -> None:
+def test_candidates_are_sorted_by_score(new: Product) -> None:
     far, near, middle = (add_product(*clip(angle)) for angle in (50, 10, 30))
     answer = service.find_matches(new.pk)
     assert ids(answer) == [near.pk, middle.pk, far.pk]
@@ -57,7 +57,7 @@ def test_the_best_come_first_with_their_scores(new: Product) -> None:
     assert Match.objects.count() == 0
 
 
-def test_of_several_views_on_both_sides_the_best_pair_counts() -> None:
+def test_best_pair_of_images_decides_the_score() -> None:
     asked = add_product(*clip(0, 90), historical=False)
     known = add_product(*clip(40, 95))
     answer = service.find_matches(asked.pk)
@@ -65,23 +65,23 @@ def test_of_several_views_on_both_sides_the_best_pair_counts() -> None:
     assert answer.candidates[0].image == known.images.get(features__color_features=clip(95)[0].to_blobs()[0])
 
 
-def test_what_is_below_the_threshold_is_no_match(new: Product) -> None:
+def test_candidates_below_the_threshold_are_left_out(new: Product) -> None:
     at, _below = add_product(*clip(60)), add_product(*clip(61))
     assert ids(service.find_matches(new.pk, threshold=49.9999)) == [at.pk]
     assert ids(service.find_matches(new.pk, threshold=50.1)) == []
 
 
-def test_no_more_than_the_limit_are_found(new: Product) -> None:
+def test_limit_bounds_the_number_of_candidates(new: Product) -> None:
     found = [add_product(*clip(angle)).pk for angle in range(5)]
     assert ids(service.find_matches(new.pk, limit=2)) == found[:2]
 
 
-def test_equal_scores_are_ranked_the_same_way_each_time(new: Product) -> None:
+def test_equal_scores_are_always_ranked_in_the_same_order(new: Product) -> None:
     twins = [add_product(*clip(20)).pk for _ in range(5)]
     assert [ids(service.find_matches(new.pk, limit=3)) for _ in range(3)] == [twins[:3]] * 3
 
 
-def test_only_other_historical_products_are_found(new: Product) -> None:
+def test_candidates_are_other_historical_products(new: Product) -> None:
     add_product(*clip(0), historical=False)
     known = add_product(*clip(5))
     assert ids(service.find_matches(new.pk)) == [known.pk]
@@ -95,7 +95,7 @@ def test_a_category_narrows_the_search(new: Product) -> None:
     assert ids(service.find_matches(new.pk, category="chairs")) == []
 
 
-def test_rows_that_went_since_the_index_looked_are_replaced(new: Product, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_deleted_since_the_index_search_are_replaced(new: Product, monkeypatch: pytest.MonkeyPatch) -> None:
     known = [add_product(*clip(angle)) for angle in range(1, 6)]
     search = index.search
 
@@ -111,7 +111,7 @@ def test_rows_that_went_since_the_index_looked_are_replaced(new: Product, monkey
     assert [found.rank for found in answer.candidates] == [1, 2]
 
 
-def test_clip_answers_only_once_it_covers_the_catalogue() -> None:
+def test_clip_is_used_only_once_it_covers_the_catalogue() -> None:
     legacy = legacy_features(3)
     asked = add_product(*clip(0), historical=False)
     add_feature(asked.images.get(), legacy[0])
@@ -130,14 +130,14 @@ def test_clip_answers_only_once_it_covers_the_catalogue() -> None:
     assert (answer.feature_type, ids(answer)) == ("clip", [covered.pk, lagging.pk])
 
 
-def test_an_image_that_was_given_up_on_does_not_keep_clip_from_answering(new: Product) -> None:
+def test_failed_image_does_not_prevent_the_use_of_clip(new: Product) -> None:
     known = add_product(*clip(10))
     given_up = add_image(add_product())
     ProductImage.objects.filter(pk=given_up.pk).update(state="failed", embedded_with=LEGACY_MODEL)
     assert ids(service.find_matches(new.pk)) == [known.pk]
 
 
-def test_a_product_without_features_says_why() -> None:
+def test_product_without_features_raises_an_error_with_the_reason() -> None:
     without = Product.objects.create()
     with pytest.raises(FeaturesPendingError, match="no picture"):
         service.find_matches(without.pk)
@@ -157,7 +157,7 @@ def test_a_product_without_features_says_why() -> None:
         service.find_matches(without.pk + 999)
 
 
-def test_saving_twice_updates_scores_and_ranks_and_doubles_nothing(new: Product) -> None:
+def test_saving_twice_updates_scores_and_ranks_without_duplicates(new: Product) -> None:
     first, second = add_product(*clip(10)), add_product(*clip(20))
     service.match_product(new.pk)
     kept = dict(Match.objects.values_list("candidate", "pk"))
@@ -171,7 +171,7 @@ def test_saving_twice_updates_scores_and_ranks_and_doubles_nothing(new: Product)
     assert Match.objects.count() == 2
 
 
-def test_a_verdict_and_a_note_outlive_every_rerun(new: Product) -> None:
+def test_verdict_and_note_survive_every_rerun(new: Product) -> None:
     confirmed, rejected, noted = (add_product(*clip(angle)) for angle in (10, 20, 30))
     reviewer = user_in("reviewer")
     by_candidate = {row["product_id"]: row["match_id"] for row in service.match_product(new.pk)}
@@ -195,7 +195,7 @@ def test_a_verdict_and_a_note_outlive_every_rerun(new: Product) -> None:
     }
 
 
-def test_a_match_that_nobody_looked_at_goes_when_it_is_none_any_more(new: Product) -> None:
+def test_pending_match_is_deleted_when_it_falls_below_the_threshold(new: Product) -> None:
     add_product(*clip(10))
     service.match_product(new.pk)
     Product.objects.filter(is_historical=True).update(is_historical=False)
@@ -203,7 +203,7 @@ def test_a_match_that_nobody_looked_at_goes_when_it_is_none_any_more(new: Produc
     assert Match.objects.count() == 0
 
 
-def test_a_candidate_that_was_deleted_before_the_saving_is_left_out(new: Product) -> None:
+def test_candidate_deleted_before_saving_is_left_out(new: Product) -> None:
     gone, kept = add_product(*clip(10)), add_product(*clip(20))
     answer = service.find_matches(new.pk)
     gone.delete()
@@ -215,7 +215,7 @@ def test_a_candidate_that_was_deleted_before_the_saving_is_left_out(new: Product
     assert Match.objects.count() == 0
 
 
-def test_a_verdict_names_who_and_when_and_can_be_taken_back(new: Product) -> None:
+def test_verdict_records_user_and_time_and_can_be_undone(new: Product) -> None:
     add_product(*clip(10))
     [row] = service.match_product(new.pk)
     reviewer = user_in("reviewer")
@@ -232,7 +232,7 @@ def test_a_verdict_names_who_and_when_and_can_be_taken_back(new: Product) -> Non
         verdicts.set_verdict(row["match_id"] + 1, "rejected", reviewer)
 
 
-def test_new_products_are_matched_by_the_sweep_and_one_that_cannot_be_stops_no_other(new: Product) -> None:
+def test_sweep_matches_new_products_although_one_of_them_fails(new: Product) -> None:
     known = add_product(*clip(10))
     odd = add_product(Features.from_embedding(np.ones(7), model_id()), historical=False)
     bare = Product.objects.create()
@@ -244,7 +244,7 @@ def test_new_products_are_matched_by_the_sweep_and_one_that_cannot_be_stops_no_o
     assert Match.objects.count() == 1
 
 
-def test_features_that_changed_during_the_search_are_matched_again(new: Product) -> None:
+def test_product_is_matched_again_if_its_features_change_during_the_search(new: Product) -> None:
     Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
     answer = service.find_matches(new.pk)
     Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
@@ -253,7 +253,7 @@ def test_features_that_changed_during_the_search_are_matched_again(new: Product)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None:
+def test_new_product_is_matched_as_soon_as_it_has_features() -> None:
     mug = intake.add_product([Upload(jpeg(1))], is_historical=True).product
     intake.add_product([Upload(jpeg(2))], is_historical=True)
     arrived = intake.add_product([Upload(jpeg(1, angle=3, light=0.95))]).product
@@ -263,7 +263,7 @@ def test_a_new_product_is_matched_by_itself_as_soon_as_it_has_features() -> None
     assert not Match.objects.filter(product=mug).exists()
 
 
-def test_an_image_that_is_not_stored_is_matched_and_leaves_nothing_behind() -> None:
+def test_query_image_is_matched_and_not_stored() -> None:
     known = intake.add_product([Upload(jpeg(1))], is_historical=True).product
     embed.embed_pending()
     answer = service.match_image(Upload(jpeg(1)))

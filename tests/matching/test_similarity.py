@@ -49,13 +49,13 @@ def test_clip_scores_are_the_cosine_as_percent():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
-def test_the_length_of_an_embedding_does_not_count(scale):
+def test_length_of_an_embedding_does_not_change_its_score(scale):
     assert compute_clip_similarity(embedding(1) * np.float32(scale), embedding(1)) == pytest.approx(100)
     assert compute_batch_similarities(embedding(1), embedding(1)[None] * np.float32(scale)) == pytest.approx([100])
 
 
 @pytest.mark.parametrize("bad", [np.zeros(512), np.full(512, np.nan), np.full(512, np.inf)])
-def test_zero_and_non_finite_vectors_score_zero_and_disturb_no_other(bad):
+def test_zero_and_non_finite_vectors_score_zero_and_affect_no_other(bad):
     good = embedding(2)
 
     assert compute_clip_similarity(bad, good) == 0
@@ -65,7 +65,7 @@ def test_zero_and_non_finite_vectors_score_zero_and_disturb_no_other(bad):
     assert compute_batch_similarities(good, np.stack([bad, good])) == pytest.approx([0, 100])
 
 
-def test_a_batch_scores_as_each_pair_does():
+def test_batch_gives_the_scores_of_each_pair():
     query, catalog = embedding(3), np.stack([embedding(seed) + embedding(3) for seed in range(40)])
 
     scores = compute_batch_similarities(query, catalog)
@@ -75,14 +75,14 @@ def test_a_batch_scores_as_each_pair_does():
     assert compute_batch_similarities(query, np.empty((0, 512))).shape == (0,)
 
 
-def test_embeddings_of_different_models_are_refused_rather_than_scored():
+def test_embeddings_of_different_models_raise_an_error():
     with pytest.raises(ValueError, match="cannot be compared"):
         compute_clip_similarity(embedding(1, 512), embedding(1, 768))
     with pytest.raises(ValueError, match="cannot be compared"):
         compute_batch_similarities(embedding(1, 512), np.zeros((3, 768)))
 
 
-def test_a_legacy_score_is_100_for_itself_symmetric_and_less_for_another():
+def test_legacy_score_is_symmetric_and_100_only_for_the_same_features():
     one, other = legacy(1), legacy(2)
 
     assert compute_legacy_similarity(one, one) == pytest.approx(100)
@@ -91,7 +91,7 @@ def test_a_legacy_score_is_100_for_itself_symmetric_and_less_for_another():
     assert compute_legacy_similarity(as_dict(one), as_dict(other)) == compute_legacy_similarity(one, other)
 
 
-def test_each_part_of_the_legacy_features_counts_and_colour_most():
+def test_colour_weighs_most_of_all_legacy_features():
     one, other = as_dict(legacy(1)), as_dict(legacy(2))
     lost = {part: 100 - compute_legacy_similarity(one, one | {part: other[part]}) for part in one}
 
@@ -108,7 +108,7 @@ def test_empty_histograms_score_zero():
     assert compute_legacy_similarity(nothing, nothing) == 0
 
 
-def test_a_moment_that_is_not_a_number_takes_only_the_shape_away():
+def test_nan_moment_removes_only_the_shape_score():
     broken = as_dict(legacy(1)) | {"shape_features": np.full(7, np.nan, np.float32)}
 
     assert 95 < compute_legacy_similarity(broken, legacy(1)) <= 100
@@ -129,19 +129,19 @@ def test_every_score_is_one_scaled_dot_product_of_search_vectors(kind):
     assert np.array(scores) == pytest.approx(np.array(expected), abs=1e-3)
 
 
-def test_a_legacy_score_counts_from_what_unrelated_images_reach_too():
+def test_legacy_score_starts_at_the_similarity_of_unrelated_images():
     assert [score_of(dot, "legacy") for dot in (-1, 0.5, 0.75, 1)] == pytest.approx([0, 0, 50, 100])
     assert [score_of(dot, "clip") for dot in (-1, 0, 0.75, 1)] == pytest.approx([0, 0, 75, 100])
 
 
-def test_many_legacy_features_at_once_have_the_vectors_that_each_has():
+def test_batch_gives_the_search_vector_of_each_legacy_feature():
     features = [legacy(seed) for seed in range(5)]
     stored = (np.stack([getattr(each, part) for each in features]) for part in ("color", "shape", "texture"))
 
     assert legacy_search_vectors(*stored) == pytest.approx(np.stack([search_vector(each) for each in features]))
 
 
-def test_kinds_that_differ_score_zero_with_a_warning(caplog):
+def test_different_feature_types_score_zero_with_a_warning(caplog):
     clip_dict = {"color_features": embedding(1), "shape_features": np.array([]), "texture_features": np.array([])}
 
     with caplog.at_level(logging.WARNING):
@@ -150,7 +150,7 @@ def test_kinds_that_differ_score_zero_with_a_warning(caplog):
     assert [record.message.count("cannot be compared") for record in caplog.records] == [1, 1]
 
 
-def test_kinds_that_agree_are_scored_by_their_own_function(caplog):
+def test_equal_feature_types_are_scored_by_their_own_function(caplog):
     one, other = legacy(1), legacy(2)
     clip_dict = {"color_features": embedding(1), "shape_features": np.array([]), "texture_features": np.array([])}
 
@@ -159,13 +159,13 @@ def test_kinds_that_agree_are_scored_by_their_own_function(caplog):
     assert not caplog.records
 
 
-def test_a_dictionary_of_unknown_length_is_an_error():
+def test_features_of_unknown_length_raise_an_error():
     with pytest.raises(ValueError, match="300"):
         compute_similarity_mixed({"color_features": np.ones(300)}, {"color_features": np.ones(300)})
 
 
 @pytest.mark.shared_data
-def test_real_views_find_their_product_among_the_others(shared_data):
+def test_real_images_find_their_product_among_others(shared_data):
     """Views only, each asked against the views before the last two of every product; queries stay unseen."""
     folder = shared_data / "grocery"
     with (folder / "views.csv").open(newline="", encoding="utf-8") as file:

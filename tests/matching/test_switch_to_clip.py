@@ -15,7 +15,7 @@ from tests.helpers.tables import write_csv, write_images
 
 
 @pytest.mark.django_db
-def test_reindex_embeds_with_clip_what_has_only_legacy_features(settings, tmp_path):
+def test_reindex_computes_clip_features_for_images_with_legacy_features_only(settings, tmp_path):
     write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(5)))
     assert run("import_products", tmp_path / "in", "--historical").code == 0
     (tmp_path / "q.jpg").write_bytes(jpeg(3))

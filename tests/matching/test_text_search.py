@@ -42,7 +42,7 @@ def found(text: str) -> text_search.TextMatches:
         ("nothing", set()),
     ],
 )
-def test_matches_of_a_product_with_the_words_are_found(
+def test_matches_are_found_by_the_words_of_their_products(
     matches: dict[str, Match], text: str, expected: set[str]
 ) -> None:
     answer = found(text)
@@ -50,7 +50,7 @@ def test_matches_of_a_product_with_the_words_are_found(
     assert not answer.more
 
 
-def test_of_too_many_products_the_newest_are_looked_up_and_the_list_says_so(
+def test_search_with_too_many_products_covers_the_newest_and_says_so(
     matches: dict[str, Match], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_search, "MAX_PRODUCTS", 1)

@@ -28,46 +28,46 @@ def states() -> list[str]:
 
 @pytest.mark.usefixtures("catalogue")
 class TestReindex:
-    def test_nothing_is_done_where_nothing_is_missing(self):
+    def test_reindex_does_nothing_if_no_features_are_missing(self):
         before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
         ran = run("reindex")
         assert (ran.code, ran.out.splitlines()[-1]) == (0, "Matched 0 new products.")
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
-    def test_images_that_wait_are_embedded(self):
+    def test_pending_images_are_embedded(self):
         Feature.objects.all().delete()
         ProductImage.objects.update(state="pending")
         assert run("reindex", "--missing").code == 0
         assert states() == ["ready"] * 4
         assert Feature.objects.count() == 4
 
-    def test_features_that_are_missing_are_computed(self):
+    def test_missing_features_are_computed(self):
         Feature.objects.filter(product__sku="2").delete()
         assert "Embedded 1 images" in run("reindex").out
         assert Feature.objects.filter(product__sku="2").count() == 1
 
-    def test_all_images_are_embedded_anew(self):
+    def test_all_images_are_embedded_again(self):
         blank = bytes(256)
         Feature.objects.update(color_features=blank)
         assert "Embedded 4 images" in run("reindex", "--all").out
         assert Feature.objects.count() == 4
         assert not Feature.objects.filter(color_features=blank).exists()
 
-    def test_only_the_failed_ones_are_tried_again(self):
+    def test_only_failed_images_are_retried(self):
         image = ProductImage.objects.get(product__sku="3")
         Feature.objects.all().delete()
         ProductImage.objects.filter(pk=image.pk).update(state="failed", attempts=3, error_code="embedding_failed")
         assert "Embedded 1 images" in run("reindex", "--failed").out
         assert list(Feature.objects.values_list("image_id", flat=True)) == [image.pk]
 
-    def test_images_of_workers_that_are_gone_are_taken_over(self):
+    def test_images_of_lost_workers_are_taken_over(self):
         Feature.objects.all().delete()
         long_ago = timezone.now() - timedelta(days=1)
         ProductImage.objects.update(state="claimed", claim_token=uuid.uuid4(), claimed_at=long_ago, attempts=1)
         assert run("reindex").code == 0
         assert states() == ["ready"] * 4
 
-    def test_an_image_that_cannot_be_read_is_reported_and_stops_nothing(self, media):
+    def test_unreadable_image_is_reported_and_does_not_stop_the_command(self, media):
         lost = ProductImage.objects.get(product__sku="1")
         (media / lost.file.name).write_bytes(b"rotten")
         Feature.objects.all().delete()
@@ -84,12 +84,12 @@ class TestReindex:
         assert "Matched 1 new products" in run("reindex", "--all").out
         assert Match.objects.get(rank=1).candidate == Product.objects.get(sku="0")
 
-    def test_the_index_alone_is_built_without_touching_features(self):
+    def test_index_option_builds_the_index_without_touching_features(self):
         before = list(Feature.objects.order_by("pk").values_list("pk", "updated_at"))
         ProductImage.objects.filter(product__sku="2").update(state="pending")
         assert run("reindex", "--index-only").code == 0
         assert states() == ["pending", "ready", "ready", "ready"]
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
 
-    def test_options_that_contradict_each_other_are_refused(self):
+    def test_contradicting_options_are_rejected(self):
         assert run("reindex", "--all", "--failed").code == 1

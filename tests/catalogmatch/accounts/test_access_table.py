@@ -102,12 +102,12 @@ def client_as(identity: str) -> Client:
     return client
 
 
-def test_every_address_has_a_line_and_every_line_an_address() -> None:
+def test_every_route_has_a_line_and_every_line_a_route() -> None:
     assert sorted(table()) == sorted(calls())
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)
-def test_answers_are_those_of_the_table(identity: str, ids: dict[str, object], settings: Settings) -> None:
+def test_every_route_returns_the_status_of_the_table(identity: str, ids: dict[str, object], settings: Settings) -> None:
     settings.METRICS_TOKEN = "the scraper's"
     answers = {}
     for method, route in calls():

@@ -28,7 +28,7 @@ def roles(username: str) -> list[str]:
     return [group.name for group in User.objects.get(username=username).groups.all()]
 
 
-def test_a_new_user_gets_a_token_as_a_viewer_and_no_password():
+def test_new_user_gets_a_token_as_a_viewer_and_no_password():
     ran = run("create_token", "ada")
     assert ran.code == 0
     assert ran.out.count("\n") == 1
@@ -39,13 +39,13 @@ def test_a_new_user_gets_a_token_as_a_viewer_and_no_password():
 
 
 @pytest.mark.parametrize("role", ["viewer", "uploader", "reviewer", "manager"])
-def test_the_role_asked_for_is_given(role):
+def test_new_user_gets_the_given_role(role):
     ran = run("create_token", "ada", "--role", role)
     assert roles("ada") == [role]
     assert status(ran.out, "post", "/api/products/upload") == (400 if role in ("uploader", "manager") else 403)
 
 
-def test_an_existing_user_keeps_password_and_role_unless_another_is_asked_for():
+def test_existing_user_keeps_password_and_role_unless_a_role_is_given():
     user = User.objects.create_user("ada", password="secret enough")
     give_role(user, "reviewer")
     assert run("create_token", "ada").code == 0
@@ -56,14 +56,14 @@ def test_an_existing_user_keeps_password_and_role_unless_another_is_asked_for():
     assert roles("ada") == ["manager"]
 
 
-def test_a_token_is_stored_only_as_a_hash_and_each_is_its_own():
+def test_token_is_unique_and_stored_only_as_a_hash():
     first, second = run("create_token", "ada").out.strip(), run("create_token", "ada").out.strip()
     assert first != second
     assert status(first) == status(second) == 200
     assert first not in {str(value) for token in AuthToken.objects.values_list() for value in token}
 
 
-def test_a_token_expires_when_asked_to():
+def test_token_expires_after_the_given_days():
     token = run("create_token", "ada", "--days", 7).out
     stored = AuthToken.objects.get()
     assert timedelta(days=6.9) < stored.expiry - timezone.now() <= timedelta(days=7)
@@ -74,14 +74,14 @@ def test_a_token_expires_when_asked_to():
 @pytest.mark.parametrize(
     "wrong", [["ada", "--role", "king"], ["ada", "--days", "0"], ["no such name!"], [""], ["x" * 151]]
 )
-def test_what_cannot_be_is_refused_and_leaves_no_user(wrong):
+def test_invalid_arguments_are_rejected_and_leave_no_user(wrong):
     ran = run("create_token", *wrong)
     assert ran.code == 1
     assert ran.out == ""
     assert not User.objects.exists()
 
 
-def test_a_deactivated_user_gets_none():
+def test_deactivated_user_gets_no_token():
     User.objects.create_user("ada", is_active=False)
     ran = run("create_token", "ada")
     assert ran.code == 1
@@ -89,7 +89,7 @@ def test_a_deactivated_user_gets_none():
     assert not AuthToken.objects.exists()
 
 
-def test_a_request_costs_the_same_however_many_tokens_its_user_has(django_assert_num_queries):
+def test_request_needs_the_same_number_of_queries_for_any_number_of_tokens(django_assert_num_queries):
     token = run("create_token", "ada").out.strip()
     with CaptureQueriesContext(connection) as alone:
         assert status(token) == 200

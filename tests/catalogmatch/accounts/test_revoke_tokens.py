@@ -15,7 +15,7 @@ def status(client: APIClient) -> int:
     return int(client.get("/api/queue").status_code)
 
 
-def test_revokes_every_token_of_the_user_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_token_of_the_user_is_revoked_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     first, second, other = client_of("viewer"), client_of("viewer"), client_of("manager")
     assert [status(client) for client in (first, second, other)] == [200, 200, 200]
     call_command("revoke_tokens", "viewer")
@@ -23,6 +23,6 @@ def test_revokes_every_token_of_the_user_and_no_other(capsys: pytest.CaptureFixt
     assert [status(client) for client in (first, second, other)] == [401, 401, 200]
 
 
-def test_says_that_there_is_no_such_user() -> None:
+def test_unknown_user_is_reported() -> None:
     with pytest.raises(CommandError, match="There is no user nobody"):
         call_command("revoke_tokens", "nobody")

@@ -46,13 +46,13 @@ def call(client: APIClient, method: str, path: str) -> int:
 
 
 @pytest.mark.parametrize(("method", "path", "allowed"), CALLS, ids=[f"{method} {path}" for method, path, _ in CALLS])
-def test_a_call_is_open_to_its_roles_and_to_nobody_else(method: str, path: str, allowed: set[str]) -> None:
+def test_endpoint_is_open_only_to_its_roles(method: str, path: str, allowed: set[str]) -> None:
     assert call(client_of(None), method, path) == 401
     may = {role for role in ROLES if call(client_of(role), method, path) not in {401, 403}}
     assert may == allowed
 
 
-def test_a_viewer_may_match_a_product_without_saving() -> None:
+def test_viewer_may_match_a_product_without_saving() -> None:
     viewer = client_of("viewer")
     refused = viewer.post("/api/products/1/match", {"save": True})
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
@@ -60,14 +60,14 @@ def test_a_viewer_may_match_a_product_without_saving() -> None:
 
 
 @pytest.mark.parametrize("credentials", [{}, {"HTTP_AUTHORIZATION": "Token wrong"}, {"HTTP_AUTHORIZATION": "Token"}])
-def test_somebody_unknown_is_told_to_sign_in(credentials: dict[str, str]) -> None:
+def test_unauthenticated_client_gets_401(credentials: dict[str, str]) -> None:
     answer = APIClient().get("/api/products", **credentials)  # type: ignore[arg-type]
     assert (answer.status_code, answer["Content-Type"]) == (401, "application/problem+json")
     assert answer.json()["code"] == "not_authenticated"
     assert answer["WWW-Authenticate"] == "Token"
 
 
-def test_a_signed_in_session_may_call_too_but_not_from_elsewhere() -> None:
+def test_session_may_call_the_api_but_not_from_another_site() -> None:
     client = APIClient(enforce_csrf_checks=True)
     client.force_login(user_in("uploader"))
     assert client.get("/api/products").status_code == 200
@@ -75,13 +75,13 @@ def test_a_signed_in_session_may_call_too_but_not_from_elsewhere() -> None:
     assert (forged.status_code, forged.json()["code"]) == (403, "permission_denied")
 
 
-def test_a_user_without_a_role_may_do_nothing() -> None:
+def test_user_without_a_role_may_do_nothing() -> None:
     client = APIClient()
     client.force_authenticate(User.objects.create_user("nobody"))
     assert client.get("/api/products").status_code == 403
 
 
-def test_a_user_has_one_role_at_a_time() -> None:
+def test_user_has_one_role_at_a_time() -> None:
     user = user_in("uploader")
     give_role(user, "reviewer")
     assert list(user.groups.values_list("name", flat=True)) == ["reviewer"]
@@ -90,7 +90,7 @@ def test_a_user_has_one_role_at_a_time() -> None:
     assert list(user.groups.values_list("name", flat=True)) == ["reviewer"]
 
 
-def test_a_role_is_exactly_its_permissions() -> None:
+def test_role_has_exactly_its_permissions() -> None:
     for role, names in ROLES.items():
         permissions = Group.objects.get(name=role).permissions.select_related("content_type")
         assert {f"{one.content_type.app_label}.{one.codename}" for one in permissions} == names

@@ -37,7 +37,7 @@ def viewer() -> User:
 
 
 @pytest.mark.usefixtures("viewer")
-def test_too_many_attempts_are_refused_with_the_time_to_wait_even_with_the_right_password() -> None:
+def test_too_many_sign_in_attempts_are_rejected_even_with_the_right_password() -> None:
     for _ in range(LIMIT):
         assert sign_in(Client(), "wrong").status_code == 200
     answer = sign_in(Client(), "right")
@@ -48,14 +48,14 @@ def test_too_many_attempts_are_refused_with_the_time_to_wait_even_with_the_right
 
 
 @pytest.mark.usefixtures("viewer")
-def test_a_right_password_counts_too() -> None:
+def test_attempt_with_the_right_password_counts_too() -> None:
     for _ in range(LIMIT):
         assert sign_in(Client(), "right").status_code == 302
     assert sign_in(Client(), "right").status_code == 429
 
 
 @pytest.mark.usefixtures("viewer")
-def test_another_address_is_not_held_up_and_a_made_up_one_does_not_help() -> None:
+def test_other_addresses_may_sign_in_and_a_forged_header_does_not_help() -> None:
     for _ in range(LIMIT):
         sign_in(Client(), "wrong")
     assert sign_in(Client(), "right", headers={"X-Forwarded-For": "10.1.1.1"}).status_code == 429
@@ -63,7 +63,7 @@ def test_another_address_is_not_held_up_and_a_made_up_one_does_not_help() -> Non
 
 
 @pytest.mark.usefixtures("viewer")
-def test_looking_at_the_page_is_no_attempt() -> None:
+def test_opening_the_sign_in_page_is_not_counted() -> None:
     for _ in range(LIMIT + 1):
         assert Client().get(LOGIN).status_code == 200
     assert sign_in(Client(), "right").status_code == 302
@@ -78,14 +78,14 @@ def test_looking_at_the_page_is_no_attempt() -> None:
         ("manager", {"Upload", "Review", "Users", "Roles"}, set()),
     ],
 )
-def test_sidebar_shows_what_the_role_may_see(role: str, entries: set[str], hidden: set[str]) -> None:
+def test_sidebar_shows_only_what_the_role_may_see(role: str, entries: set[str], hidden: set[str]) -> None:
     groups = browser_of(role).get("/admin/").context["sidebar_navigation"]
     shown = {str(item["title"]) for group in groups for item in group["items"] if item["has_permission"]}
     assert entries <= shown
     assert not hidden & shown
 
 
-def test_home_counts_what_there_is_to_do() -> None:
+def test_home_counts_the_pending_work() -> None:
     make_case(95, 85, 60)
     make_product("failed", "pending", "claimed", is_historical=True)
     page = browser_of("reviewer").get("/admin/")
@@ -99,7 +99,7 @@ def test_home_counts_what_there_is_to_do() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 20])
-def test_home_asks_the_database_as_often_for_many_products_as_for_few(
+def test_home_needs_the_same_number_of_queries_for_any_number_of_products(
     count: int, django_assert_max_num_queries: Any
 ) -> None:
     for _ in range(count):
@@ -109,7 +109,7 @@ def test_home_asks_the_database_as_often_for_many_products_as_for_few(
         assert browser.get("/admin/").status_code == 200
 
 
-def test_device_page_tells_device_model_workers_and_last_errors() -> None:
+def test_device_page_shows_device_model_workers_and_last_errors() -> None:
     now = timezone.now()
     EmbeddingWorker.objects.create(
         name="host:1", started_at=now, heartbeat_at=now, device="cuda", gpu_name="A fine GPU", vram_gb=24.0,
@@ -124,20 +124,20 @@ def test_device_page_tells_device_model_workers_and_last_errors() -> None:
         assert shown in page
 
 
-def test_device_page_without_workers_tells_of_this_process() -> None:
+def test_device_page_without_workers_shows_this_process() -> None:
     page = browser_of("viewer").get("/admin/device/").content.decode()
     assert "No worker has reported." in page
     assert "Embed all again" not in page
 
 
-def test_live_part_comes_alone() -> None:
+def test_htmx_request_returns_only_the_live_part() -> None:
     page = browser_of("viewer").get("/admin/device/", headers={"HX-Request": "true"}).content.decode()
     assert "Queue" in page
     assert "<html" not in page
 
 
 @pytest.mark.parametrize(("which", "queued"), [("failed", 1), ("all", 2), ("nonsense", 0)])
-def test_images_are_queued_again_by_those_who_may(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_with_permission_queue_images_again(which: str, queued: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)  # so that what is queued can be counted
     make_product("failed", "ready")
     assert browser_of("reviewer").post("/admin/device/requeue/", {"which": which}).status_code == 403
@@ -146,7 +146,7 @@ def test_images_are_queued_again_by_those_who_may(which: str, queued: int, monke
     assert ProductImage.objects.filter(state="pending").count() == queued
 
 
-def test_one_failed_image_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_failed_image_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)
     first, other = (make_product("failed").images.get() for _ in range(2))
     form = {"which": "failed", "image": first.pk}
@@ -158,7 +158,9 @@ def test_one_failed_image_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("form", [{"which": "all"}, {"paused": "0"}], ids=["embed all again", "resume"])
-def test_without_workers_nobody_waits_for_many_images(form: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_workers_the_page_does_not_wait_for_many_images(
+    form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(requeue, "INLINE_LIMIT", 1)
     make_product("pending", "pending")
     page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"
@@ -167,7 +169,7 @@ def test_without_workers_nobody_waits_for_many_images(form: dict[str, str], monk
     assert set(ProductImage.objects.values_list("state", "attempts")) == {("pending", 0)}
 
 
-def test_queue_is_paused_and_resumed_by_those_who_may() -> None:
+def test_users_with_permission_pause_and_resume_the_queue() -> None:
     assert browser_of("reviewer").post("/admin/device/pause/", {"paused": "1"}).status_code == 403
     assert browser_of("uploader").post("/admin/device/pause/", {"paused": "please"}).status_code == 400
     assert not claims.is_paused()
@@ -201,7 +203,7 @@ def test_home_counts_the_work_of_the_last_thirty_days() -> None:
 @pytest.mark.parametrize(
     ("waiting", "words"), [(30, "About 3 seconds left"), (3600, "About 6\xa0minutes left"), (10, "About 1 second left")]
 )
-def test_home_tells_how_long_the_queue_needs(waiting: int, words: str) -> None:
+def test_home_shows_how_long_the_queue_needs(waiting: int, words: str) -> None:
     now = timezone.now()
     EmbeddingWorker.objects.create(name="host:1", started_at=now, heartbeat_at=now, device="cpu", rates=[10.0])
     product = make_product()
@@ -212,7 +214,7 @@ def test_home_tells_how_long_the_queue_needs(waiting: int, words: str) -> None:
     assert f"{words} at 10.0 pictures/s" in browser_of("viewer").get("/admin/").content.decode()
 
 
-def test_everything_needs_a_signed_in_user() -> None:
+def test_every_page_needs_a_signed_in_user() -> None:
     product, [match] = make_case(80)
     for path in (
         "", "device/", "ask/", "products/product/", "products/product/add/", f"products/product/{product.pk}/change/",
@@ -236,7 +238,7 @@ def test_manager_adds_a_user_and_gives_a_role() -> None:
     assert Client().post(LOGIN, {"username": "new", "password": "long-and-odd-1"}).status_code == 302
 
 
-def test_manager_does_not_become_a_superuser_nor_takes_one_over() -> None:
+def test_manager_cannot_become_or_take_over_a_superuser() -> None:
     boss = User.objects.create_superuser("boss", password="first")
     browser, me = browser_of("manager"), user_in("manager")
     form = {"username": me.username, "is_active": "on", "is_staff": "on", "is_superuser": "on"}

@@ -67,7 +67,7 @@ def rows_of(make: Callable[[int], object], numbers: range) -> None:
 
 
 @pytest.mark.parametrize("model", [pytest.param(one, id=one._meta.label_lower) for one in admin.site._registry])
-def test_a_list_of_the_admin_asks_as_often_for_fifty_rows_as_for_five(model: type[models.Model]) -> None:
+def test_admin_list_needs_the_same_number_of_queries_for_fifty_rows_as_for_five(model: type[models.Model]) -> None:
     boss = User.objects.create_superuser("boss")
     browser, make = browser_of(boss), MAKE[model._meta.label_lower]
 
@@ -91,7 +91,7 @@ def test_a_list_of_the_admin_asks_as_often_for_fifty_rows_as_for_five(model: typ
     ],
     ids=[*PAGES, *API_LISTS],
 )
-def test_a_page_and_a_list_of_the_api_ask_as_often_for_fifty_cases_as_for_five(
+def test_page_needs_the_same_number_of_queries_for_fifty_cases_as_for_five(
     caller: Callable[[], Client], address: str, bound: int
 ) -> None:
     client = caller()
@@ -102,7 +102,7 @@ def test_a_page_and_a_list_of_the_api_ask_as_often_for_fifty_cases_as_for_five(
     assert len(many) == len(few) <= bound, "\n".join(many)
 
 
-def test_a_case_asks_as_often_for_ten_candidates_as_for_three() -> None:
+def test_case_needs_the_same_number_of_queries_for_ten_candidates_as_for_three() -> None:
     browser = browser_of("reviewer")
     small, _ = make_case(90, 80, 70)
     large, _ = make_case(*range(81, 91))

@@ -62,7 +62,7 @@ def fill() -> list[int]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("role", [None, "viewer", "uploader", "reviewer", "manager"])
-def test_every_answer_is_one_that_the_description_names(role: str | None, mode: GenerationMode) -> None:
+def test_every_response_is_documented(role: str | None, mode: GenerationMode) -> None:
     numbers = fill()
     headers = {"Authorization": f"Token {AuthToken.objects.create(user_in(role))[1]}"} if role else {}
     api = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))

@@ -13,7 +13,7 @@ from django.test import Client
 from tests.helpers.accounts import client_of, user_in
 
 
-def test_the_document_is_valid_and_names_every_call() -> None:
+def test_openapi_document_is_valid_and_lists_every_endpoint() -> None:
     out = StringIO()
     call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
     paths = yaml.safe_load(out.getvalue())["paths"]
@@ -37,13 +37,13 @@ def test_the_document_is_valid_and_names_every_call() -> None:
 
 
 @pytest.mark.django_db
-def test_the_document_is_served_to_programs() -> None:
+def test_openapi_document_is_served() -> None:
     answer = client_of("viewer").get("/api/schema", HTTP_ACCEPT="application/vnd.oai.openapi+json")
     assert (answer.status_code, answer.json()["info"]["title"]) == (200, "CatalogMatch")
 
 
 @pytest.mark.django_db
-def test_the_page_loads_nothing_from_other_hosts(client: Client) -> None:
+def test_api_page_loads_nothing_from_other_hosts(client: Client) -> None:
     client.force_login(user_in("viewer"))
     answer = client.get("/api/docs")
     assert answer.status_code == 200

@@ -30,14 +30,14 @@ def sign_in(forwarded: str = "", name: str = "nobody", **environ: str) -> int:
     return Client().post("/admin/login/", form, headers=headers, **environ).status_code  # type: ignore[arg-type]
 
 
-def test_without_a_proxy_no_header_makes_another_address(behind: Any) -> None:
+def test_forwarded_header_is_ignored_without_a_proxy(behind: Any) -> None:
     behind(0)
     answers = [sign_in(f"198.51.100.{number}", f"name{number}") for number in range(6)]
     assert answers == [200] * 5 + [429]
 
 
 @pytest.mark.parametrize(("proxies", "behind_them"), [(1, "{}"), (2, "{}, 10.0.0.9")])
-def test_behind_proxies_the_address_is_the_one_that_the_first_of_them_saw(
+def test_behind_proxies_the_address_is_the_one_seen_by_the_first_proxy(
     behind: Any, proxies: int, behind_them: str
 ) -> None:
     behind(proxies)
@@ -48,7 +48,7 @@ def test_behind_proxies_the_address_is_the_one_that_the_first_of_them_saw(
     assert sign_in(behind_them.format("203.0.113.8"), "somebody") == 200
 
 
-def test_many_addresses_are_not_as_many_chances_with_one_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_for_one_user_are_counted_over_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
     answers = [
         sign_in(name=name, REMOTE_ADDR=f"10.0.0.{n}") for n, name in enumerate(["anna", "Anna ", "ANNA", "anna"])
@@ -57,14 +57,14 @@ def test_many_addresses_are_not_as_many_chances_with_one_user(monkeypatch: pytes
     assert sign_in(name="berta", REMOTE_ADDR="10.0.0.9") == 200
 
 
-def test_who_is_refused_for_the_address_keeps_no_user_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocked_address_does_not_block_the_user_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
     monkeypatch.setattr(LoginThrottle, "THROTTLE_RATES", {"login": "1/min"})
     assert [sign_in(name="anna", REMOTE_ADDR="10.0.0.1") for _ in range(6)] == [200] + [429] * 5
     assert sign_in(name="anna", REMOTE_ADDR="10.0.0.2") == 200
 
 
-def test_the_api_counts_a_user_with_all_tokens_and_addresses_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_api_throttle_counts_each_user_over_all_tokens_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ApiThrottle, "THROTTLE_RATES", {"user": "3/min"})
     clients = [client_of("viewer"), client_of("viewer")]
     answers = [

@@ -30,7 +30,7 @@ def read(name: str) -> Image.Image:
     return opened
 
 
-def test_the_catalogue_has_many_categories_and_two_images_of_each_product():
+def test_demo_catalogue_has_many_categories_and_two_images_of_each_product():
     products_of = Counter(product.category for product in historical())
 
     assert len(historical()) >= 60
@@ -50,7 +50,7 @@ def test_fourteen_of_twenty_arrivals_are_in_the_catalogue():
     assert all(product.expected_match is None for product in historical())
 
 
-def test_an_arrival_does_not_tell_which_product_it_is():
+def test_arrival_does_not_reveal_which_product_it_is():
     for arrival in arrivals():
         text = f"{arrival.name} {arrival.description} {arrival.attributes}"
         assert not any(product.sku in text or product.name in text for product in historical())
@@ -63,7 +63,7 @@ def test_every_shipped_file_is_an_image_of_exactly_one_product():
     assert sum(path.stat().st_size for path in IMAGES.iterdir()) <= MAX_TOTAL_BYTES
 
 
-def test_no_two_images_are_the_same_and_each_shows_something():
+def test_all_images_differ_and_none_is_blank():
     digests = set()
     for path in IMAGES.iterdir():
         image = read(path.name)
@@ -75,7 +75,7 @@ def test_no_two_images_are_the_same_and_each_shows_something():
     assert len(digests) == len(list(IMAGES.iterdir()))
 
 
-def test_most_known_arrivals_find_their_product():
+def test_most_arrivals_from_the_catalogue_find_their_product():
     vectors = {path.name: search_vector(extract_legacy(read(path.name))) for path in IMAGES.iterdir()}
     ranks = []
     for arrival in arrivals():
@@ -90,7 +90,7 @@ def test_most_known_arrivals_find_their_product():
 
 
 @pytest.mark.django_db
-def test_an_interrupted_load_is_completed_and_a_complete_one_adds_nothing():
+def test_interrupted_load_is_completed_and_a_complete_one_adds_nothing():
     class StoppedError(Exception):
         pass
 

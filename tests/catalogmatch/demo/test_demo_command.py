@@ -92,7 +92,7 @@ def test_a_new_user_signs_in_and_sees_products_and_matches(served):
 
 
 @pytest.mark.timeout(240)
-def test_running_it_again_changes_no_product(data, served):
+def test_second_run_changes_no_product(data, served):
     token = f"Token {served.word('Token')}"
     _, body = served.get("/api/products", Authorization=token)
     assert json.loads(body)["count"] == len(demo_products())
@@ -104,7 +104,7 @@ def test_running_it_again_changes_no_product(data, served):
 
 
 @pytest.mark.django_db
-def test_a_database_with_another_catalogue_is_refused(settings, tmp_path):
+def test_database_with_another_catalogue_is_rejected(settings, tmp_path):
     settings.STATIC_ROOT = tmp_path / "static"
     intake.add_product([Upload((IMAGES / "NEW-001-1.webp").read_bytes())], sku="MINE")
     ran = run("demo", "--no-serve")
@@ -113,6 +113,6 @@ def test_a_database_with_another_catalogue_is_refused(settings, tmp_path):
 
 
 @pytest.mark.django_db
-def test_an_invalid_port_is_refused(monkeypatch):
+def test_invalid_port_is_rejected(monkeypatch):
     monkeypatch.setitem(os.environ, "PORT", "eight")
     assert run("demo").code == 1

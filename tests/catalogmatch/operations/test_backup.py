@@ -59,7 +59,7 @@ def sums_of(folder: Path) -> str:
     return (folder / "SHA256SUMS").read_text()
 
 
-def test_holds_the_database_each_image_and_the_sums_of_all(tmp_path: Path, media: Path) -> None:
+def test_backup_holds_the_database_all_images_and_checksums(tmp_path: Path, media: Path) -> None:
     image = upload(1)
     embed_pending()
     manifest = backup.take_backup(tmp_path / "b", bar())
@@ -71,7 +71,7 @@ def test_holds_the_database_each_image_and_the_sums_of_all(tmp_path: Path, media
     assert subprocess.run(check, cwd=tmp_path / "b").returncode == 0
 
 
-def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Settings) -> None:
+def test_backup_holds_the_originals_if_they_are_kept(tmp_path: Path, settings: Settings) -> None:
     settings.ORIGINALS_ROOT = tmp_path / "originals"
     upload(1)
     settings.KEEP_ORIGINALS = True
@@ -81,7 +81,7 @@ def test_holds_the_originals_where_they_are_kept(tmp_path: Path, settings: Setti
     assert kept.read_bytes() == jpeg(2)
 
 
-def test_an_image_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
+def test_image_deleted_during_the_backup_is_not_reported_as_missing(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
     doomed = max(images, key=name_of)  # files are copied by name: this one is last
 
@@ -94,7 +94,7 @@ def test_an_image_deleted_meanwhile_is_not_missed(tmp_path: Path) -> None:
     assert name_of(doomed) not in sums_of(tmp_path / "b")
 
 
-def test_an_image_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
+def test_image_deleted_after_it_was_copied_is_left_out(tmp_path: Path) -> None:
     images = sorted((upload(seed) for seed in range(3)), key=name_of)
     steps = iter(range(100))
 
@@ -107,7 +107,7 @@ def test_an_image_copied_and_then_deleted_is_not_kept(tmp_path: Path) -> None:
     assert [name for name in files_in(tmp_path / "b" / "media") if name.startswith("pictures")] == [images[1].file.name]
 
 
-def test_an_image_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_image_uploaded_during_the_backup_is_complete_or_left_out(tmp_path: Path) -> None:
     upload(0)
     seeds = iter(range(1, 100))
     backup.take_backup(tmp_path / "b", bar(lambda: upload(next(seeds))))
@@ -115,7 +115,9 @@ def test_an_image_uploaded_meanwhile_is_whole_or_not_there(tmp_path: Path) -> No
         assert f"  media/{name}\n" in sums_of(tmp_path / "b")
 
 
-def test_a_file_that_was_missing_before_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_was_missing_before_the_backup_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     image = upload(1)
     Path(image.file.path).unlink()
     with pytest.raises(CommandError) as caught:
@@ -125,14 +127,14 @@ def test_a_file_that_was_missing_before_is_named(tmp_path: Path, capsys: pytest.
     assert json.loads((tmp_path / "b" / "manifest.json").read_text())["absent"] == [f"media/{image.file.name}"]
 
 
-def test_refuses_a_path_that_exists(tmp_path: Path) -> None:
+def test_backup_to_an_existing_path_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(CommandError, match="exists already") as caught:
         call_command("backup", str(tmp_path / "b"))
     assert caught.value.returncode == 1
 
 
-def test_a_failed_backup_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_backup_leaves_no_files(tmp_path: Path) -> None:
     upload(1)
 
     def fail() -> None:
@@ -144,7 +146,7 @@ def test_a_failed_backup_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
+def test_restore_never_overwrites_an_installation(tmp_path: Path) -> None:
     upload(1)
     backup.take_backup(tmp_path / "b", bar())
     with pytest.raises(CommandError, match="not empty"):
@@ -165,7 +167,7 @@ def test_refuses_to_restore_over_what_is_there(tmp_path: Path) -> None:
         (lambda b: (b / "database.sqlite3").write_bytes(b"x"), "is damaged"),
     ],
 )
-def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
+def test_incomplete_backup_is_rejected(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
     upload(1)
     backup.take_backup(tmp_path / "b", bar())
     call_command("restore", str(tmp_path / "b"), "--check")
@@ -175,7 +177,7 @@ def test_finds_a_backup_that_is_not_whole(tmp_path: Path, spoil: Callable[[Path]
     assert caught.value.returncode == 1
 
 
-def test_restores_nothing_of_a_backup_that_is_not_whole(tmp_path: Path) -> None:
+def test_nothing_is_restored_from_an_incomplete_backup(tmp_path: Path) -> None:
     upload(1)
     backup.take_backup(tmp_path / "b", bar())
     next((tmp_path / "b").glob("media/pictures/*/*")).write_bytes(b"x")

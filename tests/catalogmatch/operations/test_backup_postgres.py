@@ -56,7 +56,7 @@ def on() -> Iterator[Callable[[str, Path], Command]]:
         yield on
 
 
-def test_a_backup_restores_to_the_same_answers(on: Callable[[str, Path], Command], tmp_path: Path) -> None:
+def test_restored_backup_gives_the_same_matches(on: Callable[[str, Path], Command], tmp_path: Path) -> None:
     old, new = on("catalogmatch", tmp_path / "old"), on("other", tmp_path / "new")
 
     def done(finished: CompletedProcess[str]) -> str:

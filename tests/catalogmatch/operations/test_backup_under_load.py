@@ -91,7 +91,7 @@ def defined(names: dict[str, object]) -> str:
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
-def test_ten_backups_under_load_restore_to_the_same_answers(tmp_path: Path) -> None:
+def test_ten_backups_under_load_restore_to_the_same_matches(tmp_path: Path) -> None:
     live = tmp_path / "live"
     assert manage(live, "migrate", "--verbosity", "0").returncode == 0
     run(live, SEED, QUERIES=QUERIES)

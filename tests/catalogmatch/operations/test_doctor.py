@@ -45,7 +45,7 @@ def diagnosis() -> tuple[int, dict[str, str]]:
     return ran.code, lines
 
 
-def test_a_healthy_installation_has_a_line_for_each_part_and_exit_code_0(picture):
+def test_healthy_installation_gets_a_line_per_part_and_exit_code_0(picture):
     code, lines = diagnosis()
     assert code == 0
     assert list(lines) == PARTS
@@ -53,14 +53,14 @@ def test_a_healthy_installation_has_a_line_for_each_part_and_exit_code_0(picture
     assert {line.split()[0] for line in lines.values()} == {"OK"}
 
 
-def test_without_weights_it_says_how_to_get_them(db):
+def test_missing_weights_are_reported_with_the_download_command(db):
     _, lines = diagnosis()
     assert "download_model" in lines["model"]
     assert "legacy features" in lines["model"]
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_an_embedding_that_is_no_vector_fails(picture):
+def test_invalid_embedding_fails(picture):
     vector = np.full(512, np.nan, "<f4")
     Feature.objects.create(
         image=picture, product=picture.product, kind="clip", model_name="m", dim=512, color_features=vector.tobytes()
@@ -71,7 +71,7 @@ def test_an_embedding_that_is_no_vector_fails(picture):
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_an_old_feature_that_the_index_left_out_fails(db, monkeypatch):
+def test_feature_that_the_index_left_out_fails(db, monkeypatch):
     monkeypatch.setattr("catalogmatch.operations.doctor.MAX_CHECKED_FEATURES", 10)
     monkeypatch.setattr("matching.index.maintenance.MIN_VECTORS_FOR_ANN", 100)
     first, *_ = add_products(embeddings(random_vectors(200)))
@@ -82,7 +82,7 @@ def test_an_old_feature_that_the_index_left_out_fails(db, monkeypatch):
     assert f"feature {first.features.get().pk}" in lines["features"]
 
 
-def test_a_lost_file_fails(picture, media):
+def test_missing_image_file_fails(picture, media):
     (media / picture.file.name).unlink()
     code, lines = diagnosis()
     assert code == 1
@@ -101,7 +101,7 @@ def test_a_lost_file_fails(picture, media):
         ),
     ],
 )
-def test_a_queue_that_needs_a_hand_is_warned_of(picture, change, hint):
+def test_queue_that_needs_attention_gets_a_warning(picture, change, hint):
     ProductImage.objects.update(**change)
     code, lines = diagnosis()
     assert code == 0
@@ -109,7 +109,7 @@ def test_a_queue_that_needs_a_hand_is_warned_of(picture, change, hint):
     assert hint in lines["queue"]
 
 
-def test_a_broker_that_does_not_answer_fails(db, settings, monkeypatch):
+def test_unreachable_broker_fails(db, settings, monkeypatch):
     from catalogmatch.celery import app
 
     settings.HAS_BROKER = True
@@ -128,7 +128,7 @@ def test_a_full_disk_fails(db, monkeypatch):
     assert lines["disk"].startswith("FAIL")
 
 
-def test_debug_is_warned_of_and_missing_static_files_fail(db, settings):
+def test_debug_mode_gets_a_warning_and_missing_static_files_fail(db, settings):
     (settings.STATIC_ROOT / "staticfiles.json").unlink()
     code, lines = diagnosis()
     assert (code, lines["web"].split()[0]) == (1, "FAIL")

@@ -31,19 +31,21 @@ def readiness(client: Client) -> tuple[int, str]:
     return answer.status_code, answer.json().get("reason", "")
 
 
-def test_a_process_is_alive_without_a_database(client: Client) -> None:
+def test_process_is_alive_without_a_database(client: Client) -> None:
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
     assert client.post("/healthz").status_code == 405
 
 
 @pytest.mark.django_db
-def test_everybody_may_ask_whether_it_is_ready(client: Client) -> None:
+def test_readiness_needs_no_authentication(client: Client) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
 @pytest.mark.django_db
-def test_a_database_that_does_not_answer_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_with_an_unreachable_database_is_not_ready(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.db import DatabaseError
 
     def refuse() -> None:
@@ -54,7 +56,7 @@ def test_a_database_that_does_not_answer_is_not_ready(client: Client, monkeypatc
 
 
 @pytest.mark.django_db
-def test_a_full_disk_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_with_a_full_disk_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "MIN_FREE_DISK_BYTES", 2**62)
     status, reason = readiness(client)
     assert (status, "MiB are free" in reason) == (503, True)
@@ -62,7 +64,7 @@ def test_a_full_disk_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("broker")
-def test_a_queue_that_does_not_move_is_not_ready(client: Client) -> None:
+def test_installation_with_a_stalled_queue_is_not_ready(client: Client) -> None:
     make_product("pending", "ready")
     assert readiness(client)[0] == 200
     age(10)
@@ -73,21 +75,21 @@ def test_a_queue_that_does_not_move_is_not_ready(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("broker")
-def test_a_queue_with_nothing_in_it_is_ready_whenever_it_last_moved(client: Client) -> None:
+def test_installation_with_an_empty_queue_is_ready(client: Client) -> None:
     make_product("ready", "failed")
     age(10_000)
     assert readiness(client)[0] == 200
 
 
 @pytest.mark.django_db
-def test_without_a_broker_nobody_else_can_be_stuck(client: Client) -> None:
+def test_queue_is_not_checked_without_a_broker(client: Client) -> None:
     make_product("pending")
     age(10_000)
     assert readiness(client)[0] == 200
 
 
 @pytest.mark.django_db
-def test_a_database_behind_the_program_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_with_missing_migrations_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_is_migrated", False)  # as in a process that has just started
     MigrationRecorder.Migration.objects.filter(app="matching").delete()
     status, reason = readiness(client)

@@ -56,7 +56,7 @@ def lines() -> Iterator[Lines]:
 
 
 @pytest.mark.django_db
-def test_a_request_is_one_line_with_its_id(lines: Lines) -> None:
+def test_request_is_logged_as_one_line_with_its_id(lines: Lines) -> None:
     answer = client_of("viewer").get("/api/products?search=secret", HTTP_X_REQUEST_ID="from-the-proxy-1")
     assert answer["X-Request-ID"] == "from-the-proxy-1"
     [line] = lines.of("catalogmatch.web.request_log")
@@ -68,13 +68,13 @@ def test_a_request_is_one_line_with_its_id(lines: Lines) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("given", ["", "short", "x" * 65, "has space in it", 'quote"injected', "line\nbreak-in-it"])
-def test_an_id_that_is_not_sane_is_replaced(given: str) -> None:
+def test_invalid_request_id_is_replaced(given: str) -> None:
     answer = Client().get("/healthz", HTTP_X_REQUEST_ID=given)
     assert re.fullmatch("[0-9a-f]{32}", answer["X-Request-ID"])
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_id_follows_an_image_through_the_queue(lines: Lines) -> None:
+def test_request_id_follows_an_image_through_the_queue(lines: Lines) -> None:
     with notifications_suspended():  # nobody embeds it within the request
         client_of("uploader").post(
             "/api/products/upload?wait=0", {"image": io.BytesIO(jpeg(1))}, "multipart", HTTP_X_REQUEST_ID="upload-00001"
@@ -88,7 +88,7 @@ def test_the_id_follows_an_image_through_the_queue(lines: Lines) -> None:
 
 
 @pytest.mark.django_db
-def test_the_line_of_an_image_that_failed_names_the_request_that_brought_it(lines: Lines) -> None:
+def test_log_line_of_a_failed_image_has_the_id_of_its_upload(lines: Lines) -> None:
     token = request_id.set("upload-00002")
     image = add_product([Upload(jpeg(1))]).images[0]
     request_id.reset(token)
@@ -99,7 +99,7 @@ def test_the_line_of_an_image_that_failed_names_the_request_that_brought_it(line
 
 
 @pytest.mark.django_db
-def test_no_line_holds_a_token_a_password_or_an_image(lines: Lines) -> None:
+def test_logs_contain_no_token_password_or_image(lines: Lines) -> None:
     token, picture = create_token("somebody", "uploader"), jpeg(1)
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
@@ -112,7 +112,7 @@ def test_no_line_holds_a_token_a_password_or_an_image(lines: Lines) -> None:
     assert repr(picture[:20])[2:-1] not in lines.text
 
 
-def test_a_traceback_stays_within_its_line(lines: Lines) -> None:
+def test_traceback_stays_within_its_line(lines: Lines) -> None:
     try:
         raise ValueError("first\nsecond")
     except ValueError:
@@ -122,7 +122,7 @@ def test_a_traceback_stays_within_its_line(lines: Lines) -> None:
     assert len(lines.text.splitlines()) == 1
 
 
-def test_plain_lines_name_the_request_in_brackets() -> None:
+def test_plain_lines_have_the_request_id_in_brackets() -> None:
     record = logging.LogRecord("products", logging.INFO, __file__, 1, "Embedded pictures %s", ([1],), None)
     token = request_id.set("r-1")
     RequestIdFilter().filter(record)

@@ -42,19 +42,19 @@ def parsed(text: str) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.django_db
-def test_is_not_there_without_a_token_in_the_settings() -> None:
+def test_metrics_return_404_without_a_token_in_the_settings() -> None:
     assert Client().get("/metrics", HTTP_AUTHORIZATION="Bearer ").status_code == 404
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("given", ["", "Bearer wrong", TOKEN, "Bearer é"])
-def test_is_for_who_has_the_token(token: str, given: str) -> None:
+def test_metrics_need_the_token(token: str, given: str) -> None:
     answer = Client().get("/metrics", HTTP_AUTHORIZATION=given)
     assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.django_db
-def test_counts_images_failures_and_matches(token: str) -> None:
+def test_metrics_count_images_failures_and_matches(token: str) -> None:
     known = add_product([Upload(jpeg(1))], is_historical=True).product
     asked = add_product([Upload(jpeg(2))]).product
     embed_pending(send_signal=False)  # so that nobody looks up its matches
@@ -75,7 +75,7 @@ def test_counts_images_failures_and_matches(token: str) -> None:
 
 
 @pytest.mark.django_db
-def test_counts_requests_by_route_and_not_by_address(token: str) -> None:
+def test_metrics_count_requests_by_route(token: str) -> None:
     before = numbers().get(("requests_total", "GET healthz 200"), 0)
     for path in ("/healthz", "/healthz", "/api/products/1", "/api/products/2"):
         Client().get(path)
@@ -86,14 +86,14 @@ def test_counts_requests_by_route_and_not_by_address(token: str) -> None:
 
 
 @pytest.mark.django_db
-def test_methods_that_clients_make_up_are_one(token: str) -> None:
+def test_unknown_http_methods_are_counted_as_one(token: str) -> None:
     for method in ("FROBNICATE", "BREW"):
         Client().generic(method, "/healthz")
     assert numbers()["requests_total", "other healthz 405"] >= 2
     assert not [labels for _, labels in numbers() if "BREW" in labels]
 
 
-def test_adds_up_the_requests_of_several_processes(tmp_path: Path) -> None:
+def test_metrics_add_up_the_requests_of_several_processes(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     env = {"CATALOGMATCH_METRICS_TOKEN": TOKEN, "PROMETHEUS_MULTIPROC_DIR": str(folder)}

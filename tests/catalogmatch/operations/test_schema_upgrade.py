@@ -44,7 +44,7 @@ def database_of(folder: Path) -> Path:
     return path
 
 
-def test_a_backup_of_the_old_schema_is_restored_and_goes_on_working(old_database):
+def test_backup_of_the_old_schema_is_restored_and_works(old_database):
     migrated = manage(old_database, "migrate", "-v1")
     assert migrated.returncode == 0, migrated.stderr
     assert "Applying" not in migrated.stdout
@@ -58,7 +58,7 @@ def test_a_backup_of_the_old_schema_is_restored_and_goes_on_working(old_database
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_the_squashed_migrations_make_the_same_schema_as_the_old_ones(tmp_path, old_database):
+def test_squashed_migrations_make_the_same_schema_as_the_old_ones(tmp_path, old_database):
     assert manage(old_database, "migrate", "-v0").returncode == 0
     assert manage(tmp_path / "new", "migrate", "-v0").returncode == 0
     old, new = (schema_of(database_of(folder)) for folder in (old_database, tmp_path / "new"))
@@ -87,7 +87,7 @@ def schema_of(path: Path) -> dict[str, object]:
     return schema
 
 
-def test_an_older_database_gets_one_sentence_that_says_what_to_do(old_database):
+def test_older_database_gets_one_sentence_that_says_what_to_do(old_database):
     with sqlite3.connect(database_of(old_database)) as database:
         database.execute("DELETE FROM django_migrations WHERE app = 'products' AND name = '0009_deletions'")
     for command in ("migrate", "doctor", "verify"):
@@ -97,7 +97,7 @@ def test_an_older_database_gets_one_sentence_that_says_what_to_do(old_database):
         assert "Traceback" not in ended.stderr
 
 
-def test_a_backup_of_an_older_database_is_not_restored(tmp_path, backup):
+def test_backup_of_an_older_database_is_not_restored(tmp_path, backup):
     manifest = backup / "manifest.json"
     manifest.write_text(manifest.read_text().replace('    "matching.0009_indexes_by_verdict",\n', ""))
     ended = manage(tmp_path / "installation", "restore", str(backup))

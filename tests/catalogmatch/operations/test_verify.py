@@ -60,25 +60,25 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_a_sound_installation_holds(image: ProductImage) -> None:
+def test_intact_installation_passes(image: ProductImage) -> None:
     assert verify() == (0, "No problems found.\n")
 
 
-def test_a_changed_file_is_found_although_it_still_decodes(image: ProductImage) -> None:
+def test_changed_file_is_found_although_it_still_decodes(image: ProductImage) -> None:
     Path(image.file.path).write_bytes(jpeg(2))
     code, out = verify("--fix")
     assert code == 3
     assert f"Image {image.pk} of product {image.product_id}: its file is not what was stored" in out
 
 
-def test_a_missing_file_is_named_and_stays_a_problem(image: ProductImage) -> None:
+def test_missing_file_is_reported_and_cannot_be_fixed(image: ProductImage) -> None:
     Path(image.file.path).unlink()
     code, out = verify("--fix")
     assert code == 3
     assert "its file is missing" in out
 
 
-def test_an_image_without_a_hash_is_decoded(image: ProductImage) -> None:
+def test_image_without_a_stored_hash_is_decoded(image: ProductImage) -> None:
     ProductImage.objects.update(file_sha256="")
     assert verify()[0] == 0
     path = Path(image.file.path)
@@ -86,7 +86,7 @@ def test_an_image_without_a_hash_is_decoded(image: ProductImage) -> None:
     assert "its file is damaged" in verify()[1]
 
 
-def test_a_missing_thumbnail_is_made_anew(image: ProductImage, media: Path) -> None:
+def test_missing_thumbnail_is_created_again(image: ProductImage, media: Path) -> None:
     thumbnail = media / image.thumbnail_name
     before = thumbnail.read_bytes()
     thumbnail.unlink()
@@ -94,7 +94,7 @@ def test_a_missing_thumbnail_is_made_anew(image: ProductImage, media: Path) -> N
     assert thumbnail.stat().st_size == pytest.approx(len(before), rel=0.2)
 
 
-def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) -> None:
+def test_old_orphaned_files_are_deleted(image: ProductImage, media: Path) -> None:
     forgotten = media / "pictures" / "ab" / ("ab" + 30 * "0" + ".jpg")
     forgotten.parent.mkdir(exist_ok=True)
     forgotten.write_bytes(b"left behind")
@@ -106,7 +106,7 @@ def test_files_of_nobody_go_once_they_are_old(image: ProductImage, media: Path) 
     assert Path(image.file.path).exists()
 
 
-def test_the_original_of_an_image_stays_and_one_of_nobody_goes(settings: Settings, tmp_path: Path) -> None:
+def test_original_of_an_image_is_kept_and_an_orphaned_one_deleted(settings: Settings, tmp_path: Path) -> None:
     settings.KEEP_ORIGINALS, settings.ORIGINALS_ROOT = True, tmp_path / "originals"
     kept = originals.original_path(str(add_product([Upload(jpeg(1))]).images[0].file.name))
     embed_pending()
@@ -122,7 +122,7 @@ def test_the_original_of_an_image_stays_and_one_of_nobody_goes(settings: Setting
 
 @pytest.mark.usefixtures("unconstrained_vectors")
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, value: float) -> None:
+def test_invalid_vectors_are_computed_again(image: ProductImage, value: float) -> None:
     feature = Feature.objects.create(
         image=image, product=image.product, kind="clip", model_name="some-model", dim=8,
         color_features=np.full(8, value, "<f4").tobytes(),
@@ -132,13 +132,13 @@ def test_vectors_that_no_search_can_use_are_computed_again(image: ProductImage, 
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
 
-def test_a_ready_image_without_features_is_embedded_again(image: ProductImage) -> None:
+def test_ready_image_without_features_is_embedded_again(image: ProductImage) -> None:
     Feature.objects.all().delete()
     assert_mended("have no features")
     assert Feature.objects.filter(image=image, kind="legacy").exists()
 
 
-def test_features_belong_to_their_images_product(image: ProductImage) -> None:
+def test_features_of_the_wrong_product_are_fixed(image: ProductImage) -> None:
     other = add_product([Upload(jpeg(3))], sku="B-1").product
     embed_pending()
     Feature.objects.filter(image=image).update(product=other)
@@ -153,21 +153,21 @@ def test_claims_of_dead_workers_are_released(image: ProductImage) -> None:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite loses triggers when a table is altered")
-def test_missing_triggers_of_the_change_log_come_back(image: ProductImage) -> None:
+def test_missing_change_log_triggers_are_installed_again(image: ProductImage) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP TRIGGER index_feature_deleted")
     assert_mended("index_feature_deleted")
     assert not changes.missing_triggers()
 
 
-def test_missing_triggers_that_guard_vectors_come_back(image: ProductImage) -> None:
+def test_missing_vector_triggers_are_installed_again(image: ProductImage) -> None:
     triggers.drop_triggers(DEFAULT_DB_ALIAS)
     assert_mended("feature_vector_inserted")
     assert not triggers.missing_triggers(DEFAULT_DB_ALIAS)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL searches without files of ours")
-def test_a_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:
+def test_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:
     settings.INDEX_DIR = tmp_path / "index"
     stamp = main_file.folder_of("legacy", LEGACY_MODEL) / "stamp.json"
     stamp.parent.mkdir(parents=True)

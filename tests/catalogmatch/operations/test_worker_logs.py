@@ -24,7 +24,7 @@ def request_of(stack: Stack, path: str) -> str:
     return str(line["request_id"])
 
 
-def test_the_request_follows_its_images_into_the_worker(tmp_path: Path) -> None:
+def test_worker_logs_have_the_request_id_of_the_upload(tmp_path: Path) -> None:
     with Stack(tmp_path, CATALOGMATCH_LOG_JSON="1") as stack:
         stack.start_worker()
         answer = stack.upload([jpeg(1)], wait=20)

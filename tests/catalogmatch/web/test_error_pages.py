@@ -26,7 +26,7 @@ def signed_in() -> Client:
         ("get", "/admin/history/", 500, "Something went wrong here"),
     ],
 )
-def test_errors_are_told_in_words(
+def test_error_pages_explain_the_error_in_words(
     method: str, path: str, status: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
@@ -39,6 +39,6 @@ def test_errors_are_told_in_words(
     assert "style-src 'self'" in answer["Content-Security-Policy"]
 
 
-def test_programs_get_their_errors_as_documents() -> None:
+def test_api_errors_are_problem_documents() -> None:
     answer = Client().get("/api/nothing")
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")

@@ -46,7 +46,7 @@ print(json.dumps({"started": started, "uploaded": [old, new], "matches": matches
 """
 
 
-def test_neither_starting_nor_an_upload_nor_its_matches_load_a_model_s_libraries(tmp_path):
+def test_start_upload_and_matching_load_no_model_libraries(tmp_path):
     image = tmp_path / "picture.jpg"
     image.write_bytes(jpeg(1))
     env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}

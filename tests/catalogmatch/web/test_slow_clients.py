@@ -93,7 +93,7 @@ def form(**fields: str) -> bytes:
     return b"".join(parts) + b"--x--\r\n"
 
 
-def test_a_sender_of_a_gigabyte_gets_to_read_why_not(server: tuple[int, str]) -> None:
+def test_client_that_sends_a_gigabyte_can_read_the_error(server: tuple[int, str]) -> None:
     port, token = server
     with connect(port) as connection:
         connection.sendall(head(token, 2**30))
@@ -103,7 +103,7 @@ def test_a_sender_of_a_gigabyte_gets_to_read_why_not(server: tuple[int, str]) ->
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "image_too_large"
 
 
-def test_a_request_that_ends_before_its_length_is_no_request(server: tuple[int, str]) -> None:
+def test_request_shorter_than_its_content_length_is_rejected(server: tuple[int, str]) -> None:
     port, token = server
     body = form(sku="CUT-SHORT")
     with connect(port) as connection:
@@ -118,7 +118,7 @@ def test_a_request_that_ends_before_its_length_is_no_request(server: tuple[int, 
     assert json.loads(listed.partition(b"\r\n\r\n")[2])["count"] == 0
 
 
-def test_slow_clients_keep_nobody_waiting_and_are_cut_off(server: tuple[int, str]) -> None:
+def test_slow_clients_are_cut_off_and_delay_no_other_client(server: tuple[int, str]) -> None:
     port, token = server
     slow = [connect(port) for _ in range(50)]
     for number, connection in enumerate(slow):

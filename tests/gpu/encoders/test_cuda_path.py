@@ -69,7 +69,7 @@ def images(count):
     return list(np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), dtype=np.uint8))
 
 
-def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(device):
+def test_batch_is_copied_while_the_previous_one_is_computed(device):
     registry.get_encoder().start(images(2))()
     assert device.log == [
         "begin copies", "end copies", "computing waits for copies", "kept for computing", "batch 0 ends computing",
@@ -77,7 +77,7 @@ def test_a_batch_is_copied_beside_the_one_before_and_kept_until_it_is_read(devic
     ]  # fmt: skip
 
 
-def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
+def test_result_of_a_batch_does_not_wait_for_later_batches(device):
     encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
     first, second = encoder.start(images(2)), encoder.start(images(3))
@@ -87,7 +87,7 @@ def test_asking_for_one_batch_waits_for_none_begun_after_it(device):
     assert second().shape == (3, 512)
 
 
-def test_its_vectors_are_those_of_the_cpu(with_clip, request):
+def test_vectors_equal_those_of_the_cpu(with_clip, request):
     wanted = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
     request.getfixturevalue("device")
     got = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
@@ -103,7 +103,7 @@ def test_its_vectors_are_those_of_the_cpu(with_clip, request):
         ("CUDA error: an illegal memory access was encountered", False),
     ],
 )
-def test_only_a_lack_of_memory_makes_batches_smaller(message, is_memory, device, monkeypatch):
+def test_only_out_of_memory_errors_reduce_the_batch(message, is_memory, device, monkeypatch):
     encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
     forward = encoder._tower.forward

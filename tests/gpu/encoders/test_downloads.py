@@ -77,7 +77,7 @@ def download(tmp_path, endpoint, *name, **environment):
     )  # fmt: skip
 
 
-def test_the_weights_are_fetched_whole_and_found_by_their_name(hub, settings, tmp_path):
+def test_weights_are_downloaded_completely_and_found_by_name(hub, settings, tmp_path):
     done = download(tmp_path, hub)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("clip-ViT-B-32: 512 dimensions")
@@ -89,21 +89,21 @@ def test_the_weights_are_fetched_whole_and_found_by_their_name(hub, settings, tm
     ("name", "told"),
     [("no-such-model", "has no model"), ("a b", "not the name of a model"), ("/no/such/folder", "does not exist")],
 )
-def test_a_wrong_name_is_told_in_one_line(name, told, hub, tmp_path):
+def test_unknown_model_name_is_reported_in_one_line(name, told, hub, tmp_path):
     done = download(tmp_path, hub, name)
     assert done.returncode == 1
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_hub_that_cannot_be_reached_is_told_in_one_line(tmp_path):
+def test_unreachable_hub_is_reported_in_one_line(tmp_path):
     done = download(tmp_path, "http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: The model hub cannot be reached")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told_in_one_line(hub, tmp_path):
+def test_read_only_cache_folder_is_reported_in_one_line(hub, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     done = download(tmp_path, hub)
     assert done.returncode == 1
@@ -111,7 +111,7 @@ def test_a_cache_folder_that_cannot_be_written_to_is_told_in_one_line(hub, tmp_p
     assert done.stderr.count("\n") == 1
 
 
-def test_a_worker_tries_once_an_hour_and_says_why_it_failed(settings, tmp_path, monkeypatch):
+def test_worker_retries_a_download_once_an_hour_and_reports_the_failure(settings, tmp_path, monkeypatch):
     from gpu.encoders.registry import clip_status
 
     settings.DATA_DIR = tmp_path
@@ -133,7 +133,7 @@ def test_a_worker_tries_once_an_hour_and_says_why_it_failed(settings, tmp_path, 
     assert len(tries) == 2
 
 
-def test_weights_that_are_there_are_not_fetched(with_clip, monkeypatch):
+def test_existing_weights_are_not_downloaded(with_clip, monkeypatch):
     monkeypatch.setattr(downloads, "_fetch", lambda name, cache: pytest.fail("it was fetched"))
     downloads.ensure_weights()
     assert downloads.download_model().folder == with_clip

@@ -38,12 +38,12 @@ def of_the_tower(clip):
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_vectors_equal_the_librarys(attention, clip):
+def test_vectors_equal_those_of_transformers(attention, clip):
     clip.set_attn_implementation(attention)
     assert np.einsum("ij,ij->i", of_the_tower(clip), of_the_library(clip)).min() >= 0.99999
 
 
-def test_half_precision_stays_near(clip):
+def test_half_precision_vectors_stay_close(clip):
     import torch
 
     wanted = of_the_library(clip)
@@ -52,7 +52,7 @@ def test_half_precision_stays_near(clip):
     assert np.einsum("ij,ij->i", of_the_tower(clip), wanted).min() >= 0.999
 
 
-def test_the_last_layer_works_on_the_class_token_alone(clip):
+def test_last_layer_computes_only_the_class_token(clip):
     widths = []
     for layer in clip.vision_model.encoder.layers:
         layer.mlp.register_forward_hook(lambda module, inputs, output: widths.append(output.shape[1]))
@@ -60,7 +60,7 @@ def test_the_last_layer_works_on_the_class_token_alone(clip):
     assert widths == [50, 1]
 
 
-def test_a_model_that_is_built_otherwise_is_run_by_the_library(clip, monkeypatch):
+def test_model_of_another_architecture_is_run_by_transformers(clip, monkeypatch):
     wanted = of_the_library(clip)
     last = clip.vision_model.encoder.layers[-1]
     monkeypatch.setattr(type(last), "forward", _with_renamed_norm)

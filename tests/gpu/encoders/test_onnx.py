@@ -58,7 +58,7 @@ def vectors(images):
     return np.stack([vector for vector in results if isinstance(vector, np.ndarray)])
 
 
-def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
+def test_export_writes_both_encoders_in_both_precisions_with_a_stamp(exported):
     names = {"image.onnx", "text.onnx", "image-int8.onnx", "text-int8.onnx", "float32.json", "int8.json"}
     assert {path.name for path in exported.iterdir()} == names
     stamp = json.loads((exported / "int8.json").read_text())
@@ -67,7 +67,7 @@ def test_both_towers_are_written_in_both_precisions_with_a_stamp(exported):
     assert stamp["agreement"]["mean_cosine"] >= 0.99
 
 
-def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, settings, images):
+def test_all_backends_give_nearly_the_same_vectors(exported, settings, images):
     choose(settings, "torch")
     wanted, name = vectors(images), weights.model_id()
     for backend, least in (("onnx", 0.9999), ("onnx-int8", 0.99)):
@@ -78,19 +78,19 @@ def test_all_backends_give_the_same_model_nearly_the_same_vectors(exported, sett
 
 
 @pytest.mark.parametrize(("chosen", "used"), [("auto", "onnx"), ("torch", "torch"), ("onnx-int8", "onnx-int8")])
-def test_auto_takes_float32_on_a_cpu_and_int8_only_when_chosen(chosen, used, exported, settings):
+def test_auto_uses_float32_on_a_cpu_and_int8_only_by_choice(chosen, used, exported, settings):
     choose(settings, chosen)
     assert registry.clip_status().backend == used
     assert registry.get_encoder().backend == used
 
 
-def test_auto_takes_torch_on_a_gpu(exported, monkeypatch):
+def test_auto_uses_torch_on_a_gpu(exported, monkeypatch):
     monkeypatch.setattr("gpu.device._hardware", lambda: "cuda")
     assert registry.clip_status().backend == "torch"
 
 
 @pytest.mark.parametrize("damage", ["cut off", "stamp gone", "other weights"])
-def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage, exported, images):
+def test_incomplete_or_outdated_export_is_not_used(damage, exported, images):
     if damage == "cut off":
         with (exported / "image.onnx").open("r+b") as file:
             file.truncate(1000)
@@ -104,7 +104,7 @@ def test_an_export_that_is_not_whole_or_not_of_these_weights_is_not_used(damage,
     assert len(vectors(images)) == 30
 
 
-def test_torch_is_not_loaded_for_it(exports, tiny_clip, images):
+def test_onnx_backend_does_not_load_torch(exports, tiny_clip, images):
     script = """
 import sys, django
 django.setup()
@@ -122,7 +122,7 @@ print(registry.get_encoder().backend, len(vectors), "torch" in sys.modules)
     assert done.stdout.split() == ["onnx", "30", "False"]
 
 
-def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
+def test_unreadable_onnx_file_is_reported_in_one_line(exported):
     image = exported / "image.onnx"
     image.write_bytes(bytes(image.stat().st_size))
     with pytest.raises(registry.ClipUnavailableError, match="ONNX Runtime cannot load") as caught:
@@ -131,13 +131,13 @@ def test_a_file_that_the_runtime_cannot_read_is_told_in_one_line(exported):
     assert not registry.is_clip_available()
 
 
-def test_a_new_export_is_taken_up_by_a_process_that_runs(with_clip, images):
+def test_running_process_loads_a_new_export(with_clip, images):
     assert registry.get_encoder().backend == "torch"
     call_command("export_onnx", verify=images)
     assert registry.get_encoder().backend == "onnx"
 
 
-def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, capsys):
+def test_int8_without_a_measurement_is_installed_only_with_force(with_clip, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(CommandError, match="measured on at least 20 pictures"):
@@ -147,7 +147,7 @@ def test_int8_is_not_installed_unmeasured_unless_told_to(with_clip, tmp_path, ca
     assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
-def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, images, monkeypatch):
+def test_int8_below_the_required_agreement_is_installed_only_with_force(with_clip, images, monkeypatch):
     monkeypatch.setitem(onnx_export.MEAN_COSINE, "int8", 1.1)
     with pytest.raises(CommandError, match="too far from torch"):
         call_command("export_onnx", int8=True, verify=images)
@@ -158,7 +158,7 @@ def test_int8_below_the_bar_is_not_installed_unless_told_to(with_clip, images, m
 
 
 @pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
-def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, images):
+def test_full_disk_leaves_no_partial_export(room, with_clip, images):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # files end there, as they do on a full disk
     try:
@@ -170,7 +170,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(room, with_clip, images
     assert list(onnx.export_folder(weights.find_weights()).iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be_written_to_is_told(tiny_clip, settings, tmp_path, images):
+def test_read_only_cache_folder_is_reported(tiny_clip, settings, tmp_path, images):
     (tmp_path / "file").write_text("in the way")
     use_clip(settings, tiny_clip, tmp_path / "file")
     with pytest.raises(CommandError, match="cannot be written"):

@@ -13,7 +13,7 @@ SHAPES = [(224, 224), (348, 348), (348, 464), (464, 348), (100, 333), (1000, 17)
 
 
 @pytest.mark.parametrize("size", SHAPES, ids=str)
-def test_pixels_equal_those_of_the_models_own_processor(size, with_clip):
+def test_pixels_equal_those_of_the_models_image_processor(size, with_clip):
     from transformers import CLIPImageProcessor
 
     processor = CLIPImageProcessor.from_pretrained(with_clip / "0_CLIPModel")
@@ -26,7 +26,7 @@ def test_pixels_equal_those_of_the_models_own_processor(size, with_clip):
     assert np.abs(got - wanted).max() < 1e-5
 
 
-def test_new_and_old_spelling_of_sizes_mean_the_same():
+def test_old_and_new_size_options_mean_the_same():
     mean_and_std = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
     old = Preprocess.from_config({"size": 224, "crop_size": 224, **mean_and_std})
     new = Preprocess.from_config(
@@ -40,7 +40,7 @@ def test_new_and_old_spelling_of_sizes_mean_the_same():
     [{"do_resize": False}, {"size": {"height": 224, "width": 224}}, {"crop_size": 300}, {"image_mean": [0.5]}],
     ids=str,
 )
-def test_a_processor_that_works_otherwise_is_refused(config):
+def test_unsupported_image_processor_is_rejected(config):
     whole = {"size": 224, "crop_size": 224, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     with pytest.raises(ValueError, match="preprocessor"):
         Preprocess.from_config(whole | config)

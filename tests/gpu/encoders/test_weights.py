@@ -25,7 +25,7 @@ def reason(settings, folder, tmp_path) -> str:
     ["modules.json", "0_CLIPModel/config.json", "0_CLIPModel/preprocessor_config.json", "0_CLIPModel/vocab.json",
      "0_CLIPModel/model.safetensors"],
 )  # fmt: skip
-def test_a_missing_file_is_named(missing, own_clip, settings, tmp_path):
+def test_missing_file_of_a_model_is_named(missing, own_clip, settings, tmp_path):
     (own_clip / missing).unlink()
     told = reason(settings, own_clip, tmp_path)
     assert missing in told
@@ -33,7 +33,7 @@ def test_a_missing_file_is_named(missing, own_clip, settings, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.5, 0.99999])
-def test_weights_that_were_cut_off_are_found_without_loading_them(share, own_clip, settings, tmp_path):
+def test_truncated_weights_are_found_without_loading_them(share, own_clip, settings, tmp_path):
     file = own_clip / "0_CLIPModel" / "model.safetensors"
     with file.open("r+b") as handle:
         handle.truncate(int(file.stat().st_size * share))
@@ -41,23 +41,23 @@ def test_weights_that_were_cut_off_are_found_without_loading_them(share, own_cli
 
 
 @pytest.mark.parametrize("file", ["modules.json", "0_CLIPModel/config.json"])
-def test_a_damaged_description_is_named(file, own_clip, settings, tmp_path):
+def test_damaged_config_file_is_named(file, own_clip, settings, tmp_path):
     (own_clip / file).write_text('{"half": ')
     assert f"{file} is damaged" in reason(settings, own_clip, tmp_path)
 
 
-def test_a_model_that_is_not_clip_is_refused(own_clip, settings, tmp_path):
+def test_model_that_is_not_clip_is_rejected(own_clip, settings, tmp_path):
     (own_clip / "0_CLIPModel" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     assert "does not describe a CLIP model" in reason(settings, own_clip, tmp_path)
 
 
-def test_a_folder_that_does_not_exist_and_weights_that_are_not_cached(settings, tmp_path):
+def test_missing_folder_and_uncached_weights_have_different_reasons(settings, tmp_path):
     assert "does not exist" in reason(settings, tmp_path / "nowhere", tmp_path)
     assert "download_model" in reason(settings, "clip-ViT-B-32", tmp_path)
     assert registry.clip_status().embedding_dim == 512
 
 
-def test_a_model_of_the_hub_is_found_in_the_hubs_own_cache_layout(tiny_clip, settings, tmp_path):
+def test_hub_model_is_found_in_the_cache_layout_of_the_hub(tiny_clip, settings, tmp_path):
     use_clip(settings, "clip-ViT-B-32", tmp_path)
     cached = tmp_path / "models--sentence-transformers--clip-ViT-B-32"
     shutil.copytree(tiny_clip, cached / "snapshots" / "0123abc")
@@ -69,7 +69,7 @@ def test_a_model_of_the_hub_is_found_in_the_hubs_own_cache_layout(tiny_clip, set
     assert registry.is_clip_available()
 
 
-def test_the_name_of_a_local_model_follows_its_weights(own_clip, settings, tmp_path):
+def test_name_of_a_local_model_changes_with_its_weights(own_clip, settings, tmp_path):
     use_clip(settings, own_clip, tmp_path / "cache")
     before = weights.model_id()
     moved = own_clip.rename(own_clip.with_name("moved"))

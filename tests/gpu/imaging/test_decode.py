@@ -31,7 +31,7 @@ def test_no_other_decoder_of_pillow_is_ever_used(kind):
     assert refusal(as_file(noise(), kind)) in {"unsupported_format", "not_an_image"}
 
 
-def test_a_known_image_of_another_kind_is_told_from_no_image():
+def test_unsupported_image_format_and_non_image_get_different_codes():
     assert refusal(b"8BPS" + bytes(100)) == "unsupported_format"
     assert refusal(b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>") == "unsupported_format"
     assert refusal(b"sku,name\n1,mug\n") == "not_an_image"
@@ -39,11 +39,11 @@ def test_a_known_image_of_another_kind_is_told_from_no_image():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "AVIF", "HEIC", "TIFF", "BMP"])
-def test_a_file_that_broke_off_is_refused(kind):
+def test_truncated_file_is_rejected(kind):
     assert refusal(truncated(as_file(noise(size=(200, 200)), kind), 0.6)) == "image_corrupt"
 
 
-def test_bounds_are_checked_before_pixels_are_decoded(monkeypatch):
+def test_size_limits_are_checked_before_pixels_are_decoded(monkeypatch):
     with monkeypatch.context() as decoding:
         decoding.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("the pixels are decoded"))
         assert refusal(bomb()) == "image_too_large"
@@ -54,7 +54,7 @@ def test_bounds_are_checked_before_pixels_are_decoded(monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_is_turned_as_its_exif_asks(orientation):
+def test_exif_orientation_is_applied(orientation):
     upright = drawing(3, (64, 40))
     stored = {
         1: lambda p: p,
@@ -70,7 +70,7 @@ def test_an_image_is_turned_as_its_exif_asks(orientation):
     assert np.array_equal(np.asarray(got), np.asarray(upright))
 
 
-def test_transparency_lies_over_white():
+def test_transparent_image_is_placed_on_white():
     image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (0, 0, 10, 20))
     got = decode(as_file(image, "PNG"))
@@ -78,7 +78,7 @@ def test_transparency_lies_over_white():
     assert got.getpixel((15, 5)) == (255, 255, 255)
 
 
-def test_sixteen_bits_a_channel_keep_their_brightness():
+def test_sixteen_bit_channels_keep_their_brightness():
     grey = np.full((20, 20), 0x8000, np.uint16)
     grey[:, 10:] = 0xFFFF
     got = decode(as_file(Image.fromarray(grey), "PNG"))
@@ -92,13 +92,13 @@ def test_cmyk_and_palettes_become_rgb():
     assert decode(as_file(drawing(2).quantize(8), "PNG")).mode == "RGB"
 
 
-def test_a_draft_is_smaller_but_never_below_the_wanted_side():
+def test_draft_is_never_smaller_than_the_requested_side():
     photograph = as_file(drawing(1, (1600, 1200)), quality=90)
     assert decode(photograph, draft_side=448).size == (800, 600)
     assert decode(photograph, draft_side=700).size == (1600, 1200)
 
 
-def test_files_that_are_not_there_say_so(tmp_path):
+def test_missing_files_raise_an_error_with_a_code(tmp_path):
     assert refusal(tmp_path / "gone.jpg") == "file_missing"
     assert refusal(tmp_path) == "file_unreadable"
 
@@ -106,7 +106,7 @@ def test_files_that_are_not_there_say_so(tmp_path):
 @pytest.mark.shared_data
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it then refuses
 @pytest.mark.parametrize("part", ["bad", "odd"])
-def test_public_corpora_of_broken_and_unusual_files(part, shared_data):
+def test_files_of_public_corpora_are_decoded_or_rejected_with_a_code(part, shared_data):
     rules = {"image_too_large", "image_too_small", "image_aspect"}
     wrong = []
     for path in sorted((shared_data / "images" / part).iterdir()):

@@ -34,7 +34,7 @@ def a_worker(name="host:1", **columns):
     return EmbeddingWorker.objects.create(name=name, **(defaults | columns))
 
 
-def test_the_status_has_the_guides_fields_and_says_why_clip_is_missing():
+def test_status_has_the_documented_fields_and_says_why_clip_is_missing():
     answer = client_of("viewer").get("/api/gpu/status")
     assert answer.status_code == 200
     status = answer.json()
@@ -47,7 +47,7 @@ def test_the_status_has_the_guides_fields_and_says_why_clip_is_missing():
     assert status["workers"] == []
 
 
-def test_clip_info_tells_the_model(with_clip):
+def test_clip_info_names_the_model(with_clip):
     assert client_of("viewer").get("/api/clip/info").json() == {
         "available": True,
         "model_name": str(with_clip),
@@ -60,12 +60,12 @@ def test_clip_info_tells_the_model(with_clip):
     assert (status["clip_available"], status["first_run"], status["error"]) == (True, False, None)
 
 
-def test_strangers_learn_nothing():
+def test_anonymous_client_gets_no_status():
     assert client_of(None).get("/api/gpu/status").status_code == 401
     assert client_of(None).get("/api/clip/info").status_code == 401
 
 
-def test_the_workers_speak_for_the_device_not_the_web_process():
+def test_status_describes_the_device_of_the_workers():
     gpu = {"device": "cuda", "gpu_name": "NVIDIA GeForce RTX 3060", "vram_gb": 12.0, "vram_allocated_gb": 0.6}
     a_worker("host:1", **gpu, rates=[150.0] * 10 + [300.0] * 10)
     a_worker("host:2", heartbeat_at=timezone.now() - timedelta(minutes=5), device="mps", rates=[1.0])
@@ -77,24 +77,24 @@ def test_the_workers_speak_for_the_device_not_the_web_process():
     assert [row["name"] for row in status["workers"]] == ["host:1"]
 
 
-def test_a_worker_that_cannot_use_clip_says_why():
+def test_worker_that_cannot_use_clip_reports_the_reason():
     a_worker(clip_available=False, error="its driver is too old")
     assert gpu_status()["error"] == "its driver is too old"
 
 
-def test_throughput_is_the_10th_to_90th_percentile():
+def test_throughput_is_given_as_10th_and_90th_percentile():
     a_worker(rates=[float(rate) for rate in (1000, *range(11, 21), 3)])
     assert throughput() == "11-20"
 
 
-def test_the_expected_rate_is_that_of_all_live_workers_together():
+def test_expected_rate_is_the_sum_over_all_live_workers():
     assert images_per_second() is None
     a_worker("host:1", rates=[10.0, 20.0, 30.0])
     a_worker("host:2", rates=[100.0])
     assert images_per_second() == 120.0
 
 
-def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
+def test_embedding_process_is_registered_as_a_worker_while_it_runs(with_clip, tmp_path):
     image = tmp_path / "picture.jpg"
     image.write_bytes(jpeg(1))
     with worker.registered():
@@ -109,7 +109,7 @@ def test_a_process_that_embeds_is_a_worker_while_it_does(with_clip, tmp_path):
     assert throughput() is not None
 
 
-def test_a_worker_leaves_samples_of_memory_and_rate_and_forgets_old_ones(monkeypatch):
+def test_worker_stores_memory_and_rate_samples_and_deletes_old_ones(monkeypatch):
     monkeypatch.setattr(worker, "SAMPLE_SECONDS", 0)
     old = a_worker("host:1")
     WorkerSample.objects.create(worker=old, taken_at=timezone.now() - timedelta(days=2))
@@ -120,14 +120,14 @@ def test_a_worker_leaves_samples_of_memory_and_rate_and_forgets_old_ones(monkeyp
     assert all(sample.memory_gb and sample.worker != old for sample in samples)
 
 
-def test_a_process_that_takes_a_number_over_keeps_the_rates_measured_under_it():
+def test_process_with_a_reused_id_keeps_its_measured_rates():
     with worker.registered():
         EmbeddingWorker.objects.update(rates=[100.0])
     with worker.registered():
         assert throughput() == "100-100"
 
 
-def test_results_that_were_ready_before_they_were_asked_for_are_no_rate(monkeypatch):
+def test_results_that_were_already_finished_are_not_measured(monkeypatch):
     clock = 0.0
     monkeypatch.setattr(meter, "time", types.SimpleNamespace(perf_counter=lambda: clock))
     run = meter.ThroughputMeter(window=8)
@@ -138,13 +138,13 @@ def test_results_that_were_ready_before_they_were_asked_for_are_no_rate(monkeypa
     assert meter.recent_rates() == [8000.0]
 
 
-def test_rows_of_workers_long_gone_are_dropped():
+def test_rows_of_dead_workers_are_deleted():
     a_worker("host:1", heartbeat_at=timezone.now() - timedelta(days=2))
     with worker.registered():
         assert not EmbeddingWorker.objects.filter(name="host:1").exists()
 
 
-def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, settings, tmp_path):
+def test_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, settings, tmp_path):
     image = tmp_path / "picture.jpg"
     image.write_bytes(jpeg(1))
     before = clip.extract_clip_embedding(image)
@@ -157,7 +157,7 @@ def test_an_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, setti
     assert clip.extract_clip_embedding(image) @ before > 0.99999
 
 
-def test_the_device_comes_with_its_reason(settings, monkeypatch):
+def test_device_is_given_with_its_reason(settings, monkeypatch):
     import torch
 
     # Holds for a CPU build and a CUDA build of torch, with and without a GPU.
@@ -180,7 +180,7 @@ def test_the_device_comes_with_its_reason(settings, monkeypatch):
 
 
 @pytest.mark.parametrize(("hip", "name", "device_name"), [(None, "NVIDIA L4", "cuda"), ("6.0", "AMD Radeon", "rocm")])
-def test_a_gpu_that_torch_sees_is_named_with_its_memory(hip, name, device_name, monkeypatch):
+def test_gpu_is_named_with_its_memory(hip, name, device_name, monkeypatch):
     import torch
 
     properties = types.SimpleNamespace(name=name, total_memory=24 * 2**30)
@@ -191,7 +191,7 @@ def test_a_gpu_that_torch_sees_is_named_with_its_memory(hip, name, device_name, 
     assert (info["device"], info["gpu_name"], info["vram_gb"]) == (device_name, name, 24.0)
 
 
-def test_without_torch_loaded_the_device_is_judged_by_the_hardware(monkeypatch):
+def test_device_is_predicted_from_the_hardware_without_loading_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(device, "_hardware", lambda: "rocm")
     assert device.describe_device()["device"] == "rocm"
@@ -200,7 +200,7 @@ def test_without_torch_loaded_the_device_is_judged_by_the_hardware(monkeypatch):
 
 
 @pytest.mark.parametrize("work", ["time.sleep(60)", "ctypes.PyDLL(None).sleep(60)"], ids=["hangs", "stops all threads"])
-def test_a_worker_whose_work_takes_too_long_ends_and_says_where_it_was(work):
+def test_watchdog_ends_a_stuck_worker_with_a_stack_trace(work):
     script = f"""
 import ctypes, time
 import django

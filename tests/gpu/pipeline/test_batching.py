@@ -46,11 +46,11 @@ def images(count):
 @pytest.mark.parametrize(
     ("free", "size"), [(3.8, 16), (7.6, 32), (11.5, 64), (24.0, 64), (80.0, 64), (2.1, 8), (0.3, 4)]
 )
-def test_the_guides_table_by_free_memory(free, size):
+def test_batch_size_follows_the_documented_table_of_free_memory(free, size):
     assert batch_size("cuda", free) == size
 
 
-def test_a_cpu_has_its_own_size_and_the_setting_wins(settings):
+def test_cpu_has_its_own_batch_size_and_the_setting_overrides_it(settings):
     assert batch_size("cpu", None) == CPU_BATCH_SIZE
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"batch_size": 7}
     assert batch_size("cpu", None) == batch_size("cuda", 80.0) == 7
@@ -67,7 +67,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_image(late):
     assert device.released >= 3  # 32, 16 and 8 did not fit
 
 
-def test_the_smaller_size_stays_for_what_comes_next():
+def test_reduced_batch_size_is_kept_for_later_batches():
     device = SmallDevice(room=8)
     batches = AdaptiveBatcher(device, 16)
     batches.start(images(16))()
@@ -77,12 +77,12 @@ def test_the_smaller_size_stays_for_what_comes_next():
     assert device.released == 1
 
 
-def test_an_image_that_does_not_fit_alone_is_an_error_not_a_loop():
+def test_single_image_that_does_not_fit_raises_an_error():
     with pytest.raises(DeviceMemoryError):
         AdaptiveBatcher(SmallDevice(room=0), 4).start(images(4))()
 
 
-def test_memory_that_ran_out_in_torch_becomes_a_smaller_batch(with_clip, monkeypatch):
+def test_torch_out_of_memory_error_reduces_the_batch(with_clip, monkeypatch):
     import torch
 
     from gpu.encoders import registry

@@ -24,7 +24,7 @@ def paths(tmp_path):
     return made
 
 
-def test_each_job_gets_what_it_asked_for_in_its_place(with_clip, paths):
+def test_each_request_gets_its_features_in_order(with_clip, paths):
     asked = [(bool(number % 2), bool(number % 3)) for number in range(len(paths))]
     jobs = [EmbedRequest(path, clip=c, legacy=legacy) for path, (c, legacy) in zip(paths, asked, strict=True)]
     results = list(run.run_pipeline(jobs, batch_size=4))
@@ -35,7 +35,7 @@ def test_each_job_gets_what_it_asked_for_in_its_place(with_clip, paths):
     assert {r.legacy.model_name for r in results if isinstance(r, ImageFeatures) and r.legacy} == {LEGACY_MODEL}
 
 
-def test_clip_that_cannot_be_used_is_told_before_any_image_is_read(settings, tmp_path):
+def test_unavailable_clip_raises_an_error_before_any_image_is_read(settings, tmp_path):
     use_clip(settings, tmp_path / "nowhere", tmp_path)
     with pytest.raises(registry.ClipUnavailableError):
         run.run_pipeline([EmbedRequest(tmp_path / "gone.jpg", clip=True, legacy=True)])
@@ -43,7 +43,7 @@ def test_clip_that_cannot_be_used_is_told_before_any_image_is_read(settings, tmp
     assert isinstance(result, ImageProcessingError)
 
 
-def test_no_jobs_no_results(with_clip):
+def test_no_requests_give_no_results(with_clip):
     assert list(run.run_pipeline([])) == []
 
 
@@ -59,14 +59,14 @@ def test_only_a_few_batches_are_decoded_ahead(with_clip, paths):
     assert len(results) == 299
 
 
-def test_a_run_that_is_given_up_ends_its_threads(with_clip, paths):
+def test_abandoned_run_ends_its_threads(with_clip, paths):
     stream = run.run_pipeline([EmbedRequest(path, clip=True, legacy=False) for path in paths], batch_size=2)
     next(stream)
     stream.close()
     assert len(list(run.run_pipeline([EmbedRequest(paths[0], clip=True, legacy=False)]))) == 1
 
 
-def test_a_question_has_both_kinds_or_legacy_alone(with_clip, settings, tmp_path):
+def test_query_features_are_both_types_or_legacy_only(with_clip, settings, tmp_path):
     both = run.extract_query_features(jpeg(1))
     assert both.clip is not None
     assert both.legacy is not None
@@ -86,7 +86,7 @@ def test_debug_logs_the_time_of_each_stage(with_clip, settings, paths, caplog):
         assert stage in line
 
 
-def test_memory_stays_level_over_a_long_run(with_clip, tmp_path):
+def test_memory_does_not_grow_over_a_long_run(with_clip, tmp_path):
     path = tmp_path / "picture.jpg"
     path.write_bytes(as_file(drawing(1, (96, 96)), quality=85))
     process = psutil.Process()

@@ -56,7 +56,7 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("kind", sample_images.FORMATS)
-def test_every_accepted_format_comes_out_as_the_same_image(kind: str) -> None:
+def test_every_accepted_format_is_decoded_to_the_same_image(kind: str) -> None:
     image = sample_images.drawing(1, (200, 150))
     derived = decode_in_sandbox(sample_images.as_file(image, kind), 400, 100)
     assert (derived.width, derived.height) == (200, 150)
@@ -67,7 +67,7 @@ def test_every_accepted_format_comes_out_as_the_same_image(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
 @pytest.mark.parametrize("size", [(1800, 1300), (2401, 603)], ids=str)
-def test_a_large_image_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
+def test_large_image_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
     image = sample_images.drawing(2, size)
     derived = decode_in_sandbox(sample_images.as_file(image, kind), 300, 100)
     small = opened(derived.jpeg)
@@ -77,7 +77,7 @@ def test_a_large_image_is_reduced_without_a_visible_difference(kind: str, size: 
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "I;16", "CMYK"])
-def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
+def test_reducing_in_strips_equals_reducing_the_whole_image(mode: str) -> None:
     image = sample_images.drawing(3, (1500, 1400))
     odd = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else image
     data = sample_images.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
@@ -88,7 +88,7 @@ def test_reducing_strip_by_strip_equals_reducing_the_whole(mode: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
-def test_a_turned_image_becomes_the_upright_one(kind: str, orientation: int) -> None:
+def test_rotated_image_becomes_upright(kind: str, orientation: int) -> None:
     upright = sample_images.drawing(4, (240, 160))
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -111,7 +111,7 @@ def test_a_turned_image_becomes_the_upright_one(kind: str, orientation: int) -> 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "AVIF", "HEIC", "TIFF"])
-def test_nothing_but_pixels_comes_out(kind: str) -> None:
+def test_sandbox_returns_only_pixels(kind: str) -> None:
     secret = b"GPS of a kitchen table"
     exif = Image.Exif()
     exif[0x010E] = secret.decode()
@@ -139,7 +139,7 @@ def test_nothing_but_pixels_comes_out(kind: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_kinds_that_take_much_memory_are_read_up_to_the_same_40_megapixels(kind: str, options: dict[str, Any]) -> None:
+def test_memory_hungry_formats_are_decoded_up_to_40_megapixels(kind: str, options: dict[str, Any]) -> None:
     data = sample_images.as_file(Image.new("RGB", (8000, 5000), "teal"), kind, **options)
     derived = decode_in_sandbox(data, 400, 100)
     assert (derived.width, derived.height) == (8000, 5000)
@@ -149,7 +149,7 @@ def test_kinds_that_take_much_memory_are_read_up_to_the_same_40_megapixels(kind:
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_decoder_that_crashes_refuses_its_image_and_no_other(fresh: Any, how: signal.Signals) -> None:
+def test_crashing_decoder_rejects_only_its_image(fresh: Any, how: signal.Signals) -> None:
     fresh.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
@@ -165,7 +165,7 @@ def test_a_decoder_that_crashes_refuses_its_image_and_no_other(fresh: Any, how: 
     assert boxes() != [child]
 
 
-def test_a_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
+def test_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
     fresh.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
@@ -174,7 +174,7 @@ def test_a_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
     assert decode_in_sandbox(sample_images.jpeg(2), 400, 100).width == 96
 
 
-def test_many_threads_share_few_decoders_and_get_each_their_own_image(fresh: Any) -> None:
+def test_threads_share_few_decoders_and_each_gets_its_own_image(fresh: Any) -> None:
     fresh.DECODERS = 2
     sizes = [(100 + step, 80) for step in range(60)]
     with ThreadPoolExecutor(12) as pool:
@@ -183,7 +183,7 @@ def test_many_threads_share_few_decoders_and_get_each_their_own_image(fresh: Any
     assert len(boxes()) == 2
 
 
-def test_a_forked_process_has_decoders_of_its_own(fresh: Any) -> None:
+def test_forked_process_has_its_own_decoders(fresh: Any) -> None:
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
@@ -216,7 +216,7 @@ def test_decoders_end_with_the_process_that_started_them() -> None:
         time.sleep(0.05)
 
 
-def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
+def test_decoder_can_open_no_files_and_has_no_secrets(fresh: Any) -> None:
     fresh.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     [child] = boxes()
@@ -234,7 +234,7 @@ def test_a_decoder_can_open_nothing_and_knows_no_secrets(fresh: Any) -> None:
     assert not {b"django", b"torch", b"socket"} & set(modules.stdout.split())
 
 
-def test_two_images_that_hang_are_both_refused_by_one_decoder(fresh: Any) -> None:
+def test_two_hanging_images_are_both_rejected_with_one_decoder(fresh: Any) -> None:
     fresh.DECODERS = 1
     fresh.DECODER_SECONDS = 1
     hanging = bad_images.many_scans()

@@ -28,7 +28,7 @@ def give(role: str, match: Match, status: str, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("count", [2, 20])
-def test_list_asks_the_database_as_often_for_many_matches_as_for_few(
+def test_match_list_needs_the_same_number_of_queries_for_any_length(
     count: int, django_assert_max_num_queries: Any
 ) -> None:
     for _ in range(count):
@@ -39,7 +39,7 @@ def test_list_asks_the_database_as_often_for_many_matches_as_for_few(
     assert len(page.context["cl"].result_list) == count
 
 
-def test_list_puts_both_products_side_by_side() -> None:
+def test_list_shows_both_products_side_by_side() -> None:
     product, _ = make_case(87.25, sku="NEW-1", category="mugs", attributes={"colour": "blue"})
     page = browser_of("viewer").get(LIST).content.decode()
     for shown in ("NEW-1", "candidate 87.25", "87.2", "colour: blue", product.images.get().thumbnail_url):
@@ -66,13 +66,13 @@ def test_list_is_narrowed_by_filters_and_search(query: str, scores: set[float]) 
     assert {match.similarity_score for match in page.context["cl"].result_list} == scores
 
 
-def test_waiting_matches_are_listed_best_first() -> None:
+def test_pending_matches_are_listed_best_first() -> None:
     make_case(60, 95, 80)
     page = browser_of("viewer").get(f"{LIST}?review_status__exact=pending")
     assert [match.similarity_score for match in page.context["cl"].result_list] == [95, 80, 60]
 
 
-def test_verdict_by_button_comes_back_as_the_new_buttons() -> None:
+def test_verdict_by_button_returns_the_new_buttons() -> None:
     _, [match] = make_case(80)
     answer = give("reviewer", match, "confirmed", **{"HX-Request": "true"})
     assert verdict_of(match) == ("confirmed", "reviewer")
@@ -92,7 +92,7 @@ def test_verdict_without_script_goes_back_to_the_page_it_came_from() -> None:
     assert verdict_of(match) == ("rejected", "reviewer")
 
 
-def test_verdict_on_a_match_that_is_gone_and_an_unknown_verdict_are_refused() -> None:
+def test_verdict_on_a_deleted_match_and_unknown_verdict_are_rejected() -> None:
     _, [match] = make_case(80)
     assert give("reviewer", match, "maybe").status_code == 400
     Match.objects.all().delete()
@@ -100,14 +100,14 @@ def test_verdict_on_a_match_that_is_gone_and_an_unknown_verdict_are_refused() ->
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_matching_by_button_says_that_features_are_damaged() -> None:
+def test_match_now_reports_damaged_features() -> None:
     product = add_product(*legacy_features(1), historical=False)
     product.features.update(color_features=bytes(256), shape_features=bytes(28), texture_features=bytes(256))
     page = browser_of("uploader").post(f"/admin/products/product/{product.pk}/match/", follow=True)
     assert "The stored features are damaged." in page.content.decode()
 
 
-def test_verdict_needs_the_token_against_forged_requests() -> None:
+def test_verdict_needs_a_csrf_token() -> None:
     _, [match] = make_case(80)
     browser = browser_of("reviewer")
     browser.handler.enforce_csrf_checks = True
@@ -116,7 +116,7 @@ def test_verdict_needs_the_token_against_forged_requests() -> None:
 
 
 @pytest.mark.parametrize("role", ["viewer", "uploader"])
-def test_those_who_do_not_review_see_no_buttons_and_give_no_verdict(role: str) -> None:
+def test_users_without_review_permission_see_no_buttons_and_cannot_judge(role: str) -> None:
     product, [match] = make_case(80)
     browser = browser_of(role)
     for path in (LIST, f"{LIST}case/{product.pk}/"):
@@ -132,7 +132,7 @@ def test_those_who_do_not_review_see_no_buttons_and_give_no_verdict(role: str) -
 @pytest.mark.parametrize(
     ("action", "status"), [("confirm", "confirmed"), ("reject", "rejected"), ("take_back", "pending")]
 )
-def test_chosen_matches_are_judged_at_once(action: str, status: str) -> None:
+def test_selected_matches_are_judged_together(action: str, status: str) -> None:
     _, [first, second, other] = make_case(80, 70, 60)
     for match in (first, second, other):
         verdicts.set_verdict(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("manager"))
@@ -142,7 +142,7 @@ def test_chosen_matches_are_judged_at_once(action: str, status: str) -> None:
     assert verdict_of(other) == untouched
 
 
-def test_case_shows_candidates_best_first_with_what_differs() -> None:
+def test_case_shows_candidates_best_first_with_their_differences() -> None:
     product, _ = make_case(60, 90, category="mugs", attributes={"colour": "blue", "size": "L"})
     same = make_product(is_historical=True, name="same", category="Mugs", attributes={"colour": "red", "size": "L"})
     make_match(product, same, 75)
@@ -159,7 +159,7 @@ def test_match_opens_as_its_case() -> None:
     assert browser_of("viewer").get(f"{LIST}{match.pk}/change/")["Location"] == f"{LIST}case/{product.pk}/"
 
 
-def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
+def test_next_case_goes_through_all_pending_cases_and_starts_over() -> None:
     products = [make_case(80)[0] for _ in range(3)]
     browser, seen = browser_of("reviewer"), []
     path = f"{LIST}case/"
@@ -170,13 +170,13 @@ def test_next_case_goes_through_all_that_wait_and_comes_round() -> None:
     assert seen == [*newest_first, newest_first[0]]
 
 
-def test_looking_on_takes_no_case_away() -> None:
+def test_viewing_the_next_case_removes_no_case() -> None:
     product, _ = make_case(80)
     assert browser_of("viewer").get(f"{LIST}case/")["Location"] == f"{LIST}case/{product.pk}/"
     assert leases.lease_next_case(user_in("reviewer")) == product.pk
 
 
-def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() -> None:
+def test_none_of_these_rejects_pending_matches_and_keeps_verdicts() -> None:
     product, [confirmed, waiting] = make_case(90, 80)
     verdicts.set_verdict(confirmed.pk, "confirmed", user_in("manager"))
     answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
@@ -186,7 +186,7 @@ def test_none_of_these_rejects_what_waits_keeps_verdicts_and_ends_at_the_list() 
     assert "No other case waits for a verdict." in answer.content.decode()
 
 
-def test_none_of_these_goes_on_within_what_was_chosen() -> None:
+def test_none_of_these_continues_within_the_filter() -> None:
     make_case(80, category="lamps")
     wanted, _ = make_case(80, category="mugs")
     product, _ = make_case(80, category="mugs")
@@ -194,7 +194,7 @@ def test_none_of_these_goes_on_within_what_was_chosen() -> None:
     assert answer.redirect_chain[-1][0] == f"{LIST}case/{wanted.pk}/?category=mugs"
 
 
-def test_waiting_matches_are_counted_by_band() -> None:
+def test_pending_matches_are_counted_by_score_band() -> None:
     make_case(100, 90, 89.99, 12)
     counts = {band.label: count for band, count in queue.pending_by_band().items()}
     assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}

@@ -59,7 +59,7 @@ def ask(api: APIClient, data: bytes, path: str = "/api/match", **options: Any) -
     return api.post(path, {"image": SimpleUploadedFile("question.jpg", data), **options}, format="multipart")
 
 
-def test_a_product_is_matched_and_its_matches_are_kept(api: APIClient, arrival: Product, mug: Product) -> None:
+def test_product_is_matched_and_its_matches_are_saved(api: APIClient, arrival: Product, mug: Product) -> None:
     answer = api.post(f"/api/products/{arrival.pk}/match")
     assert answer.status_code == 200
     body = answer.json()
@@ -82,7 +82,7 @@ def test_a_product_is_matched_and_its_matches_are_kept(api: APIClient, arrival: 
     assert all(50 <= score <= 100 for score in scores)
 
 
-def test_nothing_is_kept_when_it_is_not_wanted(api: APIClient, arrival: Product) -> None:
+def test_matches_are_not_saved_if_save_is_false(api: APIClient, arrival: Product) -> None:
     answer = api.post(f"/api/products/{arrival.pk}/match", {"save": False})
     assert answer.json()["matches"][0]["match_id"] is None
     assert Match.objects.count() == 0
@@ -99,7 +99,7 @@ def test_nothing_is_kept_when_it_is_not_wanted(api: APIClient, arrival: Product)
     ],
     ids=str,
 )
-def test_options_narrow_the_answer(api: APIClient, arrival: Product, options: dict[str, Any], skus: list[str]) -> None:
+def test_options_narrow_the_results(api: APIClient, arrival: Product, options: dict[str, Any], skus: list[str]) -> None:
     answer = api.post(f"/api/products/{arrival.pk}/match", options)
     assert [found["sku"] for found in answer.json()["matches"]] == skus
 
@@ -109,20 +109,20 @@ def test_options_narrow_the_answer(api: APIClient, arrival: Product, options: di
     [{"threshold": 101}, {"threshold": -1}, {"limit": 0}, {"limit": 101}, {"limit": "many"}, {"save": "perhaps"}],
     ids=str,
 )
-def test_options_that_make_no_sense_are_refused(api: APIClient, arrival: Product, options: dict[str, Any]) -> None:
+def test_invalid_options_are_rejected(api: APIClient, arrival: Product, options: dict[str, Any]) -> None:
     answer = api.post(f"/api/products/{arrival.pk}/match", options)
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
     assert [error["field"] for error in answer.json()["errors"]] == list(options)
 
 
-def test_a_product_that_is_not_embedded_yet_is_answered_later(api: APIClient) -> None:
+def test_product_that_is_not_embedded_yet_gets_a_retry_response(api: APIClient) -> None:
     waiting = add_product([Upload(jpeg(1))]).product
     answer = api.post(f"/api/products/{waiting.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "features_pending")
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: APIClient, arrival: Product) -> None:
+def test_product_with_damaged_features_gets_an_error_with_the_fix(api: APIClient, arrival: Product) -> None:
     arrival.features.update(color_features=bytes(256), shape_features=bytes(28), texture_features=bytes(256))
     answer = api.post(f"/api/products/{arrival.pk}/match")
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
@@ -131,7 +131,7 @@ def test_a_product_whose_stored_features_are_damaged_says_how_to_mend_them(api: 
     assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
 
 
-def test_an_image_for_which_the_model_gives_no_vector_is_compared_by_legacy_features(
+def test_image_without_a_valid_clip_vector_is_compared_by_legacy_features(
     api: APIClient, mug: Product, own_clip: Path, settings: Settings, tmp_path: Path
 ) -> None:
     weights = own_clip / "0_CLIPModel" / "model.safetensors"
@@ -145,20 +145,18 @@ def test_an_image_for_which_the_model_gives_no_vector_is_compared_by_legacy_feat
     assert [found["sku"] for found in answer.json()["matches"]][:1] == ["M-1"]
 
 
-def test_an_image_whose_vector_is_no_longer_as_long_as_the_stored_ones_is_not_compared(
-    api: APIClient, with_clip: Path
-) -> None:
+def test_query_vector_of_another_length_than_the_stored_ones_is_rejected(api: APIClient, with_clip: Path) -> None:
     add_vector(*embeddings(random_vectors(1, dim=7), weights.model_id()))
     answer = ask(api, jpeg(1))
     assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
 
 
-def test_a_product_that_is_not_there_is_not_matched(api: APIClient) -> None:
+def test_matching_a_missing_product_returns_404(api: APIClient) -> None:
     answer = api.post("/api/products/1/match")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_an_image_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
+def test_query_image_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
     stored = files_in(media)
     answer = ask(client_of("viewer"), jpeg(1, angle=3), threshold=0, limit=1)
     assert answer.status_code == 200
@@ -168,7 +166,7 @@ def test_an_image_is_matched_and_nothing_is_stored(mug: Product, media: Path) ->
     assert (Product.objects.count(), Match.objects.count(), files_in(media)) == (2, 0, stored)
 
 
-def test_an_image_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
+def test_query_image_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
     answer = ask(api, jpeg(1), threshold=0, category="lamps")
     assert [found["sku"] for found in answer.json()["matches"]] == ["L-1"]
 
@@ -182,12 +180,12 @@ def test_an_image_is_compared_within_a_category(api: APIClient, mug: Product) ->
     ],
     ids=["nothing", "truncated", "21 MiB"],
 )
-def test_a_bad_image_is_no_question(api: APIClient, data: bytes, status: int, code: str) -> None:
+def test_bad_query_image_is_rejected(api: APIClient, data: bytes, status: int, code: str) -> None:
     answer = ask(api, data)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_a_question_needs_an_image_and_options_that_make_sense(api: APIClient) -> None:
+def test_query_needs_an_image_and_valid_options(api: APIClient) -> None:
     assert api.post("/api/match", {}, format="multipart").json()["code"] == "validation_error"
     assert ask(api, jpeg(1), limit="many").json()["code"] == "validation_error"
     assert ask(api, jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
@@ -214,7 +212,7 @@ def test_matches_are_listed_and_filtered(api: APIClient) -> None:
     assert api.get("/api/matches?review_status=maybe").json()["code"] == "validation_error"
 
 
-def test_a_list_of_matches_costs_the_same_queries_whatever_its_length(
+def test_match_list_needs_the_same_number_of_queries_for_any_length(
     api: APIClient, django_assert_max_num_queries: Any
 ) -> None:
     for length in (2, 12):
@@ -223,7 +221,7 @@ def test_a_list_of_matches_costs_the_same_queries_whatever_its_length(
             assert len(api.get("/api/matches").json()["results"]) == length
 
 
-def test_a_verdict_is_given_and_taken_back() -> None:
+def test_verdict_is_given_and_undone() -> None:
     _, [match] = make_case(80)
     reviewer = client_of("reviewer")
     body = reviewer.patch(f"/api/matches/{match.pk}", {"review_status": "confirmed", "note": "the same ☕"}).json()
@@ -241,7 +239,7 @@ def test_a_verdict_is_given_and_taken_back() -> None:
     [{"review_status": "maybe"}, {"note": "n" * 10_001}, {"note": "nul \0"}],
     ids=["verdict", "long note", "null in a note"],
 )
-def test_a_verdict_that_is_none_is_refused(change: dict[str, Any]) -> None:
+def test_invalid_verdict_is_rejected(change: dict[str, Any]) -> None:
     _, [match] = make_case(80)
     answer = client_of("reviewer").patch(f"/api/matches/{match.pk}", change)
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
@@ -249,6 +247,6 @@ def test_a_verdict_that_is_none_is_refused(change: dict[str, Any]) -> None:
     assert (match.review_status, match.note) == ("pending", "")
 
 
-def test_a_match_that_is_not_there_gets_no_verdict() -> None:
+def test_verdict_on_a_missing_match_returns_404() -> None:
     answer = client_of("reviewer").patch("/api/matches/1", {"review_status": "confirmed"})
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

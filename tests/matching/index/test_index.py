@@ -48,7 +48,7 @@ def test_the_best_products_come_first_with_the_scores_of_the_stored_vectors():
     assert [hit.score for hit in hits] == pytest.approx(scores[order], abs=1e-4)
 
 
-def test_a_product_is_found_once_by_its_best_image_over_all_views_of_the_question():
+def test_product_is_found_once_by_its_best_pair_of_images():
     front, back, other = random_vectors(3)
     product = add_product(*embeddings([front, back]))
     add_product(*embeddings([other]))
@@ -59,7 +59,7 @@ def test_a_product_is_found_once_by_its_best_image_over_all_views_of_the_questio
     assert {hit.product_id: hit.image_id for hit in hits}[product.pk] == product.images.latest("id").pk
 
 
-def test_k_products_are_found_however_many_images_the_best_ones_have():
+def test_k_products_are_found_although_the_best_have_many_images():
     near, far = random_vectors(2)
     rng = np.random.default_rng(1)
     views = [near + rng.normal(scale=0.01, size=DIM) for _ in range(120)]
@@ -69,14 +69,14 @@ def test_k_products_are_found_however_many_images_the_best_ones_have():
     assert found(near, 4) == [crowded.pk, *(product.pk for product in others)]
 
 
-def test_equal_images_come_in_the_order_of_their_ids():
+def test_equal_scores_are_sorted_by_image_id():
     vector = random_vectors(1)[0]
     products = add_products(embeddings([vector] * 100))
 
     assert found(vector, 7) == [product.pk for product in products[:7]]
 
 
-def test_filters_hold_during_the_search_so_that_k_stays_k():
+def test_filtered_search_still_returns_k_products():
     query = random_vectors(1)[0]
     add_products(embeddings([query] * 50), historical=False)
     mugs = add_products(embeddings(random_vectors(6, seed=2)), category="mugs")
@@ -91,7 +91,7 @@ def test_filters_hold_during_the_search_so_that_k_stays_k():
     assert len(found(query, 6, historical=False)) == 6
 
 
-def test_the_asking_product_is_left_out_and_replaced():
+def test_excluded_product_is_replaced_by_the_next_best():
     query = random_vectors(1)[0]
     asking = add_product(*embeddings([query]))
     others = add_products(embeddings(random_vectors(5, seed=4)))
@@ -99,11 +99,11 @@ def test_the_asking_product_is_left_out_and_replaced():
     assert set(found(query, 5, exclude_product=asking.pk)) == {product.pk for product in others}
 
 
-def test_an_empty_catalogue_has_no_answers():
+def test_empty_catalogue_returns_no_results():
     assert found(random_vectors(1)[0]) == []
 
 
-def test_vectors_of_another_model_are_never_an_answer():
+def test_vectors_of_another_model_are_never_found():
     query = random_vectors(1)[0]
     add_product(*embeddings([query], model="another-model"))
     assert found(query) == []
@@ -114,7 +114,7 @@ def test_vectors_of_another_model_are_never_an_answer():
     assert found(query) == []
 
 
-def test_legacy_features_are_searched_by_the_same_door():
+def test_legacy_features_use_the_same_search():
     features = legacy_features(40)
     products = add_products(features)
 
@@ -137,7 +137,7 @@ def test_a_change_is_found_by_the_next_search():
     assert found(-vectors[0], 1) == [first.pk]
 
 
-def test_what_is_deleted_is_gone_at_once_and_replaced_by_the_next_best():
+def test_deleted_product_is_replaced_by_the_next_best_at_once():
     query = random_vectors(1)[0]
     best, second = add_products(embeddings([query, random_vectors(1, seed=5)[0]]))
     assert found(query, 1) == [best.pk]
@@ -147,7 +147,7 @@ def test_what_is_deleted_is_gone_at_once_and_replaced_by_the_next_best():
     assert found(query, 1) == [second.pk]
 
 
-def test_bulk_updates_of_filtered_columns_are_seen():
+def test_bulk_updates_of_filtered_columns_reach_the_index():
     query = random_vectors(1)[0]
     product = add_product(*embeddings([query]), historical=False)
     assert found(query, historical=True) == []
@@ -157,7 +157,7 @@ def test_bulk_updates_of_filtered_columns_are_seen():
     assert found(query, historical=True, category="mugs") == [product.pk]
 
 
-def test_changes_by_hand_in_sql_are_seen():
+def test_changes_by_plain_sql_reach_the_index():
     query = random_vectors(1)[0]
     product = add_product(*embeddings([query]))
     assert found(query) == [product.pk]
@@ -173,20 +173,20 @@ def test_changes_by_hand_in_sql_are_seen():
     [np.zeros((1, DIM)), np.full((1, DIM), np.nan), np.ones((1, DIM)), np.empty((0, DIM)), np.ones(DIM)],
     ids=["zero", "NaN", "not a unit vector", "no rows", "not rows"],
 )
-def test_a_query_that_is_no_unit_vector_is_refused(bad):
+def test_query_that_is_not_a_unit_vector_is_rejected(bad):
     with pytest.raises(SearchVectorError) as error:
         index.search(bad, 5, kind=CLIP, model=MODEL)
     assert error.value.code == "search_vector_invalid"
 
 
-def test_a_query_of_another_length_than_the_stored_vectors_is_refused():
+def test_query_of_another_length_than_the_stored_vectors_is_rejected():
     add_products(embeddings(random_vectors(2)))
     with pytest.raises(SearchVectorError, match="dimensions"):
         search(random_vectors(1, dim=DIM + 1)[0])
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_unusable_vectors_that_got_in_are_never_an_answer():
+def test_stored_invalid_vectors_are_never_found():
     query = random_vectors(1)[0]
     good, zero, nan, short = add_products(embeddings(random_vectors(4, seed=6)))
     zero.features.update(color_features=bytes(4 * DIM))

@@ -83,7 +83,7 @@ def base_of(process: VectorCatalogue):
     return process.fresh().base
 
 
-def test_the_base_file_finds_what_exact_search_finds_with_the_same_scores(vectors, built):
+def test_main_segment_finds_the_results_and_scores_of_exact_search(vectors, built):
     process = a_process()
     hit = 0
     for query in random_vectors(30, seed=8, dim=64):
@@ -97,7 +97,7 @@ def test_the_base_file_finds_what_exact_search_finds_with_the_same_scores(vector
     assert hit >= 0.95 * 300
 
 
-def test_legacy_features_get_a_base_file_too():
+def test_legacy_features_get_a_main_segment_too():
     features = legacy_features(1200)
     products = add_products(features)
     index.rebuild()
@@ -139,12 +139,12 @@ def test_products_of_many_images_do_not_crowd_out_the_others(vectors, built):
     assert {crowded.pk, built[0].pk} <= set(hits)
 
 
-def test_every_view_of_a_question_brings_its_best_products(vectors, built):
+def test_every_query_image_contributes_its_best_products(vectors, built):
     hits = found(a_process(), vectors[[3, 700, 1100]], 3)
     assert set(hits) == {built[3].pk, built[700].pk, built[1100].pk}
 
 
-def test_filters_hold_within_the_base_file_and_k_stays_k(vectors, built):
+def test_filtered_search_of_the_main_segment_still_returns_k_products(vectors, built):
     Product.objects.filter(pk__in=[product.pk for product in built[:300]]).update(category="mugs")
     Product.objects.filter(pk__in=[product.pk for product in built[300:330]]).update(category="lamps")
     Product.objects.filter(pk=built[0].pk).update(is_historical=False)
@@ -162,7 +162,7 @@ def test_filters_hold_within_the_base_file_and_k_stays_k(vectors, built):
     assert len(found(process, vectors[0], N)) == N
 
 
-def test_what_changes_after_the_build_is_found_at_once(vectors, built):
+def test_changes_after_the_build_are_found_at_once(vectors, built):
     process = a_process()
     new, moved = random_vectors(2, seed=77, dim=64)
     assert found(process, vectors[5], 1) == [built[5].pk]
@@ -183,7 +183,7 @@ def test_what_changes_after_the_build_is_found_at_once(vectors, built):
         assert base_of(reader) is not None
 
 
-def test_a_running_process_takes_up_the_next_base_file(vectors, built):
+def test_running_process_loads_the_next_main_segment(vectors, built):
     process = a_process()
     before = base_of(process).stamp
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
@@ -211,7 +211,7 @@ def _garble(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_truncate, _garble, Path.unlink])
 @pytest.mark.parametrize("suffix", [".json", ".faiss", ".rows"])
-def test_a_damaged_base_file_leads_to_exact_search_and_a_rebuild(vectors, built, woken, monkeypatch, harm, suffix):
+def test_damaged_file_leads_to_exact_search_and_a_rebuild(vectors, built, woken, monkeypatch, harm, suffix):
     [path] = stamp_path().parent.glob(f"*{suffix}")
     harm(path)
     monkeypatch.setattr("matching.index.inprocess._catalogues", {})
@@ -228,7 +228,7 @@ def test_a_damaged_base_file_leads_to_exact_search_and_a_rebuild(vectors, built,
     assert base_of(a_process()) is not None
 
 
-def test_a_base_file_of_another_model_or_other_data_is_not_used(vectors, built):
+def test_main_segment_of_another_model_or_other_data_is_not_used(vectors, built):
     path = stamp_path()
     content = json.loads(path.read_text())
 
@@ -245,7 +245,7 @@ def test_a_base_file_of_another_model_or_other_data_is_not_used(vectors, built):
     assert found(process, vectors[0], 1) == [built[0].pk]
 
 
-def test_a_mapped_base_file_serves_on_while_its_successor_is_damaged(vectors, built):
+def test_loaded_main_segment_stays_in_use_while_its_successor_is_damaged(vectors, built):
     process = a_process()
     found(process, vectors[0])
     stamp_path().write_text("{")
@@ -275,7 +275,7 @@ def _as_somebody_else() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("missing", [1, 5000, 100_000])
-def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, built, missing):
+def test_full_disk_raises_a_clear_error_and_the_old_file_stays_in_use(vectors, built, missing):
     before = main_file.read_stamp(CLIP, MODEL)
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
     [size, _] = before.checks[before.index_name]
@@ -290,7 +290,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_old_file_serving(vectors, b
     assert base_of(a_process()) is not None
 
 
-def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(vectors, built, woken, caplog):
+def test_file_of_another_user_leads_to_exact_search_and_a_clear_error(vectors, built, woken, caplog):
     folder = stamp_path().parent
     for path in [*folder.iterdir(), folder.parent / "lock"]:
         path.chmod(0)
@@ -304,13 +304,13 @@ def test_a_base_file_of_somebody_else_leads_to_exact_search_and_a_clear_error(ve
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_what_the_index_left_out_is_told(products):
+def test_status_counts_vectors_that_the_index_left_out(products):
     products[3].features.update(color_features=bytes(4 * 64))
     index.rebuild()
     assert index.invalid_feature_ids() == [products[3].features.get().pk]
 
 
-def test_upkeep_builds_what_is_due_and_nothing_else(products):
+def test_maintenance_builds_only_stale_segments(products):
     assert len(index.maintain()) == 1
     assert index.maintain() == []
     add_products(embeddings(random_vectors(90, seed=3, dim=64)))
@@ -319,20 +319,20 @@ def test_upkeep_builds_what_is_due_and_nothing_else(products):
     assert len(index.maintain()) == 1
 
 
-def test_two_processes_never_build_at_once(built):
+def test_two_processes_never_build_at_the_same_time(built):
     with maintenance._one_builder(wait=True):
         IndexChange.objects.all().delete()
         assert index.maintain() == []
     assert len(index.maintain()) == 1
 
 
-def test_a_base_file_goes_when_its_catalogue_does(built):
+def test_file_is_deleted_with_the_last_vector(built):
     Feature.objects.all().delete()
     index.maintain()
     assert not stamp_path().exists()
 
 
-def test_the_log_is_pruned_behind_everybody_and_who_lags_starts_anew(vectors, built, monkeypatch):
+def test_change_log_is_pruned_and_a_lagging_process_reloads(vectors, built, monkeypatch):
     monkeypatch.setattr(maintenance, "LOG_ROWS_KEPT", 5)
     process = a_process()
     found(process, vectors[0])
@@ -342,7 +342,7 @@ def test_the_log_is_pruned_behind_everybody_and_who_lags_starts_anew(vectors, bu
     assert found(process, -vectors[0], 1) == [changed.pk]
 
 
-def test_the_index_is_described_with_what_to_do(products):
+def test_status_says_what_to_do(products):
     [before] = index.describe()
     assert "compared one by one" in before.text
     assert "reindex --index-only" in before.remedy
@@ -352,7 +352,7 @@ def test_the_index_is_described_with_what_to_do(products):
     assert after.remedy == ""
 
 
-def test_progress_is_told(products):
+def test_progress_is_reported(products):
     told: list[tuple[str, int, int]] = []
     index.rebuild(lambda *step: told.append(step))
     assert {what for what, *_ in told} == {"sample", "train", "add"}

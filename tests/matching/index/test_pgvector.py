@@ -41,7 +41,7 @@ def found(query: np.ndarray, k: int = 10, **filters) -> list[int]:
     return [hit.product_id for hit in index.search(query[None], k, kind=CLIP, model=MODEL, filters=Filters(**filters))]
 
 
-def test_the_graph_is_what_answers(vectors, built):
+def test_search_uses_the_graph(vectors, built):
     with connection.cursor() as cursor:
         where, parameters = engine._where(CLIP, MODEL, 64, Filters(historical=True))
         order = f"embedding::halfvec(64) <=> '{vectors[0].tolist()}'::halfvec(64)"
@@ -52,7 +52,7 @@ def test_the_graph_is_what_answers(vectors, built):
     assert "search_vectors_hnsw_" in plan
 
 
-def test_it_finds_what_exact_search_finds_with_the_same_scores(vectors, built):
+def test_graph_finds_the_results_and_scores_of_exact_search(vectors, built):
     hit = 0
     for query in random_vectors(30, seed=8, dim=64):
         scores = exact_scores(query, vectors)
@@ -63,7 +63,7 @@ def test_it_finds_what_exact_search_finds_with_the_same_scores(vectors, built):
     assert hit >= 0.95 * 300
 
 
-def test_k_stays_k_behind_a_filter_that_the_graph_seldom_passes(vectors, built, monkeypatch):
+def test_selective_filter_still_returns_k_products(vectors, built, monkeypatch):
     monkeypatch.setattr(engine, "_SCANNED_MOST", 100)
     Product.objects.filter(pk__in=[product.pk for product in built[:75]]).update(category="mugs")
     assert len(found(vectors[-1], 75, category="mugs")) == 75
@@ -81,14 +81,14 @@ def test_changes_are_found_without_a_rebuild(vectors, built):
     assert built[7].pk not in found(vectors[7], 50)
 
 
-def test_two_processes_fill_without_waiting_for_each_other(vectors):
+def test_two_processes_add_vectors_without_waiting_for_each_other(vectors):
     add_products(embeddings(vectors[:300]))
     filled = at_once(*[lambda: engine.fill_search_vectors(200)] * 2)
     assert sum(filled) + engine.fill_search_vectors(1000) == 300
     assert graphs.missing_graphs() == 0
 
 
-def test_upkeep_builds_a_missing_graph_and_mends_a_broken_one(vectors, built):
+def test_maintenance_builds_a_missing_graph_and_repairs_a_broken_one(vectors, built):
     assert index.maintain() == []
     [described] = index.describe()
     assert "HNSW" in described.text

@@ -56,7 +56,7 @@ def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
+def test_simultaneous_reviewers_get_different_cases() -> None:
     people = [User.objects.create_user(f"person{number}") for number in range(4)]
     cases = {make_case(80)[0].pk for _ in range(12)}
     ready = threading.Barrier(len(people))
@@ -73,7 +73,7 @@ def test_reviewers_who_ask_at_the_same_moment_get_different_cases() -> None:
     assert set(taken) <= cases
 
 
-def test_what_is_left_is_free_at_once(arrivals: list[int]) -> None:
+def test_released_case_is_free_at_once(arrivals: list[int]) -> None:
     first, second, *_ = arrivals
     assert opened("reviewer") == first
     assert ahead("reviewer", first) == second
@@ -83,13 +83,13 @@ def test_what_is_left_is_free_at_once(arrivals: list[int]) -> None:
     assert opened("manager") == first
 
 
-def test_nobody_gives_up_what_is_anothers(arrivals: list[int]) -> None:
+def test_reviewer_cannot_release_the_lease_of_another(arrivals: list[int]) -> None:
     assert opened("reviewer") == arrivals[0]
     browser_of("manager").post(f"{CASE}release/", {"case": arrivals})
     assert opened("manager") == arrivals[1]
 
 
-def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arrivals: list[int]) -> None:
+def test_expired_lease_is_given_to_the_next_reviewer(arrivals: list[int]) -> None:
     first = arrivals[0]
     assert opened("reviewer") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": [first]}
@@ -98,7 +98,7 @@ def test_a_case_left_lying_goes_to_somebody_else_and_its_reviewer_learns_it(arri
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
 
 
-def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
+def test_expired_leases_are_deleted(arrivals: list[int]) -> None:
     assert opened("reviewer") == arrivals[0]
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION)
     Match.objects.filter(product=arrivals[0]).delete()
@@ -106,7 +106,7 @@ def test_turns_that_are_over_are_forgotten(arrivals: list[int]) -> None:
     assert ReviewLease.objects.count() == 1
 
 
-def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
+def test_renewed_lease_does_not_expire(arrivals: list[int]) -> None:
     first = arrivals[0]
     assert opened("reviewer") == first
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION / 2)
@@ -115,13 +115,13 @@ def test_holding_on_keeps_a_case(arrivals: list[int]) -> None:
     assert opened("manager") != first
 
 
-def test_a_case_opened_from_a_list_is_held_too_and_says_who_else_has_it(arrivals: list[int]) -> None:
+def test_case_opened_from_a_list_is_leased_and_names_its_other_reviewer(arrivals: list[int]) -> None:
     assert b"at the moment" not in browser_of("reviewer").get(f"{CASE}{arrivals[0]}/").content
     assert opened("manager") == arrivals[1]
     assert b"reviewer has this case in front of them" in browser_of("manager").get(f"{CASE}{arrivals[0]}/").content
 
 
-def test_those_who_only_look_hold_nothing(arrivals: list[int]) -> None:
+def test_users_without_review_permission_get_no_lease(arrivals: list[int]) -> None:
     assert opened("viewer") == arrivals[0]
     assert ahead("viewer", arrivals[0]) == arrivals[1]
     assert not ReviewLease.objects.exists()
@@ -129,7 +129,7 @@ def test_those_who_only_look_hold_nothing(arrivals: list[int]) -> None:
         assert browser_of("viewer").post(CASE + path).status_code == 403
 
 
-def test_there_is_nothing_ahead_of_the_last_case() -> None:
+def test_last_case_has_no_next_case() -> None:
     product, _ = make_case(80)
     assert ahead("reviewer", product.pk) is None
 
@@ -155,7 +155,7 @@ def selection(kind: str) -> tuple[Product, str]:
 
 
 @pytest.mark.parametrize("kind", ["score", "category", "date"])
-def test_a_selection_narrows_what_is_served_and_counted_and_stays_in_the_addresses(kind: str) -> None:
+def test_filter_applies_to_cases_and_counts_and_stays_in_the_links(kind: str) -> None:
     make_case(60)
     wanted, query = selection(kind)
     make_case(60)
@@ -174,16 +174,16 @@ def test_a_selection_narrows_what_is_served_and_counted_and_stays_in_the_address
 @pytest.mark.parametrize(
     "query", ["?score=17", "?since=yesterday", "?until=2026-13-99", "?score=90&score=", "?after=x"]
 )
-def test_a_selection_that_cannot_be_read_selects_nothing_out(query: str, arrivals: list[int]) -> None:
+def test_unreadable_filter_is_ignored(query: str, arrivals: list[int]) -> None:
     assert opened("reviewer", query) == arrivals[0]
 
 
-def test_a_category_that_no_product_has_any_more_is_shown_as_chosen() -> None:
+def test_selected_category_is_shown_although_no_product_has_it() -> None:
     page = browser_of("reviewer").get(f"{CASE}{make_case(80)[0].pk}/?category=gone").content.decode()
     assert "<option selected>gone</option>" in page
 
 
-def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> None:
+def test_none_of_these_is_undone_as_one_decision_and_the_case_returns() -> None:
     product, matches = make_case(90, 80)
     verdicts.set_verdict(matches[0].pk, "confirmed", user_in("manager"))
     browser = browser_of("reviewer")
@@ -197,7 +197,7 @@ def test_none_of_these_is_undone_as_one_decision_and_the_case_comes_back() -> No
     assert statuses(product) == ["confirmed", "pending"]
 
 
-def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> None:
+def test_undo_works_although_another_reviewer_has_the_lease() -> None:
     product, matches = make_case(90, 80)
     browser = browser_of("reviewer")
     verdicts.set_verdict(matches[0].pk, "confirmed", user_in("reviewer"))
@@ -208,7 +208,7 @@ def test_undo_takes_the_verdict_back_even_when_the_case_is_anothers_by_now() -> 
 
 
 @pytest.mark.parametrize("count", [2, 20])
-def test_the_next_case_asks_the_database_as_often_for_many_candidates_as_for_few(
+def test_next_case_needs_the_same_number_of_queries_for_any_number_of_candidates(
     count: int, django_assert_max_num_queries: Any
 ) -> None:
     for _ in range(3):

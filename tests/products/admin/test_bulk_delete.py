@@ -66,7 +66,7 @@ def uploaded(number: int) -> Product:
     return intake.add_product([Upload(jpeg(number)), Upload(jpeg(number + 50))], sku=f"N-{number}").product
 
 
-def test_it_is_told_what_goes_before_anything_does(browser: Client) -> None:
+def test_confirmation_page_lists_what_will_be_deleted(browser: Client) -> None:
     gone, kept = make_product("ready", "failed", name="mug"), make_product(name="cup")
     make_match(kept, gone)
     answer = ask(browser, [gone])
@@ -77,7 +77,7 @@ def test_it_is_told_what_goes_before_anything_does(browser: Client) -> None:
 
 @pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.usefixtures("_many")
-def test_a_few_and_many_go_with_all_that_is_theirs_and_nothing_else(browser: Client, media: Path, count: int) -> None:
+def test_selected_products_are_deleted_with_all_their_rows_and_files(browser: Client, media: Path, count: int) -> None:
     kept = uploaded(20)
     before = files_in(media)
     rows = [uploaded(number) for number in range(1, count + 1)]
@@ -103,7 +103,7 @@ def test_a_few_and_many_go_with_all_that_is_theirs_and_nothing_else(browser: Cli
 
 
 @pytest.mark.usefixtures("_many")
-def test_all_that_a_list_finds_can_go_at_once(browser: Client) -> None:
+def test_all_rows_of_a_filtered_list_are_deleted_together(browser: Client) -> None:
     rows = [make_product(category="mugs") for _ in range(5)]
     kept = make_product(category="cups")
     answer = confirm(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1")
@@ -115,7 +115,7 @@ def test_all_that_a_list_finds_can_go_at_once(browser: Client) -> None:
 
 
 @pytest.mark.usefixtures("_many")
-def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
+def test_deleted_matches_with_verdicts_are_recorded_in_the_history() -> None:
     manager, products = user_in("manager"), [make_product() for _ in range(5)]
     matches = [make_match(product, products[0]) for product in products[1:]]
     verdicts.set_verdict(matches[0].pk, "confirmed", manager)
@@ -128,7 +128,9 @@ def test_judged_matches_that_are_deleted_by_themselves_are_entries() -> None:
 
 
 @pytest.mark.usefixtures("_many")
-def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_deletion_keeps_the_remaining_rows_intact(
+    browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [uploaded(number) for number in range(1, 6)]
     taken_away = storage.delete_files
 
@@ -148,7 +150,7 @@ def test_who_stops_it_keeps_the_rest_whole(browser: Client, media: Path, monkeyp
 
 
 @pytest.mark.usefixtures("_many")
-def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> None:
+def test_deletion_resumes_after_a_restart(browser: Client) -> None:
     rows = [make_product() for _ in range(5)]
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=7, done=2)
     for first in (0, 2):
@@ -167,7 +169,7 @@ def test_what_a_restart_interrupted_goes_on_where_it_was(browser: Client) -> Non
     assert "Everything that was selected is deleted." in browser.get(address).content.decode()
 
 
-def test_a_match_that_is_judged_meanwhile_does_not_go_as_one_that_waits() -> None:
+def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
     match, reviewer, judged = make_match(make_product(), make_product()), user_in("reviewer"), threading.Event()
 
     def judge() -> None:
@@ -184,7 +186,7 @@ def test_a_match_that_is_judged_meanwhile_does_not_go_as_one_that_waits() -> Non
     assert Match.objects.get().review_status == "confirmed"
 
 
-def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser: Client) -> None:
+def test_page_shows_progress_and_reloads_at_the_end(browser: Client) -> None:
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=200, done=40)
     address, asked_by_htmx = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
     told = browser.get(address, headers=asked_by_htmx).content.decode()
@@ -194,12 +196,12 @@ def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(brow
     assert browser.get(address, headers=asked_by_htmx).headers["HX-Refresh"] == "true"
 
 
-def test_who_may_not_delete_any_more_stops_nothing() -> None:
+def test_deletion_finishes_although_its_user_loses_the_permission() -> None:
     job = Deletion.objects.create(user=user_in("reviewer"), label="products.Product", total=200)
     assert browser_of("reviewer").post(f"{PRODUCTS}deletion/{job.pk}/stop/").status_code == 403
 
 
-def test_it_is_forgotten_after_a_day() -> None:
+def test_finished_deletion_is_removed_after_a_day() -> None:
     yesterday = timezone.now() - timedelta(hours=25)
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=1, heartbeat_at=yesterday)
     Deletion.objects.update(created_at=yesterday)

@@ -51,7 +51,7 @@ def stored() -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_products_go_out_with_attributes_state_and_images(browser, kind):
+def test_product_export_contains_attributes_state_and_images(browser, kind):
     make_product("ready", "failed", sku="A", name="Lamp", attributes={"colour": "blue", "weight": 350})
     make_product(name="no SKU", is_historical=True, attributes={"colour": None})
     first, second = exported(browser, f"{PRODUCTS}export.{kind}?o=-3")
@@ -65,7 +65,7 @@ def test_products_go_out_with_attributes_state_and_images(browser, kind):
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_an_export_is_imported_again_unchanged(browser, kind):
+def test_unchanged_export_is_imported_without_changes(browser, kind):
     for number, text in enumerate(TEXTS):
         attributes = {"text": text, "number": number, "truth": number % 2 == 0, "list": [1, "a"], "none": None}
         make_product(sku=f"S{number}", name=text[:400], description=text, attributes=attributes)
@@ -79,7 +79,7 @@ def test_an_export_is_imported_again_unchanged(browser, kind):
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_an_export_that_was_edited_changes_what_was_edited_only(browser, kind):
+def test_edited_export_changes_only_the_edited_cells(browser, kind):
     product = make_product(sku="-1", name="=Lamp", attributes={"colour": "+blue"})
     nameless = make_product(name="nameless")
     data = browser.get(f"{PRODUCTS}export.csv").getvalue().decode("utf-8-sig")
@@ -90,7 +90,7 @@ def test_an_export_that_was_edited_changes_what_was_edited_only(browser, kind):
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_no_cell_is_a_formula(browser, kind):
+def test_no_exported_cell_is_a_formula(browser, kind):
     for text in ("=1+1", "+1", "-1", "@x", "\tx", "\rx"):
         make_product(name=text, category=text, attributes={text: text})
     for row in exported(browser, f"{PRODUCTS}export.{kind}"):
@@ -98,7 +98,7 @@ def test_no_cell_is_a_formula(browser, kind):
         assert not [text for text in texts if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
-def test_an_apostrophe_comes_off_as_it_went_on():
+def test_escaping_apostrophe_is_removed_on_import():
     for text in TEXTS:
         assert unescape_formula(escape_formula(text)) == text
         assert escape_formula(text)[:1] not in {"=", "+", "-", "@", "\t", "\r"}
@@ -106,7 +106,7 @@ def test_an_apostrophe_comes_off_as_it_went_on():
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_matches_go_out_with_verdict_person_and_time(browser, kind):
+def test_match_export_contains_verdict_reviewer_and_time(browser, kind):
     product, candidate = make_product(sku="N", name="new"), make_product(sku="O", name="=old", is_historical=True)
     now = timezone.now()
     make_match(product, candidate, 91.236, review_status="confirmed", reviewer=user_in("reviewer"), reviewed_at=now)
@@ -120,7 +120,7 @@ def test_matches_go_out_with_verdict_person_and_time(browser, kind):
     assert (second["verdict"], second["by"] or "", second["when"] or "") == ("pending", "", "")
 
 
-def test_filters_search_and_order_of_the_list_hold(browser):
+def test_export_follows_filters_search_and_order_of_the_list(browser):
     for sku, category in (("A1", "mugs"), ("A2", "mugs"), ("B1", "mugs"), ("A3", "lamps")):
         make_product(sku=sku, category=category)
     found = exported(browser, f"{PRODUCTS}export.csv?q=A&category=mugs")
@@ -130,21 +130,21 @@ def test_filters_search_and_order_of_the_list_hold(browser):
     assert f"{PRODUCTS}export.xlsx?category=mugs&amp;q=A" in page
 
 
-def test_chosen_rows_go_out_alone(browser):
+def test_only_selected_rows_are_exported(browser):
     chosen, _ = make_product(sku="A"), make_product(sku="B")
     answer = browser.post(PRODUCTS, {"action": "export_csv", "_selected_action": [chosen.pk]})
     assert b"\r\nA," in answer.getvalue()
     assert b"\r\nB," not in answer.getvalue()
 
 
-def test_whoever_sees_the_list_may_take_it_along_and_nobody_else():
+def test_only_users_who_may_view_the_list_may_export_it():
     make_product(sku="A")
     assert len(exported(browser_of("viewer"), f"{PRODUCTS}export.csv")) == 1
     assert Client().get(f"{PRODUCTS}export.csv").status_code == 302
     assert Client().get(f"{MATCHES}export.xlsx").status_code == 302
 
 
-def test_what_a_workbook_cannot_hold_is_said_on_the_list_and_goes_out_as_csv(browser):
+def test_values_too_long_for_a_workbook_are_reported_and_exported_as_csv(browser):
     make_product(sku="A", description="x" * XLSX_MAX_CELL_LENGTH)
     answer = browser.get(f"{PRODUCTS}export.xlsx?q=A", follow=True)
     assert answer.redirect_chain == [(f"{PRODUCTS}?q=A", 302)]
@@ -152,17 +152,17 @@ def test_what_a_workbook_cannot_hold_is_said_on_the_list_and_goes_out_as_csv(bro
     assert len(exported(browser, f"{PRODUCTS}export.csv")[0]["description"]) == XLSX_MAX_CELL_LENGTH
 
 
-def test_a_table_of_a_thousand_attributes_and_more_is_refused(browser):
+def test_export_of_more_than_a_thousand_attributes_is_rejected(browser):
     make_product(attributes={f"a{number}": "x" for number in range(1001)})
     assert "Narrow the list down" in browser.get(f"{PRODUCTS}export.csv", follow=True).content.decode()
 
 
-def test_a_wrong_filter_leads_back_to_the_list(browser):
+def test_export_with_an_invalid_filter_redirects_to_the_list(browser):
     assert browser.get(f"{PRODUCTS}export.csv?is_historical__exact=perhaps").status_code == 302
 
 
 @pytest.mark.parametrize("write", [csv_bytes, xlsx_bytes])
-def test_rows_are_asked_for_as_the_table_is_read(write):
+def test_rows_are_fetched_while_the_export_is_streamed(write):
     asked = []
 
     def rows():
@@ -176,7 +176,7 @@ def test_rows_are_asked_for_as_the_table_is_read(write):
     assert max(map(len, pieces)) < 200_000
 
 
-def test_queries_do_not_grow_with_the_rows_of_a_step(browser, django_assert_max_num_queries):
+def test_number_of_queries_does_not_grow_with_the_rows_of_a_batch(browser, django_assert_max_num_queries):
     for number in range(300):
         Product.objects.create(sku=f"S{number}")
     with django_assert_max_num_queries(20):

@@ -31,7 +31,7 @@ def mug() -> Product:
     )
 
 
-def test_the_preview_tells_what_would_change_and_changes_nothing(browser, media):
+def test_preview_shows_all_changes_and_makes_none(browser, media):
     mug()
     make_product(sku="CUP", name="Cup")
     before = Product.objects.values_list("sku", "name", "attributes", "updated_at")
@@ -59,7 +59,7 @@ def test_the_preview_tells_what_would_change_and_changes_nothing(browser, media)
     assert files_in(media) == []
 
 
-def test_what_was_confirmed_is_what_was_shown(browser):
+def test_confirmed_import_makes_the_changes_of_the_preview(browser):
     product = mug()
     rows = [
         {"sku": "MUG", "name": "Large mug", "is_historical": "yes", "image": "side.jpg"},
@@ -76,7 +76,7 @@ def test_what_was_confirmed_is_what_was_shown(browser):
     assert (new.attributes, new.images.get().state) == ({"material": "clay"}, "ready")
 
 
-def test_rows_of_one_file_build_on_each_other_in_the_preview_as_in_the_run(browser):
+def test_preview_applies_rows_of_one_file_in_order_like_the_import(browser):
     rows = [
         {"sku": "A", "name": "first", "image": "1.jpg"},
         {"sku": "A", "name": "", "image": "2.jpg"},
@@ -103,7 +103,7 @@ def test_an_empty_cell_changes_nothing_and_numbers_stay_numbers(browser):
     assert product.attributes == {"colour": "blue", "weight": 400}
 
 
-def test_a_table_alone_changes_products_and_says_that_new_ones_need_images(browser):
+def test_table_without_images_changes_products_and_rejects_new_ones(browser):
     mug()
     rows = [{"sku": "MUG", "name": "Cup", "image": "mug.jpg"}, {"sku": "NEW", "name": "New", "image": "new.jpg"}]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
@@ -112,7 +112,7 @@ def test_a_table_alone_changes_products_and_says_that_new_ones_need_images(brows
     assert Product.objects.get().name == "Cup"
 
 
-def test_no_row_reads_a_file_of_the_server(browser, tmp_path):
+def test_row_cannot_read_a_file_of_the_server(browser, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(jpeg(9))
     outside = str(tmp_path / "secret.jpg")
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": outside}])})
@@ -123,14 +123,14 @@ def test_no_row_reads_a_file_of_the_server(browser, tmp_path):
     assert not Product.objects.exists()
 
 
-def test_table_and_zip_go_together_even_where_the_zip_holds_one_folder(browser):
+def test_table_finds_its_images_in_a_zip_with_a_single_folder(browser):
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "pictures/b.jpg"}]
     files = {"pictures/a.jpg": jpeg(1), "pictures/b.jpg": jpeg(2)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)}).confirm()
     assert sent.counts() == {"CREATED": 2}
 
 
-def test_a_zip_of_images_alone_adds_products_and_renames_none(browser):
+def test_zip_of_images_adds_products_and_renames_none(browser):
     make_product(sku="blue", name="The blue one", category="Mugs")
     files = {"Mugs/blue.jpg": jpeg(1), "Mugs/red.jpg": jpeg(2)}
     sent = Sent(browser, {"pictures.zip": zipped(files)}, is_historical="on").confirm()
@@ -141,7 +141,7 @@ def test_a_zip_of_images_alone_adds_products_and_renames_none(browser):
     }
 
 
-def test_refused_rows_are_downloaded_corrected_and_sent_again_without_touching_the_others(browser):
+def test_rejected_rows_are_downloaded_corrected_and_imported_alone(browser):
     rows = [
         {"sku": "GOOD", "name": "good", "image": "good.jpg", "colour": "blue"},
         {"sku": "BAD", "name": "bad", "image": "typo.jpg", "colour": "=red"},
@@ -163,7 +163,7 @@ def test_refused_rows_are_downloaded_corrected_and_sent_again_without_touching_t
     assert Product.objects.get(sku="GOOD").updated_at == untouched
 
 
-def test_refused_rows_lose_none_of_their_cells(browser):
+def test_rejected_rows_keep_all_their_cells(browser):
     text = 'sku,name,image\nA,one,b.jpg,spare\n"B"x,two,c.jpg\n'
     sent = Sent(browser, {"list.csv": text})
     answer = browser.get(f"{sent.page}refused.csv").getvalue().decode("utf-8-sig")
@@ -179,7 +179,7 @@ def test_rows_are_shown_page_by_page(browser):
     assert [row["row"] for row in sent.shown("REJECTED", 99)["rows"]] == list(range(102, 122))
 
 
-def test_nobody_sees_or_confirms_the_import_of_somebody_else(browser):
+def test_user_cannot_see_or_confirm_the_import_of_another_user(browser):
     mug()
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])})
     other = browser_of("manager")
@@ -197,7 +197,7 @@ def test_an_import_is_confirmed_once(browser):
     assert Product.objects.get().name == "Bowl"
 
 
-def test_what_is_not_confirmed_is_discarded_with_its_files(browser, imports_root):
+def test_unconfirmed_import_is_discarded_with_its_files(browser, imports_root):
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     assert files_in(imports_root)
     browser.post(f"{sent.page}discard/")
@@ -205,7 +205,7 @@ def test_what_is_not_confirmed_is_discarded_with_its_files(browser, imports_root
     assert browser.get(sent.page).status_code == 404
 
 
-def test_what_is_kept_is_forgotten_after_a_day(browser, imports_root):
+def test_finished_import_is_removed_after_a_day(browser, imports_root):
     Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     (imports_root / "of nobody").mkdir()
     yesterday = timezone.now() - timedelta(hours=25)
@@ -216,7 +216,7 @@ def test_what_is_kept_is_forgotten_after_a_day(browser, imports_root):
     assert list(imports_root.iterdir()) == []
 
 
-def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
+def test_import_resumes_after_its_process_was_stopped(browser):
     names = [f"{number}.jpg" for number in range(6)]
     rows = [{"sku": f"S{number}", "image": name} for number, name in enumerate(names)]
     files = {name: jpeg(seed) for seed, name in enumerate(names, start=1)}
@@ -238,14 +238,14 @@ def test_an_import_whose_process_was_stopped_goes_on_where_it_was(browser):
     assert ProductImage.objects.count() == 6
 
 
-def test_the_history_names_the_person_and_the_import(browser):
+def test_history_names_the_user_and_the_import(browser):
     mug()
     Sent(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])}).confirm()
     newest = Product.objects.get().history.first()
     assert (newest.history_user.username, newest.history_change_reason) == ("uploader", "import")
 
 
-def test_whoever_sends_again_waits_for_an_import_at_work_only(browser):
+def test_second_upload_waits_only_for_a_running_import(browser):
     rows = rows_as_csv([{"sku": "A", "image": "a.jpg"}])
     first = Sent(browser, {"list.csv": rows})
     Import.objects.update(state="running", heartbeat_at=timezone.now())
@@ -255,7 +255,7 @@ def test_whoever_sends_again_waits_for_an_import_at_work_only(browser):
     assert browser.get(first.page).status_code == 404
 
 
-def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(browser):
+def test_page_shows_progress_and_reloads_at_the_end(browser):
     sent = Sent(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     assert browser.get(sent.page, headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
     Import.objects.update(state="checking", total=200, counts={"CREATED": 40})
@@ -264,7 +264,7 @@ def test_progress_is_told_while_it_works_and_the_page_comes_anew_afterwards(brow
     assert "<html" not in told
 
 
-def test_files_that_go_nowhere_are_not_kept(browser, imports_root):
+def test_unused_files_are_not_kept(browser, imports_root):
     for files in ({"list.csv": "a,b\n"}, {"notes.pdf": "%PDF"}, {"a.csv": "sku\nA", "b.csv": "sku\nB"}):
         assert Sent(browser, files).refusal
     assert Sent(browser, {}).refusal == "Send one table, one ZIP with pictures, or one of each."
@@ -272,14 +272,14 @@ def test_files_that_go_nowhere_are_not_kept(browser, imports_root):
     assert not imports_root.exists() or list(imports_root.iterdir()) == []
 
 
-def test_a_file_without_the_forms_token_is_not_taken():
+def test_file_without_a_csrf_token_is_rejected():
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(user_in("uploader"))
     assert Sent(browser, {"list.csv": "sku\nA\n"}).answer.status_code == 403
     assert not Import.objects.exists()
 
 
-def test_an_import_that_ended_early_tells_what_was_done(browser):
+def test_import_that_ended_early_shows_what_was_done(browser):
     rows = [{"sku": f"S{number}", "image": f"{number}.jpg"} for number in range(3)]
     files = {f"{number}.jpg": jpeg(number + 1) for number in range(3)}
     sent = Sent(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)})

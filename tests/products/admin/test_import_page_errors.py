@@ -60,7 +60,7 @@ def test_every_usual_kind_of_csv_is_read(browser, encoding, delimiter):
     assert (product.name, product.attributes) == ("Mug – Größe 2", {"colour": "blue; green"})
 
 
-def test_a_wrong_header_is_told_with_what_was_probably_meant(browser):
+def test_unknown_column_is_reported_with_a_suggestion(browser):
     told = Sent(browser, {"list.csv": "Product SKU,Imgae,Naem\nA,a.jpg,Mug\n"}).refusal
     assert "list.csv has no column image and no column sku" in told
     assert "it reads: Product SKU, Imgae, Naem" in told
@@ -87,7 +87,7 @@ def test_a_wrong_header_is_told_with_what_was_probably_meant(browser):
         ("all.zip", zipped({f"{number}.jpg": "" for number in range(10_001)}), "10,001 entries"),
     ],
 )  # fmt: skip
-def test_files_that_cannot_be_used_are_refused_where_the_person_is(browser, imports_root, name, content, reason):
+def test_unusable_files_are_rejected_on_the_import_page(browser, imports_root, name, content, reason):
     assert reason in Sent(browser, {name: content}).refusal
     assert not Import.objects.exists()
     assert files_in(imports_root) == []
@@ -96,12 +96,12 @@ def test_files_that_cannot_be_used_are_refused_where_the_person_is(browser, impo
 @pytest.mark.parametrize(
     "files", [{"list.csv": "sku,name\n"}, {"list.csv": "sku,name\n\n,\n"}, {"all.zip": zipped({".hidden": "x"})}]
 )
-def test_a_file_without_rows_is_told(browser, files):
+def test_file_without_rows_is_reported(browser, files):
     page = browser.get(Sent(browser, files).page).content.decode()
     assert "holds no rows and no pictures." in page
 
 
-def test_a_workbook_gives_what_a_person_sees_in_it(browser):
+def test_workbook_cells_are_read_as_they_are_displayed(browser):
     product = make_product(sku="7", attributes={"old": "x"})
     rows: list[list[object]] = [
         ["sku", "weight", "since", "sum", "ok", "empty"],
@@ -113,7 +113,7 @@ def test_a_workbook_gives_what_a_person_sees_in_it(browser):
     assert product.attributes == {"old": "x", "weight": "2.5", "since": "2026-01-02", "ok": "true"}
 
 
-def test_a_workbook_that_claims_rows_without_end_has_an_end(browser):
+def test_workbook_that_claims_endless_rows_is_read_to_its_last_row(browser):
     row = '<row r="{}"><c r="A{}" t="inlineStr"><is><t>{}</t></is></c></row>'
     rows = row.format(1, 1, "sku") + row.format(2, 2, "A") + row.format(10**12, 10**12, "B")
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -121,7 +121,7 @@ def test_a_workbook_that_claims_rows_without_end_has_an_end(browser):
     assert list(Sent(browser, {"list.xlsx": sheet}).reasons()) == [2]
 
 
-def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
+def test_zip_entry_cannot_reach_outside_the_zip(browser, tmp_path):
     (tmp_path / "secret.jpg").write_bytes(jpeg(9))
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -139,13 +139,13 @@ def test_no_entry_of_a_zip_reaches_outside_of_it(browser, tmp_path):
     assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
 
 
-def test_a_zip_of_ten_thousand_entries_is_read(browser):
+def test_zip_of_ten_thousand_entries_is_read(browser):
     files: dict[str, bytes | str] = {f"unused/{number}.txt": "" for number in range(9_998)}
     files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": jpeg(1)}
     assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"CREATED": 1}
 
 
-def test_markup_and_any_script_are_text(browser):
+def test_markup_and_any_script_are_shown_as_text(browser):
     product = make_product(sku="A")
     name = "<script>alert(1)</script> שלום 😀"
     sent = Sent(browser, {"<b>.csv": rows_as_csv([{"sku": "A", "name": name}, {"sku": name, "name": "x"}])})
@@ -159,7 +159,7 @@ def test_markup_and_any_script_are_text(browser):
     assert product.name == name
 
 
-def test_text_beyond_measure_is_refused_by_its_row_and_kept_for_correction(browser):
+def test_row_with_too_long_text_is_rejected_and_kept_for_correction(browser):
     make_product(sku="A")
     rows = [{"sku": "A", "name": LONG}, {"sku": LONG, "name": "x"}, {"sku": "A", "description": LONG, "note": LONG}]
     sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()

@@ -21,7 +21,7 @@ def page_of(product: Product) -> str:
 
 
 @pytest.mark.parametrize("count", [3, 30])
-def test_list_asks_the_database_as_often_for_many_products_as_for_few(
+def test_product_list_needs_the_same_number_of_queries_for_any_length(
     count: int, django_assert_max_num_queries: Any
 ) -> None:
     for number in range(count):
@@ -33,7 +33,7 @@ def test_list_asks_the_database_as_often_for_many_products_as_for_few(
     assert len(page.context["cl"].result_list) == min(4 * count, 50)
 
 
-def test_list_shows_state_and_waiting_matches_of_each_product() -> None:
+def test_list_shows_state_and_pending_matches_of_each_product() -> None:
     product, _ = make_case(70, 80, sku="NEW-1")
     make_product("ready", "failed", name="broken")
     page = browser_of("viewer").get(LIST).content.decode()
@@ -66,7 +66,7 @@ def test_list_is_narrowed_by_filters_and_search(query: str, expected: set[str]) 
     assert {product.name for product in page.context["cl"].result_list} == expected
 
 
-def test_markup_in_a_name_stays_text() -> None:
+def test_markup_in_a_name_is_escaped() -> None:
     product = make_product(name='<script>alert("x")</script>', sku="<b>1</b>", attributes={"<i>": "<u>"})
     make_match(product, make_product(is_historical=True, name="<em>"))
     for path in (LIST, page_of(product), f"/admin/matching/match/case/{product.pk}/", "/admin/matching/match/"):
@@ -97,7 +97,7 @@ def test_fields_can_be_edited() -> None:
     assert (product.name, product.sku, product.attributes) == ("after", "A-2", {"colour": "blue"})
 
 
-def test_catalogue_product_that_becomes_a_new_one_gets_its_matches_looked_up() -> None:
+def test_product_is_matched_when_it_stops_being_historical() -> None:
     product = make_product(is_historical=True)
     save_product(product, name="still in the catalogue", is_historical="on")
     product.refresh_from_db()
@@ -108,7 +108,7 @@ def test_catalogue_product_that_becomes_a_new_one_gets_its_matches_looked_up() -
     assert product.unmatched_since is not None
 
 
-def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_an_old_form_keeps_the_changes_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     product, check = make_product(name="before"), ProductForm.clean_sku
 
     def while_a_worker_stores_features(form: Any) -> str:
@@ -132,7 +132,7 @@ def test_form_that_lay_open_takes_back_nothing_that_a_worker_wrote_meanwhile(mon
         ("description", "x" * 20_001, "A description has at most 20000 characters."),
     ],
 )
-def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason: str) -> None:
+def test_invalid_fields_get_an_error_beside_the_field(field: str, value: str, reason: str) -> None:
     make_product(sku="TAKEN")
     product = make_product(name="mine", sku="MINE")
     answer = save_product(product, **{field: value})
@@ -141,7 +141,7 @@ def test_bad_fields_are_refused_beside_the_field(field: str, value: str, reason:
     assert product.sku == "MINE"
 
 
-def test_deleting_one_image_keeps_the_product() -> None:
+def test_deleting_an_image_keeps_the_product() -> None:
     product = make_product("ready", "failed")
     _first, second = product.images.all()
     save_product(product, **{"images-1-id": second.pk, "images-1-DELETE": "on"})
@@ -156,7 +156,7 @@ def test_uploader_deletes_a_product_with_its_matches() -> None:
 
 
 @pytest.mark.parametrize("role", ["viewer", "reviewer"])
-def test_those_who_may_only_look_change_nothing(role: str) -> None:
+def test_users_with_view_permission_only_cannot_change_anything(role: str) -> None:
     product = make_product("failed", name="kept")
     browser = browser_of(role)
     assert browser.get(page_of(product)).status_code == 200
@@ -169,7 +169,7 @@ def test_those_who_may_only_look_change_nothing(role: str) -> None:
     assert product.images.get().state == ProductImage.State.FAILED
 
 
-def test_actions_take_no_get() -> None:
+def test_actions_reject_get_requests() -> None:
     product = make_product()
     for path in ("embed", "views", "match"):
         assert browser_of("manager").get(f"{LIST}{product.pk}/{path}/").status_code == 405

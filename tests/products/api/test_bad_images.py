@@ -47,7 +47,7 @@ def memory_of_boxes() -> list[int]:
     return peaks
 
 
-def test_bad_images_are_refused_with_a_code_and_leave_nothing(media: Path) -> None:
+def test_bad_images_are_rejected_with_a_code_and_leave_no_files(media: Path) -> None:
     bad = list(bad_images.bad_images())
     found = answers([image.data for image in bad])
     surprising = {
@@ -66,7 +66,7 @@ def test_bad_images_are_refused_with_a_code_and_leave_nothing(media: Path) -> No
     assert max(peaks) <= server.MEMORY_BYTES
 
 
-def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_not(settings: Any) -> None:
+def test_image_that_decodes_too_long_is_rejected_and_the_next_one_accepted(settings: Any) -> None:
     settings.DECODER_SECONDS = 1
     pool.close()
     try:
@@ -76,7 +76,7 @@ def test_an_image_that_takes_too_long_is_refused_and_the_next_one_is_not(setting
 
 
 @pytest.mark.shared_data
-def test_every_bad_image_of_the_corpora_is_refused(shared_data: Path, media: Path) -> None:
+def test_every_bad_image_of_the_corpora_is_rejected(shared_data: Path, media: Path) -> None:
     paths = sorted((shared_data / "images" / "bad").iterdir())
     found = answers([path.read_bytes() for path in paths])
     assert {path.name: answer for path, answer in zip(paths, found, strict=True) if not is_refused(answer)} == {}

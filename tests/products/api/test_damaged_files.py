@@ -30,7 +30,7 @@ def upload(folder: Path, every: int = 1) -> dict[str, tuple[int, str]]:
     return answers
 
 
-def test_every_bad_file_is_refused_and_leaves_nothing_behind(shared_data: Path, media: Path) -> None:
+def test_every_bad_file_is_rejected_and_leaves_no_files(shared_data: Path, media: Path) -> None:
     answers = upload(shared_data / "images" / "bad")
     wrong = {name: answer for name, answer in answers.items() if STATUS.get(answer[1]) != answer[0]}
     assert wrong == {}
@@ -38,7 +38,7 @@ def test_every_bad_file_is_refused_and_leaves_nothing_behind(shared_data: Path, 
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_an_odd_file_is_taken_or_refused_by_a_published_rule(shared_data: Path, media: Path) -> None:
+def test_odd_file_is_accepted_or_rejected_by_a_documented_rule(shared_data: Path, media: Path) -> None:
     answers = upload(shared_data / "images" / "odd", every=4)
     rules = {(413, "image_too_large"), (422, "image_too_small"), (422, "image_aspect")}
     wrong = {name: answer for name, answer in answers.items() if answer not in {(201, ""), *rules}}

@@ -34,7 +34,7 @@ def found(answer: Any) -> list[int]:
     return [row["id"] for row in answer.json()["results"]]
 
 
-def test_a_product_is_answered_with_its_images(api: APIClient) -> None:
+def test_product_is_returned_with_its_images(api: APIClient) -> None:
     shown = product(sku="M-1", name="Mug", category="mugs", attributes={"colour": "blue"})
     [image] = shown.images.all()
     body = api.get(f"/api/products/{shown.pk}").json()
@@ -51,7 +51,7 @@ def test_a_product_is_answered_with_its_images(api: APIClient) -> None:
     assert picture["image_url"] == f"/media/{image.file.name}"
 
 
-def test_lists_come_in_pages_newest_first(api: APIClient) -> None:
+def test_lists_are_paged_newest_first(api: APIClient) -> None:
     ids = [Product.objects.create(sku=f"M-{number}").pk for number in range(5)]
     first = api.get("/api/products?page_size=2").json()
     assert (first["count"], first["previous"]) == (5, None)
@@ -86,7 +86,7 @@ def test_filters_narrow_the_list(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["state=broken", "sku=%00", "search=%00", "page=nothing"])
-def test_a_filter_that_makes_no_sense_is_refused(api: APIClient, query: str) -> None:
+def test_invalid_filter_is_rejected(api: APIClient, query: str) -> None:
     answer = api.get(f"/api/products?{query}")
     assert (answer.status_code, answer["Content-Type"]) in {
         (400, "application/problem+json"),
@@ -94,7 +94,9 @@ def test_a_filter_that_makes_no_sense_is_refused(api: APIClient, query: str) -> 
     }
 
 
-def test_a_list_costs_the_same_queries_whatever_its_length(api: APIClient, django_assert_max_num_queries: Any) -> None:
+def test_product_list_needs_the_same_number_of_queries_for_any_length(
+    api: APIClient, django_assert_max_num_queries: Any
+) -> None:
     for length in (2, 12):
         while Product.objects.count() < length:
             product(Product.objects.count())
@@ -112,7 +114,7 @@ def test_fields_are_changed_one_by_one(api: APIClient) -> None:
     assert changed.attributes == {"volume": 0.3}
 
 
-def test_a_taken_sku_is_refused(api: APIClient) -> None:
+def test_duplicate_sku_is_rejected(api: APIClient) -> None:
     product(1, sku="M-1")
     other = product(2, sku="M-2")
     answer = api.patch(f"/api/products/{other.pk}", {"sku": "M-1"})
@@ -134,7 +136,7 @@ def test_a_taken_sku_is_refused(api: APIClient) -> None:
     ],
     ids=["long", "null", "half a pair", "list", "null in attributes", "half a pair in attributes", "no truth"],
 )
-def test_a_bad_change_is_refused_and_changes_nothing(api: APIClient, change: dict[str, Any]) -> None:
+def test_invalid_change_is_rejected_and_changes_nothing(api: APIClient, change: dict[str, Any]) -> None:
     kept = product(sku="M-1", name="Mug")
     # Programs escape what is not ASCII, so that half a pair of surrogates can come in.
     answer = api.generic("PATCH", f"/api/products/{kept.pk}", json.dumps(change), content_type="application/json")
@@ -142,20 +144,20 @@ def test_a_bad_change_is_refused_and_changes_nothing(api: APIClient, change: dic
     assert api.get(f"/api/products/{kept.pk}").json()["name"] == "Mug"
 
 
-def test_malformed_json_is_refused(api: APIClient) -> None:
+def test_malformed_json_is_rejected(api: APIClient) -> None:
     kept = product()
     answer = api.generic("PATCH", f"/api/products/{kept.pk}", '{"name": ', content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
 
 
-def test_what_is_read_only_stays_as_it_is(api: APIClient) -> None:
+def test_read_only_fields_stay_unchanged(api: APIClient) -> None:
     kept = product()
     assert api.patch(f"/api/products/{kept.pk}", {"id": 7, "images": [], "created_at": "2020-01-01"}).status_code == 200
     body = api.get(f"/api/products/{kept.pk}").json()
     assert (body["id"], len(body["images"])) == (kept.pk, 1)
 
 
-def test_a_product_that_becomes_a_new_one_waits_to_be_matched(api: APIClient) -> None:
+def test_product_that_stops_being_historical_is_queued_for_matching(api: APIClient) -> None:
     becomes_new = product(is_historical=True)
     assert api.patch(f"/api/products/{becomes_new.pk}", {"is_historical": False}).status_code == 200
     becomes_new.refresh_from_db()
@@ -163,7 +165,7 @@ def test_a_product_that_becomes_a_new_one_waits_to_be_matched(api: APIClient) ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_deleting_a_product_deletes_all_that_is_its(api: APIClient, media: Path) -> None:
+def test_deleting_a_product_deletes_all_its_rows_and_files(api: APIClient, media: Path) -> None:
     gone, kept = product(1, sku="M-1"), product(2, sku="M-2")
     assert Feature.objects.filter(product=gone).exists()
     assert api.delete(f"/api/products/{gone.pk}").status_code == 204
@@ -189,24 +191,24 @@ def test_deleting_a_product_deletes_all_that_is_its(api: APIClient, media: Path)
         ("GET", "/media/pictures/00/00000000000000000000000000000000.jpg"),
     ],
 )
-def test_what_is_not_there_is_a_problem_document(api: APIClient, method: str, path: str) -> None:
+def test_missing_object_returns_a_problem_document(api: APIClient, method: str, path: str) -> None:
     answer = api.generic(method, path)
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
     assert (answer.json()["code"], answer.json()["status"]) == ("not_found", 404)
 
 
 @pytest.mark.parametrize("path", ["/media/../db.sqlite3", "/media/pictures/../../catalogmatch.sqlite3", "/media/"])
-def test_nothing_but_images_is_served(api: APIClient, path: str) -> None:
+def test_only_images_are_served(api: APIClient, path: str) -> None:
     assert api.get(path).status_code == 404
 
 
-def test_a_wrong_method_is_refused(api: APIClient) -> None:
+def test_wrong_method_is_rejected(api: APIClient) -> None:
     for method, path in (("PUT", f"/api/products/{product().pk}"), ("POST", "/api/products"), ("GET", "/api/match")):
         answer = api.generic(method, path)
         assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
 
-def test_an_image_is_served_as_what_it_is(api: APIClient) -> None:
+def test_image_is_served_with_its_content_type(api: APIClient) -> None:
     [image] = product().images.all()
     for url in (image.file.url, image.thumbnail_url):
         answer = api.get(url)
@@ -215,7 +217,7 @@ def test_an_image_is_served_as_what_it_is(api: APIClient) -> None:
         assert b"".join(answer.streaming_content).startswith(b"\xff\xd8\xff")  # type: ignore[attr-defined]
 
 
-def test_the_queue_is_counted(api: APIClient) -> None:
+def test_queue_is_counted_by_state(api: APIClient) -> None:
     for seed, state in enumerate(["pending", "pending", "ready", "failed"]):
         ProductImage.objects.filter(product=product(seed)).update(state=state)
     queue = api.get("/api/queue").json()
@@ -228,7 +230,7 @@ def test_the_queue_is_counted(api: APIClient) -> None:
     assert set(queue) == {"pending", "claimed", "ready", "failed", "images_per_second", "eta_seconds"}
 
 
-def test_whoever_calls_too_often_is_asked_to_wait(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_calls_return_429_with_the_time_to_wait(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from catalogmatch.api.throttling import ApiThrottle
 
     monkeypatch.setitem(ApiThrottle.THROTTLE_RATES, "user", "2/min")

@@ -41,7 +41,7 @@ def refused(answer: Any, status: int, code: str) -> bool:
     )
 
 
-def test_an_upload_becomes_a_product_with_its_features(api: APIClient) -> None:
+def test_upload_becomes_a_product_with_features(api: APIClient) -> None:
     fields = {"sku": "M-1", "name": "Tasse ☕", "category": "mugs", "description": "blue", "is_historical": "true"}
     answer = upload(api, jpeg(1), **fields)
     product = Product.objects.get()
@@ -65,7 +65,7 @@ def test_everything_but_the_image_is_optional(api: APIClient) -> None:
     assert set(Product.objects.values_list("sku", "is_historical")) == {("", False)}
 
 
-def test_several_images_are_views_of_one_product_in_their_order(api: APIClient) -> None:
+def test_several_images_belong_to_one_product_in_their_order(api: APIClient) -> None:
     files = [jpeg(seed) for seed in range(3)]
     assert upload(api, *files, sku="M-1").status_code == 201
     images = ProductImage.objects.order_by("position")
@@ -73,12 +73,12 @@ def test_several_images_are_views_of_one_product_in_their_order(api: APIClient) 
     assert {image.state for image in images} == {"ready"}
 
 
-def test_the_same_image_twice_in_one_upload_is_one_view(api: APIClient) -> None:
+def test_same_image_twice_in_one_upload_is_stored_once(api: APIClient) -> None:
     assert upload(api, jpeg(1), jpeg(1)).status_code == 201
     assert ProductImage.objects.count() == 1
 
 
-def test_the_same_sku_with_the_same_image_is_the_same_product(api: APIClient, media: Path) -> None:
+def test_same_sku_with_the_same_image_is_the_same_product(api: APIClient, media: Path) -> None:
     first = upload(api, jpeg(1), sku="M-1")
     stored = files_in(media)
     second = upload(api, jpeg(1), sku="M-1")
@@ -87,7 +87,7 @@ def test_the_same_sku_with_the_same_image_is_the_same_product(api: APIClient, me
     assert files_in(media) == stored
 
 
-def test_the_same_sku_with_another_image_is_refused(api: APIClient, media: Path) -> None:
+def test_same_sku_with_another_image_is_rejected(api: APIClient, media: Path) -> None:
     upload(api, jpeg(1), sku="M-1")
     stored = files_in(media)
     assert refused(upload(api, jpeg(2), sku="M-1"), 409, "sku_exists")
@@ -95,18 +95,18 @@ def test_the_same_sku_with_another_image_is_refused(api: APIClient, media: Path)
     assert ProductImage.objects.count() == 1
 
 
-def test_an_upload_names_the_product_that_has_the_identical_image(api: APIClient) -> None:
+def test_upload_names_the_product_that_has_the_identical_image(api: APIClient) -> None:
     first = upload(api, jpeg(1), sku="M-1").json()["product_id"]
     assert upload(api, jpeg(1), sku="M-2").json()["duplicate_of"] == first
     assert upload(api, jpeg(2), sku="M-3").json()["duplicate_of"] is None
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_accepted_format_is_taken(api: APIClient, kind: str) -> None:
+def test_every_accepted_format_can_be_uploaded(api: APIClient, kind: str) -> None:
     assert upload(api, as_file(drawing(1), kind)).status_code == 201
 
 
-def test_an_image_is_stored_upright_and_without_its_metadata(api: APIClient, media: Path) -> None:
+def test_image_is_stored_upright_and_without_metadata(api: APIClient, media: Path) -> None:
     assert upload(api, turned(drawing(1, (96, 64)), orientation=6)).status_code == 201
     image = ProductImage.objects.get()
     assert (image.width, image.height) == (64, 96)
@@ -114,7 +114,7 @@ def test_an_image_is_stored_upright_and_without_its_metadata(api: APIClient, med
         assert (stored.size, stored.format, dict(stored.getexif())) == ((64, 96), "JPEG", {})
 
 
-def test_a_large_image_is_kept_smaller_with_a_thumbnail(api: APIClient, media: Path) -> None:
+def test_large_image_is_stored_smaller_with_a_thumbnail(api: APIClient, media: Path) -> None:
     assert upload(api, jpeg(1, (2000, 1000))).status_code == 201
     image = ProductImage.objects.get()
     assert (image.width, image.height) == (2000, 1000)
@@ -122,7 +122,7 @@ def test_a_large_image_is_kept_smaller_with_a_thumbnail(api: APIClient, media: P
         assert (derivative.size, thumbnail.size) == ((1600, 800), (320, 160))
 
 
-def test_the_name_of_a_file_never_becomes_a_path(api: APIClient, media: Path) -> None:
+def test_file_name_never_becomes_a_path(api: APIClient, media: Path) -> None:
     data = SimpleUploadedFile("x.jpg", jpeg(1))
     data.name = "..\\..\\evil name.php"
     assert api.post("/api/products/upload", {"image": data}, format="multipart").status_code == 201
@@ -148,19 +148,19 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_image_is_refused_and_nothing_stays_behind(api: APIClient, media: Path, kind: str) -> None:
+def test_bad_image_is_rejected_and_leaves_no_files(api: APIClient, media: Path, kind: str) -> None:
     data, status, code = BAD_FILES[kind]
     assert refused(upload(api, data, sku="M-1"), status, code)
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_one_bad_image_refuses_the_whole_upload(api: APIClient, media: Path) -> None:
+def test_one_bad_image_rejects_the_whole_upload(api: APIClient, media: Path) -> None:
     answer = upload(api, jpeg(1), truncated(jpeg(2)))
     assert refused(answer, 422, "image_corrupt")
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_a_file_over_20_mib_is_refused_whatever_is_in_it(api: APIClient, media: Path) -> None:
+def test_file_over_20_mib_is_rejected(api: APIClient, media: Path) -> None:
     fitting = jpeg(1)
     assert upload(api, fitting + bytes(20 * 2**20 - len(fitting))).status_code == 201
     stored = files_in(media)
@@ -168,12 +168,12 @@ def test_a_file_over_20_mib_is_refused_whatever_is_in_it(api: APIClient, media: 
     assert files_in(media) == stored
 
 
-def test_a_request_that_is_too_large_is_refused_as_a_whole(api: APIClient, settings: Any) -> None:
+def test_too_large_request_is_rejected_as_a_whole(api: APIClient, settings: Any) -> None:
     settings.MAX_REQUEST_BYTES = 1000
     assert refused(upload(api, jpeg(1)), 413, "image_too_large")
 
 
-def test_more_files_than_a_request_may_have_are_refused(api: APIClient, settings: Any) -> None:
+def test_request_with_too_many_files_is_rejected(api: APIClient, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_NUMBER_FILES = 2
     assert refused(upload(api, *[jpeg(seed) for seed in range(3)]), 400, "validation_error")
 
@@ -192,14 +192,14 @@ def test_more_files_than_a_request_may_have_are_refused(api: APIClient, settings
     ],
     ids=lambda fields: next(iter(fields)),
 )
-def test_a_bad_field_is_refused_by_name(api: APIClient, media: Path, fields: dict[str, str]) -> None:
+def test_invalid_field_is_rejected_by_name(api: APIClient, media: Path, fields: dict[str, str]) -> None:
     answer = upload(api, jpeg(1), **fields)
     assert refused(answer, 400, "validation_error")
     assert [error["field"] for error in answer.json()["errors"]] == list(fields)
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_an_upload_without_an_image_is_refused(api: APIClient) -> None:
+def test_upload_without_an_image_is_rejected(api: APIClient) -> None:
     for answer in (
         api.post("/api/products/upload", {"sku": "M-1"}, format="multipart"),
         api.post("/api/products/upload", {"image": "not a file"}, format="multipart"),
@@ -208,20 +208,20 @@ def test_an_upload_without_an_image_is_refused(api: APIClient) -> None:
         assert [error["field"] for error in answer.json()["errors"]] == ["image"]
 
 
-def test_a_broken_form_is_refused(api: APIClient) -> None:
+def test_malformed_form_is_rejected(api: APIClient) -> None:
     answer = api.generic("POST", "/api/products/upload", "--x\r\nnonsense", content_type="multipart/form-data")
     assert refused(answer, 400, "validation_error")
     assert refused(api.post("/api/products/upload", {"sku": "M-1"}, format="json"), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan"])
-def test_wait_is_a_number_of_seconds_up_to_a_minute(api: APIClient, wait: str) -> None:
+def test_wait_outside_0_to_60_seconds_is_rejected(api: APIClient, wait: str) -> None:
     answer = upload(api, jpeg(1), path=f"/api/products/upload?wait={wait}")
     assert refused(answer, 400, "validation_error")
     assert Product.objects.count() == 0
 
 
-def test_a_view_is_added_to_a_product(api: APIClient) -> None:
+def test_image_is_added_to_a_product(api: APIClient) -> None:
     product_id = upload(api, jpeg(1)).json()["product_id"]
     answer = upload(api, jpeg(2), path=f"/api/products/{product_id}/images")
     assert answer.status_code == 201
@@ -237,7 +237,7 @@ def test_a_view_is_added_to_a_product(api: APIClient) -> None:
     assert added.features.count() == 1
 
 
-def test_a_view_that_a_product_has_already_is_not_added_again(api: APIClient, media: Path) -> None:
+def test_image_that_the_product_has_is_not_added_again(api: APIClient, media: Path) -> None:
     product_id = upload(api, jpeg(1)).json()["product_id"]
     stored = files_in(media)
     answer = upload(api, jpeg(1), path=f"/api/products/{product_id}/images")
@@ -245,7 +245,7 @@ def test_a_view_that_a_product_has_already_is_not_added_again(api: APIClient, me
     assert files_in(media) == stored
 
 
-def test_a_bad_view_leaves_the_product_as_it_was(api: APIClient, media: Path) -> None:
+def test_bad_image_leaves_the_product_unchanged(api: APIClient, media: Path) -> None:
     path = f"/api/products/{upload(api, jpeg(1)).json()['product_id']}/images"
     stored = files_in(media)
     assert refused(upload(api, jpeg(2), bomb(), path=path), 413, "image_too_large")
@@ -253,6 +253,6 @@ def test_a_bad_view_leaves_the_product_as_it_was(api: APIClient, media: Path) ->
     assert (ProductImage.objects.count(), files_in(media)) == (1, stored)
 
 
-def test_no_view_is_added_to_a_product_that_is_not_there(api: APIClient, media: Path) -> None:
+def test_adding_an_image_to_a_missing_product_returns_404(api: APIClient, media: Path) -> None:
     assert refused(upload(api, jpeg(1), path="/api/products/1/images"), 404, "not_found")
     assert files_in(media) == []

@@ -28,7 +28,7 @@ def uploads(*seeds: int) -> list[Upload]:
     return [Upload(jpeg(seed), f"{seed}.jpg") for seed in seeds]
 
 
-def test_a_database_that_fails_leaves_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_database_leaves_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise DatabaseError("database or disk is full")
 
@@ -38,7 +38,7 @@ def test_a_database_that_fails_leaves_no_file(media: Path, monkeypatch: pytest.M
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_a_disk_that_is_full_leaves_no_row_and_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_row_and_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = default_storage.save
 
     def full(name: str, content: object, **_: object) -> str:
@@ -52,29 +52,27 @@ def test_a_disk_that_is_full_leaves_no_row_and_no_file(media: Path, monkeypatch:
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_an_image_that_is_deleted_takes_its_files_along(
-    media: Path, django_capture_on_commit_callbacks: object
-) -> None:
+def test_deleting_an_image_deletes_its_files(media: Path, django_capture_on_commit_callbacks: object) -> None:
     images = intake.add_product(uploads(1, 2)).images
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
         images[0].delete()
     assert files_in(media) == sorted([str(images[1].file.name), images[1].thumbnail_name])
 
 
-def test_a_product_may_have_no_image_yet() -> None:
+def test_product_may_have_no_image() -> None:
     product = intake.add_product([], name="announced").product
     assert product.images.count() == 0
     with pytest.raises(SkuExistsError):
         intake.add_product([], sku=intake.add_product([], sku="M-1").product.sku)
 
 
-def test_spaces_around_a_sku_make_no_other_sku() -> None:
+def test_spaces_around_a_sku_are_ignored() -> None:
     first = intake.add_product(uploads(1), sku="M-1")
     assert intake.add_product(uploads(1), sku="  M-1 ").product == first.product
 
 
 @pytest.mark.parametrize("field", ["sku", "name", "category", "description"])
-def test_what_no_database_takes_is_refused(field: str) -> None:
+def test_null_characters_are_rejected(field: str) -> None:
     with pytest.raises(ValidationError) as error:
         intake.add_product(uploads(1), **{field: "null \0"})  # type: ignore[arg-type]
     assert list(error.value.message_dict) == [field]
@@ -90,7 +88,7 @@ def test_what_no_database_takes_is_refused(field: str) -> None:
     ],
     ids=["long description", "null in an attribute", "half a character", "attributes without names"],
 )
-def test_what_nobody_can_store_or_read_is_refused_whichever_way_it_comes(fields: dict[str, Any]) -> None:
+def test_invalid_fields_are_rejected_by_add_and_change(fields: dict[str, Any]) -> None:
     product = intake.add_product(uploads(1), sku="M-1").product
     with pytest.raises(ValidationError) as error:
         intake.change_product(product, fields)
@@ -99,18 +97,18 @@ def test_what_nobody_can_store_or_read_is_refused_whichever_way_it_comes(fields:
     assert (product.description, product.attributes) == ("", {})
 
 
-def test_a_backslash_and_what_follows_it_are_text() -> None:
+def test_backslash_escapes_stay_text() -> None:
     attributes = {"path": r"C:\u0000", "tab": "a\tb"}
     assert intake.add_product(uploads(1), attributes=attributes).product.attributes == attributes
 
 
-def test_a_view_may_be_among_those_that_are_there() -> None:
+def test_adding_an_image_that_the_product_has_changes_nothing() -> None:
     product = intake.add_product(uploads(1)).product
     added = intake.add_images(product, uploads(2, 1, 3))
     assert (added.created, [image.position for image in added.images]) == (True, [1, 0, 2])
 
 
-def test_no_view_is_added_to_a_product_that_is_gone(media: Path) -> None:
+def test_image_of_a_deleted_product_is_not_added(media: Path) -> None:
     product = Product.objects.create()
     Product.objects.all().delete()
     with pytest.raises(Product.DoesNotExist):
@@ -118,7 +116,7 @@ def test_no_view_is_added_to_a_product_that_is_gone(media: Path) -> None:
     assert files_in(media) == []
 
 
-def test_a_view_that_is_no_image_adds_none() -> None:
+def test_one_bad_file_among_new_images_adds_none() -> None:
     product = intake.add_product(uploads(1)).product
     with pytest.raises(ImageProcessingError):
         intake.add_images(product, [*uploads(2), Upload(b"no picture")])
@@ -126,7 +124,7 @@ def test_a_view_that_is_no_image_adds_none() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path) -> None:
+def test_concurrent_uploads_of_the_same_product_create_one_product(media: Path) -> None:
     def upload(seed: int) -> IntakeResult | Exception:
         try:
             return intake.add_product(uploads(seed), sku="M-1")
@@ -142,7 +140,7 @@ def test_the_same_product_uploaded_many_times_at_once_is_one_product(media: Path
     assert files_in(media) == sorted([str(image.file.name), image.thumbnail_name])
 
 
-def test_the_same_files_again_are_one_product_for_who_asks_for_that() -> None:
+def test_same_files_are_one_product_with_skip_duplicates() -> None:
     first = intake.add_product([Upload(jpeg(1))], name="a")
     again = intake.add_product([Upload(jpeg(1))], name="b", skip_duplicates=True)
     assert (again.product, again.created, again.images) == (first.product, False, first.images)

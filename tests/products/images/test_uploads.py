@@ -36,7 +36,7 @@ def post(path: str, body: io.BytesIO, length: int, client: Client | None = None,
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/api/products/upload", "/api/match", "/admin/login/"])
-def test_a_body_of_a_gigabyte_is_refused_before_a_byte_of_it_is_read(path: str) -> None:
+def test_body_of_a_gigabyte_is_rejected_unread(path: str) -> None:
     body = io.BytesIO(b"x" * 1000)
     answer = post(path, body, 2**30)
     assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
@@ -45,14 +45,14 @@ def test_a_body_of_a_gigabyte_is_refused_before_a_byte_of_it_is_read(path: str) 
 
 
 @pytest.mark.django_db
-def test_nobody_who_is_not_signed_in_sends_files_to_a_page() -> None:
+def test_anonymous_client_cannot_send_files_to_a_page() -> None:
     body = io.BytesIO(b"x" * 1000)
     answer = post("/admin/login/", body, 10 * 2**20)
     assert (answer.status_code, body.tell()) == (413, 0)
 
 
 @pytest.mark.django_db
-def test_nothing_is_read_of_an_unknown_caller_of_the_api() -> None:
+def test_body_of_an_unauthenticated_api_call_is_not_read() -> None:
     body = io.BytesIO(b"x" * 1000)
     assert post("/api/products/upload", body, 100 * 2**20).status_code == 401
     assert body.tell() == 0
@@ -68,13 +68,13 @@ def test_only_forms_with_files_may_be_large() -> None:
 
 
 @pytest.mark.django_db
-def test_a_body_in_chunks_is_asked_for_its_length() -> None:
+def test_chunked_body_without_length_is_rejected() -> None:
     answer = post("/api/match", io.BytesIO(b""), 0, HTTP_TRANSFER_ENCODING="chunked")
     assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
 
 
 @pytest.mark.django_db
-def test_a_file_that_is_too_large_is_not_kept_while_it_comes(media: Path, settings: Any, tmp_path: Path) -> None:
+def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: Any, tmp_path: Path) -> None:
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     written = []
 
@@ -108,7 +108,7 @@ def kept(settings: Any, tmp_path: Path) -> Path:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_image(kept: Path) -> None:
+def test_original_is_stored_outside_media_and_deleted_with_its_image(kept: Path) -> None:
     data = turned(drawing(1), 6)
     image = intake.add_product([Upload(data, "../../etc/passwd.jpg")]).images[0]
     assert originals.original_path(str(image.file.name)).read_bytes() == data
@@ -121,7 +121,7 @@ def test_an_original_is_kept_where_no_page_serves_it_and_goes_with_its_image(kep
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_original_is_kept_of_a_bad_image_or_without_the_setting(kept: Path, settings: Any) -> None:
+def test_original_of_a_bad_image_or_without_the_setting_is_not_kept(kept: Path, settings: Any) -> None:
     with pytest.raises(ImageProcessingError):
         intake.add_product([Upload(jpeg(1)), Upload(b"no picture")])
     settings.KEEP_ORIGINALS = False
@@ -130,7 +130,7 @@ def test_no_original_is_kept_of_a_bad_image_or_without_the_setting(kept: Path, s
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_stored_is_a_jpeg_without_metadata_whatever_came() -> None:
+def test_stored_image_is_a_jpeg_without_metadata() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a secret"
     data = as_file(drawing(1), "TIFF", exif=exif)

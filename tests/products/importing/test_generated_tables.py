@@ -37,7 +37,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @quickly
 @given(rows=rows, delimiter=st.sampled_from(",;\t"), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_every_text_comes_through_a_csv(tmp_path, rows, delimiter, encoding):
+def test_any_text_survives_a_csv_file(tmp_path, rows, delimiter, encoding):
     header = rows or [{"sku": "", "Größe; cm": "", "image": ""}]
     path = tmp_path / "c.csv"
     path.write_bytes(rows_as_csv(header, delimiter).encode(encoding))
@@ -46,7 +46,7 @@ def test_every_text_comes_through_a_csv(tmp_path, rows, delimiter, encoding):
 
 @quickly
 @given(rows=rows.filter(bool))
-def test_every_text_comes_through_a_workbook(tmp_path, rows):
+def test_any_text_survives_a_workbook(tmp_path, rows):
     # A leading "=" would be a formula, whose result only a spreadsheet program computes.
     plain = [{column: text.lstrip("=").strip() for column, text in row.items()} for row in rows]
     expected = [row for row in plain if any(row.values())]
@@ -72,7 +72,7 @@ def a_workbook() -> bytes:
 )
 @quickly
 @given(data=st.data())
-def test_a_damaged_file_is_refused_whole_or_row_by_row(tmp_path, name, good, data):
+def test_damaged_file_is_rejected_as_a_whole_or_by_row(tmp_path, name, good, data):
     start = data.draw(st.integers(0, len(good)))
     end = data.draw(st.integers(start, min(len(good), start + 40)))
     path = tmp_path / name
@@ -92,7 +92,7 @@ entry_name = path_name.filter(lambda name: name.partition("\x00")[0])  # up to t
 
 @quickly
 @given(names=st.lists(entry_name, max_size=4, unique=True), asked=path_name, folder=path_name)
-def test_no_name_leads_out_of_a_zip(tmp_path, names, asked, folder):
+def test_zip_entry_name_cannot_reach_outside_the_zip(tmp_path, names, asked, folder):
     path = tmp_path / "c.zip"
     (tmp_path / "b.jpg").write_bytes(b"outside")
     with warnings.catch_warnings():

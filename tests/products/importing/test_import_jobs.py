@@ -34,7 +34,7 @@ def catalogue(tmp_path) -> Path:
 
 
 @pytest.mark.django_db
-def test_importing_again_adds_nothing_twice(catalogue, media):
+def test_second_import_adds_nothing(catalogue, media):
     first = run("import_products", catalogue)
     stored = files_in(media)
     again = run("import_products", catalogue)
@@ -46,7 +46,7 @@ def test_importing_again_adds_nothing_twice(catalogue, media):
 
 
 @pytest.mark.django_db
-def test_an_import_that_was_stopped_goes_on_where_it_was(catalogue):
+def test_stopped_import_is_resumed_by_the_next_run(catalogue):
     with open_source(catalogue) as source:
         results = import_rows(source)
         for _ in range(3):
@@ -59,7 +59,7 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(catalogue):
 
 
 @pytest.mark.django_db
-def test_the_same_image_twice_in_one_file_is_one_image(tmp_path):
+def test_same_image_twice_in_one_file_is_stored_once(tmp_path):
     write_images(tmp_path, "a.jpg")
     rows = [{"sku": "A", "image": "a.jpg"}, {"sku": "A", "image": "a.jpg"}, {"sku": "B", "image": "a.jpg"}]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
@@ -67,7 +67,7 @@ def test_the_same_image_twice_in_one_file_is_one_image(tmp_path):
 
 
 @pytest.mark.django_db
-def test_a_rehearsal_tells_what_would_be_and_saves_nothing(catalogue, media):
+def test_dry_run_reports_all_changes_and_saves_none(catalogue, media):
     with catalogue.open("a") as file:
         file.write("S9,Gone,gone.jpg\n")
     rehearsal = run("import_products", catalogue, "--dry-run")
@@ -82,7 +82,7 @@ def test_a_rehearsal_tells_what_would_be_and_saves_nothing(catalogue, media):
 
 
 @pytest.mark.django_db
-def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
+def test_new_products_are_matched_after_the_whole_file_is_imported(tmp_path):
     (tmp_path / "new.jpg").write_bytes(jpeg(1, angle=5))
     write_images(tmp_path, *(f"{number}.jpg" for number in range(5)))
     rows = [{"sku": "NEW", "is_historical": "no", "image": "new.jpg"}]
@@ -97,14 +97,14 @@ def test_new_products_are_matched_when_all_of_the_file_is_in(tmp_path):
 
 
 @pytest.mark.django_db
-def test_an_image_that_many_products_show_is_taken_for_each(tmp_path):
+def test_image_shared_by_many_products_is_stored_for_each(tmp_path):
     write_images(tmp_path, "a.jpg")
     rows = [{"sku": "", "name": name, "image": "a.jpg"} for name in ("one", "two", "one")]
     ran = run("import_products", write_csv(tmp_path / "c.csv", rows))
     assert "2 products added, 0 images added, 1 already there" in ran.out
 
 
-def test_ctrl_c_stops_after_the_current_row_and_the_next_run_goes_on(tmp_path):
+def test_ctrl_c_stops_after_the_current_row_and_the_next_run_resumes(tmp_path):
     number = 150
     write_images(tmp_path / "in", *(f"{n}.jpg" for n in range(number)))
     env = environment(tmp_path / "var")

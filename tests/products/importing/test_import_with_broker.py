@@ -10,7 +10,7 @@ from tests.helpers.tables import write_csv, write_images
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 
-def test_the_workers_embed_and_match_what_an_import_brought(tmp_path):
+def test_workers_embed_and_match_the_imported_products(tmp_path):
     write_images(tmp_path, *(f"{number}.jpg" for number in range(40)))
     rows = [{"sku": f"S{n}", "is_historical": str(n > 0).lower(), "image": f"{n}.jpg"} for n in range(40)]
     table = write_csv(tmp_path / "c.csv", rows)

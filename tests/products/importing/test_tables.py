@@ -42,21 +42,21 @@ def test_every_usual_kind_of_csv_is_read(tmp_path, encoding, delimiter):
     assert_is_mug(Product.objects.get())
 
 
-def test_a_workbook_is_read_with_numbers_and_truths_as_a_person_would_type_them(tmp_path):
+def test_numbers_and_booleans_of_a_workbook_are_read_as_typed(tmp_path):
     write_images(tmp_path, "mug.jpg")
     table = write_xlsx(tmp_path / "c.xlsx", [MUG | {"is_historical": True, "weight g": 350.0}])
     assert run("import_products", table).code == 0
     assert_is_mug(Product.objects.get())
 
 
-def test_only_the_image_is_required(tmp_path):
+def test_image_is_the_only_required_column(tmp_path):
     write_images(tmp_path, "a.jpg")
     assert run("import_products", write_csv(tmp_path / "c.csv", [{"image": "a.jpg"}])).code == 0
     product = Product.objects.get()
     assert (product.sku, product.name, product.is_historical, product.attributes) == ("", "", False, {})
 
 
-def test_a_further_row_with_a_known_sku_adds_a_view(tmp_path):
+def test_further_row_with_an_existing_sku_adds_an_image(tmp_path):
     write_images(tmp_path, "front.jpg", "back.jpg", "side.jpg")
     first = [{"sku": "A", "name": "Lamp", "image": "front.jpg"}, {"sku": "A", "name": "", "image": "back.jpg"}]
     assert run("import_products", write_csv(tmp_path / "c.csv", first)).code == 0
@@ -79,14 +79,14 @@ def test_a_further_row_with_a_known_sku_adds_a_view(tmp_path):
         ("no", ["--historical"], False),
     ],
 )
-def test_a_row_says_whether_it_is_historical_and_the_option_where_it_does_not(tmp_path, says, flag, expected):
+def test_option_sets_historical_for_rows_that_do_not_say(tmp_path, says, flag, expected):
     write_images(tmp_path, "a.jpg")
     table = write_csv(tmp_path / "c.csv", [{"sku": "A", "image": "a.jpg", "is_historical": says}])
     assert run("import_products", table, *flag).code == 0
     assert Product.objects.get().is_historical is expected
 
 
-def test_images_are_relative_to_the_table_or_to_the_folder_named_or_absolute(tmp_path):
+def test_image_paths_are_relative_to_the_table_or_the_given_folder_or_absolute(tmp_path):
     write_images(tmp_path, "tables/in/a.jpg", "elsewhere/b.jpg", "c.jpg")
     by_table = write_csv(tmp_path / "tables" / "a.csv", [{"sku": "A", "image": "in\\a.jpg"}])
     absolute = write_csv(tmp_path / "tables" / "c.csv", [{"sku": "C", "image": str(tmp_path / "c.jpg")}])
@@ -97,7 +97,7 @@ def test_images_are_relative_to_the_table_or_to_the_folder_named_or_absolute(tmp
     assert set(Product.objects.values_list("sku", flat=True)) == {"A", "B", "C"}
 
 
-def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
+def test_bad_rows_are_reported_and_do_not_stop_the_import(tmp_path):
     write_images(tmp_path, "good.jpg", "better.jpg")
     (tmp_path / "broken.jpg").write_bytes(truncated(jpeg(7)))
     (tmp_path / "text.jpg").write_text("not a picture")
@@ -139,7 +139,7 @@ def test_bad_rows_are_reported_by_number_and_reason_and_stop_nothing(tmp_path):
     assert set(Product.objects.values_list("sku", flat=True)) == {"A", "Z"}
 
 
-def test_a_quote_that_never_ends_is_reported_where_it_begins(tmp_path):
+def test_unclosed_quote_is_reported_at_the_row_where_it_begins(tmp_path):
     write_images(tmp_path, "a.jpg", "b.jpg")
     table = tmp_path / "c.csv"
     table.write_text('sku,name,image\nA,first,a.jpg\nB,"second,b.jpg\nC,third,a.jpg\n')
@@ -149,7 +149,7 @@ def test_a_quote_that_never_ends_is_reported_where_it_begins(tmp_path):
     assert Product.objects.get().sku == "A"
 
 
-def test_nothing_can_be_done_when_every_row_is_refused(tmp_path):
+def test_exit_code_is_1_if_every_row_is_rejected(tmp_path):
     ran = run("import_products", write_csv(tmp_path / "c.csv", [{"sku": "A", "image": "gone.jpg"}]))
     assert ran.code == 1
     assert "row 2 (A): file_missing" in ran.err
@@ -165,7 +165,7 @@ def test_nothing_can_be_done_when_every_row_is_refused(tmp_path):
         ("sku,name,image\nA,Größe,a.jpg\n".encode("latin-1"), "UTF-8"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused_as_a_whole(tmp_path, content, reason):
+def test_unusable_table_is_rejected_as_a_whole(tmp_path, content, reason):
     write_images(tmp_path, "a.jpg")
     table = tmp_path / "c.csv"
     table.write_bytes(content)
@@ -175,7 +175,7 @@ def test_a_table_that_cannot_be_used_is_refused_as_a_whole(tmp_path, content, re
     assert not Product.objects.exists()
 
 
-def test_a_wrong_encoding_far_down_is_found_before_anything_is_imported(tmp_path):
+def test_wrong_encoding_far_down_is_found_before_the_import_starts(tmp_path):
     write_images(tmp_path, "a.jpg")
     lines = [f"A{number},a.jpg\n".encode() for number in range(5_000)]
     (tmp_path / "c.csv").write_bytes(b"".join([b"sku,image\n", *lines, "Ü,a.jpg\n".encode("latin-1")]))
@@ -184,20 +184,20 @@ def test_a_wrong_encoding_far_down_is_found_before_anything_is_imported(tmp_path
 
 
 @pytest.mark.parametrize("name", ["gone.csv", "gone.xlsx", "gone"])
-def test_a_path_that_is_not_there_is_refused(tmp_path, name):
+def test_missing_path_is_rejected(tmp_path, name):
     ran = run("import_products", tmp_path / name)
     assert ran.code == 1
     assert "There is no file or folder" in ran.err
 
 
-def test_a_workbook_that_is_none_is_refused(tmp_path):
+def test_invalid_workbook_is_rejected(tmp_path):
     (tmp_path / "c.xlsx").write_bytes(b"PK\x03\x04 but nothing more")
     ran = run("import_products", tmp_path / "c.xlsx")
     assert ran.code == 1
     assert "not a readable XLSX" in ran.err
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
+def test_file_of_another_type_is_rejected(tmp_path):
     Path(tmp_path / "c.pdf").write_bytes(b"%PDF-1.7")
     ran = run("import_products", tmp_path / "c.pdf")
     assert ran.code == 1

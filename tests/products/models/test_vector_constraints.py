@@ -44,7 +44,7 @@ def store(picture: ProductImage, color: bytes, **changed: object) -> Feature:
     ],
     ids=["NaN", "negative NaN", "infinite", "negative infinite", "zero", "empty", "too short"],
 )
-def test_an_embedding_that_no_search_can_use_is_refused(picture, color):
+def test_invalid_embedding_is_rejected_by_the_database(picture, color):
     with pytest.raises(IntegrityError):
         store(picture, color)
     feature = store(picture, embedding())
@@ -54,13 +54,13 @@ def test_an_embedding_that_no_search_can_use_is_refused(picture, color):
     assert bytes(feature.color_features) == embedding()
 
 
-def test_numbers_that_merely_look_alike_are_taken(picture):
+def test_extreme_but_finite_numbers_are_accepted(picture):
     # Bytes of not-a-number across two numbers, the largest finite one, and the smallest.
     assert store(picture, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
     assert store(picture, embedding(float(np.finfo("<f4").max), float(np.finfo("<f4").tiny)), model_name="another").pk
 
 
-def test_shape_features_are_finite_too(picture):
+def test_shape_features_must_be_finite_too(picture):
     shape = np.zeros(SHAPE_DIM, "<f4")
     legacy = {"kind": LEGACY, "model_name": LEGACY_MODEL, "dim": 256, "texture_features": bytes(256)}
     with pytest.raises(IntegrityError):

@@ -48,7 +48,7 @@ def age_claims() -> None:
     ProductImage.objects.filter(state="claimed").update(claimed_at=timezone.now() - timedelta(days=1))
 
 
-def test_the_oldest_are_claimed_first_and_nobody_claims_them_again(waiting: list[ProductImage]) -> None:
+def test_oldest_images_are_claimed_first_and_only_once(waiting: list[ProductImage]) -> None:
     first, second = claimed(3), claimed(3)
     assert [image.pk for image in first.images] == [image.pk for image in waiting[:3]]
     assert [image.pk for image in second.images] == [image.pk for image in waiting[3:]]
@@ -62,7 +62,7 @@ def test_only_the_named_images_are_claimed(waiting: list[ProductImage]) -> None:
     assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
 
 
-def test_a_batch_is_embedded_and_done(waiting: list[ProductImage]) -> None:
+def test_batch_is_embedded(waiting: list[ProductImage]) -> None:
     outcome = embed.embed_batch(claimed())
     assert outcome.ready == [image.pk for image in waiting]
     assert states() == [("ready", 0)] * 5
@@ -79,7 +79,7 @@ def test_each_image_gets_its_own_features(waiting: list[ProductImage]) -> None:
         assert np.array_equal(image.features.get().to_features().color, expected.color)
 
 
-def test_a_damaged_image_fails_alone_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
+def test_only_the_damaged_image_fails_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     (media / str(waiting[3].file.name)).unlink()
     outcome = embed.embed_batch(claimed())
@@ -91,7 +91,7 @@ def test_a_damaged_image_fails_alone_after_three_attempts(waiting: list[ProductI
     assert Feature.objects.count() == 3
 
 
-def test_turns_go_by_how_long_an_image_waits(waiting: list[ProductImage], media: Path) -> None:
+def test_images_are_claimed_by_waiting_time(waiting: list[ProductImage], media: Path) -> None:
     (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     embed.embed_batch(claimed(1))
     later = add_product([Upload(jpeg(seed)) for seed in (10, 11)]).images
@@ -105,7 +105,7 @@ def test_turns_go_by_how_long_an_image_waits(waiting: list[ProductImage], media:
     ]
 
 
-def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media: Path) -> None:
+def test_temporary_failure_costs_no_attempt(waiting: list[ProductImage], media: Path) -> None:
     file = media / str(waiting[2].file.name)
     kept = file.rename(file.with_suffix(".away"))
     embed.embed_batch(claimed())
@@ -115,7 +115,7 @@ def test_a_failure_that_passes_costs_nothing(waiting: list[ProductImage], media:
     assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
 
 
-def test_a_model_that_fails_on_a_batch_costs_only_the_image_that_it_fails_on(
+def test_only_the_image_that_the_model_fails_on_loses_an_attempt(
     waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly = add_product([Upload(jpeg(9, (96, 77)))]).images[0]
@@ -132,7 +132,7 @@ def test_a_model_that_fails_on_a_batch_costs_only_the_image_that_it_fails_on(
     assert (deadly.error_code, deadly.error_message) == ("embedding_failed", "Embedding failed: the model broke down")
 
 
-def test_an_interruption_gives_the_batch_back_without_counting(
+def test_interrupted_batch_is_released_without_a_counted_attempt(
     waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_image: Any) -> Any:
@@ -144,7 +144,7 @@ def test_an_interruption_gives_the_batch_back_without_counting(
     assert states() == [("pending", 0)] * 5
 
 
-def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -> None:
+def test_images_of_a_lost_worker_are_claimed_after_its_lease(waiting: list[ProductImage]) -> None:
     claimed()
     assert queue.release_stale_claims() == 0
     age_claims()
@@ -152,7 +152,7 @@ def test_a_lost_worker_is_noticed_after_its_lease(waiting: list[ProductImage]) -
     assert states() == [("pending", 1)] * 5
 
 
-def test_images_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage]) -> None:
+def test_images_of_a_lost_worker_are_retried_one_by_one(waiting: list[ProductImage]) -> None:
     for attempt in (1, 2, 3):
         sizes = []
         while (claim := queue.claim_images(10)) is not None:
@@ -164,7 +164,7 @@ def test_images_of_a_lost_worker_are_tried_one_by_one(waiting: list[ProductImage
     assert set(ProductImage.objects.values_list("error_code", flat=True)) == {"worker_lost"}
 
 
-def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductImage]) -> None:
+def test_late_worker_cannot_overwrite_the_result_of_another(waiting: list[ProductImage]) -> None:
     late = claimed()
     age_claims()
     queue.release_stale_claims()
@@ -176,7 +176,7 @@ def test_a_late_worker_cannot_overwrite_what_another_did(waiting: list[ProductIm
     assert states() == [("ready", 0)] * 5
 
 
-def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[ProductImage]) -> None:
+def test_image_deleted_during_embedding_stays_deleted(waiting: list[ProductImage]) -> None:
     other = add_product([Upload(jpeg(7))]).product
     claim = claimed()
     waiting[0].delete()
@@ -186,7 +186,7 @@ def test_what_is_deleted_while_it_is_embedded_stays_deleted(waiting: list[Produc
     assert Feature.objects.get().product == other
 
 
-def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
+def test_every_task_may_run_several_times(waiting: list[ProductImage]) -> None:
     for _ in range(3):
         tasks.embed([image.pk for image in waiting])
         tasks.sweep()
@@ -202,7 +202,7 @@ def test_every_task_may_run_three_times(waiting: list[ProductImage]) -> None:
         ("all", ["pending", "pending", "claimed", "pending", "pending"]),
     ],
 )
-def test_images_are_queued_again_by_choice(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
+def test_selected_images_are_queued_again(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
     embed.embed_pending([image.pk for image in waiting[:2]])
     waiting[1].features.all().delete()
     queue.claim_images(1, [waiting[2].pk])
@@ -215,7 +215,7 @@ def test_images_are_queued_again_by_choice(waiting: list[ProductImage], which: s
     assert ProductImage.objects.filter(state="pending").exclude(attempts=0, error_code="").count() == 0
 
 
-def test_a_choice_that_is_none_is_refused() -> None:
+def test_unknown_choice_of_images_is_rejected() -> None:
     with pytest.raises(ValueError, match="which must be"):
         queue.requeue("some")
 
@@ -240,7 +240,7 @@ def test_stored_features_are_returned_and_missing_ones_computed(tmp_path: Path) 
     assert np.array_equal(embedding.get_or_extract_features(product.pk, path), computed)
 
 
-def test_features_of_a_bad_or_missing_image_are_an_error_with_a_code(tmp_path: Path) -> None:
+def test_bad_or_missing_image_raises_an_error_with_a_code(tmp_path: Path) -> None:
     product = Product.objects.create()
     path = tmp_path / "mug.jpg"
     with pytest.raises(ImageProcessingError) as missing:
@@ -256,7 +256,7 @@ def test_features_of_a_bad_or_missing_image_are_an_error_with_a_code(tmp_path: P
 
 
 @pytest.mark.django_db(transaction=True)
-def test_workers_beside_each_other_share_the_work_and_double_nothing(media: Path) -> None:
+def test_concurrent_workers_embed_each_image_once(media: Path) -> None:
     with tasks.notifications_suspended():
         images = add_product([Upload(jpeg(seed)) for seed in range(24)]).images
     claims: list[list[int]] = []

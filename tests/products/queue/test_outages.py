@@ -47,7 +47,7 @@ def states() -> set[tuple[str, int]]:
     return set(ProductImage.objects.values_list("state", "attempts"))
 
 
-def test_images_are_not_given_up_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
+def test_images_are_not_failed_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
     with failing('INSERT INTO "features"'):
         for _ in range(5):
             with pytest.raises(OperationalError):
@@ -57,7 +57,7 @@ def test_images_are_not_given_up_however_often_their_features_cannot_be_stored(w
     assert Feature.objects.count() == len(waiting)
 
 
-def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release_is_retried(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))
     batch = claims.claim_images(10)
     assert batch is not None
@@ -66,7 +66,7 @@ def test_giving_back_is_tried_again(waiting: list[int], monkeypatch: pytest.Monk
     assert states() == {("pending", 0)}
 
 
-def test_what_cannot_be_given_back_waits_for_the_end_of_the_lease(
+def test_claim_that_cannot_be_released_waits_for_the_end_of_its_lease(
     waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))

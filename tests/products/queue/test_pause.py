@@ -35,7 +35,7 @@ def states() -> list[str]:
 
 
 @pytest.mark.usefixtures("paused")
-def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callbacks) -> None:
+def test_upload_to_a_paused_queue_is_accepted_and_returns_at_once(django_capture_on_commit_callbacks) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         answer = client_of("uploader").post(
             "/api/products/upload?wait=30",
@@ -47,7 +47,7 @@ def test_an_upload_is_taken_and_not_waited_for(django_capture_on_commit_callback
 
 
 @pytest.mark.usefixtures("paused")
-def test_nobody_claims_until_it_is_resumed() -> None:
+def test_paused_queue_gives_no_claims_until_it_is_resumed() -> None:
     add_product([Upload(jpeg(seed)) for seed in (1, 2)])
     assert claims.claim_images(10) is None
     tasks.sweep()
@@ -58,13 +58,13 @@ def test_nobody_claims_until_it_is_resumed() -> None:
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_question_is_answered_all_the_same() -> None:
+def test_query_image_is_matched_while_the_queue_is_paused() -> None:
     file = SimpleUploadedFile("a.jpg", jpeg(1))
     answer = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
     assert answer.status_code == 200
 
 
-def test_what_is_claimed_already_is_finished() -> None:
+def test_images_claimed_before_the_pause_are_finished() -> None:
     add_product([Upload(jpeg(1))])
     batch = claims.claim_images(10)
     assert batch is not None
@@ -73,7 +73,9 @@ def test_what_is_claimed_already_is_finished() -> None:
 
 
 @pytest.mark.usefixtures("paused")
-def test_a_worker_wakes_nobody_for_what_may_not_be_claimed(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_worker_notifies_no_other_worker_while_the_queue_is_paused(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     make_product("pending")
     settings.HAS_BROKER = True
     woken = []
@@ -84,7 +86,7 @@ def test_a_worker_wakes_nobody_for_what_may_not_be_claimed(monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("paused")
-def test_the_remaining_time_is_unknown_and_the_pause_has_a_name() -> None:
+def test_remaining_time_of_a_paused_queue_is_unknown_and_the_user_is_named() -> None:
     make_product("pending")
     assert client_of("viewer").get("/api/queue").json()["eta_seconds"] is None
     finding = examine()["queue"]
@@ -95,21 +97,21 @@ def test_the_remaining_time_is_unknown_and_the_pause_has_a_name() -> None:
 
 
 @pytest.mark.usefixtures("paused")
-def test_commands_say_that_it_is_paused() -> None:
+def test_commands_say_that_the_queue_is_paused() -> None:
     make_product("pending")
     with pytest.raises(CommandError, match="paused"):
         call_command("reindex")
 
 
 @pytest.mark.usefixtures("paused")
-def test_features_that_have_to_wait_are_told_apart_from_a_bad_image(tmp_path) -> None:
+def test_pending_features_and_a_bad_image_raise_different_errors(tmp_path) -> None:
     product = make_product()
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     with pytest.raises(FeaturesPendingError):
         embedding.get_or_extract_features(product.pk, tmp_path / "a.jpg")
 
 
-def test_a_paused_queue_is_not_stalled_nor_is_one_just_resumed(client: Client, settings: Settings) -> None:
+def test_paused_or_just_resumed_queue_is_not_stalled(client: Client, settings: Settings) -> None:
     settings.HAS_BROKER = True
     make_product("pending")
     ProductImage.objects.update(updated_at=timezone.now() - timedelta(hours=2))
@@ -121,7 +123,7 @@ def test_a_paused_queue_is_not_stalled_nor_is_one_just_resumed(client: Client, s
     assert client.get("/readyz").status_code == 503
 
 
-def test_pausing_twice_keeps_who_paused_first() -> None:
+def test_pausing_twice_keeps_the_first_user() -> None:
     claims.set_paused(True, user_in("manager"))
     claims.set_paused(True, user_in("uploader"))
     switch = claims.pause_switch()

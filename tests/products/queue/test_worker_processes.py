@@ -43,20 +43,20 @@ def test_images_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
     stack.wait_for_states(uploaded["product_id"], ready=3)
 
 
-def test_an_upload_that_waits_is_answered_with_its_features(stack: Stack) -> None:
+def test_upload_with_wait_returns_its_features(stack: Stack) -> None:
     stack.start_worker()
     answer = stack.upload(batch(10, 1), wait=60)
     assert (answer.status, answer.body["status"], answer.body["feature_type"]) == (201, "success", "legacy")
 
 
-def test_an_upload_is_taken_before_the_bulk_when_somebody_waits(stack: Stack) -> None:
+def test_upload_with_wait_is_embedded_before_bulk_images(stack: Stack) -> None:
     bulk = [stack.upload(batch(100 + 32 * number)).body["product_id"] for number in range(3)]
     stack.start_worker(**SLOW)
     assert stack.upload(batch(20, 1), wait=60).body["status"] == "success"
     assert any("pending" in stack.states(product_id) for product_id in bulk)
 
 
-def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing_and_doubles_nothing(stack: Stack) -> None:
+def test_worker_killed_during_a_batch_loses_and_duplicates_nothing(stack: Stack) -> None:
     product_id = stack.upload(batch(200, 12)).body["product_id"]
     worker = stack.start_worker(**SLOW)
     stack.wait_for_states(product_id, claimed=12)
@@ -70,7 +70,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing_and_doubles_noth
     }
 
 
-def test_a_worker_asked_to_stop_finishes_its_batch_and_claims_no_other(stack: Stack) -> None:
+def test_stopping_worker_finishes_its_batch_and_claims_no_other(stack: Stack) -> None:
     products = [stack.upload(batch(300 + 16 * number, 16)).body["product_id"] for number in range(3)]
     worker = stack.start_worker(**SLOW)
     wait_until(lambda: stack.claimed() > 0, 60, "a batch is claimed")
@@ -81,7 +81,7 @@ def test_a_worker_asked_to_stop_finishes_its_batch_and_claims_no_other(stack: St
     assert attempts == [(0,)]
 
 
-def test_a_damaged_image_in_a_batch_fails_alone(stack: Stack) -> None:
+def test_only_the_damaged_image_of_a_batch_fails(stack: Stack) -> None:
     product_id = stack.upload(batch(400)).body["product_id"]
     [(image_id, name)] = stack.rows(
         "SELECT id, file FROM product_images WHERE product_id = ? AND position = 17", product_id
@@ -95,7 +95,7 @@ def test_a_damaged_image_in_a_batch_fails_alone(stack: Stack) -> None:
     assert stack.features(product_id) == 31
 
 
-def test_an_image_that_kills_its_worker_fails_alone(stack: Stack) -> None:
+def test_only_the_image_that_kills_its_worker_fails(stack: Stack) -> None:
     files = batch(500)
     files[9] = jpeg(1, (96, 77))
     product_id = stack.upload(files).body["product_id"]
@@ -116,7 +116,7 @@ def test_an_image_that_kills_its_worker_fails_alone(stack: Stack) -> None:
     assert stack.features(product_id) == 31
 
 
-def test_uploads_are_accepted_while_redis_is_away_and_embedded_once_it_is_back(stack: Stack) -> None:
+def test_uploads_are_accepted_while_redis_is_down_and_embedded_afterwards(stack: Stack) -> None:
     stack.start_worker()
     stack.redis.stop()
     try:
@@ -129,7 +129,7 @@ def test_uploads_are_accepted_while_redis_is_away_and_embedded_once_it_is_back(s
         stack.wait_for_states(answer.body["product_id"], ready=1)
 
 
-def test_images_whose_messages_are_lost_are_found(stack: Stack) -> None:
+def test_images_with_lost_messages_are_embedded(stack: Stack) -> None:
     stack.start_worker()
     product_id = stack.upload(batch(700, 2), wait=60).body["product_id"]
     stack.redis.command("FLUSHALL")
@@ -137,7 +137,7 @@ def test_images_whose_messages_are_lost_are_found(stack: Stack) -> None:
     stack.wait_for_states(product_id, ready=2)
 
 
-def test_an_image_is_matched_by_the_worker(stack: Stack) -> None:
+def test_query_image_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
     with ThreadPoolExecutor(8) as pool:
@@ -146,7 +146,7 @@ def test_an_image_is_matched_by_the_worker(stack: Stack) -> None:
     assert {answer.body["matches"][0]["product_id"] for answer in answers} == {known}
 
 
-def test_a_new_product_is_matched_by_itself(stack: Stack) -> None:
+def test_new_product_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
     known = stack.upload(batch(900, 1), wait=60, is_historical="true").body["product_id"]
     new = stack.upload([jpeg(900, angle=4)], wait=60).body["product_id"]
@@ -155,12 +155,12 @@ def test_a_new_product_is_matched_by_itself(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("wait", [0, 0.5])
-def test_a_question_without_a_worker_is_answered_in_time(stack: Stack, wait: float) -> None:
+def test_query_without_a_worker_gets_a_response_in_time(stack: Stack, wait: float) -> None:
     answer = stack.ask(jpeg(1), wait=wait)
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
 
 
-def test_a_question_without_redis_is_answered_in_time(stack: Stack) -> None:
+def test_query_without_redis_gets_a_response_in_time(stack: Stack) -> None:
     stack.redis.stop()
     try:
         answer = stack.ask(jpeg(1), wait=2)
@@ -169,7 +169,7 @@ def test_a_question_without_redis_is_answered_in_time(stack: Stack) -> None:
     assert (answer.status, answer.body["code"]) == (503, "features_pending")
 
 
-def test_readiness_looks_at_progress(stack: Stack) -> None:
+def test_readiness_depends_on_the_progress_of_the_queue(stack: Stack) -> None:
     product_id = stack.upload(batch(1000, 1)).body["product_id"]
     assert stack.call("GET", "/readyz").status == 200
     stack.execute("UPDATE product_images SET updated_at = '2020-01-01' WHERE product_id = ?", product_id)
@@ -181,7 +181,7 @@ def test_readiness_looks_at_progress(stack: Stack) -> None:
     assert stack.call("GET", "/readyz").status == 200
 
 
-def test_a_paused_queue_stays_paused_for_workers_that_start_later_and_questions_are_answered(stack: Stack) -> None:
+def test_paused_queue_stays_paused_for_new_workers_while_queries_are_matched(stack: Stack) -> None:
     script = (
         "from django.contrib.auth.models import User; from products.queue import claims;"
         "claims.set_paused({paused}, User.objects.get(username='manager'))"
