@@ -1,1 +1,1 @@
-"""Pixels to vectors: decoding, CLIP, legacy features, devices. Knows nothing of products."""
+"""From pixels to vectors: decoding, CLIP, legacy features, devices. Knows nothing about products."""

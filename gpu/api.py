@@ -1,4 +1,4 @@
-"""The HTTP API of the device and the model."""
+"""API endpoints for the device and the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WorkerSerializer(serializers.Serializer[Any]):
 
 
 class GpuStatusSerializer(serializers.Serializer[Any]):
-    available = serializers.BooleanField(help_text="Whether pictures are embedded on a GPU.")
+    available = serializers.BooleanField(help_text="Whether images are embedded on a GPU.")
     device = serializers.ChoiceField(["cuda", "rocm", "mps", "cpu"])
     gpu_name = serializers.CharField(allow_null=True)
     vram = serializers.FloatField(allow_null=True, help_text="Memory of the GPU in GB.")
@@ -46,7 +46,7 @@ class ClipInfoSerializer(serializers.Serializer[Any]):
     model_name = serializers.CharField()
     embedding_dim = serializers.IntegerField(allow_null=True)
     device = serializers.ChoiceField(["cuda", "rocm", "mps", "cpu"])
-    cache_size_mb = serializers.FloatField(help_text="Size of the model's files; 0 before they are there.")
+    cache_size_mb = serializers.FloatField(help_text="Size of the model's files in MB; 0 before they are downloaded.")
     backend = serializers.ChoiceField(["torch", "onnx", "onnx-int8"])
 
 
@@ -55,7 +55,7 @@ class GpuStatusView(APIView):
 
     @extend_schema(operation_id="gpu_status", responses=GpuStatusSerializer)
     def get(self, request: Request) -> Response:
-        """The device, its memory, its speed and whether CLIP can be used."""
+        """Return the device, its memory and speed, and whether CLIP is available."""
         return Response(GpuStatusSerializer(gpu_status()).data)
 
 
@@ -64,5 +64,5 @@ class ClipInfoView(APIView):
 
     @extend_schema(operation_id="clip_info", responses=ClipInfoSerializer)
     def get(self, request: Request) -> Response:
-        """The CLIP model in use."""
+        """Return the CLIP model in use."""
         return Response(ClipInfoSerializer(clip_info()).data)

@@ -18,9 +18,9 @@ __all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "pro
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:
-    """The CLIP embedding of one picture: (512,) float32 of unit length (other models have other lengths).
+    """Return the CLIP embedding of one image: (512,) float32 of unit length. Other models have other lengths.
 
-    Raises ImageProcessingError for a picture that cannot be used and ClipUnavailableError without a model.
+    Raises ImageProcessingError for an image that cannot be used, and ClipUnavailableError without a model.
     """
     vector = process_batch([image_path])[0]
     if isinstance(vector, ImageProcessingError):
@@ -31,9 +31,9 @@ def extract_clip_embedding(image_path: str | Path) -> FloatVector:
 def process_batch(
     image_paths: Sequence[str | Path], batch_size: int | None = None
 ) -> list[FloatVector | ImageProcessingError]:
-    """One result per path, in order: the embedding (512,) float32 of unit length, or why there is none.
+    """Return one result per path, in order: the embedding (512,) float32 of unit length, or the error.
 
-    Raises ClipUnavailableError when there is no model at all.
+    Raises ClipUnavailableError without a model.
     """
     jobs = [EmbedRequest(Path(path), clip=True, legacy=False) for path in image_paths]
     results: list[FloatVector | ImageProcessingError] = []
@@ -41,7 +41,7 @@ def process_batch(
         if isinstance(result, ImageProcessingError):
             results.append(result)
         else:
-            assert result.clip is not None  # noqa: S101  (every job asked for it)
+            assert result.clip is not None  # noqa: S101  (every request has clip=True)
             results.append(np.asarray(result.clip.color, np.float32))
     return results
 

@@ -16,10 +16,10 @@ __all__ = ["detect_feature_type", "extract_features"]
 
 
 def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str, np.ndarray[Any, Any]]:
-    """Features of one picture as the dictionary ``color_features``, ``shape_features``, ``texture_features``.
+    """Return a dictionary with ``color_features``, ``shape_features`` and ``texture_features`` of one image.
 
-    CLIP where it can be used and ``use_clip`` allows it: the embedding (512,) float32 and two empty arrays;
-    legacy features otherwise: (256,) uint8, (7,) float32, (256,) uint8. Raises ImageProcessingError.
+    With CLIP (if available and ``use_clip``): the embedding (512,) float32 and two empty arrays. Otherwise legacy
+    features: (256,) uint8, (7,) float32, (256,) uint8. Raises ImageProcessingError.
     """
     path = Path(image_path)
     try:
@@ -30,7 +30,7 @@ def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str,
     if isinstance(result, Exception):
         raise result
     features = result.clip or result.legacy
-    assert features is not None  # noqa: S101  (the job asked for one of the two)
+    assert features is not None  # noqa: S101  (the request has one of the two)
     return {
         "color_features": features.color,
         "shape_features": features.shape,

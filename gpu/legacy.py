@@ -1,4 +1,4 @@
-"""Legacy features: a colour histogram, Hu moments and local binary patterns of one picture, in numpy alone."""
+"""Legacy features in numpy: a colour histogram, Hu moments and local binary patterns of one image."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from gpu.vectors import COLOR_BINS, LEGACY, LEGACY_MODEL, TEXTURE_BINS, ByteVect
 
 Pixels = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
-# For each byte: a bin and the share of the pixel that it gets, twice.
+# For each byte two bins, each with the share of the pixel that goes there.
 SoftBins = list[tuple[npt.NDArray[np.intp], Doubles]]
 
-# Every picture is squeezed to this square first: the cost does not depend on its size, nor do the scales of
-# the texture and of the weights. The numbers here were chosen by benchmarks/tune_legacy.py.
+# Every image is first scaled to this square. So the cost, the texture and the weights do not depend on its size.
+# The numbers here were chosen with benchmarks/tune_legacy.py.
 SIDE = 128
 
-# Spread of the Gaussian weight of a pixel by its distance from the middle, as a share of the side: what was
-# photographed stands in the middle, what happened to stand beside it does not.
+# Standard deviation of the Gaussian weight of a pixel by its distance from the centre, as a share of the side. The
+# product is usually in the centre.
 COLOR_SPREAD, TEXTURE_SPREAD = 0.20, 0.35
-# What a pixel without any colour weighs in the colour histogram, next to 1 for a fully saturated one.
+# Weight of a grey pixel in the colour histogram; a fully saturated pixel has the weight 1.
 GREY_WEIGHT = 0.1
 
-# The 256 colours: 28 hues x 4 saturations x 2 values, and 32 levels of grey for what is too pale to have a hue.
+# The 256 colours: 28 hues x 4 saturations x 2 values, and 32 levels of grey for colours too pale to have a hue.
 HUES, GREYS = 28, 32
 SATURATION_CENTRES, VALUE_CENTRES = (50, 105, 157, 220), (64, 192)
 GREY_UP_TO, COLOURED_FROM = 12, 28
 
-# How far the eight neighbours of a local binary pattern are, in pixels of the squeezed picture.
+# Distance of the eight neighbours of a local binary pattern, in pixels of the scaled image.
 TEXTURE_RADIUS = 3
 
 
 def extract_legacy(image: Image.Image) -> Features:
-    """Legacy features of an RGB picture of any size: colour (256,) uint8, shape (7,) float32, texture (256,) uint8.
+    """Return legacy features of an RGB image: colour (256,) uint8, shape (7,) float32, texture (256,) uint8.
 
-    Histograms are stored as the square root of each bin against the fullest one, 0 to 255: with one byte a bin,
-    that keeps rare colours apart from absent ones. The shape is the Hu moments on a logarithmic scale, see
+    A histogram is stored as the square root of each bin relative to the fullest one, 0 to 255. With one byte per bin,
+    this distinguishes rare colours from absent ones. The shape holds the Hu moments on a logarithmic scale, see
     ``log_scaled``.
     """
-    # reducing_gap lets Pillow shrink large pictures by whole factors first, at no loss that matters here.
+    # reducing_gap lets Pillow first shrink large images by integer factors, without a visible loss.
     square = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     grey = np.asarray(square.convert("L"))
     return Features(
@@ -54,10 +54,10 @@ def extract_legacy(image: Image.Image) -> Features:
 
 
 def color_histogram(hsv: Pixels) -> Doubles:
-    """Weighted histogram (256,) of the colours in HSV pixels (h, w, 3), Pillow's 0-255 scales; it sums to 1.
+    """Return the weighted colour histogram (256,) of HSV pixels (h, w, 3) on Pillow's 0-255 scales. It sums to 1.
 
-    A pixel weighs more in the middle of the picture and more the more saturated it is. One that lies between
-    bins is shared by them, so that a little more light or another JPEG quality does not move it all at once.
+    Pixels near the centre and saturated pixels weigh more. A pixel between two bins counts for both, so that small
+    changes of light or JPEG quality change the histogram only a little.
     """
     hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
     hues, saturations, values, greys, coloured = _color_tables()
@@ -79,7 +79,7 @@ def color_histogram(hsv: Pixels) -> Doubles:
 
 
 def texture_histogram(grey: Pixels) -> Doubles:
-    """Weighted histogram (256,) of the local binary patterns in grey pixels (h, w), both over 6; it sums to 1."""
+    """Return the weighted histogram (256,) of local binary patterns of grey pixels (h, w > 6). It sums to 1."""
     patterns = local_binary_patterns(grey, TEXTURE_RADIUS)
     weights = _centre_weights(*patterns.shape, TEXTURE_SPREAD)
     histogram = np.bincount(patterns.ravel(), weights=weights.ravel(), minlength=TEXTURE_BINS)
@@ -87,10 +87,10 @@ def texture_histogram(grey: Pixels) -> Doubles:
 
 
 def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
-    """The pattern 0-255 of each pixel that has all its neighbours, (h - 2·radius, w - 2·radius).
+    """Return the pattern 0-255 of each pixel that has all neighbours, (h - 2·radius, w - 2·radius).
 
-    Bit k is set where the k-th of eight neighbours, clockwise from the upper left at ``radius`` pixels along
-    each axis, is at least as bright as the pixel. Ojala, Pietikäinen and Harwood, Pattern Recognition 29, 1996.
+    Bit k is set if the k-th of eight neighbours is at least as bright as the pixel. The neighbours are ``radius``
+    pixels away along each axis, clockwise from the upper left. Ojala, Pietikäinen and Harwood, Pattern Recognition 29, 1996.
     """
     height, width = grey.shape
     centre = grey[radius : height - radius, radius : width - radius]
@@ -104,9 +104,9 @@ def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
 
 
 def hu_moments(grey: Pixels) -> Doubles:
-    """The seven invariants (7,) of Hu, IRE Transactions on Information Theory 8, 1962, of grey pixels (h, w).
+    """Return the seven invariants (7,) of Hu, IRE Transactions on Information Theory 8, 1962, of grey pixels (h, w).
 
-    Brightness is the mass, as in OpenCV's ``HuMoments(moments(grey))``. A black picture has zeros.
+    Brightness is the mass, as in OpenCV's ``HuMoments(moments(grey))``. A black image has zeros.
     """
     pixels = grey.astype(np.float64)
     mass = pixels.sum()
@@ -137,7 +137,7 @@ def hu_moments(grey: Pixels) -> Doubles:
 
 
 def log_scaled(moments: Doubles) -> FloatVector:
-    """``-sign(m)·log10|m|`` of each moment as float32, and 0 for a moment that vanishes (below 1e-30)."""
+    """Return ``-sign(m)·log10|m|`` of each moment as float32, and 0 for moments below 1e-30."""
     size = np.abs(moments)
     vanishing = size < 1e-30
     logarithm = np.log10(np.where(vanishing, 1.0, size))
@@ -145,7 +145,7 @@ def log_scaled(moments: Doubles) -> FloatVector:
 
 
 def quantise(histogram: Doubles) -> ByteVector:
-    """Square root of each bin against the fullest one, as 0 to 255, (256,) uint8. The histogram is not empty."""
+    """Return the square root of each bin relative to the fullest one, 0 to 255, as (256,) uint8."""
     return np.asarray(np.rint(255 * np.sqrt(histogram / histogram.max())), dtype=np.uint8)
 
 
@@ -158,14 +158,14 @@ def _centre_weights(height: int, width: int, spread: float) -> Doubles:
 
 @cache
 def _color_tables() -> tuple[SoftBins, SoftBins, SoftBins, SoftBins, Doubles]:
-    """For each byte of hue, saturation, value and grey what it adds to the bin; how coloured each saturation is."""
+    """Return the bins of each byte of hue, saturation, value and grey, and how coloured each saturation is."""
     level = np.arange(256)
     of_saturation = np.interp(level, SATURATION_CENTRES, range(len(SATURATION_CENTRES)))
     of_value = np.interp(level, VALUE_CENTRES, range(len(VALUE_CENTRES)))
     value_count = len(VALUE_CENTRES)
     hue_stride = len(SATURATION_CENTRES) * value_count
     hues = [
-        (bins % HUES * hue_stride, share)  # the hues are a circle: the last is the first one's neighbour
+        (bins % HUES * hue_stride, share)  # hues form a circle
         for bins, share in _between_bins((level + 0.5) * HUES / 256 - 0.5)
     ]
     saturations = [(bins * value_count, share) for bins, share in _between_bins(of_saturation)]
@@ -176,9 +176,9 @@ def _color_tables() -> tuple[SoftBins, SoftBins, SoftBins, SoftBins, Doubles]:
 
 
 def _between_bins(position: Doubles) -> SoftBins:
-    """The bins below and above each position on the scale of bins, and the share of each.
+    """Return the bins below and above each position on the scale of bins, and the share of each.
 
-    Within a quarter of a bin's width from a centre all of it belongs there; from there on the share is linear.
+    Within a quarter of a bin's width from a centre the whole pixel belongs to that bin. Beyond, the share is linear.
     """
     below = np.floor(position).astype(np.intp)
     share = np.clip(2 * (position - below) - 0.5, 0, 1)

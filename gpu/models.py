@@ -1,4 +1,4 @@
-"""The processes that embed pictures, as they last described themselves."""
+"""The processes that embed images, as they last described themselves."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-# A worker writes its row this often, and counts as gone when it missed a few times.
+# A worker writes its row this often. It counts as gone after a few missed heartbeats.
 HEARTBEAT_SECONDS = 10
 LIVE_AFTER_HEARTBEAT_SECONDS = 45
-# A worker leaves a sample this often; samples are kept for a day.
+# A worker stores a sample this often. Samples are kept for a day.
 SAMPLE_SECONDS = 60
 
 
 class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
     def live(self) -> EmbeddingWorkerQuerySet:
-        """Workers that gave a sign of life within the last 45 seconds, the latest first."""
+        """Return workers with a heartbeat within LIVE_AFTER_HEARTBEAT_SECONDS, latest first."""
         since = timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
         return self.filter(heartbeat_at__gte=since).order_by("-heartbeat_at")
 
@@ -25,7 +25,7 @@ class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
 class EmbeddingWorker(models.Model):
     name = models.CharField(_("name"), max_length=255, unique=True, help_text=_("Host and process number."))
     started_at = models.DateTimeField(_("started"))
-    heartbeat_at = models.DateTimeField(_("last sign of life"))
+    heartbeat_at = models.DateTimeField(_("last heartbeat"))
     device = models.CharField(_("device"), max_length=10)
     device_reason = models.CharField(_("why this device"), max_length=500, blank=True, default="")
     gpu_name = models.CharField(_("GPU"), max_length=200, blank=True, default="")
@@ -38,7 +38,7 @@ class EmbeddingWorker(models.Model):
     rates = models.JSONField(_("images per second of recent batches"), default=list, blank=True)
     vram_allocated_gb = models.FloatField(_("memory in use in GB"), null=True, blank=True)
     vram_reserved_gb = models.FloatField(_("memory reserved in GB"), null=True, blank=True)
-    images_done = models.PositiveBigIntegerField(_("pictures embedded"), default=0)
+    images_done = models.PositiveBigIntegerField(_("images embedded"), default=0)
 
     objects = EmbeddingWorkerQuerySet.as_manager()
 
@@ -61,7 +61,7 @@ class EmbeddingWorker(models.Model):
 
 
 class WorkerSample(models.Model):
-    """What a worker used and did at one moment: what the device page draws over time."""
+    """Memory and rate of a worker at one moment, for the charts of the device page."""
 
     worker = models.ForeignKey(
         EmbeddingWorker, on_delete=models.CASCADE, related_name="samples", verbose_name=_("worker")
@@ -69,7 +69,7 @@ class WorkerSample(models.Model):
     taken_at = models.DateTimeField(_("taken"))
     memory_gb = models.FloatField(_("memory of the process in GB"), null=True)
     vram_reserved_gb = models.FloatField(_("memory of the GPU reserved in GB"), null=True)
-    images_per_second = models.FloatField(_("pictures per second since the sample before"), default=0)
+    images_per_second = models.FloatField(_("images per second since the previous sample"), default=0)
 
     class Meta:
         db_table = "gpu_samples"
@@ -77,7 +77,7 @@ class WorkerSample(models.Model):
         verbose_name_plural = _("samples of workers")
         ordering = ("taken_at",)
         indexes = [
-            # The curves of the device page, and forgetting what is old.
+            # The charts of the device page, and deleting old samples.
             models.Index(fields=["taken_at"], name="sample_taken"),
         ]
 

@@ -1,4 +1,4 @@
-"""Addresses of the device's and the model's API, below /api/."""
+"""URLs of the device and model endpoints, below /api/."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Features of one picture and their three BLOBs: the only place that knows the storage format."""
+"""Features of one image and their three BLOBs. No other module knows the storage format."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Kind = Literal["clip", "legacy"]
 CLIP: Kind = "clip"
 LEGACY: Kind = "legacy"
 
-# The version of the legacy extractor, stored as the features' model name: a change of the
-# algorithm is a new name, so old and new histograms are never compared with each other.
+# The version of the legacy extractor, stored as the model name. A change of the algorithm needs a new name, so that
+# old and new histograms are never compared with each other.
 LEGACY_MODEL = "legacy-1"
 
 COLOR_BINS = 256
@@ -27,7 +27,7 @@ ByteVector = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Features:
-    """What one model says of one picture.
+    """The features of one image from one model.
 
     ``clip``: ``color`` is the embedding, (dim,) float32 of unit length; shape and texture are empty.
     ``legacy``: ``color`` (256,) uint8, ``shape`` (7,) float32, ``texture`` (256,) uint8.
@@ -41,11 +41,11 @@ class Features:
 
     @property
     def dim(self) -> int:
-        """Length of ``color``: the embedding's size for CLIP, the number of colour bins for legacy."""
+        """Return the length of ``color``: the size of the embedding, or the number of colour bins."""
         return int(self.color.shape[0])
 
     def to_blobs(self) -> tuple[bytes, bytes, bytes]:
-        """The three BLOBs (colour, shape, texture): 4·dim, 0, 0 bytes for CLIP; 256, 28, 256 for legacy."""
+        """Return the BLOBs for colour, shape and texture: 4·dim, 0, 0 bytes for CLIP; 256, 28, 256 for legacy."""
         color_type = np.dtype("<f4") if self.kind == CLIP else np.dtype(np.uint8)
         return (
             np.ascontiguousarray(self.color, dtype=color_type).tobytes(),
@@ -55,7 +55,7 @@ class Features:
 
     @classmethod
     def from_blobs(cls, kind: Kind, model_name: str, color: bytes, shape: bytes, texture: bytes) -> Features:
-        """Read the three BLOBs back. Raises ValueError when a length is not one that ``kind`` can have."""
+        """Read the three BLOBs. Raises ValueError if their lengths do not fit ``kind``."""
         if kind == CLIP:
             if not color or len(color) % 4 or shape or texture:
                 raise ValueError(f"not a CLIP feature: BLOBs of {len(color)}, {len(shape)}, {len(texture)} bytes")
@@ -71,8 +71,10 @@ class Features:
 
     @classmethod
     def from_embedding(cls, embedding: npt.ArrayLike, model_name: str) -> Features:
-        """Wrap a CLIP embedding (dim,), normalised here once. Raises ValueError for zero or non-finite vectors."""
-        vector = np.asarray(embedding, dtype=np.float64)  # the squares of large and small float32 do not fit float32
+        """Normalise and wrap a CLIP embedding (dim,). Raises ValueError for zero or non-finite vectors."""
+        vector = np.asarray(
+            embedding, dtype=np.float64
+        )  # squares of large or small float32 values do not fit into float32
         norm = float(np.linalg.norm(vector))
         if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
             raise ValueError("an embedding must be one finite vector that is not zero")
@@ -81,9 +83,9 @@ class Features:
 
 
 def detect_feature_type(color_features: np.ndarray[Any, Any]) -> Kind:
-    """``clip`` for 512 values, ``legacy`` for 256, as the guide has it. Raises ValueError for any other length.
+    """Return ``clip`` for 512 values and ``legacy`` for 256. Raises ValueError for any other length.
 
-    The program itself trusts the stored kind, since other CLIP models have other lengths.
+    The program itself uses the stored kind, since other CLIP models have other lengths.
     """
     length = len(color_features)
     if length == 512:

@@ -1,4 +1,4 @@
-"""What the device and the model are doing, as the API, the admin and ``doctor`` tell it. Never imports torch."""
+"""The state of the device and the model for the API, the admin and ``doctor``. Never imports torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gpu.models import EmbeddingWorker
 
 
 def gpu_status() -> dict[str, Any]:
-    """The answer of GET /api/gpu/status: of the live workers, or of this process where there are none.
+    """Return the response of GET /api/gpu/status, from the live workers or, without workers, from this process.
 
-    ``vram`` in GB or None; ``throughput`` such as ``"150-300"``: the 10th to 90th percentile of images/s over
-    recent batches, None before any; ``error`` says why CLIP is not available.
+    vram: GB or None. throughput: such as ``"150-300"``, the 10th to 90th percentile of images/s over recent batches,
+    None before any. error: why CLIP is not available.
     """
     workers = list(EmbeddingWorker.objects.live())
     status = clip_status()
@@ -46,7 +46,7 @@ def gpu_status() -> dict[str, Any]:
 
 
 def clip_info() -> dict[str, Any]:
-    """The answer of GET /api/clip/info. ``cache_size_mb`` is the size of the model's files, 0 before they are there."""
+    """Return the response of GET /api/clip/info. ``cache_size_mb`` is 0 before the model is downloaded."""
     status = clip_status()
     best = _best(list(EmbeddingWorker.objects.live()))
     return {
@@ -60,16 +60,16 @@ def clip_info() -> dict[str, Any]:
 
 
 def throughput() -> str | None:
-    """The 10th and 90th percentile of images/s over recent batches, as ``"150-300"``; None before any."""
+    """Return the 10th and 90th percentile of images/s over recent batches as ``"150-300"``, or None."""
     rates = sorted(_recent_rates())
     if not rates:
         return None
     low, high = rates[(len(rates) - 1) // 10], rates[-1 - (len(rates) - 1) // 10]
-    return f"{_plain(low)}-{_plain(high)}"
+    return f"{_format_rate(low)}-{_format_rate(high)}"
 
 
 def images_per_second() -> float | None:
-    """The rate to expect of all live workers together (the sum of their medians); None before any was measured."""
+    """Return the expected rate of all live workers together, the sum of their medians, or None."""
     medians = [_median(worker.rates) for worker in EmbeddingWorker.objects.live() if worker.rates]
     if medians:
         return round(sum(medians), 1)
@@ -78,7 +78,7 @@ def images_per_second() -> float | None:
 
 
 def _recent_rates() -> list[float]:
-    """Rates of the live workers; else of this process; else of the worker that was here last."""
+    """Return the rates of the live workers, else of this process, else of the last worker."""
     rates = [rate for worker in EmbeddingWorker.objects.live() for rate in worker.rates]
     if rates or (rates := meter.recent_rates()):
         return rates
@@ -87,7 +87,7 @@ def _recent_rates() -> list[float]:
 
 
 def _best(workers: list[EmbeddingWorker]) -> EmbeddingWorker | None:
-    """The worker to speak for all: one that can use CLIP before one that cannot, a GPU before a CPU."""
+    """Return the worker to report: one with CLIP first, then one with a GPU."""
     return max(workers, key=lambda worker: (worker.clip_available, worker.device != "cpu"), default=None)
 
 
@@ -114,5 +114,5 @@ def _median(rates: list[float]) -> float:
     return sorted(rates)[len(rates) // 2]
 
 
-def _plain(rate: float) -> str:
+def _format_rate(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
