@@ -90,7 +90,8 @@ def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
     """Return the pattern 0-255 of each pixel that has all neighbours, (h - 2·radius, w - 2·radius).
 
     Bit k is set if the k-th of eight neighbours is at least as bright as the pixel. The neighbours are ``radius``
-    pixels away along each axis, clockwise from the upper left. Ojala, Pietikäinen and Harwood, Pattern Recognition 29, 1996.
+    pixels away along each axis, clockwise from the upper left. Source: Ojala, Pietikäinen and Harwood,
+    Pattern Recognition 29, 1996.
     """
     height, width = grey.shape
     centre = grey[radius : height - radius, radius : width - radius]

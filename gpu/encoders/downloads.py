@@ -1,4 +1,4 @@
-"""Fetching CLIP weights from the model hub: by command, or once by a worker. No request ever comes here."""
+"""Download CLIP weights from the model hub, by command or once by a worker. Never during a request."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from gpu.encoders.weights import Weights, WeightsError
 
 logger = logging.getLogger(__name__)
 
-# How long the hub may take to answer, and how long a worker waits before it asks again after a failure.
+# How long to wait for the hub, and how long a worker waits after a failure before it tries again.
 HUB_TIMEOUT_SECONDS = 10
 RETRY_SECONDS = 3600
 
-# Weights for other frameworks, which the hub keeps beside the ones that are loaded here.
-_NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*"]
+# Files for other frameworks in the same repositories.
+_IGNORED_FILES = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "openvino/*"]
 
 
 class DownloadError(Exception):
-    """The weights could not be fetched; the message says why in one line."""
+    """The weights could not be downloaded. The message says why in one line."""
 
 
 def download_model(name: str | None = None) -> Weights:
-    """Fetch the configured (or named) model into the cache folder, go on where an earlier try stopped, and check it.
+    """Download the configured (or named) model into the cache folder and check it. Raises DownloadError.
 
-    What is there and whole already is not fetched again. Raises DownloadError.
+    Continues an interrupted download. Files that are complete are not downloaded again.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     if weights.is_local(name):
@@ -43,15 +43,15 @@ def download_model(name: str | None = None) -> Weights:
         _fetch(name, cache)
         return weights.find_weights(name)
     except WeightsError as error:
-        raise DownloadError(f"The download of {name} is not whole: {error}") from error
-    except OSError as error:  # of the disk; the hub's own are told apart in _fetch
+        raise DownloadError(f"The download of {name} is incomplete: {error}") from error
+    except OSError as error:  # an error of the disk; _fetch handles those of the hub
         raise DownloadError(f"The weights cannot be written to {cache}: {error.strerror or error}.") from error
 
 
 def ensure_weights() -> None:
-    """For a worker that starts: fetch the configured weights when they are missing, at most one try an hour.
+    """Download missing weights when a worker starts, with at most one attempt an hour.
 
-    Never raises for a failed download: it is logged and remembered, and the worker goes on with legacy features.
+    A failed download is logged and remembered, and the worker continues with legacy features.
     """
     name = settings.CLIP_CONFIG["model_name"]
     try:
@@ -67,15 +67,15 @@ def ensure_weights() -> None:
     try:
         found = download_model(name)
     except DownloadError as error:
-        _remember(name, str(error))
+        _store_failure(name, str(error))
         logger.warning("CLIP is not available: %s", error)
         return
-    _memory().unlink(missing_ok=True)
-    logger.info("Fetched %s (%.0f MB) into %s.", name, found.size_mb, found.folder)
+    _failure_file().unlink(missing_ok=True)
+    logger.info("Downloaded %s (%.0f MB) to %s.", name, found.size_mb, found.folder)
 
 
 def last_failure(name: str) -> str | None:
-    """Why a worker's last try to fetch this model failed; None when there was none or a later one succeeded."""
+    """Return why the last download of this model failed, or None."""
     failure = _last_failure(name)
     return None if failure is None else failure[1]
 
@@ -93,7 +93,7 @@ def _fetch(name: str, cache: Path) -> None:
             repository,
             cache_dir=cache,
             etag_timeout=HUB_TIMEOUT_SECONDS,
-            ignore_patterns=[*_NOT_NEEDED, *(["*.bin"] if has_safetensors else [])],
+            ignore_patterns=[*_IGNORED_FILES, *(["*.bin"] if has_safetensors else [])],
         )
     except RepositoryNotFoundError as error:
         raise DownloadError(f"The model hub has no model {repository}.") from error
@@ -106,21 +106,21 @@ def _fetch(name: str, cache: Path) -> None:
         raise DownloadError(f"The model hub cannot be reached: {reason or type(error).__name__}") from error
 
 
-def _memory() -> Path:
+def _failure_file() -> Path:
     return Path(settings.DATA_DIR) / "clip-download.json"
 
 
 def _last_failure(name: str) -> tuple[float, str] | None:
     try:
-        noted = json.loads(_memory().read_text(encoding="utf-8"))
-        return (float(noted["at"]), str(noted["error"])) if noted["model"] == name else None
+        failure = json.loads(_failure_file().read_text(encoding="utf-8"))
+        return (float(failure["at"]), str(failure["error"])) if failure["model"] == name else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        return None  # half a note after a crash is no note
+        return None  # written incompletely before a crash
 
 
-def _remember(name: str, error: str) -> None:
-    note = _memory().with_suffix(".part")
-    note.write_text(json.dumps({"model": name, "at": time.time(), "error": error}), encoding="utf-8")
-    note.replace(_memory())
+def _store_failure(name: str, error: str) -> None:
+    part = _failure_file().with_suffix(".part")
+    part.write_text(json.dumps({"model": name, "at": time.time(), "error": error}), encoding="utf-8")
+    part.replace(_failure_file())

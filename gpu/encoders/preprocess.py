@@ -1,4 +1,4 @@
-"""From a decoded picture to the square of pixels that the model looks at, equal to its own image processor's."""
+"""Turn a decoded image into the square of pixels that the model sees, exactly as its own processor does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-# JPEG drafts are decoded at no less than this multiple of the model's input, so that the resize still averages.
+# JPEG drafts are at least this multiple of the model's input, so that the resize still averages pixels.
 DRAFT_FACTOR = 2
 
 Pixels = npt.NDArray[np.uint8]
@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What ``preprocessor_config.json`` asks for: shorter side to ``size``, centre crop of ``crop``, normalise."""
+    """Settings of ``preprocessor_config.json``: scale the shorter side to ``size``, crop the centre, normalise."""
 
     size: int
     crop: int
@@ -28,10 +28,10 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
-        """Read the configuration in its old or new spelling. Raises ValueError for what is not the way of CLIP."""
+        """Read the configuration in its old or new form. Raises ValueError if it differs from CLIP's steps."""
         steps = ("do_resize", "do_center_crop", "do_normalize", "do_rescale")
         if not all(config.get(step, True) for step in steps):
-            raise ValueError("its preprocessor leaves out one of resize, crop, rescale and normalise")
+            raise ValueError("its preprocessor skips one of resize, crop, rescale and normalise")
         size, crop = config.get("size", 224), config.get("crop_size", 224)
         if isinstance(size, dict):
             size = size.get("shortest_edge")
@@ -44,29 +44,29 @@ class Preprocess:
 
     @property
     def draft_side(self) -> int:
-        """The shorter side, in pixels, below which a JPEG is never decoded."""
+        """Return the smallest shorter side, in pixels, at which a JPEG is decoded."""
         return DRAFT_FACTOR * self.size
 
-    def __call__(self, picture: Image.Image) -> Pixels:
-        """``picture`` (RGB) as (crop, crop, 3) uint8.
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Return an RGB image as (crop, crop, 3) uint8.
 
-        Resizes the whole picture and crops then. Resizing only the crop (Pillow's ``box``) is a little faster
-        but not the same: its box has float32 corners, and Pillow chooses the order of its two passes by the
-        shape of what it produces, so pixels differ from the model's own processor.
+        Resizes the whole image, then crops. Resizing only the crop (Pillow's ``box``) is slightly faster, but its
+        pixels differ from the model's own processor: the box has float32 corners, and Pillow orders its two passes by the
+        shape of the result.
         """
-        width, height = picture.size
+        width, height = image.size
         if width <= height:
             resized = (self.size, int(self.size * height / width))
         else:
             resized = (int(self.size * width / height), self.size)
         left, top = (resized[0] - self.crop) // 2, (resized[1] - self.crop) // 2
-        square = picture.resize(resized, self.resample)
+        square = image.resize(resized, self.resample)
         if resized != (self.crop, self.crop):
             square = square.crop((left, top, left + self.crop, top + self.crop))
         return np.asarray(square)
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Two (3,) float32 vectors that normalise uint8 pixels in one step: ``pixels * scale + shift``."""
+        """Return two (3,) float32 vectors that normalise uint8 pixels: ``pixels * scale + shift``."""
         std = np.asarray(self.std, np.float64)
         scale = 1.0 / (255.0 * std)
         return scale.astype(np.float32), (-np.asarray(self.mean, np.float64) / std).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What every image encoder offers, and the errors that it raises."""
+"""The interface of image encoders, and the errors that they raise."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ Pending = Callable[[], Embeddings]
 
 
 class DeviceMemoryError(Exception):
-    """The device has not enough memory for this batch; a smaller one may fit."""
+    """The batch does not fit into the device's memory. A smaller one may."""
 
 
 class LoadError(Exception):
-    """A model whose files are whole cannot be loaded all the same; the message says why in one line."""
+    """A model cannot be loaded although its files are complete. The message says why in one line."""
 
 
 class Encoder(Protocol):
-    """A loaded image encoder. ``lanes`` batches, of ``cpu_batch`` pictures on a CPU, may usefully be in flight."""
+    """A loaded image encoder.
+
+    max_in_flight: how many batches may usefully run at the same time. cpu_batch_size: images per batch on a CPU.
+    """
 
     backend: str
     device: str
@@ -35,15 +38,15 @@ class Encoder(Protocol):
     preprocess: Preprocess
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
-        """Begin to encode n pictures of (crop, crop, 3) uint8; the answer gives their (n, dim) unit float32 vectors.
+        """Start to encode n images of (crop, crop, 3) uint8. Return a function that waits for the vectors.
 
-        Either part raises DeviceMemoryError when the batch does not fit.
+        The vectors are (n, dim) float32 of unit length. Both functions raise DeviceMemoryError.
         """
 
     def release_memory(self) -> None:
-        """Give memory that is only kept for speed back to the device."""
+        """Release memory that is only cached for speed."""
 
 
 def monotonic_seconds() -> float:
-    """The clock of ``used_at``, in seconds."""
+    """Return the clock of ``used_at``, in seconds."""
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""The CLIP encoder of this process: whether it can be used, loading it once, and the guide's functions on it."""
+"""The encoder of this process: whether CLIP is available, and loading the model once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class ClipUnavailableError(Exception):
-    """CLIP cannot be used here; the message says why in one line."""
+    """CLIP is not available. The message says why in one line."""
 
     code = "clip_unavailable"
 
@@ -39,7 +39,7 @@ class ClipUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClipStatus:
-    """What this process can say of CLIP. ``reason`` is None when it is available."""
+    """Whether CLIP is available in this process. ``reason`` says why not."""
 
     available: bool
     reason: str | None
@@ -59,18 +59,18 @@ _failure: tuple[tuple[object, ...], str] | None = None
 
 
 def clip_status() -> ClipStatus:
-    """Whether CLIP can be used, judged from the packages and the model's files, without importing torch."""
+    """Return whether CLIP is available, from the installed packages and model files. Does not import torch."""
     name, backend = settings.CLIP_CONFIG["model_name"], settings.CLIP_CONFIG["backend"]
     try:
         found = weights.find_weights()
     except WeightsError as error:
         tried = downloads.last_failure(name)
-        reason = f"{error} The last try: {tried}" if tried else str(error)
+        reason = f"{error} The last attempt: {tried}" if tried else str(error)
         return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _choose_backend(None)[0])
     used, _ = _choose_backend(found)
     problem = None
     if backend not in BACKENDS:
-        problem = f"CLIP_BACKEND is {backend!r}; it must be one of {', '.join(BACKENDS)}."
+        problem = f"CLIP_BACKEND is {backend!r}. It must be one of {', '.join(BACKENDS)}."
     elif (missing := _missing_package(used)) is not None:
         problem = f"The Python package {missing} is not installed."
     elif _failure is not None and _failure[0] == _cache_key(found):
@@ -79,12 +79,12 @@ def clip_status() -> ClipStatus:
 
 
 def is_clip_available() -> bool:
-    """Whether CLIP can be used here. Costs a few stat() calls; a load that failed counts until the files change."""
+    """Return whether CLIP is available. Costs a few stat() calls. A failed load counts until the files change."""
     return clip_status().available
 
 
 def get_clip_model() -> SentenceTransformer:
-    """The model, loaded once per process, on its device. Never downloads. Raises ClipUnavailableError."""
+    """Return the model, loaded once per process. Never downloads. Raises ClipUnavailableError."""
     global _model
     with _lock:
         found = _require_weights()
@@ -95,26 +95,26 @@ def get_clip_model() -> SentenceTransformer:
 
 
 def get_encoder() -> Encoder:
-    """The image encoder in use, loaded and warmed up once per process. Raises ClipUnavailableError."""
+    """Return the image encoder, loaded and warmed up once per process. Raises ClipUnavailableError."""
     global _encoder
     with _lock:
         found = _require_weights()
         if _encoder is None or _encoder[0] != _cache_key(found):
-            _encoder = None  # two do not have to fit beside each other
+            _encoder = None  # free the old one first: both may not fit into memory
             encoder = _load_encoder(found)
             blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
-            encoder.start([blank])()  # the first batch pays for allocations and kernels; nobody should measure that
+            encoder.start([blank])()  # warm up: the first batch also pays for allocations and kernels
             _encoder = (_cache_key(found), encoder)
         return _encoder[1]
 
 
 def idle_seconds() -> float | None:
-    """Seconds since the loaded encoder was last used; None when none is loaded."""
+    """Return the seconds since the encoder was last used, or None if none is loaded."""
     return monotonic_seconds() - _encoder[1].used_at if _encoder is not None else None
 
 
 def unload() -> None:
-    """Forget the loaded model and give its memory back once nobody computes with it; the next use loads it again."""
+    """Drop the loaded model and free its memory. The next use loads it again."""
     global _model, _encoder
     with _lock:
         _model = _encoder = None
@@ -135,10 +135,10 @@ def _missing_package(backend: str) -> str | None:
 
 
 def _choose_backend(found: Weights | None) -> tuple[str, Path | None]:
-    """The backend in use, torch or an ONNX one with its file.
+    """Return the backend to use, and the exported file for ONNX.
 
-    ``auto`` takes ONNX float32 on a CPU where it is exported; an ONNX backend that was asked for and is not
-    exported is torch, whose vectors mean the same.
+    ``auto`` means exported ONNX float32 on a CPU, otherwise torch. An ONNX backend without an export falls back to
+    torch, which computes the same vectors.
     """
     wanted = settings.CLIP_CONFIG["backend"]
     if found is not None and (wanted == "onnx" or (wanted == "auto" and likely_device()[0] == "cpu")):
@@ -151,7 +151,7 @@ def _choose_backend(found: Weights | None) -> tuple[str, Path | None]:
 
 
 def _cache_key(found: Weights) -> tuple[object, ...]:
-    """What must stay the same for a loaded model to stay in use."""
+    """Return what must not change while a loaded model stays in use."""
     backend, path = _choose_backend(found)
     made = path.stat().st_mtime_ns if path is not None else 0
     return (found.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
@@ -162,7 +162,7 @@ def _load_encoder(found: Weights) -> Encoder:
     if path is None:
         wanted = settings.CLIP_CONFIG["backend"]
         if wanted.startswith("onnx"):
-            logger.warning("CLIP_BACKEND is %s, but it is not exported ('manage.py export_onnx'): using torch.", wanted)
+            logger.warning("CLIP_BACKEND is %s, but there is no export: using torch. Run 'export_onnx'.", wanted)
         return TorchEncoder(get_clip_model(), found.preprocess)
     with _cache_load_failure(found):
         encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", found)
@@ -172,7 +172,7 @@ def _load_encoder(found: Weights) -> Encoder:
 
 @contextmanager
 def _cache_load_failure(found: Weights) -> Iterator[None]:
-    """A model that cannot be loaded is not tried again before its files change."""
+    """Remember a failed load, so that it is not tried again before the files change."""
     global _failure
     try:
         yield

@@ -1,4 +1,4 @@
-"""The life of a process that embeds: its row in the database, its heartbeat, unloading when idle, ending when stuck."""
+"""The lifecycle of a worker: its database row, its heartbeat, unloading when idle, ending when stuck."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils import timezone
 
-from gpu import device, throughput
+from gpu import clip, device, throughput
 from gpu.encoders import registry, weights
 from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, WorkerSample
 
 logger = logging.getLogger(__name__)
 
-# Rows of workers that are gone are kept this long, for the last rates that were measured.
+# Rows of stopped workers are kept this long, because they hold the last measured rates.
 WORKER_RETENTION = timedelta(days=1)
 SAMPLE_RETENTION = timedelta(days=1)
-MAX_LOAD_SECONDS = 600  # loading a model takes no longer, also from a slow disk
+MAX_LOAD_SECONDS = 600  # enough for a large model on a slow disk
 
 
 class _Heartbeat(threading.Thread):
@@ -40,21 +40,21 @@ class _Heartbeat(threading.Thread):
         self.sampled_at, self.sampled_images = time.monotonic(), throughput.images_done()
 
     def beat(self) -> None:
-        """Write the row. A database that cannot be written to now is tried again at the next beat."""
+        """Write the row. If the database is not available, the next heartbeat tries again."""
         try:
             now = describe_process()
             if not now["rates"]:
-                del now["rates"]  # what the process of this number measured before is better than nothing
+                del now["rates"]  # keep the rates of an earlier process with the same name
             worker, created = EmbeddingWorker.objects.update_or_create(
                 name=self.worker, defaults=now, create_defaults={"started_at": self.started_at, **now}
             )
             if created or time.monotonic() - self.sampled_at >= SAMPLE_SECONDS:
                 self._sample(worker)
         except DatabaseError as error:
-            logger.warning("The worker's sign of life could not be written: %s", error)
+            logger.warning("The worker's heartbeat could not be written: %s", error)
 
     def _sample(self, worker: EmbeddingWorker) -> None:
-        """Leave a sample, and forget those of all workers that are older than what is drawn."""
+        """Store a sample, and delete the old samples of all workers."""
         now, images = time.monotonic(), throughput.images_done()
         seconds = max(now - self.sampled_at, 1.0)
         WorkerSample.objects.create(
@@ -73,7 +73,7 @@ class _Heartbeat(threading.Thread):
                 unload_if_idle()
                 self.beat()
         finally:
-            connection.close()  # this thread's own
+            connection.close()  # each thread has its own
 
 
 _heartbeat: _Heartbeat | None = None
@@ -81,7 +81,7 @@ _lock = threading.Lock()
 
 
 def register() -> None:
-    """Announce this process as a worker and keep its heart beating; further calls in the same process do nothing."""
+    """Register this process as a worker and start its heartbeat. Further calls do nothing."""
     global _heartbeat
     with _lock:
         if _heartbeat is not None and _heartbeat.pid == os.getpid() and _heartbeat.is_alive():
@@ -92,11 +92,11 @@ def register() -> None:
         try:
             EmbeddingWorker.objects.filter(heartbeat_at__lt=timezone.now() - WORKER_RETENTION).delete()
         except DatabaseError as error:
-            logger.warning("Workers that are gone could not be forgotten: %s", error)
+            logger.warning("Old worker rows could not be deleted: %s", error)
 
 
 def unregister() -> None:
-    """Stop the heartbeat and make the row say that this worker is gone; it keeps the rates that were measured."""
+    """Stop the heartbeat and mark the row as gone. The row keeps the measured rates."""
     global _heartbeat
     with _lock:
         heartbeat, _heartbeat = _heartbeat, None
@@ -109,12 +109,12 @@ def unregister() -> None:
         try:
             EmbeddingWorker.objects.filter(name=heartbeat.worker).update(heartbeat_at=gone)
         except DatabaseError as error:
-            logger.warning("The worker could not say that it is gone: %s", error)
+            logger.warning("The worker could not be marked as gone: %s", error)
 
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """Be a worker for the length of the block: what a long command does that embeds in its own process."""
+    """Register this process as a worker within the block, for commands that embed by themselves."""
     register()
     try:
         yield
@@ -124,16 +124,16 @@ def registered() -> Iterator[None]:
 
 @contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
-    """Load the model, then end this process if the block takes longer, with the stacks of all threads on stderr.
+    """Load the model, then end this process if the block takes longer than ``seconds``.
 
-    A device or a decoder that hangs cannot be interrupted and may hold the interpreter's lock, so the time is kept by
-    faulthandler's own thread. Whoever supervises the process starts it again. For one block at a time.
+    A hanging device or decoder cannot be interrupted and may hold the GIL, so faulthandler's own thread keeps the time
+    and prints all stacks to stderr. The supervisor restarts the process. Only one block at a time.
     """
     stderr = sys.__stderr__ or 2
     try:
         faulthandler.dump_traceback_later(MAX_LOAD_SECONDS, exit=True, file=stderr)
         if registry.is_clip_available():
-            with suppress(registry.ClipUnavailableError):  # whoever embeds says why
+            with suppress(registry.ClipUnavailableError):  # embedding reports the reason
                 registry.get_encoder()
         faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
         yield
@@ -142,18 +142,18 @@ def watchdog(seconds: float) -> Iterator[None]:
 
 
 def unload_if_idle() -> bool:
-    """Unload the model when it was not used for CLIP_IDLE_UNLOAD_SECONDS; whether it was unloaded now."""
+    """Unload a model that was idle for CLIP_IDLE_UNLOAD_SECONDS. Return whether that happened."""
     limit = settings.CLIP_CONFIG["idle_unload_seconds"]
     idle = registry.idle_seconds()
     if limit is None or idle is None or idle < limit:
         return False
-    registry.unload()
-    logger.info("The model was idle for %.0f seconds and is unloaded.", idle)
+    clip.unload()
+    logger.info("Unloaded the model after %.0f idle seconds.", idle)
     return True
 
 
 def describe_process() -> dict[str, object]:
-    """This process now, as the columns of its row."""
+    """Return the current values of this process's row."""
     info, status = device.describe_device(), registry.clip_status()
     allocated, reserved = device.memory_gb()
     return {
