@@ -1,4 +1,4 @@
-"""What is kept of imports, and when it is forgotten: after a day, or when its person discards it."""
+"""Delete imports and their files: after a day, or when their user discards them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from products.models import Import
 
 
 def discard(job: Import) -> None:
-    """Forget the import with its files; one that is at work stops. What it has imported stays."""
+    """Delete the import and its files. A running import stops. Imported products stay."""
     folder = job.folder
     Import.objects.filter(pk=job.pk).delete()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_expired() -> None:
-    """Forget what is older than a day, and folders that no import owns."""
+    """Delete imports older than a day, and folders without an import."""
     now = timezone.now()
     Import.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
     root = Path(settings.IMPORTS_ROOT)
-    # The folders are listed first: an import is saved before its folder is made.
+    # List the folders first: an import is saved before its folder is created.
     folders = list(root.iterdir()) if root.is_dir() else []
     owned = {pk.hex for pk in Import.objects.values_list("pk", flat=True)}
     for folder in folders:

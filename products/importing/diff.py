@@ -1,4 +1,4 @@
-"""What a row of a table would change of a product that is there."""
+"""Find what a row of a table would change in an existing product. Saves nothing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from products.models import Product
 
 
 def as_text(value: Any) -> str:
-    """A value of a field or an attribute as a cell holds it. What is no text is JSON; nothing is empty."""
+    """Return a field or attribute value as the text of a cell: "" for None, JSON for any other non-string."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def changed_fields(product: Product, row: Row) -> dict[str, Any]:
-    """The fields that the row says otherwise, with their new values. An empty cell says nothing.
+    """Return the fields that the row changes, with their new values. An empty cell changes nothing.
 
-    What went out to a table and comes back is no change, whatever the kind of table could not hold of it.
+    An exported table that comes back changes nothing, even if its format could not hold every character.
     """
-    if row.category_from_path:  # named by a path, which is told from nothing that anybody wrote about the product
+    if row.category_from_path:  # A file name is no statement about an existing product's fields.
         return {}
-    said: dict[str, Any] = {name: getattr(row, name) for name in ("name", "category", "description")}
-    changed = {name: text for name, text in said.items() if text and not _same(getattr(product, name), text)}
+    texts: dict[str, Any] = {name: getattr(row, name) for name in ("name", "category", "description")}
+    changed = {name: text for name, text in texts.items() if text and not _same(getattr(product, name), text)}
     if row.is_historical is not None and row.is_historical != product.is_historical:
         changed["is_historical"] = row.is_historical
     attributes = {
@@ -40,28 +40,30 @@ def changed_fields(product: Product, row: Row) -> dict[str, Any]:
 
 
 def describe_changes(product: Product, changed: dict[str, Any]) -> tuple[Change, ...]:
-    """The changes for people, each attribute by itself."""
-    told = []
+    """Return the changes as the preview shows them, with a line for each attribute."""
+    changes: list[Change] = []
     for name, new in changed.items():
         old = getattr(product, name)
         if name == "attributes":
-            told += [Change(key, as_text(old.get(key)), as_text(new[key])) for key in new if old.get(key) != new[key]]
+            changes += [
+                Change(key, as_text(old.get(key)), as_text(new[key])) for key in new if old.get(key) != new[key]
+            ]
         else:
-            told.append(Change(name, as_text(old), as_text(new)))
-    return tuple(told)
+            changes.append(Change(name, as_text(old), as_text(new)))
+    return tuple(changes)
 
 
 def _same(stored: Any, cell: str) -> bool:
-    return _plain(as_text(stored)) == _plain(cell)
+    return _normalize(as_text(stored)) == _normalize(cell)
 
 
-def _plain(text: str) -> str:
-    """The text without what not every kind of table holds: controls, kinds of line ends, space around it."""
+def _normalize(text: str) -> str:
+    """Remove what not every table format holds: control characters, kinds of line ends, surrounding space."""
     return INVALID_XML_CHARACTERS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def _typed(stored: Any, cell: str) -> Any:
-    """The cell's value; a number stays a number and a list a list where the stored value is one."""
+    """Return the cell's value. It stays a number, list or object if the stored value is no string."""
     if stored is None or isinstance(stored, str):
         return cell
     try:

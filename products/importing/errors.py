@@ -1,10 +1,10 @@
-"""Why a row cannot be imported."""
+"""The error of a row that cannot be imported."""
 
 from __future__ import annotations
 
 
 class RowError(Exception):
-    """A row that cannot be imported. ``code`` is stable, the text is for people."""
+    """A row cannot be imported. ``code`` is stable. The message is for the user."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Where an import's pictures lie: a folder on disk, or a ZIP that is read in place and never extracted."""
+"""Read an import's images from a folder on disk, or from a ZIP without extracting it."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from products.importing.errors import RowError
 
 MAX_TABLE_BYTES = 256 * 2**20
 
-_NOT_PICTURES = {"thumbs.db", "desktop.ini", "__macosx"}
+_IGNORED_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 class ImageSource(Protocol):
     def names(self) -> list[str]:
-        """Every file in it, as relative paths with slashes, in a stable order; without hidden files."""
+        """Return the relative paths of all files but hidden ones, with slashes, in a stable order."""
 
     def read(self, name: str, folder: str = "") -> bytes:
-        """A picture's bytes; ``folder`` is what ``name`` is relative to. Raises RowError, ImageProcessingError."""
+        """Return an image's bytes. ``name`` is relative to ``folder``. Raises RowError, ImageProcessingError."""
 
     def open(self, name: str) -> IO[bytes]:
-        """A table, seekable. Raises UnreadableFileError."""
+        """Open a table as a seekable file. Raises UnreadableFileError."""
 
 
 class FolderSource:
-    """Files on the operator's own disk: absolute paths and ``..`` are as good there as any."""
+    """Files on the operator's own disk. Absolute paths and ``..`` are allowed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
-        found = []
+        names: list[str] = []
         for folder, folders, files in os.walk(self.root):
             folders[:] = [name for name in folders if not _is_hidden(name)]
-            found += [(Path(folder) / name).relative_to(self.root).as_posix() for name in files if not _is_hidden(name)]
-        return sorted(found)
+            names += [(Path(folder) / name).relative_to(self.root).as_posix() for name in files if not _is_hidden(name)]
+        return sorted(names)
 
     def read(self, name: str, folder: str = "") -> bytes:
         return read_file(self.root / folder / name.replace("\\", "/"))
@@ -62,7 +62,7 @@ class FolderSource:
 
 
 class ZipSource:
-    """Files in a ZIP. Whatever an entry is called, no path outside of the ZIP is ever touched."""
+    """Files in a ZIP. No name of an entry can lead to a path outside the ZIP."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         check_archive(archive)
@@ -84,23 +84,23 @@ class ZipSource:
     def _entry(self, name: str, folder: str) -> zipfile.ZipInfo:
         path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
         if path.startswith(("/", "../")) or path == ".." or ":" in path.split("/")[0]:
-            raise RowError("unsafe_path", _("%s points outside of the ZIP.") % name)
+            raise RowError("unsafe_path", _("%s points outside the ZIP.") % name)
         try:
             entry = self.archive.getinfo(path)
         except KeyError as error:
             raise RowError("file_missing", _("%s is not in the ZIP.") % name) from error
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise RowError("unsafe_path", _("%s is a symbolic link, not a picture.") % name)
+            raise RowError("unsafe_path", _("%s is a symbolic link, not an image.") % name)
         return entry
 
     def _read(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
         name = entry.filename
         if entry.file_size > limit:
-            text = _("%(file)s has %(size).1f MiB; %(limit)d may be.")
+            text = _("%(file)s has %(size).1f MiB. The limit is %(limit)d MiB.")
             values = {"file": name, "size": entry.file_size / 2**20, "limit": limit // 2**20}
             raise RowError("image_too_large", text % values)
         try:
-            # zipfile never unpacks more than the size that was just looked at.
+            # zipfile never unpacks more than the size that was just checked.
             return self.archive.read(entry)
         except ZIP_ERRORS as error:
             text = _("%(file)s cannot be unpacked: %(reason)s.") % {"file": name, "reason": error}
@@ -109,7 +109,7 @@ class ZipSource:
 
 @contextmanager
 def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
-    """Open the ZIP at ``path``. Raises UnreadableFileError if it is not one or would exhaust memory or disk."""
+    """Open the ZIP at ``path``. Raises UnreadableFileError for a broken ZIP, or one that unpacks to too much."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
@@ -120,4 +120,4 @@ def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
 
 
 def _is_hidden(name: str) -> bool:
-    return (name.startswith(".") and name not in {".", ".."}) or name.lower() in _NOT_PICTURES
+    return (name.startswith(".") and name not in {".", ".."}) or name.lower() in _IGNORED_FILES

@@ -1,4 +1,4 @@
-"""Import the rows of a source: read, clean ahead on threads, save in order; each row on its own."""
+"""Import the rows of a source: read in order, clean images ahead on threads, save in order."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from products.importing.target import DryRunTarget, ImportTarget
 from products.models import Product
 from products.validation import validate_product
 
-_LOOKED_UP = 200  # rows whose products are found with one query
+_LOOKUP_ROWS = 200  # rows whose products are looked up with one query
 
 
 class RowStatus(StrEnum):
-    """What became of a row; the values count rows for people."""
+    """The outcome of a row. The value is the text after a count of such rows."""
 
     CREATED = "products added"
     UPDATED = "products changed"
@@ -39,7 +39,7 @@ class RowStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One row's result. ``code`` and ``reason``: of a refused one; ``changes``: of a product that was there."""
+    """The result of a row: ``code`` and ``reason`` if rejected, ``changes`` of a product that existed before."""
 
     row: Row
     status: RowStatus
@@ -48,40 +48,40 @@ class RowResult:
     changes: tuple[Change, ...] = ()
 
 
-# Nothing to add of a picture: the row names none, or its product has it.
-_Work = RowResult | Future[CleanImage] | None
-# What refuses a row and stops nothing.
-_REFUSALS = (RowError, ImageProcessingError, ValidationError)
+# None: no image to add, because the row names none or its product has it.
+_StartedRow = RowResult | Future[CleanImage] | None
+# Errors that reject one row. Any other error stops the import.
+_ROW_ERRORS = (RowError, ImageProcessingError, ValidationError)
 
 
 def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = False) -> Generator[RowResult]:
-    """Import row by row, in order; each result is saved when it is answered.
+    """Import row by row, in order. Yield each result after the row is saved.
 
-    Whoever stops asking stops the import cleanly, and starting it again goes on there: a picture that a row's
-    product already has is recognised by its bytes before it is decoded. The pictures are left pending and wake
-    nobody. With ``dry_run`` everything is checked in the same way and nothing saved. With ``update`` a row also
-    changes the fields of its product that it says otherwise, and needs no picture for that.
+    Closing the generator stops the import between two rows. A new import continues there, because an image that
+    the row's product has is recognised by its hash before it is decoded. The images stay pending, and no worker is
+    notified. ``dry_run`` runs the same checks and saves nothing. ``update`` also changes the fields of existing
+    products, and then a row needs no image.
     """
     threads = max(2, cpu_cores())
-    waiting: deque[tuple[Row, _Work]] = deque()
+    waiting: deque[tuple[Row, _StartedRow]] = deque()
     importer = _Importer(source, DryRunTarget() if dry_run else ImportTarget(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
 
     def finish() -> RowResult:
-        row, work = waiting.popleft()
+        row, started = waiting.popleft()
         try:
-            if isinstance(work, RowResult):
-                return work
-            return importer.save(row, work.result() if work else None)
-        except _REFUSALS as error:
-            return _refused(row, error)
+            if isinstance(started, RowResult):
+                return started
+            return importer.save(row, started.result() if started else None)
+        except _ROW_ERRORS as error:
+            return _rejected(row, error)
 
     try:
-        while rows := list(islice(source.rows, _LOOKED_UP)):
-            importer.catalogue.look_up(rows)
+        while rows := list(islice(source.rows, _LOOKUP_ROWS)):
+            importer.target.look_up(rows)
             for row in rows:
                 waiting.append((row, importer.start(row, pool)))
-                # As many rows ahead as keep the threads busy: that bounds the memory, whatever the file's length.
+                # Enough rows ahead to keep the threads busy, so that memory stays bounded for a file of any length.
                 if len(waiting) > 3 * threads:
                     yield finish()
         while waiting:
@@ -91,60 +91,61 @@ def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = F
 
 
 class _Importer:
-    def __init__(self, source: ImportSource, catalogue: ImportTarget, update: bool) -> None:
+    def __init__(self, source: ImportSource, target: ImportTarget, update: bool) -> None:
         self.source = source
-        self.catalogue = catalogue
+        self.target = target
         self.update = update
 
-    def start(self, row: Row, pool: ThreadPoolExecutor) -> _Work:
-        """Check what is quickly checked, read the picture and leave the rest to a thread."""
+    def start(self, row: Row, pool: ThreadPoolExecutor) -> _StartedRow:
+        """Do the quick checks and read the image. Leave its decoding to a thread."""
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
             texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
             validate_product(Product(**texts, attributes=row.attributes))
-            if not row.picture and not self.update:
-                raise RowError("validation_error", _("the row names no picture in its column image"))
-            if not row.picture or (self.source.place is None and self.catalogue.product_of(row) is not None):
+            if not row.image and not self.update:
+                raise RowError("validation_error", _("the row names no image in its column image"))
+            if not row.image or (self.source.images is None and self.target.find_product(row) is not None):
                 return None
-            if self.source.place is None:
-                text = _("%s is not there: no ZIP with pictures came with the table.")
-                raise RowError("file_missing", text % row.picture)
-            upload = Upload(self.source.place.read(row.picture, row.folder), row.picture)
+            if self.source.images is None:
+                text = _("%s is missing: the table was sent without a ZIP of images.")
+                raise RowError("file_missing", text % row.image)
+            upload = Upload(self.source.images.read(row.image, row.folder), row.image)
             sha256 = hashlib.sha256(upload.data).hexdigest()
-            product = self.catalogue.product_of(row, sha256)
-            if product is not None and self.catalogue.has_picture(product, sha256):
+            product = self.target.find_product(row, sha256)
+            if product is not None and self.target.has_image(product, sha256):
                 return None if self.update and row.sku else RowResult(row, RowStatus.SKIPPED)
-        except _REFUSALS as error:
-            return _refused(row, error)
+        except _ROW_ERRORS as error:
+            return _rejected(row, error)
         return pool.submit(clean_image, upload)
 
-    def save(self, row: Row, picture: CleanImage | None) -> RowResult:
-        # Looked at once more: an earlier row may have brought the same product or picture meanwhile.
-        product = self.catalogue.product_of(row, picture.sha256 if picture else "")
-        if product is None and picture is not None:
+    def save(self, row: Row, image: CleanImage | None) -> RowResult:
+        # Look it up again: an earlier row may have added the same product or image since ``start``.
+        product = self.target.find_product(row, image.sha256 if image else "")
+        if product is None and image is not None:
             historical = self.source.historical if row.is_historical is None else row.is_historical
-            if self.catalogue.add(row, picture, historical) is not None:
+            if self.target.create(row, image, historical) is not None:
                 return RowResult(row, RowStatus.CREATED)
-            product = self.catalogue.product_of(row, picture.sha256)
+            product = self.target.find_product(row, image.sha256)
         if product is None:
-            text = _("There is no product %s yet, and a new one needs a picture.")
+            text = _("There is no product %s yet, and a new product needs an image.")
             raise RowError("file_missing", text % row.label)
         changes: tuple[Change, ...] = ()
         if self.update and changed_fields(product, row):
-            product = self.catalogue.fresh(product)
+            product = self.target.reload(product)
             changed = changed_fields(product, row)
             changes = describe_changes(product, changed)
-            self.catalogue.change(product, changed)
-        new_view = picture is not None and not self.catalogue.has_picture(product, picture.sha256)
-        if picture is not None and new_view:
+            self.target.update(product, changed)
+        status = RowStatus.UPDATED if changes else RowStatus.SKIPPED
+        if image is not None and not self.target.has_image(product, image.sha256):
             _check_category(row, product.category)
-            self.catalogue.add_view(product, picture)
-        status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED if new_view else RowStatus.SKIPPED
-        return RowResult(row, status, changes=(*changes, Change("image", "", row.picture)) if new_view else changes)
+            self.target.add_image(product, image)
+            status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED
+            changes = (*changes, Change("image", "", row.image))
+        return RowResult(row, status, changes=changes)
 
 
-def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:
+def _rejected(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:
     if isinstance(error, ValidationError):
         reasons = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
         return RowResult(row, RowStatus.REJECTED, "validation_error", reasons)
@@ -152,8 +153,9 @@ def _refused(row: Row, error: RowError | ImageProcessingError | ValidationError)
 
 
 def _check_category(row: Row, category: str) -> None:
+    """Raise RowError if two files of the same name in different folders would become one product."""
     if row.category_from_path and row.category != category:
         text = _(
-            "%(sku)s is already a product of the category %(category)s. Rename the file, or name the pictures in a CSV."
+            "%(sku)s is already a product of the category %(category)s. Rename the file, or name the images in a CSV."
         )
         raise RowError("sku_exists", text % {"sku": row.sku, "category": category or _("(none)")})

@@ -1,7 +1,7 @@
-"""Imports that a person follows on a page: sent, checked, confirmed by the same person, done; a day later forgotten.
+"""Imports from the admin: upload, check as a dry run, confirm, import. They are deleted after a day.
 
-The work is done by a thread of the process that took the files, where uploads are decoded too, so no worker's queue
-waits behind it and no tab need stay open. What is kept lets another thread go on when that process was stopped.
+A thread of the web process that received the files does the import, so that no worker queue waits behind it.
+It continues without an open tab. If its process stops, another thread can resume from the stored files and results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.errors import UnreadableFileError
-from core.history.recording import ChangeSource as By
+from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
 from core.spreadsheets.reader import is_table
 from products import tasks
@@ -38,25 +38,24 @@ State = Import.State
 
 
 def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
-    """Keep the files and start to check them: a table, a ZIP with pictures, or both. Raises UnreadableFileError.
+    """Store the files and start to check them: a table, a ZIP of images, or both. Raises UnreadableFileError.
 
-    What the person sent before and did not import is discarded.
+    Discard what the user sent before and did not import.
     """
     delete_expired()
-    table, archive = _told_apart(files)
+    table, archive = _split_files(files)
     earlier = Import.objects.filter(user_id=user.pk)
-    at_work = earlier.filter(state__in=[State.CHECKING, State.RUNNING], heartbeat_at__gte=timezone.now() - STALE_AFTER)
-    if busy := at_work.filter(state=State.RUNNING).first():
-        raise UnreadableFileError(_("Your import of %s is still at work. Wait for its end.") % busy)
-    for one in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
-        discard(one)
+    if running := earlier.filter(state=State.RUNNING, heartbeat_at__gte=timezone.now() - STALE_AFTER).first():
+        raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
+    for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
+        discard(unconfirmed)
     job = Import(user_id=user.pk, is_historical=historical)
     job.table_name, job.archive_name = (safe_file_name(file.name or "") if file else "" for file in (table, archive))
     job.save()
     try:
-        for file, kept in ((table, _table(job)), (archive, _archive(job))):
-            if file is not None and kept is not None:
-                _store(file, kept.path)
+        for file, stored in ((table, _table(job)), (archive, _archive(job))):
+            if file is not None and stored is not None:
+                _store(file, stored.path)
         with _open(job) as source:
             job.columns, job.total = list(source.columns), source.total
         job.save(update_fields=["columns", "total"])
@@ -68,43 +67,43 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
 
 
 def confirm(job: Import) -> bool:
-    """Import what was checked; False when it is not waiting for that (any more)."""
+    """Import what was checked. Return False if the import does not wait for confirmation."""
     token = uuid.uuid4()
-    won = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
+    updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
         state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
     )
-    if won:
+    if updated:
         job.refresh_from_db()
         _start(job)
-    return bool(won)
+    return bool(updated)
 
 
 def resume(job: Import) -> bool:
-    """Take up an import whose process was stopped; False when somebody works on it."""
-    won = job.take_over()
-    if won:
-        _start(job)
-    return won
+    """Resume an import whose process stopped. Return False if another thread runs it."""
+    if not job.take_over():
+        return False
+    _start(job)
+    return True
 
 
 def results_of(job: Import) -> ImportResults:
-    """The results of an import: what it would do until it is confirmed, then what it did."""
+    """Return the results of the dry run until the import is confirmed, then those of the import."""
     is_preview = job.state in (State.CHECKING, State.CHECKED)
     return ImportResults(job.folder / ("preview" if is_preview else "results"))
 
 
-def _told_apart(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
+def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
     tables = [file for file in files if is_table(file.name or "")]
     archives = [file for file in files if PurePath(file.name or "").suffix.lower() == ".zip"]
     for file in files:
         if file not in tables and file not in archives:
             text = _(
-                "%s is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, and pack "
-                "pictures into a ZIP."
+                "%s is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, and put "
+                "images into a ZIP."
             )
             raise UnreadableFileError(text % file.name)
     if len(tables) > 1 or len(archives) > 1 or not files:
-        raise UnreadableFileError(_("Send one table, one ZIP with pictures, or one of each."))
+        raise UnreadableFileError(_("Send one table, one ZIP of images, or one of each."))
     if tables and tables[0].size > MAX_TABLE_BYTES:
         text = _("%(file)s is larger than %(limit)d MiB. Split it.")
         raise UnreadableFileError(text % {"file": tables[0].name, "limit": MAX_TABLE_BYTES // 2**20})
@@ -132,11 +131,11 @@ def _open(job: Import) -> AbstractContextManager[ImportSource]:
 
 
 def _start(job: Import) -> None:
-    job.start(partial(_work, job), By.IMPORT)
+    job.start(partial(_run, job), ChangeSource.IMPORT)
 
 
-def _work(job: Import) -> None:
-    """Do what the import's state says. Raises SupersededError."""
+def _run(job: Import) -> None:
+    """Check or import, as the state says. Raises SupersededError."""
     try:
         _import(job)
     except UnreadableFileError as error:
@@ -150,21 +149,21 @@ def _import(job: Import) -> None:
         shutil.rmtree(results.folder, ignore_errors=True)
     with results.writer() as writer, _open(job) as source:
         counts = results.counts()
-        beaten = time.monotonic()
-        rest = replace(source, rows=islice(source.rows, counts.total(), None))
-        for result in import_rows(rest, dry_run=dry_run, update=True):
+        last_heartbeat = time.monotonic()
+        remaining = replace(source, rows=islice(source.rows, counts.total(), None))
+        for result in import_rows(remaining, dry_run=dry_run, update=True):
             writer.write(result)
             counts[result.status.name] += 1
-            if time.monotonic() - beaten > HEARTBEAT_SECONDS:
+            if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
                 job.heartbeat(counts=dict(counts))
-                beaten = time.monotonic()
+                last_heartbeat = time.monotonic()
     job.heartbeat(counts=dict(counts))
     if not counts.total():
-        raise UnreadableFileError(_("%s holds no rows and no pictures.") % job)
+        raise UnreadableFileError(_("%s contains no rows and no images.") % job)
     job.end(State.CHECKED if dry_run else State.DONE)
     if not dry_run:
-        for kept in (_table(job), _archive(job)):
-            if kept is not None:
-                kept.path.unlink(missing_ok=True)
+        for stored in (_table(job), _archive(job)):
+            if stored is not None:
+                stored.path.unlink(missing_ok=True)
         if counts[RowStatus.CREATED.name] + counts[RowStatus.IMAGE_ADDED.name] + counts[RowStatus.UPDATED.name]:
             tasks.notify_workers()

@@ -1,4 +1,4 @@
-"""What a file or folder holds, as rows to import: a table that names pictures, or the pictures themselves."""
+"""Read the rows of an import: those of a table that names images, or one for each image of a folder or ZIP."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from core.spreadsheets.writer import unescape_formula
 from products.importing.image_sources import FolderSource, ImageSource, open_zip
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
-# What says which product a row is about, for a table that may also change products.
+# One of these identifies the product of a row, in a table that may also change products.
 KEY_COLUMNS = ("image", "sku")
-# In parentheses stands what CatalogMatch itself notes in the tables that it writes.
+# CatalogMatch writes the columns in parentheses. An import reads only the id.
 ID_COLUMN = "(id)"
 _NOTE = re.compile(r"\(.*\)", re.DOTALL)
-_SPELT_OUT = re.compile(r'attribute ("(?:.|\n)*")')
+_QUOTED_ATTRIBUTE = re.compile(r'attribute ("(?:.|\n)*")')
 _TRUE = {"true", "1", "yes", "y", "x"}
 _FALSE = {"false", "0", "no", "n"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: a picture of a product, or what is to change of it.
+    """One row: an image of a product, or changes to a product.
 
-    ``number`` is what a spreadsheet shows (the header is row 1) or, without a table, the place in the list of
-    files. ``problem``: why it cannot be imported, found before the picture is read. ``is_historical``: None where
-    the row does not say, then the source's own counts. ``own_category``: the category is where the picture lies, so
-    the same SKU elsewhere is another product. ``raw``: the cells as they came.
+    ``number``: the number in a spreadsheet (the header is row 1), or the position in the list of files.
+    ``folder``: the folder that ``image`` is relative to. ``is_historical``: None if the row does not say, then
+    ``ImportSource.historical`` decides. ``category_from_path``: the category is the image's folder, so the same
+    SKU in another folder is another product. ``problem``: why the row cannot be imported, known before its image
+    is read. ``raw``: the cells as they came.
     """
 
     number: int
-    picture: str = ""
+    image: str = ""
     folder: str = ""
     sku: str = ""
     name: str = ""
@@ -55,28 +56,28 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What people know the row by."""
-        return self.sku or self.name or self.picture
+        """Return the text by which users recognise the row."""
+        return self.sku or self.name or self.image
 
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
-    """Rows and the place of their pictures, None when the table came without any.
+    """Rows and the source of their images, which is None if the table came without images.
 
-    ``total``: how many rows there are, None when not known beforehand; ``columns``: those of ``Row.raw``;
-    ``historical``: what new products are where their row does not say.
+    ``total``: number of rows, None if unknown in advance. ``columns``: the columns of ``Row.raw``. ``historical``:
+    whether new products are historical if their row does not say.
     """
 
     rows: Iterator[Row]
     total: int | None
-    place: ImageSource | None
+    images: ImageSource | None
     columns: Sequence[str] = ()
     historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """A file that came in, and the name that it had: for people, never a path."""
+    """An uploaded file. ``name`` is the user's file name: only shown, never used as a path."""
 
     path: Path
     name: str
@@ -84,102 +85,102 @@ class StoredUpload:
 
 @contextmanager
 def open_source(path: Path, *, images: Path | None = None, historical: bool = False) -> Iterator[ImportSource]:
-    """Open a CSV, an XLSX, a folder of pictures or a ZIP of pictures; the last two may hold one table that names them.
+    """Open a CSV, an XLSX, or a folder or ZIP of images that may contain one table.
 
-    Without a table a picture's file name is its product's SKU and name, the folder it lies in the category.
-    ``images``: what the pictures of a table are relative to, instead of the table's own folder. ``historical``:
-    what products are where their row does not say. Raises UnreadableFileError.
+    Without a table, an image's file name is the SKU and name of its product, and its folder is the category.
+    ``images``: the folder that a table's images are relative to, instead of the table's own folder.
+    ``historical``: whether products are historical if their row does not say. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
         if not path.exists():
             raise UnreadableFileError(_("There is no file or folder %s.") % path)
         if images is not None and not images.is_dir():
-            raise UnreadableFileError(_("There is no folder %s for the pictures.") % images)
+            raise UnreadableFileError(_("There is no folder %s for the images.") % images)
         if path.is_file() and is_table(path.name):
             table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
             rows = _table_rows(table)
             yield ImportSource(rows, table.total, FolderSource(images or path.parent), table.columns, historical)
             return
-        place: ImageSource
+        files: ImageSource
         if path.is_dir():
-            place = FolderSource(path)
+            files = FolderSource(path)
         elif zipfile.is_zipfile(path):
-            place = stack.enter_context(open_zip(path))
+            files = stack.enter_context(open_zip(path))
         else:
-            raise UnreadableFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of pictures.") % path.name)
+            raise UnreadableFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of images.") % path.name)
         if images is not None:
-            text = _("--images goes with a CSV or an XLSX; %s holds its own pictures.")
+            text = _("--images is for a CSV or an XLSX. %s contains its own images.")
             raise UnreadableFileError(text % path.name)
-        yield stack.enter_context(_within(place, path.name, historical, ["image"]))
+        yield stack.enter_context(_open_files(files, path.name, historical, ["image"]))
 
 
 @contextmanager
 def open_upload(
     table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False
 ) -> Iterator[ImportSource]:
-    """Open what somebody sent: a table, a ZIP of pictures (which may hold the table), or both.
+    """Open the files that a user sent: a table, a ZIP of images (which may contain the table), or both.
 
-    The pictures of a table are only ever those of the ZIP; there they may lie in a folder that holds everything.
-    A table needs no pictures where it changes products. Raises UnreadableFileError.
+    A table's images are read only from the ZIP, where one folder may contain them all. A table that only changes
+    products needs no images. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
-        place = stack.enter_context(open_zip(archive.path, archive.name)) if archive else None
+        images = stack.enter_context(open_zip(archive.path, archive.name)) if archive else None
         if table is not None:
-            read = stack.enter_context(open_table(table.path, [], KEY_COLUMNS, COLUMNS, name=table.name))
-            rows = _table_rows(read, names=place.names() if place else ())
-            yield ImportSource(rows, read.total, place, read.columns, historical)
-        elif place is not None and archive is not None:
-            yield stack.enter_context(_within(place, archive.name, historical, []))
+            opened = stack.enter_context(open_table(table.path, [], KEY_COLUMNS, COLUMNS, name=table.name))
+            rows = _table_rows(opened, names=images.names() if images else ())
+            yield ImportSource(rows, opened.total, images, opened.columns, historical)
+        elif images is not None and archive is not None:
+            yield stack.enter_context(_open_files(images, archive.name, historical, []))
         else:
             raise UnreadableFileError(_("There is neither a table nor a ZIP."))
 
 
 @contextmanager
-def _within(place: ImageSource, name: str, historical: bool, required: Sequence[str]) -> Iterator[ImportSource]:
-    """The rows of a folder or a ZIP: of the table in it, or its pictures."""
-    names = place.names()
-    tables = [one for one in names if is_table(one)]
+def _open_files(files: ImageSource, name: str, historical: bool, required: Sequence[str]) -> Iterator[ImportSource]:
+    """Open the one table among the files, or take every file as an image."""
+    names = files.names()
+    tables = [file_name for file_name in names if is_table(file_name)]
     if len(tables) > 1:
-        text = _("%(file)s holds several tables (%(names)s). Import one of them by itself.")
+        text = _("%(file)s contains several tables (%(names)s). Import one of them by itself.")
         raise UnreadableFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
-        yield ImportSource(_picture_rows(names), len(names), place, ("image", "sku", "name", "category"), historical)
+        yield ImportSource(_image_rows(names), len(names), files, ("image", "sku", "name", "category"), historical)
         return
-    with place.open(tables[0]) as file:
+    with files.open(tables[0]) as file:
         table = read_table(file, tables[0], required, () if required else KEY_COLUMNS, COLUMNS)
         rows = _table_rows(table, folder=str(PurePosixPath(tables[0]).parent))
-        yield ImportSource(rows, table.total, place, table.columns, historical)
+        yield ImportSource(rows, table.total, files, table.columns, historical)
 
 
 def is_note(column: str) -> bool:
-    """Whether a column only tells: it is not read."""
+    """Return whether the column is in parentheses. An import does not read it."""
     return _NOTE.fullmatch(column) is not None
 
 
 def attribute_name(column: str) -> str | None:
-    """The attribute that a column holds; None for the columns with a meaning of their own."""
+    """Return the attribute that a column contains, or None for a column with its own meaning."""
     column = unescape_formula(column)
-    if spelt_out := _SPELT_OUT.fullmatch(column):
+    if quoted := _QUOTED_ATTRIBUTE.fullmatch(column):
         try:
-            return str(json.loads(spelt_out[1]))
+            return str(json.loads(quoted[1]))
         except ValueError:
             return column
     return None if not column or column.lower() in COLUMNS or is_note(column) else column
 
 
 def attribute_column(attribute: str) -> str:
-    """The column of an attribute; one that would be taken for something else is spelt out."""
+    """Return the column of an attribute. Quote a name that ``attribute_name`` would read differently."""
     if attribute_name(attribute) == attribute and attribute == attribute.strip():
         return attribute
     return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
 
 
-def _picture_rows(names: list[str]) -> Iterator[Row]:
+def _image_rows(names: list[str]) -> Iterator[Row]:
     for number, name in enumerate(names, start=1):
         path = PurePosixPath(name)
         yield Row(
             number,
-            picture=name,
+            image=name,
             sku=path.stem,
             name=path.stem,
             category=path.parent.name,
@@ -189,35 +190,35 @@ def _picture_rows(names: list[str]) -> Iterator[Row]:
 
 
 def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
-    """Rows of a table whose pictures are relative to ``folder``, or to whatever holds all of ``names``."""
+    """Yield a table's rows. Images are relative to ``folder``, or to the folder that contains all of ``names``."""
     attributes = {column: key for column in table.columns if (key := attribute_name(column)) is not None}
     common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
     in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
     for row in table.rows:
-        own = {column.lower(): unescape_formula(text).strip() for column, text in row.cells.items()}
-        given = {
+        cells = {column.lower(): unescape_formula(text).strip() for column, text in row.cells.items()}
+        attribute_cells = {
             key: unescape_formula(row.cells[column]).strip()
             for column, key in attributes.items()
             if column in row.cells
         }
-        says = own.get("is_historical", "").lower()
-        picture = own.get("image", "")
+        historical = cells.get("is_historical", "").lower()
+        image = cells.get("image", "")
         problem = row.problem
         if not problem and any("\x00" in text for text in row.raw):
-            problem = _("the row holds a NUL character")
-        if not problem and says and says not in _TRUE | _FALSE:
-            problem = _("is_historical is %r; write true or false, or leave it empty") % says
+            problem = _("the row contains a NUL character")
+        if not problem and historical and historical not in _TRUE | _FALSE:
+            problem = _("is_historical is %r; write true or false, or leave it empty") % historical
         yield Row(
             row.number,
-            picture=picture,
-            folder=common if posixpath.normpath(picture.replace("\\", "/")) in in_common else folder,
-            sku=own.get("sku", ""),
-            name=own.get("name", ""),
-            category=own.get("category", ""),
-            description=own.get("description", ""),
-            is_historical=says in _TRUE if says else None,
-            attributes={key: text for key, text in given.items() if text},
-            product_id=own.get(ID_COLUMN, ""),
+            image=image,
+            folder=common if posixpath.normpath(image.replace("\\", "/")) in in_common else folder,
+            sku=cells.get("sku", ""),
+            name=cells.get("name", ""),
+            category=cells.get("category", ""),
+            description=cells.get("description", ""),
+            is_historical=historical in _TRUE if historical else None,
+            attributes={key: text for key, text in attribute_cells.items() if text},
+            product_id=cells.get(ID_COLUMN, ""),
             problem=problem,
             raw=row.raw,
         )

@@ -1,4 +1,4 @@
-"""The catalogue as the rows of an import meet it: as it is and changes, or, in a rehearsal, as it would be by then."""
+"""Where imported rows are saved: the real catalogue, or an in-memory copy for a dry run."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from products.tasks import notifications_suspended
 
 
 class ImportTarget:
-    """Finds the products of rows, and saves what rows bring, waking nobody."""
+    """Find the products of rows and save what the rows contain, without notifying workers."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Product | None] = {}
-        self.looked_up: set[str] = set()
+        self.by_sku: dict[str, Product | None] = {}
+        self.newest_skus: set[str] = set()
 
     def look_up(self, rows: Iterable[Row]) -> None:
-        """Find the products of these rows' SKUs with one query; those of the rows before last are forgotten."""
-        skus = {row.sku for row in rows if row.sku and not row.problem}  # not every database takes every text
-        found = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
-        recent = {sku: product for sku, product in self.found.items() if sku in self.looked_up}
-        self.found = recent | {sku: found.get(sku) for sku in skus}
-        self.looked_up = skus
+        """Find the products of these rows' SKUs with one query. Keep only those of this call and the last one."""
+        skus = {row.sku for row in rows if row.sku and not row.problem}  # PostgreSQL rejects NUL characters
+        products = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
+        recent = {sku: product for sku, product in self.by_sku.items() if sku in self.newest_skus}
+        self.by_sku = recent | {sku: products.get(sku) for sku in skus}
+        self.newest_skus = skus
 
-    def product_of(self, row: Row, sha256: str = "") -> Product | None:
-        """The product of the row: of its SKU, without one of its name and this picture, without both of its id."""
+    def find_product(self, row: Row, sha256: str = "") -> Product | None:
+        """Return the row's product: by its SKU, else by its name and this image, else by its id."""
         if row.sku:
-            if row.sku not in self.found:
-                self.found[row.sku] = Product.objects.filter(sku=row.sku).first()
-            return self.found[row.sku]
+            if row.sku not in self.by_sku:
+                self.by_sku[row.sku] = Product.objects.filter(sku=row.sku).first()
+            return self.by_sku[row.sku]
         if sha256:
             return Product.objects.filter(sku="", name=row.name, images__sha256=sha256).first()
         if row.product_id.isascii() and row.product_id.isdecimal() and len(row.product_id) < 19:
             return Product.objects.filter(sku="", pk=int(row.product_id)).first()
         return None
 
-    def has_picture(self, product: Product, sha256: str) -> bool:
+    def has_image(self, product: Product, sha256: str) -> bool:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
 
-    def add(self, row: Row, picture: CleanImage, historical: bool) -> Product | None:
-        """The new product; None when somebody else saved its SKU meanwhile."""
+    def create(self, row: Row, image: CleanImage, historical: bool) -> Product | None:
+        """Create the row's product. Return None if its SKU was saved since it was looked up."""
         with notifications_suspended():
             try:
-                added = intake.add_product(
-                    [picture],
+                result = intake.add_product(
+                    [image],
                     sku=row.sku,
                     name=row.name,
                     category=row.category,
@@ -60,54 +60,55 @@ class ImportTarget:
                     attributes=row.attributes,
                 )
             except SkuExistsError:
-                added = None
-        if added is None or not added.created:
-            self.found.pop(row.sku, None)
+                result = None
+        if result is None or not result.created:
+            self.by_sku.pop(row.sku, None)
             return None
-        self.found[row.sku] = added.product
-        return added.product
+        self.by_sku[row.sku] = result.product
+        return result.product
 
-    def add_view(self, product: Product, picture: CleanImage) -> None:
+    def add_image(self, product: Product, image: CleanImage) -> None:
+        """Add an image to the product. Raises RowError if the product was deleted."""
         with notifications_suspended():
             try:
-                intake.add_images(product, [picture])
+                intake.add_images(product, [image])
             except Product.DoesNotExist as error:
-                raise self._gone(product) from error
+                raise self._deleted(product) from error
 
-    def fresh(self, product: Product) -> Product:
-        """The product as it is in the database, where something is about to be changed."""
-        now = Product.objects.filter(pk=product.pk).first()
-        if now is None:
-            raise self._gone(product)
-        if now.sku:
-            self.found[now.sku] = now
-        return now
+    def reload(self, product: Product) -> Product:
+        """Return the product as stored now, before it is changed. Raises RowError if it was deleted."""
+        stored = Product.objects.filter(pk=product.pk).first()
+        if stored is None:
+            raise self._deleted(product)
+        if stored.sku:
+            self.by_sku[stored.sku] = stored
+        return stored
 
-    def change(self, product: Product, changed: dict[str, Any]) -> None:
-        intake.change_product(product, changed)
+    def update(self, product: Product, changes: dict[str, Any]) -> None:
+        intake.change_product(product, changes)
 
-    def _gone(self, product: Product) -> RowError:
-        self.found.pop(product.sku, None)
-        return RowError("not_found", _("The product was deleted in the meantime. Load the row again."))
+    def _deleted(self, product: Product) -> RowError:
+        self.by_sku.pop(product.sku, None)
+        return RowError("not_found", _("The product was deleted during the import. Import the row again."))
 
 
 class DryRunTarget(ImportTarget):
-    """Saves nothing, and remembers what the rows before would have saved."""
+    """Save nothing, and remember what earlier rows would have saved."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.touched: dict[str, Product] = {}
-        self.pictures: dict[tuple[str, str, str], Product] = {}
+        self.changed: dict[str, Product] = {}
+        self.images: dict[tuple[str, str, str], Product] = {}
 
-    def product_of(self, row: Row, sha256: str = "") -> Product | None:
-        touched = self.touched.get(row.sku) if row.sku else self.pictures.get(("", row.name, sha256))
-        return touched or super().product_of(row, sha256)
+    def find_product(self, row: Row, sha256: str = "") -> Product | None:
+        changed = self.changed.get(row.sku) if row.sku else self.images.get(("", row.name, sha256))
+        return changed or super().find_product(row, sha256)
 
-    def has_picture(self, product: Product, sha256: str) -> bool:
-        known = self._picture(product, sha256) in self.pictures
-        return known or (product.pk is not None and super().has_picture(product, sha256))
+    def has_image(self, product: Product, sha256: str) -> bool:
+        added = self._image_key(product, sha256) in self.images
+        return added or (product.pk is not None and super().has_image(product, sha256))
 
-    def add(self, row: Row, picture: CleanImage, historical: bool) -> Product | None:
+    def create(self, row: Row, image: CleanImage, historical: bool) -> Product | None:
         product = Product(
             sku=row.sku,
             name=row.name,
@@ -116,25 +117,25 @@ class DryRunTarget(ImportTarget):
             is_historical=historical,
             attributes=dict(row.attributes),
         )
-        self._touch(product)
-        self.add_view(product, picture)
+        self._remember(product)
+        self.add_image(product, image)
         return product
 
-    def add_view(self, product: Product, picture: CleanImage) -> None:
-        self.pictures[self._picture(product, picture.sha256)] = product
+    def add_image(self, product: Product, image: CleanImage) -> None:
+        self.images[self._image_key(product, image.sha256)] = product
 
-    def fresh(self, product: Product) -> Product:
+    def reload(self, product: Product) -> Product:
         return product
 
-    def change(self, product: Product, changed: dict[str, Any]) -> None:
-        for name, value in changed.items():
+    def update(self, product: Product, changes: dict[str, Any]) -> None:
+        for name, value in changes.items():
             setattr(product, name, value)
-        self._touch(product)
+        self._remember(product)
 
-    def _touch(self, product: Product) -> None:
+    def _remember(self, product: Product) -> None:
         if product.sku:
-            self.touched[product.sku] = product
+            self.changed[product.sku] = product
 
     @staticmethod
-    def _picture(product: Product, sha256: str) -> tuple[str, str, str]:
+    def _image_key(product: Product, sha256: str) -> tuple[str, str, str]:
         return product.sku, "" if product.sku else product.name, sha256

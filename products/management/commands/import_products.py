@@ -12,8 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from core.errors import UnreadableFileError
-from core.history.recording import ChangeSource as By
-from core.history.recording import acting_as
+from core.history.recording import ChangeSource, acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from products.importing.importer import RowStatus, import_rows
 from products.importing.rows import ImportSource, open_source
@@ -23,17 +22,17 @@ from products.tasks import notify_workers
 
 class Command(BaseCommand):
     help = (
-        "Import products with their pictures. Running it again adds nothing twice and goes on where it stopped. "
+        "Import products with their images. Running it again adds nothing twice and continues where it stopped. "
         "Exit code 0: all rows are in; 3: some were refused; 1: nothing could be done; 130: stopped by Ctrl-C."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("path", type=Path, help="a CSV or XLSX, or a folder or ZIP of pictures")
+        parser.add_argument("path", type=Path, help="a CSV or XLSX, or a folder or ZIP of images")
         parser.add_argument(
-            "--historical", action="store_true", help="the products are historical, where their row does not say"
+            "--historical", action="store_true", help="products are historical if their row does not say"
         )
-        parser.add_argument("--dry-run", action="store_true", help="check every row and picture, save nothing")
-        parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's pictures are relative to")
+        parser.add_argument("--dry-run", action="store_true", help="check every row and image, save nothing")
+        parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's images are relative to")
 
     def handle(self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, **_: Any) -> None:
         self.counts: Counter[RowStatus] = Counter()
@@ -51,25 +50,24 @@ class Command(BaseCommand):
                     problem = self._finish(check) or problem
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                f"Stopped: {self._summary()}. Run the same command again to go on.", returncode=EXIT_INTERRUPTED
+                f"Stopped: {self._summary()}. Run the same command again to continue.", returncode=EXIT_INTERRUPTED
             ) from interrupt
         except (OSError, DatabaseError) as error:
-            raise CommandError(f"Stopped ({self._summary()}): {error}. Run the same command again to go on.") from error
+            raise CommandError(
+                f"Stopped ({self._summary()}): {error}. Run the same command again to continue."
+            ) from error
         if not self.counts:
-            raise CommandError(f"{path} holds no rows and no pictures.")
-        self.stdout.write(f"{'Would be' if dry_run else 'Done'}: {self._summary()}.")
-        if self.counts[RowStatus.REJECTED] == self.counts.total():
+            raise CommandError(f"{path} contains no rows and no images.")
+        self.stdout.write(f"{'Dry run' if dry_run else 'Done'}: {self._summary()}.")
+        rejected = self.counts[RowStatus.REJECTED]
+        if rejected == self.counts.total():
             raise CommandError("Nothing could be imported: every row was refused, see above.")
-        if problem or self.counts[RowStatus.REJECTED]:
-            refused = (
-                f"{self.counts[RowStatus.REJECTED]} rows were refused, see above."
-                if self.counts[RowStatus.REJECTED]
-                else ""
-            )
-            raise CommandError(f"{problem} {refused}".strip(), returncode=3)
+        if problem or rejected:
+            summary = f"{rejected} rows were refused, see above." if rejected else ""
+            raise CommandError(f"{problem} {summary}".strip(), returncode=3)
 
     def _import(self, source: ImportSource, dry_run: bool, check: Callable[[], None]) -> None:
-        with progress_bar(source.total, "Importing", "rows") as bar, acting_as(By.IMPORT):
+        with progress_bar(source.total, "Importing", "rows") as bar, acting_as(ChangeSource.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
                 self.counts[result.status] += 1
                 bar.update()
@@ -80,13 +78,13 @@ class Command(BaseCommand):
                 check()
 
     def _finish(self, check: Callable[[], None]) -> str:
-        """Have what was imported embedded and matched; a sentence when some of it failed."""
+        """Have the imported products embedded and matched. Return a sentence if some failed, else ""."""
         if claims.is_paused():
-            self.stdout.write("The queue is paused: what was imported waits until somebody resumes it.")
+            self.stdout.write("The queue is paused. The imported products wait until it is resumed.")
             return ""
         if settings.HAS_BROKER:
             notify_workers()
-            self.stdout.write("The workers embed and match what was imported.")
+            self.stdout.write("The workers embed and match the imported products.")
             return ""
         embedded = bulk.embed_pending_images(check)
         sentences = bulk.follow_up(check)
@@ -96,5 +94,6 @@ class Command(BaseCommand):
         return f"{len(embedded.failed)} images could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:
-        # The command adds; it changes no product that is there.
-        return ", ".join(f"{self.counts[did]:,} {did}" for did in RowStatus if did is not RowStatus.UPDATED)
+        # The command changes no existing product.
+        statuses = [status for status in RowStatus if status is not RowStatus.UPDATED]
+        return ", ".join(f"{self.counts[status]:,} {status}" for status in statuses)
