@@ -51,8 +51,8 @@ class Preprocess:
         """Return an RGB image as (crop, crop, 3) uint8.
 
         Resizes the whole image, then crops. Resizing only the crop (Pillow's ``box``) is slightly faster, but its
-        pixels differ from the model's own processor: the box has float32 corners, and Pillow orders its two passes by the
-        shape of the result.
+        pixels differ from the model's own processor: the box has float32 corners, and Pillow orders its two passes by
+        the shape of the result.
         """
         width, height = image.size
         if width <= height:
