@@ -27,8 +27,8 @@ from PIL import Image
 
 from gpu.images import decode_downscaled, register_decoders
 from gpu.imaging.errors import ImageProcessingError, too_much_memory
+from gpu.pipes import READY
 
-READY = b"ready\n"
 REQUEST = struct.Struct("!III")
 LENGTH = struct.Struct("!I")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -13,12 +15,14 @@ import psutil
 import pytest
 
 from gpu import clip, timings
+from gpu.device import cpu_cores
 from gpu.encoders import registry, weights
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
 from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
 from gpu.pipeline.preprocess_workers import preprocess_in_subprocess
 from gpu.pipeline.run import ImageFeatures
+from tests.helpers.installations import REPO
 from tests.helpers.sample_images import jpeg, truncated
 
 
@@ -28,16 +32,24 @@ def _ended():
     preprocess_workers.close()
 
 
-def at_work() -> list[psutil.Process]:
-    """The processes that prepare images right now."""
-    idle = {process._process.pid for process in list(preprocess_workers._idle)}
+def own_processes() -> list[psutil.Process]:
+    """Return the living processes that this one has started to preprocess images."""
     found = []
     for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            busy = child.pid not in idle and child.status() != psutil.STATUS_ZOMBIE
-            if busy and preprocess_workers.__name__ in child.cmdline():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if child.status() != psutil.STATUS_ZOMBIE and preprocess_workers.__name__ in child.cmdline():
                 found.append(child)
     return found
+
+
+def idle_processes() -> list[subprocess.Popen[bytes]]:
+    slots = preprocess_workers._workers._slots
+    return [child._process for child in (slots.queue if slots else ()) if child is not None]
+
+
+def busy_processes() -> list[psutil.Process]:
+    idle = {process.pid for process in idle_processes()}
+    return [process for process in own_processes() if process.pid not in idle]
 
 
 @pytest.fixture
@@ -119,7 +131,7 @@ def test_an_image_that_ends_its_process_takes_no_other_with_it(ending, code, pat
     def end() -> None:
         for _ in range(2):  # with its neighbours, and when it is tried alone
             with pipe.open("wb"):  # waits for a process to read
-                (reader,) = at_work()
+                (reader,) = busy_processes()
                 reader.send_signal(ending)
             while psutil.pid_exists(reader.pid):  # until its parent has noticed
                 time.sleep(0.01)
@@ -138,7 +150,7 @@ def test_an_image_that_ends_its_process_takes_no_other_with_it(ending, code, pat
 def test_a_process_that_was_ended_while_idle_is_replaced(paths):
     job = EmbedRequest(paths[0], clip=False, legacy=True)
     preprocess_in_subprocess([job], None)
-    process = preprocess_workers._idle[-1]._process
+    (process,) = idle_processes()
     process.kill()
     process.wait()
     assert isinstance(preprocess_in_subprocess([job], None)[0], Preprocessed)
@@ -146,6 +158,59 @@ def test_a_process_that_was_ended_while_idle_is_replaced(paths):
 
 def test_processes_end_with_the_model(with_clip, paths):
     preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
-    (process,) = [idle._process for idle in preprocess_workers._idle]
+    (process,) = idle_processes()
     clip.unload()
     assert process.returncode is not None
+    assert own_processes() == []
+
+
+def test_processes_start_only_for_enough_images_and_load_neither_django_nor_torch(with_clip, paths, monkeypatch):
+    monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
+    clip.process_batch(paths[: run.PROCESSES_FROM - 1], batch_size=8)
+    assert own_processes() == []
+    clip.process_batch(paths[: run.PROCESSES_FROM], batch_size=8)
+    assert 0 < len(own_processes()) <= cpu_cores()
+    modules = subprocess.run(
+        [sys.executable, "-c", f"import sys, {preprocess_workers.__name__}; print(*sys.modules)"],
+        cwd=REPO,
+        capture_output=True,
+        check=True,
+    )
+    loaded = {name.partition(b".")[0] for name in modules.stdout.split()}
+    assert not {b"django", b"torch", b"celery", b"gunicorn", b"multiprocessing"} & loaded
+
+
+def test_processes_end_with_a_parent_that_is_killed(paths):
+    script = (
+        "import os, signal, sys, django; django.setup()\n"
+        "from pathlib import Path\n"
+        "from gpu.pipeline.preprocess_image import EmbedRequest\n"
+        "from gpu.pipeline.preprocess_workers import _workers, preprocess_in_subprocess\n"
+        "preprocess_in_subprocess([EmbedRequest(Path(sys.argv[1]), clip=False, legacy=True)], None)\n"
+        "print(_workers._slots.queue[-1]._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(paths[0])], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(int(killed.stdout)):
+        assert time.monotonic() < deadline, "the process outlived its parent"
+        time.sleep(0.05)
+
+
+def test_no_request_gets_the_response_to_an_interrupted_one(paths, monkeypatch):
+    requests = [EmbedRequest(path, clip=False, legacy=True) for path in paths[:2]]
+    receive = preprocess_workers._receive
+    monkeypatch.setattr(preprocess_workers, "_receive", lambda _read: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_in_subprocess(requests[:1], None)
+    monkeypatch.setattr(preprocess_workers, "_receive", receive)
+    (result,) = preprocess_in_subprocess(requests[1:], None)
+    expected = preprocess_image(requests[1], None)
+    assert isinstance(result, Preprocessed)
+    assert isinstance(expected, Preprocessed)
+    assert result.legacy is not None
+    assert expected.legacy is not None
+    assert result.legacy.to_blobs() == expected.legacy.to_blobs()
