@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.request_id import request_id
+from gpu.imaging.errors import ImageProcessingError
 from products.images import storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
@@ -32,6 +33,17 @@ class SkuExistsError(Exception):
         )
         super().__init__(text % {"sku": sku, "id": product_id})
         self.product_id = product_id
+
+
+class RejectedUploadsError(ImageProcessingError):
+    """Some uploads cannot be used. ``code`` and ``message`` are those of the first one.
+
+    ``rejected`` has every rejected upload in order: its file name and its error.
+    """
+
+    def __init__(self, code: str, message: str, rejected: Sequence[tuple[str, ImageProcessingError]] = ()) -> None:
+        super().__init__(code, message)
+        self.rejected = rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,7 @@ def add_product(
     ``uploads`` is read one at a time, so that only one original need be in memory. The same SKU with pictures
     that it already has is the same product again (``created`` is False); ``skip_duplicates`` takes the pictures alone
     for that, so that files which are sent twice are one product.
-    Raises ImageProcessingError for a bad picture, SkuExistsError for a taken SKU, and
+    Raises RejectedUploadsError for bad pictures, SkuExistsError for a taken SKU, and
     django.core.exceptions.ValidationError for a bad field; then no row and no file is left behind.
     """
     product = Product(
@@ -123,7 +135,7 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
 def add_images(product: Product, uploads: Iterable[Upload | CleanImage]) -> IntakeResult:
     """Add pictures to ``product``, all or none; ``created`` is False when it already had every one of them.
 
-    Raises ImageProcessingError for a bad picture and Product.DoesNotExist when the product is gone meanwhile.
+    Raises RejectedUploadsError for bad pictures and Product.DoesNotExist when the product is gone meanwhile.
     """
     pictures = _clean_all(uploads)
     with storage.stored_files(pictures) as names, transaction.atomic():
@@ -141,9 +153,28 @@ def add_images(product: Product, uploads: Iterable[Upload | CleanImage]) -> Inta
 
 
 def _clean_all(uploads: Iterable[Upload | CleanImage]) -> list[CleanImage]:
-    """The clean pictures, each once, in order; one that was cleaned beforehand is not cleaned again."""
-    pictures = (upload if isinstance(upload, CleanImage) else clean_image(upload) for upload in uploads)
-    return list({picture.sha256: picture for picture in pictures}.values())
+    """Return the clean images, each once, in order. Raise RejectedUploadsError for those that cannot be used."""
+    images: dict[str, CleanImage] = {}
+    rejected: list[tuple[str, ImageProcessingError]] = []
+    try:
+        for upload in uploads:
+            if isinstance(upload, CleanImage):
+                images[upload.sha256] = upload
+                continue
+            try:
+                image = clean_image(upload)
+            except ImageProcessingError as error:
+                rejected.append((upload.name, error))
+            else:
+                images[image.sha256] = image
+    except ImageProcessingError:
+        # The next upload could not even be read. An error that came first is the one to report.
+        if not rejected:
+            raise
+    if rejected:
+        first = rejected[0][1]
+        raise RejectedUploadsError(first.code, first.message, rejected) from first
+    return list(images.values())
 
 
 def _same_product(sku: str, pictures: Sequence[CleanImage]) -> IntakeResult | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from django.db import DatabaseError
 
 from gpu.imaging.errors import ImageProcessingError
 from products.images import intake
-from products.images.cleaning import Upload
-from products.images.intake import IntakeResult, SkuExistsError
+from products.images.cleaning import CleanImage, Upload, clean_image
+from products.images.intake import IntakeResult, RejectedUploadsError, SkuExistsError
 from products.models import Product, ProductImage
 from products.validation import MAX_DESCRIPTION_LENGTH
 from tests.helpers.files import files_in
-from tests.helpers.sample_images import jpeg
-from tests.helpers.threads import at_once
+from tests.helpers.sample_images import jpeg, truncated
+from tests.helpers.threads import run_concurrently
 
 pytestmark = pytest.mark.django_db
 
@@ -123,6 +124,35 @@ def test_one_bad_file_among_new_images_adds_none() -> None:
     assert product.images.count() == 1
 
 
+def test_every_rejected_upload_is_named_and_each_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def clean(upload: Upload) -> CleanImage:
+        decoded.append(upload.name)
+        return clean_image(upload)
+
+    monkeypatch.setattr(intake, "clean_image", clean)
+    files = [Upload(b"", "a.jpg"), Upload(jpeg(1), "b.jpg"), Upload(truncated(jpeg(2)), "c.jpg")]
+    with pytest.raises(RejectedUploadsError) as error:
+        intake.add_product(files)
+    assert [(name, reason.code) for name, reason in error.value.rejected] == [
+        ("a.jpg", "not_an_image"),
+        ("c.jpg", "image_corrupt"),
+    ]
+    assert (error.value.code, error.value.message) == ("not_an_image", error.value.rejected[0][1].message)
+    assert decoded == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_first_error_is_reported_if_a_later_upload_cannot_even_be_read() -> None:
+    def read() -> Iterator[Upload]:
+        yield Upload(b"text", "a.jpg")
+        raise ImageProcessingError("image_too_large", "too large")
+
+    with pytest.raises(ImageProcessingError) as error:
+        intake.add_product(read())
+    assert error.value.code == "not_an_image"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_uploads_of_the_same_product_create_one_product(media: Path) -> None:
     def upload(seed: int) -> IntakeResult | Exception:
@@ -131,7 +161,7 @@ def test_concurrent_uploads_of_the_same_product_create_one_product(media: Path) 
         except SkuExistsError as error:
             return error
 
-    results = at_once(*(partial(upload, seed) for seed in (1, 1, 1, 1, 2, 2)))
+    results = run_concurrently(*(partial(upload, seed) for seed in (1, 1, 1, 1, 2, 2)))
     product = Product.objects.get()
     image = product.images.get()
     added = [result for result in results if isinstance(result, IntakeResult)]
