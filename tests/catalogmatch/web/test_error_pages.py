@@ -19,26 +19,26 @@ def signed_in() -> Client:
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("get", "/nothing", 404, "There is nothing here"),
-        ("get", "/admin/nothing/", 404, "There is nothing here"),
-        ("get", "/admin/auth/user/", 403, "not open to your role"),
+        ("get", "/nothing", 404, "Page not found"),
+        ("get", "/admin/nothing/", 404, "Page not found"),
+        ("get", "/admin/auth/user/", 403, "Your role does not include this page"),
         ("post", "/admin/ask/", 403, "open for too long"),
-        ("get", "/admin/history/", 500, "Something went wrong here"),
+        ("get", "/admin/history/", 500, "Something went wrong"),
     ],
 )
 def test_error_pages_explain_the_error_in_words(
     method: str, path: str, status: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
-    answer = getattr(signed_in(), method)(path)
-    page = answer.content.decode()
-    assert answer.status_code == status
+    response = getattr(signed_in(), method)(path)
+    page = response.content.decode()
+    assert response.status_code == status
     assert words in page
     assert 'href="/admin/"' in page
     assert "Traceback" not in page
-    assert "style-src 'self'" in answer["Content-Security-Policy"]
+    assert "style-src 'self'" in response["Content-Security-Policy"]
 
 
 def test_api_errors_are_problem_documents() -> None:
-    answer = Client().get("/api/nothing")
-    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    response = Client().get("/api/nothing")
+    assert (response.status_code, response["Content-Type"]) == (404, "application/problem+json")
