@@ -1,1 +1,1 @@
-"""Helpers for any list and page of the admin."""
+"""Helpers for any list or page of the admin."""

@@ -1,4 +1,4 @@
-"""Pages of the admin that belong to no model. A package registers its own, the site serves them all."""
+"""Admin pages that belong to no model. A package registers its own, and the site serves them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its address below the admin, the name that ``reverse`` takes, and its view."""
+    """A page with its route below the admin and its name for ``reverse``."""
 
     route: str
     name: str
@@ -23,7 +23,7 @@ PAGES: list[Page] = []
 
 
 def admin_page(route: str, *, name: str) -> Callable[[View], View]:
-    """Register the decorated view as a page of the admin for signed-in staff."""
+    """Register the decorated view as an admin page for signed-in staff."""
 
     def register(view: View) -> View:
         PAGES.append(Page(route, name, view))

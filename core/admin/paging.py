@@ -1,4 +1,4 @@
-"""Lists of the admin that stay quick on a full catalogue: a late page costs about what the first one does."""
+"""Admin lists that stay fast on a full catalogue: a late page costs about as much as the first."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-MAX_SEARCH_WORDS = 10  # of a search that count; each is a condition on every row
+MAX_SEARCH_WORDS = 10  # each word is a condition on every row
 
 
 class DeferredJoinPaginator(Paginator):  # type: ignore[type-arg]  # Django's own is not generic when it runs
     """Finds the keys of a page before it reads its rows.
 
-    A database joins and computes what a list shows for each row that it sorts or passes on the way to a page; of
-    keys alone it sorts and passes hundreds of thousands in milliseconds. ``rows``: all that the list may show, with
-    everything that it shows of them.
+    A database joins and computes what a list shows for every row that it sorts or skips before the page. Of keys
+    alone it sorts and skips hundreds of thousands in milliseconds. ``rows`` has all rows of the list, with
+    everything that the list shows.
     """
 
     def __init__(self, object_list: QuerySet[Any], *args: Any, rows: QuerySet[Any], **options: Any) -> None:
@@ -26,9 +26,9 @@ class DeferredJoinPaginator(Paginator):  # type: ignore[type-arg]  # Django's ow
 
     def page(self, number: int | str) -> Page[Any]:
         page = super().page(number)
-        found: Any = page.object_list
-        keys = list(found.values_list("pk", flat=True))
-        page.object_list = self.rows.filter(pk__in=keys).order_by(*found.query.order_by)
+        page_queryset: Any = page.object_list
+        keys = list(page_queryset.values_list("pk", flat=True))
+        page.object_list = self.rows.filter(pk__in=keys).order_by(*page_queryset.query.order_by)
         return page
 
 

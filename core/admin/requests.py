@@ -1,4 +1,4 @@
-"""What the admin's own pages ask of a request: who sends it, what they may do, and whether htmx wants a part alone."""
+"""What admin pages need to know of a request: its user, their permissions, and whether htmx sent it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from django.http import HttpRequest
 
 
 def user_of(request: HttpRequest) -> User:
-    """Who is signed in; the admin's views are for nobody else."""
+    """Return the signed-in user. The admin has no views for anonymous users."""
     return cast(User, request.user)
 
 
 def require_permissions(request: HttpRequest, *permissions: str) -> None:
-    """Raises PermissionDenied unless the person has all of these permissions."""
+    """Raise PermissionDenied unless the user has all of these permissions."""
     if not request.user.has_perms(permissions):
         raise PermissionDenied
 
 
 def is_htmx(request: HttpRequest) -> bool:
-    """Whether a script of the page asks, which takes a part of a page for an answer."""
+    """Whether htmx sent the request and expects a part of a page."""
     return "HX-Request" in request.headers
