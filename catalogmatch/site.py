@@ -17,8 +17,8 @@ from unfold.sites import UnfoldAdminSite
 from catalogmatch.api.throttling import AccountThrottle, LoginThrottle
 from core.admin.pages import PAGES
 
-PENDING = "?review_status__exact=pending"  # the list of matches opens with what waits
-EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # other entries lie below them
+PENDING = "?review_status__exact=pending"  # the list of matches opens with the pending ones
+EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # the URLs of other entries start alike
 
 
 class CatalogSite(UnfoldAdminSite):
@@ -30,17 +30,17 @@ class CatalogSite(UnfoldAdminSite):
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The sign-in page; 429 with the time to wait when this address, or anybody as this user, tried too often."""
+        """Show the sign-in page. The status is 429 after too many attempts from this address or as this user."""
         throttles = (LoginThrottle(), AccountThrottle()) if request.method == "POST" else ()
-        # In this order: what is refused for its address does not keep the user of that name out.
-        refused = next((one for one in throttles if not one.allow_request(request, None)), None)  # type: ignore[arg-type]
-        if refused is None:
-            ended = _("Your session has ended, and what you did last was not stored. Sign in to go on where you were.")
+        # The address comes first: its rejected attempts must not lock out the user whose name they carry.
+        exceeded = next((throttle for throttle in throttles if not throttle.allow_request(request, None)), None)  # type: ignore[arg-type]
+        if exceeded is None:
+            ended = _("Your session has ended. Your last action was not saved. Sign in to continue.")
             context = {"notice": ended if "ended" in request.GET else "", **(extra_context or {})}
             response: HttpResponse = super().login(request, context)
             return response
-        seconds = max(1, math.ceil(refused.wait() or 60))
-        sentence = ngettext(
+        seconds = max(1, math.ceil(exceeded.wait() or 60))
+        notice = ngettext(
             "Too many attempts to sign in. Try again in %(seconds)d second.",
             "Too many attempts to sign in. Try again in %(seconds)d seconds.",
             seconds,
@@ -50,7 +50,7 @@ class CatalogSite(UnfoldAdminSite):
             "title": _("Log in"),
             "app_path": request.get_full_path(),
             "form": self.login_form(request),
-            "notice": sentence,
+            "notice": notice,
         }
         return TemplateResponse(
             request, self.login_template, context, status=429, headers={"Retry-After": str(seconds)}
@@ -58,7 +58,7 @@ class CatalogSite(UnfoldAdminSite):
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The sidebar: only what this person may see."""
+    """Return the sidebar with the entries that the user may see."""
 
     def item(title: str, icon: str, name: str, permission: str | None = None, query: str = "") -> dict[str, Any]:
         allowed = permission is None or request.user.has_perm(permission)
@@ -73,7 +73,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
     return [
         {
-            "title": _("Work"),
+            "title": _("Tasks"),
             "items": [
                 item(_("Home"), "home", "index"),
                 item(_("Review"), "compare", "matching_match_next", "matching.view_match"),
@@ -92,7 +92,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
         {
-            "title": _("Engine room"),
+            "title": _("System"),
             "separator": True,
             "items": [
                 item(_("Device and model"), "memory", "device", "gpu.view_embeddingworker"),

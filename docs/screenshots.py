@@ -66,7 +66,7 @@ def main() -> None:
         page.locator('input[type="file"]').first.set_input_files(file)
         page.get_by_role("button", name="Show what would change").click()
         page.get_by_role("link", name="changed products").first.click()
-        page.wait_for_url("**kind=CHANGED")
+        page.wait_for_url("**kind=UPDATED")
         save_screenshot(page, "import")
         page.get_by_role("button", name="Discard").click()
 

@@ -8,8 +8,8 @@ from django.db.models import Max
 from django.db.models.functions import Length
 
 from core.batches import iter_batches
+from core.spreadsheets.export import ExportTable, format_time
 from matching.models import Match
-from products.exporting import Table, format_time
 
 COLUMNS = {
     "product sku": "product__sku",
@@ -31,7 +31,7 @@ COLUMNS = {
 }
 
 
-def matches_table(ids: Sequence[int]) -> Table:
+def matches_table(ids: Sequence[int]) -> ExportTable:
     """The matches of these ids in this order, a header first, read step by step; one deleted meanwhile is left out."""
     yield list(COLUMNS)
     for step in iter_batches(ids):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.batches import iter_batches
-from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, XLSX_MAX_ROWS, Cell, csv_bytes, xlsx_bytes
+from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.importing.diff import as_text
 from products.importing.rows import ID_COLUMN, attribute_column
 from products.models import Product, ProductImage
@@ -20,22 +18,8 @@ from products.queue.claims import aggregate_state
 MAX_ATTRIBUTES = 1000  # different ones in one table
 FIELDS = ("sku", "name", "category", "description", "is_historical")
 
-Table = Iterator[Sequence[Cell]]
 
-
-class ExportError(Exception):
-    """A table that cannot be made; the text says what to do."""
-
-    code = "export_impossible"
-
-
-FORMATS: dict[str, tuple[str, Callable[[Iterable[Iterable[Cell]]], Iterator[bytes]]]] = {
-    "csv": ("text/csv; charset=utf-8", csv_bytes),
-    "xlsx": ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", xlsx_bytes),
-}
-
-
-def products_table(ids: Sequence[int]) -> Table:
+def products_table(ids: Sequence[int]) -> ExportTable:
     """The products of these ids in this order, a header first: fields, a column for each attribute, and notes.
 
     Read step by step, so whatever is deleted meanwhile is left out. Raises ExportError before the first row.
@@ -45,7 +29,7 @@ def products_table(ids: Sequence[int]) -> Table:
     return _products(ids, keys, header)
 
 
-def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Table:
+def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> ExportTable:
     yield header
     for step in iter_batches(ids):
         states: dict[int, list[str]] = defaultdict(list)
@@ -64,16 +48,6 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Tab
             ]
 
 
-def check_xlsx_limits(rows: int, longest: int) -> None:
-    """Raises ExportError where a workbook would cut something off: by its rows, or by the longest text of a cell."""
-    if rows >= XLSX_MAX_ROWS:
-        text = _("A workbook holds %(limit)s rows, and these are %(rows)s. Export them as CSV.")
-        raise ExportError(text % {"limit": f"{XLSX_MAX_ROWS:,}", "rows": f"{rows:,}"})
-    if longest >= XLSX_MAX_CELL_LENGTH:
-        text = _("One of the texts has %(length)s characters, and a cell of a workbook holds %(limit)s. Export as CSV.")
-        raise ExportError(text % {"length": f"{longest:,}", "limit": f"{XLSX_MAX_CELL_LENGTH:,}"})
-
-
 def longest_text(ids: Sequence[int]) -> int:
     """Characters of the longest text of these products."""
     longest = 0
@@ -82,11 +56,6 @@ def longest_text(ids: Sequence[int]) -> int:
             texts = [description, *(as_text(value) for value in attributes.values())]
             longest = max(longest, *map(len, texts))
     return longest
-
-
-def format_time(at: datetime | None) -> str:
-    """A time with its offset, in the server's time zone, to the second."""
-    return "" if at is None else timezone.localtime(at).isoformat(timespec="seconds")
 
 
 def _attribute_keys(ids: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The admin of the project itself: users, roles, and the pages that belong to no model."""
+"""The project's own admin: users, roles, and the pages that belong to no model."""
 
 from catalogmatch.admin import device, history, home, users
 

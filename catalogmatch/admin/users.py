@@ -1,4 +1,4 @@
-"""Users and roles in the admin. A manager gives roles; only a superuser makes superusers."""
+"""Users and roles in the admin. A manager assigns roles. Only a superuser makes superusers."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
     list_per_page = 50
     fieldsets = (
         (None, {"fields": ("username", "password")}),
-        (_("Person"), {"fields": (("first_name", "last_name"), "email")}),
-        (_("What this person may do"), {"fields": ("is_active", "is_staff", "groups")}),
+        (_("Name and email"), {"fields": (("first_name", "last_name"), "email")}),
+        (_("Access"), {"fields": ("is_active", "is_staff", "groups")}),
     )
-    superuser_fieldset = (_("Beyond the roles"), {"fields": ("is_superuser", "user_permissions")})
+    superuser_fieldset = (_("Extra permissions"), {"fields": ("is_superuser", "user_permissions")})
     add_fieldsets = ((None, {"fields": ("username", "usable_password", "password1", "password2", "groups")}),)
     readonly_fields = ("last_login",)
     filter_horizontal = ()
@@ -64,19 +64,19 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
         return (*fieldsets, self.superuser_fieldset) if obj and request.user.is_superuser else fieldsets
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """A manager looks after everybody but superusers, whose password would be the way to every right."""
+        """Let managers change all users but superusers, since a superuser's password gives every permission."""
         allowed = bool(super().has_change_permission(request, obj))
         return allowed and (obj is None or not obj.is_superuser or bool(request.user.is_superuser))
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if not change:
-            obj.is_staff = True  # this site is the only one: whoever is added here signs in here
+            obj.is_staff = True  # the admin is the only site that users sign in to
         super().save_model(request, obj, form, change)
 
 
 @admin.register(Group)
 class RoleAdmin(DjangoGroupAdmin, ModelAdmin):
-    """The roles and what they may do; the four that come with the program are set anew by every ``migrate``."""
+    """Roles and their permissions. Every ``migrate`` resets the four roles of the program."""
 
     filter_horizontal = ()
 

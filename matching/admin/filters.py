@@ -1,4 +1,4 @@
-"""How the lists of matches and products are narrowed down for review."""
+"""Filters of the lists of matches and products, for review."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScoreBandFilter(DropdownFilter):
 
 
 class VerdictDateFilter(DropdownFilter):
-    """Matches whose verdict was given lately."""
+    """Matches by the day of their verdict."""
 
     title = _("verdict given")
     parameter_name = "judged"
@@ -42,8 +42,8 @@ class VerdictDateFilter(DropdownFilter):
         days = {"mine": 1, "today": 1, "month": 30}.get(self.value() or "")
         if days is None:
             return queryset
-        given = queryset.filter(reviewed_at__gte=midnight(timezone.localdate() - timedelta(days=days - 1)))
-        return given.filter(reviewer_id=request.user.pk) if self.value() == "mine" else given
+        reviewed = queryset.filter(reviewed_at__gte=midnight(timezone.localdate() - timedelta(days=days - 1)))
+        return reviewed.filter(reviewer_id=request.user.pk) if self.value() == "mine" else reviewed
 
 
 class QueryCategoryFilter(CategoryFilter):
@@ -51,13 +51,13 @@ class QueryCategoryFilter(CategoryFilter):
 
 
 class PendingMatchesFilter(DropdownFilter):
-    """Products with matches that wait for a verdict, or new ones for which nothing was found."""
+    """Products with pending or confirmed matches, or new products without candidates."""
 
     title = _("matches")
-    parameter_name = "found"  # a form with an input named "matches" would shadow the DOM's own method
+    parameter_name = "found"  # an input named "matches" would hide the form's method of that name
 
     def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
-        return [("waiting", _("waiting for a verdict")), ("confirmed", _("confirmed")), ("none", _("nothing found"))]
+        return [("waiting", _("waiting for a verdict")), ("confirmed", _("confirmed")), ("none", _("no candidates"))]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
         match self.value():
@@ -72,5 +72,5 @@ class PendingMatchesFilter(DropdownFilter):
 
 
 def _with_matches(products: QuerySet[Product], status: str) -> QuerySet[Product]:
-    """Each product asks the index of matches of this verdict; a subquery of keys would list all of them first."""
+    """Filter by EXISTS, which looks up one product in the index. A subquery of keys would list all matches first."""
     return products.filter(Exists(Match.objects.filter(product=OuterRef("pk"), review_status=status)))

@@ -1,4 +1,4 @@
-"""Matches in the admin: the review list, and what a product's list and page show of its matches."""
+"""Matches in the admin: the list of matches, and the matches in the product list and on a product's page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import display
 
+from core.admin.export import ExportAdmin
+from core.admin.history import HistoryRecords
 from core.admin.paging import MAX_SEARCH_WORDS, LongListAdmin
 from core.admin.requests import user_of
+from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
 from matching.admin.filters import PendingMatchesFilter, QueryCategoryFilter, ScoreBandFilter, VerdictDateFilter
@@ -30,21 +33,19 @@ from matching.rematch import rematch
 from matching.review import verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
-from products.admin.export import ExportAdmin
-from products.admin.history import HistoryAdmin, HistoryRecords
+from products.admin.history import CatalogueHistoryAdmin
 from products.admin.products import ProductAdmin
-from products.exporting import Table
 from products.models import Product
 from products.queue.query_features import FeaturesPendingError
 
 Status = Match.Status
 
-INLINE_LIMIT = 100  # products that are matched while a person waits
+INLINE_LIMIT = 100  # products that are matched while the user waits
 
 
 @admin.register(Product)
 class MatchedProductAdmin(ProductAdmin):
-    list_display = ("summary", "category", "part", "pictures_state", "waiting", "added")
+    list_display = ("summary", "category", "catalogue_badge", "images_state", "waiting", "added")
     list_filter = (*ProductAdmin.list_filter, PendingMatchesFilter)
     actions = ("match_now", *ProductAdmin.actions)
 
@@ -58,36 +59,34 @@ class MatchedProductAdmin(ProductAdmin):
         count = product.waiting_count  # type: ignore[attr-defined]  # annotated above
         if not count:
             return "–" if not product.is_historical else ""
-        address = reverse("admin:matching_match_case", args=[product.pk])
+        url = reverse("admin:matching_match_case", args=[product.pk])
         text = ngettext("%d to review", "%d to review", count) % count
-        return format_html('<a class="cm-pill cm-pill-act" href="{}">{}</a>', address, text)
+        return format_html('<a class="cm-pill cm-pill-act" href="{}">{}</a>', url, text)
 
     @admin.action(description=_("Match now"), permissions=["match"])
     def match_now(self, request: HttpRequest, products: QuerySet[Product]) -> None:
-        """A few while the person waits, and as many as there are through the queue."""
+        """Match a few products while the user waits, and more through the queue."""
         if len(products.order_by("pk").values_list("pk", flat=True)[: INLINE_LIMIT + 1]) > INLINE_LIMIT:
             self._match_later(request, products)
         else:
-            self._match_here(request, products)
+            self._match_inline(request, products)
 
     def _match_later(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         count = rematch(products)
         if settings.HAS_BROKER:
             text = ngettext("%d new product will be matched.", "%d new products will be matched.", count)
         else:
-            text = str(
-                _("%d new products wait to be matched. There are no workers: `manage.py match_products` does it.")
-            )
+            text = str(_("%d new products wait to be matched. No worker is running. Run `manage.py match_products`."))
         messages.success(request, text % count)
 
-    def _match_here(self, request: HttpRequest, products: QuerySet[Product]) -> None:
+    def _match_inline(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         reasons: dict[int, str] = {}
 
-        def note(product_id: int, reason: str | None) -> None:
+        def collect_reason(product_id: int, reason: str | None) -> None:
             if reason:
                 reasons[product_id] = reason
 
-        count = service.match_products(products.values_list("pk", flat=True), progress=note)
+        count = service.match_products(products.values_list("pk", flat=True), progress=collect_reason)
         if count:
             text = ngettext("%d product was matched.", "%d products were matched.", count) % count
             messages.success(request, text)
@@ -103,11 +102,11 @@ class MatchedProductAdmin(ProductAdmin):
 
     def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
         try:
-            answer = service.find_and_save_matches(product.pk)
+            result = service.find_and_save_matches(product.pk)
         except (FeaturesPendingError, SearchVectorError) as error:
             messages.warning(request, str(error))
         else:
-            count = len(answer.candidates)
+            count = len(result.candidates)
             text = ngettext("%d candidate was found.", "%d candidates were found.", count) % count
             messages.success(request, text)
         return redirect("admin:products_product_change", product.pk)
@@ -124,8 +123,8 @@ class MatchedProductAdmin(ProductAdmin):
         if product is not None and request.user.has_perm("matching.view_match"):
             matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
             context["matches"] = matches.order_by("-similarity_score")[:6]
-            found_for = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
-            context["found_for"] = found_for.prefetch_related("product__images")[:6]
+            confirmed = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
+            context["confirmed_for"] = confirmed.prefetch_related("product__images")[:6]
         return super().change_view(request, object_id, form_url, context)
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
@@ -138,14 +137,14 @@ class MatchedProductAdmin(ProductAdmin):
         return [*super().history_records(object_id), of_verdicts]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
-        """Matches go with their product: whoever may delete the product needs no permission for them."""
-        listed, counts, missing, protected = super().get_deleted_objects(objs, request)
-        return listed, counts, set(missing) - {str(Match._meta.verbose_name)}, protected
+        """Matches are deleted with their product. That needs no permission of its own."""
+        objects, counts, missing, protected = super().get_deleted_objects(objs, request)
+        return objects, counts, set(missing) - {str(Match._meta.verbose_name)}, protected
 
 
 @admin.register(Match)
-class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
-    list_display = ("asked", "found", "score", "verdict")
+class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAdmin):
+    list_display = ("new_product", "candidate_product", "score", "verdict")
     list_display_links = None
     list_filter = (
         ("review_status", ChoicesRadioFilter),
@@ -165,40 +164,41 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         queryset: QuerySet[Match] = super().get_queryset(request)
         related = queryset.select_related("product", "candidate", "reviewer")
         prefetched = related.prefetch_related("product__images", "candidate__images")
-        # The cells know no request; whether this person sees buttons comes with the rows.
+        # A cell does not know the request, so each row says whether the user sees buttons.
         return prefetched.annotate(may_review=Value(self.has_change_permission(request)))
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """What waits: best first. Everything else: newest first, which an index serves."""
-        waits = request.GET.get("review_status__exact") == Status.PENDING
-        return ("-similarity_score",) if waits else ("-id",)
+        """Sort pending matches by score. Sort all others by age, for which there is an index."""
+        is_pending = request.GET.get("review_status__exact") == Status.PENDING
+        return ("-similarity_score",) if is_pending else ("-id",)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
-        """By the words of either product; says so where these are too many for all of them to be looked up."""
+        """Search both products' words. Tell the user if more products have them than are searched."""
         words = search_term.split()[:MAX_SEARCH_WORDS]
         if not words:
             return queryset, False
-        found = search_matches(queryset, words)
-        if found.more:
-            text = _("More than %d products have this in SKU or name. You see the matches of the newest; add a word.")
+        result = search_matches(queryset, words)
+        if result.more:
+            text = _("More than %d products have this in SKU or name. Only the newest are searched. Add a word.")
             messages.info(request, text % MAX_PRODUCTS)
-        return found.matches, False
+        return result.matches, False
 
-    @display(description=_("asked"))
-    def asked(self, match: Match) -> str:
-        context = {"product": match.product, "link": reverse("admin:matching_match_case", args=[match.product_id])}
-        return render_to_string("catalogmatch/match_side.html", context)
+    @display(description=_("new product"))
+    def new_product(self, match: Match) -> str:
+        url = reverse("admin:matching_match_case", args=[match.product_id])
+        return render_to_string("catalogmatch/match_product.html", {"product": match.product, "url": url})
 
     @display(description=_("candidate"))
-    def found(self, match: Match) -> str:
-        context = {"product": match.candidate, "other": match.product}
-        return render_to_string("catalogmatch/match_side.html", context)
+    def candidate_product(self, match: Match) -> str:
+        url = reverse("admin:products_product_change", args=[match.candidate_id])
+        context = {"product": match.candidate, "url": url, "compared_with": match.product}
+        return render_to_string("catalogmatch/match_product.html", context)
 
     @display(description=_("score"), ordering="similarity_score")
     def score(self, match: Match) -> str:
-        return render_to_string("catalogmatch/score.html", {"match": match})
+        return render_to_string("catalogmatch/match_score.html", {"match": match})
 
     @display(description=_("verdict"))
     def verdict(self, match: Match) -> str:
@@ -212,19 +212,19 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def reject(self, request: HttpRequest, matches: QuerySet[Match]) -> None:
         self._review_all(request, matches, Status.REJECTED)
 
-    @admin.action(description=_("Take the verdict back"), permissions=["change"])
+    @admin.action(description=_("Undo the verdict"), permissions=["change"])
     def take_back(self, request: HttpRequest, matches: QuerySet[Match]) -> None:
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
         count = verdicts.set_verdicts(matches, status, user_of(request))
-        text = ngettext("%d verdict was noted.", "%d verdicts were noted.", count) % count
+        text = ngettext("%d verdict was saved.", "%d verdicts were saved.", count) % count
         messages.success(request, text)
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Match.history.filter(id=object_id)]
 
-    def export_table(self, ids: Sequence[int]) -> Table:
+    def export_table(self, ids: Sequence[int]) -> ExportTable:
         return exporting.matches_table(ids)
 
     def longest_text(self, ids: Sequence[int]) -> int:
@@ -240,7 +240,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """A match is looked at beside the other candidates of its product."""
+        """Show the match on the review page, beside the other candidates."""
         match = get_object_or_404(Match, pk=object_id)
         return redirect("admin:matching_match_case", match.product_id)
 

@@ -1,4 +1,4 @@
-"""Review in the admin: one product beside its candidates, the verdicts, and the next case loaded ahead."""
+"""The review page: a new product beside its candidates, the verdicts, and the next case loaded in advance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_mat
 
 
 class ReviewFilterForm(forms.Form):
-    """Which cases to go through, as the addresses of the pages carry it."""
+    """Which cases to review, from the query string of the page."""
 
     score = forms.ChoiceField(
         label=gettext_lazy("Score"), required=False,
@@ -39,16 +39,16 @@ class ReviewFilterForm(forms.Form):
     since = forms.DateField(label=gettext_lazy("Added from"), required=False)
     until = forms.DateField(label=gettext_lazy("to"), required=False)
 
-    def selection(self) -> ReviewFilter:
-        """What was chosen; a part that cannot be read chooses nothing."""
+    def review_filter(self) -> ReviewFilter:
+        """Return the filter. An invalid field filters nothing."""
         self.is_valid()
-        chosen = dict(self.cleaned_data)
-        name = chosen.pop("score", "")
+        values = dict(self.cleaned_data)
+        name = values.pop("score", "")
         band = next((band for band in BANDS if band.name == name), None)
-        return ReviewFilter(band=band, **chosen)
+        return ReviewFilter(band=band, **values)
 
-    def query(self, **more: int) -> str:
-        """The same selection for another address, and ``more`` that it is told: ``?…``, or nothing for all."""
+    def query_string(self, **more: int) -> str:
+        """Return the filter and ``more`` as ``?name=value&…``, or "" if both are empty."""
         query = QueryDict(mutable=True)
         query.update({name: self.data[name] for name in self.fields if self.data.get(name)} | more)
         return f"?{query.urlencode()}" if query else ""
@@ -56,113 +56,116 @@ class ReviewFilterForm(forms.Form):
 
 @require_safe
 def next_case(request: HttpRequest) -> HttpResponse:
-    """Leave ``?after=`` and go to the case that follows, which is this reviewer's then; to the list after the last."""
+    """Release the case in ``?after=`` and redirect to the next one, or to the list of matches after the last."""
     require_permissions(request, VIEW_PERMISSION)
-    after = next(iter(_numbers(request.GET.getlist("after"))), None)
-    chosen = _selection(request)
+    after = next(iter(_ids(request.GET.getlist("after"))), None)
+    form = _filter_form(request)
     if after is not None:
         leases.release_leases([after], user_of(request))
-    product_id = _take(request, chosen.selection(), after)
+    product_id = _lease_next(request, form.review_filter(), after)
     if product_id is not None:
-        return redirect(reverse("admin:matching_match_case", args=[product_id]) + chosen.query())
+        return redirect(reverse("admin:matching_match_case", args=[product_id]) + form.query_string())
     messages.success(request, _("No other case waits for a verdict."))
     return redirect("admin:matching_match_changelist")
 
 
 @require_safe
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
-    """A product beside its candidates; a reviewer holds the case from now on, unless somebody else does."""
+    """Show a product beside its candidates. A reviewer gets a lease on the case unless another reviewer has one."""
     require_permissions(request, VIEW_PERMISSION)
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
-    chosen = _selection(request)
+    form = _filter_form(request)
     context = {
         **admin.site.each_context(request),
-        **_case(request, product, chosen),
+        **_case_context(request, product, form),
         "title": _("Review"),
-        "categories": sorted({*categories(), chosen.selection().category} - {""}),
-        "holder": None if _hold(request, product.pk) else leases.lease_holder(product.pk),
+        "categories": sorted({*categories(), form.review_filter().category} - {""}),
+        "lease_holder": None if _renew_lease(request, product.pk) else leases.lease_holder(product.pk),
     }
-    return TemplateResponse(request, "catalogmatch/case.html", context)
+    return TemplateResponse(request, "catalogmatch/review.html", context)
 
 
 @require_POST
 def prefetch(request: HttpRequest) -> HttpResponse:
-    """The case that follows the posted ``shown`` one, as a part of a page; 204 when there is none.
+    """Return the case after the posted ``shown`` one as a part of a page, or 204 if there is none.
 
-    A reviewer holds both from now on, and gives up those that were ``left``.
+    A reviewer gets leases on both cases and loses those on the posted ``left`` ones.
     """
     require_permissions(request, VIEW_PERMISSION)
-    chosen = _selection(request)
-    leases.release_leases(_numbers(request.POST.getlist("left")), user_of(request))
-    shown = next(iter(_numbers(request.POST.getlist("shown"))), None)
+    form = _filter_form(request)
+    leases.release_leases(_ids(request.POST.getlist("left")), user_of(request))
+    shown = next(iter(_ids(request.POST.getlist("shown"))), None)
     if shown is not None:
-        _hold(request, shown)
-    product_id = _take(request, chosen.selection(), shown)
+        _renew_lease(request, shown)
+    product_id = _lease_next(request, form.review_filter(), shown)
     if product_id is None:
         return HttpResponse(status=204)
-    return _part(request, product_id, chosen)
+    return _case_response(request, product_id, form)
 
 
 @require_POST
 def renew_lease(request: HttpRequest) -> HttpResponse:
-    """Go on holding the posted ``case``s; tells which are this reviewer's."""
+    """Renew the leases on the posted ``case``s. Return those that this reviewer has."""
     require_permissions(request, REVIEW_PERMISSION)
-    held = [product_id for product_id in _numbers(request.POST.getlist("case")) if _hold(request, product_id)]
+    held = [product_id for product_id in _ids(request.POST.getlist("case")) if _renew_lease(request, product_id)]
     return JsonResponse({"held": held})
 
 
 @require_POST
 def release_leases(request: HttpRequest) -> HttpResponse:
-    """Give up the posted ``case``s: the page was left."""
+    """Release the posted ``case``s, because the user left the page."""
     require_permissions(request, REVIEW_PERMISSION)
-    leases.release_leases(_numbers(request.POST.getlist("case")), user_of(request))
+    leases.release_leases(_ids(request.POST.getlist("case")), user_of(request))
     return HttpResponse(status=204)
 
 
 @require_POST
 def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
-    """Give the posted ``status`` to a match: the row's new buttons for htmx, otherwise back to where it came from."""
+    """Save the posted ``status`` as the verdict. Return the new buttons to htmx, or redirect to the previous page."""
     require_permissions(request, REVIEW_PERMISSION)
     status = request.POST.get("status", "")
     try:
         verdicts.set_verdict(match_id, status, user_of(request))
     except Match.DoesNotExist as error:
-        raise Http404(_("This match is not there any more.")) from error
+        raise Http404(_("This match no longer exists.")) from error
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
     if is_htmx(request):
         match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
         response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
-        return _tell(request, response, match.product_id, [match_id], status)
-    return _back(request)
+        return _announce(request, response, match.product_id, [match_id], status)
+    return _redirect_back(request)
 
 
 @require_POST
 def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
-    """Reject all waiting matches of a product; htmx is told which, otherwise it goes on to the next case."""
+    """Reject all pending matches of a product. Return them to htmx, or redirect to the next case."""
     require_permissions(request, REVIEW_PERMISSION)
     product = get_object_or_404(Product, pk=product_id)
     rejected = verdicts.reject_pending(product, user_of(request))
     if is_htmx(request):
-        return _tell(request, HttpResponse(status=204), product.pk, rejected, Match.Status.REJECTED, none=True)
+        response = HttpResponse(status=204)
+        return _announce(request, response, product.pk, rejected, Match.Status.REJECTED, none_of_these=True)
     count = len(rejected)
     messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
-    return redirect(_address_after(product, _selection(request)))
+    return redirect(_next_url(product, _filter_form(request)))
 
 
 @require_POST
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
-    """Take this person's verdicts on the posted ``match``es back and answer with their case; 409 if it is another's."""
+    """Undo the user's verdicts on the posted ``match``es and return their case.
+
+    The status is 409 if another reviewer has a lease on the case. The verdicts are undone all the same.
+    """
     require_permissions(request, REVIEW_PERMISSION)
-    verdicts.undo_verdicts(_numbers(request.POST.getlist("match")), user_of(request))
-    if not _hold(request, product_id):
-        text = _("The verdict was taken back. The case itself is now with somebody else.")
+    verdicts.undo_verdicts(_ids(request.POST.getlist("match")), user_of(request))
+    if not _renew_lease(request, product_id):
+        text = _("The verdict was undone. Another reviewer now has this case.")
         return HttpResponse(text, status=409, content_type="text/plain")
-    return _part(request, product_id, _selection(request))
+    return _case_response(request, product_id, _filter_form(request))
 
 
-def case_of(product: Product) -> dict[str, Any]:
-    """A product with its candidates, best first, and what differs, as the templates want it."""
+def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm) -> dict[str, Any]:
     matches = product.matches.select_related("candidate", "reviewer").prefetch_related("candidate__images")
     return {
         "product": product,
@@ -170,76 +173,72 @@ def case_of(product: Product) -> dict[str, Any]:
             {"match": match, "differences": comparison.differences(product, match.candidate)}
             for match in matches.order_by("-similarity_score", "id")
         ],
-    }
-
-
-def _case(request: HttpRequest, product: Product, chosen: ReviewFilterForm) -> dict[str, Any]:
-    return {
-        **case_of(product),
-        **_counts(request, chosen),
-        "chosen": chosen,
-        "query": chosen.query(),
-        "next_address": _address_after(product, chosen),
+        **_counts(request, form),
+        "filter_form": form,
+        "query_string": form.query_string(),
+        "next_url": _next_url(product, form),
         "may_review": request.user.has_perm(REVIEW_PERMISSION),
     }
 
 
-def _part(request: HttpRequest, product_id: int, chosen: ReviewFilterForm) -> HttpResponse:
+def _case_response(request: HttpRequest, product_id: int, form: ReviewFilterForm) -> HttpResponse:
     product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
-    return TemplateResponse(request, "catalogmatch/case_part.html", _case(request, product, chosen))
+    return TemplateResponse(request, "catalogmatch/review_case.html", _case_context(request, product, form))
 
 
-def _address_after(product: Product, chosen: ReviewFilterForm) -> str:
-    return reverse("admin:matching_match_next") + chosen.query(after=product.pk)
+def _next_url(product: Product, form: ReviewFilterForm) -> str:
+    return reverse("admin:matching_match_next") + form.query_string(after=product.pk)
 
 
-def _take(request: HttpRequest, selection: ReviewFilter, after: int | None) -> int | None:
-    """The case after this one: for a reviewer alone, for others just to look at."""
+def _lease_next(request: HttpRequest, review_filter: ReviewFilter, after: int | None) -> int | None:
+    """Return the case after this one. A reviewer gets a lease on it; other users only look at it."""
     if request.user.has_perm(REVIEW_PERMISSION):
-        return leases.lease_next_case(user_of(request), selection, after)
-    return queue.next_case(selection, after)
+        return leases.lease_next_case(user_of(request), review_filter, after)
+    return queue.next_case(review_filter, after)
 
 
-def _hold(request: HttpRequest, product_id: int) -> bool:
-    """Whether nobody else has the case in front of them; a reviewer holds it then."""
+def _renew_lease(request: HttpRequest, product_id: int) -> bool:
+    """Return whether the user may work on the case. A reviewer then has a lease on it."""
     if not request.user.has_perm(REVIEW_PERMISSION):
         return True
     return leases.renew_lease(product_id, user_of(request))
 
 
-def _selection(request: HttpRequest) -> ReviewFilterForm:
-    """The selection of the page that asks, by its own address or by the one that htmx names."""
-    page = urlsplit(request.headers.get("HX-Current-URL", "")).query
-    return ReviewFilterForm(request.GET or QueryDict(page))
+def _filter_form(request: HttpRequest) -> ReviewFilterForm:
+    """Return the filter of the page: from its own query string, or from the one that htmx sends."""
+    page_query = urlsplit(request.headers.get("HX-Current-URL", "")).query
+    return ReviewFilterForm(request.GET or QueryDict(page_query))
 
 
-def _numbers(texts: Iterable[str]) -> list[int]:
+def _ids(texts: Iterable[str]) -> list[int]:
     return [int(text) for text in texts if text.isdecimal()]
 
 
-def _counts(request: HttpRequest, chosen: ReviewFilterForm) -> dict[str, int]:
-    """Matches left to judge, and this person's verdicts of today."""
-    return {"left": queue.pending_count(chosen.selection()), "today": queue.verdicts_today(user_of(request))}
+def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, int]:
+    """Return the number of pending matches and of the user's verdicts today."""
+    return {"left": queue.pending_count(form.review_filter()), "today": queue.verdicts_today(user_of(request))}
 
 
-def _tell(
+def _announce(
     request: HttpRequest,
     response: HttpResponse,
     product_id: int,
     match_ids: list[int],
     status: str,
     *,
-    none: bool = False,
+    none_of_these: bool = False,
 ) -> HttpResponse:
-    """Have htmx announce the verdict on the page, with the new counts; ``none``: on all that the case had left."""
-    counts = _counts(request, _selection(request))
-    told = {"product": product_id, "matches": match_ids, "status": status, "none": none, **counts}
-    response["HX-Trigger"] = json.dumps({"verdict": told})
+    """Let htmx send the page a ``verdict`` event with the verdict and the new counts.
+
+    ``none_of_these``: the verdict is on all pending matches of the case.
+    """
+    detail = {"product": product_id, "matches": match_ids, "status": status, "none": none_of_these}
+    response["HX-Trigger"] = json.dumps({"verdict": detail | _counts(request, _filter_form(request))})
     return response
 
 
-def _back(request: HttpRequest) -> HttpResponse:
-    address = request.headers.get("Referer", "")
-    if url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure()):
-        return redirect(address)
+def _redirect_back(request: HttpRequest) -> HttpResponse:
+    url = request.headers.get("Referer", "")
+    if url_has_allowed_host_and_scheme(url, {request.get_host()}, request.is_secure()):
+        return redirect(url)
     return redirect("admin:matching_match_changelist")

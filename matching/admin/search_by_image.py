@@ -1,4 +1,4 @@
-"""Ask in the admin: what does this picture match? Nothing is stored."""
+"""Search by image in the admin (the page Ask). Nothing is stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from products.queue.query_features import FeaturesPendingError
 
 
 class SearchByImageForm(forms.Form):
-    pictures = ImagesField(label=gettext_lazy("Picture"), many=False)
+    images = ImagesField(label=gettext_lazy("Image"), multiple=False)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
         label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10
@@ -34,34 +34,34 @@ class SearchByImageForm(forms.Form):
 
 @admin_page("ask/", name="ask")
 def search_by_image(request: HttpRequest) -> HttpResponse:
-    """The page; for a posted picture with its candidates, for htmx the candidates alone."""
+    """Show the page, with the candidates of a posted image. Return only the candidates to htmx."""
     require_permissions(request, "matching.view_match")
-    posted = request.method == "POST"
-    form = SearchByImageForm(request.POST, request.FILES) if posted else SearchByImageForm()
+    is_post = request.method == "POST"
+    form = SearchByImageForm(request.POST, request.FILES) if is_post else SearchByImageForm()
     context: dict[str, Any] = {
         "form": form,
-        "answer": _result(form) if posted and form.is_valid() else None,
+        "result": _search(form) if is_post and form.is_valid() else None,
     }
     status = 422 if form.errors else 200
     if is_htmx(request):
-        return TemplateResponse(request, "catalogmatch/answer.html", context, status=status)
+        return TemplateResponse(request, "catalogmatch/search_results.html", context, status=status)
     context |= {
         **admin.site.each_context(request),
         "title": _("Ask"),
         "categories": categories(),
         "may_add": request.user.has_perm("products.add_product"),
     }
-    return TemplateResponse(request, "catalogmatch/ask.html", context, status=status)
+    return TemplateResponse(request, "catalogmatch/search_by_image.html", context, status=status)
 
 
-def _result(form: SearchByImageForm) -> service.SearchResult | None:
+def _search(form: SearchByImageForm) -> service.SearchResult | None:
     options = dict(form.cleaned_data)
-    upload = options.pop("pictures")[0]
+    upload = options.pop("images")[0]
     options["category"] = options["category"] or None
     try:
         return service.match_image(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
     except ImageProcessingError as error:
-        form.add_error("pictures", ValidationError(error.message, code=error.code))
+        form.add_error("images", ValidationError(error.message, code=error.code))
     except (FeaturesPendingError, SearchVectorError) as error:
         form.add_error(None, ValidationError(str(error), code=error.code))
     return None

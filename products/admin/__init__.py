@@ -1,1 +1,1 @@
-"""Products in the admin. The matching package registers them, since its pages add the matches."""
+"""Products in the admin. ``matching.admin`` registers them, because their pages also show matches."""

@@ -1,4 +1,4 @@
-"""Deleting the rows that a list shows, however many: asked for with what goes along, and followed on a page."""
+"""Deletion of many rows from a list: a confirmation page, and a page that shows the progress of a background job."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from core.deletion import delete_rows
 from products import deletion_jobs
 from products.models import Deletion
 
-MAX_LISTED = 20  # rows that a question names one by one
+MAX_NAMED_ROWS = 20  # rows that the confirmation page lists by name
 
 
 class BulkDeleteAdmin(ModelAdmin):
-    """Deletes chosen rows by statements, where Django's own action loads them with all that hangs on them."""
+    """Deletes the selected rows with a few statements. Django's own action loads every dependent row."""
 
     def deletion_counts(self, rows: QuerySet[Any]) -> list[tuple[str, int]]:
-        """(what, how many) go along when these rows go."""
+        """Return (name, number) of each kind of rows that are deleted with these rows."""
         return []
 
     @admin.action(permissions=["delete"], description=gettext_lazy("Delete selected %(verbose_name_plural)s"))
     def delete_selected(self, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
-        """Ask, and on the answer delete; ask again when it is not as many rows any more as the person said yes to."""
+        """Show a confirmation page, then delete. Ask again if the number of rows has changed."""
         count = rows.count()
         if request.POST.get("expected") == str(count):
             return self._delete(request, rows, count)
         if "expected" in request.POST:
-            messages.warning(request, _("Meanwhile the list has changed. Nothing was deleted; look again."))
+            messages.warning(request, _("The list has changed, and nothing was deleted. Check the new list."))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Delete?"),
             "opts": self.opts,
             "counts": [(str(self.opts.verbose_name_plural), count), *self.deletion_counts(rows)],
             "count": count,
-            "named": rows.order_by("pk")[:MAX_LISTED],
-            "more": max(0, count - MAX_LISTED),
+            "named_rows": rows.order_by("pk")[:MAX_NAMED_ROWS],
+            "unnamed_count": max(0, count - MAX_NAMED_ROWS),
             "in_background": count > deletion_jobs.INLINE_LIMIT,
             "checkbox": ACTION_CHECKBOX_NAME,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
@@ -59,16 +59,16 @@ class BulkDeleteAdmin(ModelAdmin):
         return TemplateResponse(request, "catalogmatch/delete_selected.html", context)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list; to whoever deletes of it at the moment it says where to see how far that is."""
+        """Show the list. Link to the progress of the user's running deletions from it."""
         if request.method == "GET":
-            at_work = Deletion.objects.filter(user=user_of(request), label=self.opts.label, state__in=Deletion.ACTIVE)
-            for job in at_work:
-                text = _("Your deletion is at work: %(done)d of %(total)d rows.") % {
+            jobs = Deletion.objects.filter(user=user_of(request), label=self.opts.label, state__in=Deletion.ACTIVE)
+            for job in jobs:
+                text = _("Your deletion is running: %(done)d of %(total)d rows.") % {
                     "done": job.done,
                     "total": job.total,
                 }
-                address = reverse("admin:products_deletion", args=[job.pk])
-                messages.info(request, format_html('<a class="cm-link" href="{}">{}</a>', address, text))
+                url = reverse("admin:products_deletion", args=[job.pk])
+                messages.info(request, format_html('<a class="cm-link" href="{}">{}</a>', url, text))
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response
 
@@ -81,7 +81,7 @@ class BulkDeleteAdmin(ModelAdmin):
 
 
 def urls(site: AdminSite) -> list[URLPattern]:
-    """The addresses of deletions in the background, of whatever list they are."""
+    """Return the URLs of deletion jobs, which are the same for every list."""
     view = site.admin_view
     return [
         path("deletion/<uuid:pk>/", view(show), name="products_deletion"),
@@ -92,36 +92,36 @@ def urls(site: AdminSite) -> list[URLPattern]:
 
 @require_safe
 def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """How far it is, and what has gone; for htmx the progress alone, until it ends."""
-    job = _own(request, pk)
+    """Show the job. Return only its progress to htmx, and reload the page when it has ended."""
+    job = _own_job(request, pk)
     context = {"job": job, "title": _("Deletion")}
     if is_htmx(request):
         if not job.is_active:
             return HttpResponse(headers={"HX-Refresh": "true"})
         return TemplateResponse(request, "catalogmatch/deletion_progress.html", context)
     options = job.model._meta
-    context["list"] = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
-    return TemplateResponse(request, "catalogmatch/deletion.html", {**admin.site.each_context(request), **context})
+    context["list_url"] = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    return TemplateResponse(request, "catalogmatch/deletion_job.html", {**admin.site.each_context(request), **context})
 
 
 @require_POST
 def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Go on where it was when the server was stopped."""
-    if not deletion_jobs.resume(_own(request, pk)):
-        messages.info(request, _("This deletion is at work or done already."))
+    """Continue a job that a restart of the server has stopped."""
+    if not deletion_jobs.resume(_own_job(request, pk)):
+        messages.info(request, _("This deletion is already running or done."))
     return redirect("admin:products_deletion", pk)
 
 
 @require_POST
 def stop(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Leave what is not deleted yet."""
-    if not deletion_jobs.stop(_own(request, pk)):
-        messages.info(request, _("This deletion was done already."))
+    """Stop the job. Rows that are not deleted yet stay."""
+    if not deletion_jobs.stop(_own_job(request, pk)):
+        messages.info(request, _("This deletion is already done."))
     return redirect("admin:products_deletion", pk)
 
 
-def _own(request: HttpRequest, pk: uuid.UUID) -> Deletion:
-    """A deletion of the person who asks, who may still delete; those of others are not there."""
+def _own_job(request: HttpRequest, pk: uuid.UUID) -> Deletion:
+    """Return the user's own deletion job, or raise 404. Raise PermissionDenied if they may no longer delete."""
     job = get_object_or_404(Deletion, pk=pk, user=user_of(request))
     if not admin.site.get_model_admin(job.model).has_delete_permission(request):
         raise PermissionDenied

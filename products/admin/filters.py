@@ -1,4 +1,4 @@
-"""How the product list is narrowed down: by category and by what has become of the pictures."""
+"""Filters of the product list: by category and by the state of the images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from products.models import Product, ProductImage
 
-MAX_CHOICES = 500  # choices that a list of them can hold for a person to find one
+MAX_CHOICES = 500  # in a longer list a user does not find an entry
 
 
 def categories() -> list[str]:
-    """The categories in use, in alphabetical order; of more than ``MOST`` those with the most products."""
+    """Return the categories in use, sorted by name: the ``MAX_CHOICES`` with the most products."""
     used = Product.objects.exclude(category="").order_by().values_list("category")
     return sorted(name for name, _count in used.annotate(n=Count("pk")).order_by("-n", "category")[:MAX_CHOICES])
 
@@ -34,24 +34,24 @@ class CategoryFilter(DropdownFilter):
 
 
 class ImageStateFilter(DropdownFilter):
-    """Products that have a picture in this state, or no picture at all."""
+    """Products that have an image in this state, or no image at all."""
 
-    title = _("picture state")
-    parameter_name = "picture"
+    title = _("image state")
+    parameter_name = "picture"  # bookmarked addresses have it
 
     def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
-        return [*ProductImage.State.choices, ("none", _("no picture"))]
+        return [*ProductImage.State.choices, ("none", _("no image"))]
 
     def queryset(self, _request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
-        pictures = ProductImage.objects.filter(product=OuterRef("pk"))
+        images = ProductImage.objects.filter(product=OuterRef("pk"))
         match self.value():
             case None | "":
                 return queryset
             case "none":
-                return queryset.filter(~Exists(pictures))
+                return queryset.filter(~Exists(images))
             case ProductImage.State.READY:
-                # From the products to their pictures: nearly all have one that is ready, so a page is soon full.
-                return queryset.filter(Exists(pictures.filter(state=ProductImage.State.READY)))
+                # From the products to their images: nearly all have a ready one, so a page is soon full.
+                return queryset.filter(Exists(images.filter(state=ProductImage.State.READY)))
             case state:
-                # From the pictures to the products: few pictures are failed or pending, many products exist.
+                # From the images to the products: few images are failed or pending, but there are many products.
                 return queryset.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))

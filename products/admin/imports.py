@@ -1,10 +1,11 @@
-"""The admin's import page: send a table or a ZIP, see what would change, confirm, and see what became of each row."""
+"""The import page: upload a table or a ZIP, preview the changes, confirm, and read the result of each row."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
@@ -23,6 +24,7 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
+from products.admin.upload import MultipleFileInput
 from products.importing import jobs
 from products.importing.importer import RowStatus
 from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
@@ -30,63 +32,75 @@ from products.models import Import
 
 PAGE_SIZE = 50
 IMPORT_PERMISSIONS = ("products.add_product", "products.change_product")
-KINDS = {
+STATUS_LABELS = {
     RowStatus.CREATED: gettext_lazy("new products"),
     RowStatus.UPDATED: gettext_lazy("changed products"),
-    RowStatus.IMAGE_ADDED: gettext_lazy("new pictures"),
+    RowStatus.IMAGE_ADDED: gettext_lazy("new images"),
     RowStatus.SKIPPED: gettext_lazy("unchanged"),
     RowStatus.REJECTED: gettext_lazy("refused"),
 }
+IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)
+
+
+class ImportForm(forms.Form):
+    """The field of the page. ``jobs.receive`` checks what was sent."""
+
+    files = forms.FileField(  # type: ignore[assignment]  # Django replaces it by the form's own attribute
+        label=gettext_lazy("Table, ZIP with images, or both"),
+        help_text=gettext_lazy("You see a preview first. Nothing changes until you confirm it."),
+        widget=MultipleFileInput(attrs={"accept": ".csv,.tsv,.xlsx,.zip"}),
+    )
 
 
 def urls(site: AdminSite) -> list[URLPattern]:
-    """The addresses below the list of products."""
+    """Return the URLs of imports, which lie below the product list."""
     view = site.admin_view
     return [
         path("import/", view(send), name="products_import"),
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
-        path("import/<uuid:pk>/refused.csv", view(refused), name="products_import_refused"),
+        path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
 
 
 @csrf_exempt
 def send(request: HttpRequest) -> HttpResponseBase:
-    """The form. Whoever may import sends a file that goes to disk as it comes, larger than a picture may be."""
+    """Show the form. Stream an uploaded file to disk, since it may be larger than an image."""
     require_permissions(request, *IMPORT_PERMISSIONS)
-    # Set before anything reads the body, which is why the token is checked only then.
+    # The handlers must be set before anything reads the body, so the CSRF token is checked only afterwards.
     request.upload_handlers = [TemporaryFileUploadHandler(request)]
-    answer: HttpResponseBase = _send(request)
-    return answer
+    response: HttpResponseBase = _send(request)
+    return response
 
 
 @csrf_protect
 def _send(request: HttpRequest) -> HttpResponse:
-    error = ""
+    message = ""
     if request.method == "POST":
         try:
             historical = "is_historical" in request.POST
             job = jobs.receive(user_of(request), request.FILES.getlist("files"), historical=historical)
-        except UnreadableFileError as refusal:
-            error = str(refusal)
+        except UnreadableFileError as error:
+            message = str(error)
         else:
-            page = reverse("admin:products_import_show", args=[job.pk])
-            return HttpResponse(headers={"HX-Redirect": page}) if is_htmx(request) else redirect(page)
+            url = reverse("admin:products_import_show", args=[job.pk])
+            return HttpResponse(headers={"HX-Redirect": url}) if is_htmx(request) else redirect(url)
     context = {
         "title": _("Import"),
-        "error": error,
-        "kept": Import.objects.filter(user=user_of(request)),
+        "form": ImportForm(),
+        "error": message,
+        "recent_imports": Import.objects.filter(user=user_of(request)),
         "columns": COLUMNS,
-        "limit": settings.MAX_REQUEST_BYTES,
+        "max_bytes": settings.MAX_REQUEST_BYTES,
     }
-    return _page(request, "catalogmatch/import.html", context, status=422 if error else 200)
+    return _page(request, "catalogmatch/import.html", context, status=422 if message else 200)
 
 
 @require_safe
 def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """What would be, what is being, or what was done; for htmx the progress alone, until there is more to see."""
-    job = _own(request, pk)
+    """Show the preview, the progress or the results. Return only the progress to htmx while the job runs."""
+    job = _own_import(request, pk)
     context: dict[str, Any] = {"job": job, "title": _("Import")}
     if job.is_active:
         if is_htmx(request):
@@ -100,24 +114,24 @@ def show(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Do what was shown, or go on where it was stopped."""
-    job = _own(request, pk)
+    """Import what the preview showed, or continue an import that a restart has stopped."""
+    job = _own_import(request, pk)
     if not (jobs.confirm(job) or jobs.resume(job)):
-        messages.info(request, _("This import is at work or done already."))
+        messages.info(request, _("This import is already running or done."))
     return redirect("admin:products_import_show", pk)
 
 
 @require_POST
 def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    import_retention.discard(_own(request, pk))
+    import_retention.discard(_own_import(request, pk))
     messages.success(request, _("The file was discarded."))
     return redirect("admin:products_import")
 
 
 @require_safe
-def refused(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """The refused rows as a CSV that can be corrected and sent again."""
-    job = _own(request, pk)
+def rejected_rows(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """Return the rejected rows as a CSV that can be corrected and imported again."""
+    job = _own_import(request, pk)
     return StreamingHttpResponse(
         jobs.results_of(job).refused_csv(job.columns),
         content_type="text/csv; charset=utf-8",
@@ -126,39 +140,39 @@ def refused(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    log = jobs.results_of(job)
-    counted = log.counts()
-    counts = {did: counted.get(did.name, 0) for did in KINDS}
-    filled = [did for did in (RowStatus.REJECTED, *KINDS) if counts[did]]
-    asked = request.GET.get("kind", "")
-    kind = RowStatus[asked] if asked in RowStatus.__members__ else next(iter(filled), RowStatus.CREATED)
-    pages = max(1, -(-counts[kind] // PAGE_SIZE))
+    results = jobs.results_of(job)
+    counts_by_name = results.counts()
+    counts = {status: counts_by_name.get(status.name, 0) for status in STATUS_LABELS}
+    first_filled = next((status for status in (RowStatus.REJECTED, *STATUS_LABELS) if counts[status]), None)
+    chosen = request.GET.get("kind", "")
+    status = RowStatus[chosen] if chosen in RowStatus.__members__ else first_filled or RowStatus.CREATED
+    page_count = max(1, -(-counts[status] // PAGE_SIZE))
     number = request.GET.get("page", "")
-    page = min(int(number), pages) if number.isascii() and number.isdecimal() and 0 < len(number) < 9 else 1
+    page = min(int(number), page_count) if number.isascii() and number.isdecimal() and 0 < len(number) < 9 else 1
     page = max(page, 1)
     return {
-        "kinds": [{"name": did.name, "label": label, "count": counts[did]} for did, label in KINDS.items()],
-        "kind": kind.name,
-        "rows": log.page(kind, page, PAGE_SIZE),
+        "kinds": [{"name": kind.name, "label": label, "count": counts[kind]} for kind, label in STATUS_LABELS.items()],
+        "kind": status.name,
+        "rows": results.page(status, page, PAGE_SIZE),
         "page": page,
-        "pages": pages,
-        "told": sum(counts.values()),
-        "would_do": sum(counts[did] for did in (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)),
-        "refused": counts[RowStatus.REJECTED],
+        "page_count": page_count,
+        "result_count": sum(counts.values()),
+        "import_count": sum(counts[kind] for kind in IMPORTED),
+        "rejected_count": counts[RowStatus.REJECTED],
         "attributes": _attributes(job.columns),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }
 
 
 def _attributes(columns: list[str]) -> list[dict[str, str]]:
-    """The columns that become attributes, each with the column that it may have been meant to be."""
-    free = set(COLUMNS) - {column.lower() for column in columns}
-    named = [(column, attribute_name(column)) for column in columns]
-    return [{"name": name, "meant": suggest_column(column, sorted(free))} for column, name in named if name]
+    """Return the columns that become attributes, each with the known column that it may misspell."""
+    unused = sorted(set(COLUMNS) - {column.lower() for column in columns})
+    names = [(column, attribute_name(column)) for column in columns]
+    return [{"name": name, "suggestion": suggest_column(column, unused)} for column, name in names if name]
 
 
-def _own(request: HttpRequest, pk: uuid.UUID) -> Import:
-    """An import of the person who asks; those of others are not there."""
+def _own_import(request: HttpRequest, pk: uuid.UUID) -> Import:
+    """Return the user's own import, or raise 404."""
     require_permissions(request, *IMPORT_PERMISSIONS)
     return get_object_or_404(Import, pk=pk, user=user_of(request))
 

@@ -1,4 +1,4 @@
-"""Products in the admin: the list, a product's page with its pictures and features, upload and embedding again.
+"""Products in the admin: the list, a product's page, upload and embedding again.
 
 ``matching.admin`` registers products with a subclass of ``ProductAdmin`` that adds their matches.
 """
@@ -26,16 +26,17 @@ from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from core.admin.export import ExportAdmin
+from core.admin.history import HistoryRecords
 from core.admin.paging import LongListAdmin
 from core.admin.requests import require_permissions
 from core.batches import iter_pk_batches
+from core.spreadsheets.export import ExportTable
 from products import exporting, requeue
 from products.admin import bulk_delete, imports, upload
 from products.admin.bulk_delete import BulkDeleteAdmin
-from products.admin.export import ExportAdmin
 from products.admin.filters import CategoryFilter, ImageStateFilter
-from products.admin.history import HistoryAdmin, HistoryRecords
-from products.exporting import Table
+from products.admin.history import CatalogueHistoryAdmin
 from products.images import intake
 from products.models import Feature, Product, ProductImage
 from products.queue import claims
@@ -70,19 +71,19 @@ class ReadOnlyInline(TabularInline):
 
 
 class ImageInline(ReadOnlyInline):
-    """A picture comes in through intake only; here it can be looked at and taken away."""
+    """Shows and removes images. Only intake adds them."""
 
     model = ProductImage
-    verbose_name_plural = _("pictures")
-    fields = readonly_fields = ("thumbnail", "state_shown", "embedded_with", "size", "original_name", "created_at")
+    verbose_name_plural = _("images")
+    fields = readonly_fields = ("thumbnail", "state_badge", "embedded_with", "size", "original_name", "created_at")
 
-    @display(description=_("picture"))
+    @display(description=_("image"))
     def thumbnail(self, image: ProductImage) -> str:
-        return render_to_string("catalogmatch/picture.html", {"image": image})
+        return render_to_string("catalogmatch/image.html", {"image": image})
 
     @display(description=_("state"))
-    def state_shown(self, image: ProductImage) -> str:
-        return render_to_string("catalogmatch/state.html", {"state": image.state, "image": image})
+    def state_badge(self, image: ProductImage) -> str:
+        return render_to_string("catalogmatch/image_state.html", {"state": image.state, "image": image})
 
     @display(description=_("size"))
     def size(self, image: ProductImage) -> str:
@@ -100,9 +101,9 @@ class FeatureInline(ReadOnlyInline):
         return queryset.select_related("image").defer(*blobs)
 
 
-class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
+class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAdmin):
     form = ProductForm
-    list_display: tuple[str, ...] = ("summary", "category", "part", "pictures_state", "added")
+    list_display: tuple[str, ...] = ("summary", "category", "catalogue_badge", "images_state", "added")
     list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, ImageStateFilter)
     list_filter_submit = True
     list_per_page = 50
@@ -123,21 +124,21 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def summary(self, product: Product) -> str:
         return render_to_string("catalogmatch/product_cell.html", {"product": product})
 
-    @display(description=_("part of"), ordering="is_historical")
-    def part(self, product: Product) -> str:
-        return render_to_string("catalogmatch/part.html", {"product": product})
+    @display(description=_("kind"), ordering="is_historical")
+    def catalogue_badge(self, product: Product) -> str:
+        return render_to_string("catalogmatch/catalogue_badge.html", {"product": product})
 
     @display(description=_("added"), ordering="created_at")
     def added(self, product: Product) -> str:
         return date_format(timezone.localtime(product.created_at), "j M Y")
 
-    @display(description=_("pictures"))
-    def pictures_state(self, product: Product) -> str:
+    @display(description=_("images"))
+    def images_state(self, product: Product) -> str:
         context = {
             "state": claims.aggregate_state(image.state for image in product.images.all()),
             "count": len(product.images.all()),
         }
-        return render_to_string("catalogmatch/state.html", context)
+        return render_to_string("catalogmatch/image_state.html", context)
 
     @admin.action(description=_("Embed again"), permissions=["change"])
     def embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
@@ -146,23 +147,23 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """New products come in with their pictures."""
+        """Show the upload form, since a new product comes with its images."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         return upload.upload(request)
 
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
-        """What the form changed, and nothing else: a worker may have written to the row since it was read."""
+        """Save only the changed fields: a worker may have written to the row since it was read."""
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
         intake.change_product(get_object_or_404(Product, pk=obj.pk), changes)
 
     def get_urls(self) -> list[URLPattern]:
-        own = [
+        urls = [
             path("<int:pk>/views/", self._post(self.post_images), name="products_product_views"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
         jobs = imports.urls(self.admin_site) + bulk_delete.urls(self.admin_site)
-        return own + jobs + list(super().get_urls())
+        return urls + jobs + list(super().get_urls())
 
     def post_images(self, request: HttpRequest, product: Product) -> HttpResponse:
         return upload.add_images(request, product)
@@ -178,35 +179,35 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, HistoryAdmin, ExportAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        context = {"views_form": upload.AddImagesForm(), **(extra_context or {})}
+        context = {"images_form": upload.AddImagesForm(), **(extra_context or {})}
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 
     def _post(self, view: Any, permission: str = "products.change_product") -> Any:
-        """A view of one product that takes POST from those who may change products."""
+        """Return a view of one product that takes POST from users with this permission."""
 
-        def checked(request: HttpRequest, pk: int) -> HttpResponse:
+        def checked_view(request: HttpRequest, pk: int) -> HttpResponse:
             require_permissions(request, permission)
             response: HttpResponse = view(request, get_object_or_404(Product, pk=pk))
             return response
 
-        return self.admin_site.admin_view(require_POST(checked))
+        return self.admin_site.admin_view(require_POST(checked_view))
 
     def _embed_again(self, request: HttpRequest, products: QuerySet[Product]) -> None:
         count = sum(claims.requeue("all", ids) for ids in iter_pk_batches(products))
-        text = ngettext("%d picture is embedded again.", "%d pictures are embedded again.", count) % count
+        text = ngettext("%d image is embedded again.", "%d images are embedded again.", count) % count
         messages.success(request, text)
         if not requeue.embed_soon(ProductImage.objects.filter(product__in=products.order_by().values("pk"))):
             messages.warning(request, requeue.TOO_MANY_TO_WAIT_FOR)
 
     def deletion_counts(self, rows: QuerySet[Product]) -> list[tuple[str, int]]:
-        pictures = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()
-        return [(str(ProductImage._meta.verbose_name_plural), pictures)]
+        image_count = ProductImage.objects.filter(product__in=rows.order_by().values("pk")).count()
+        return [(str(ProductImage._meta.verbose_name_plural), image_count)]
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Product.history.filter(id=object_id), ProductImage.history.filter(product_id=object_id)]
 
-    def export_table(self, ids: Sequence[int]) -> Table:
+    def export_table(self, ids: Sequence[int]) -> ExportTable:
         return exporting.products_table(ids)
 
     def longest_text(self, ids: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""The admin's doors for pictures: a new product with its pictures, and further views of a product, through intake."""
+"""Upload forms of the admin: a new product with its images, and more images of a product."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
 from products.admin.filters import categories
 from products.images import intake
-from products.images.cleaning import Upload, clean_image, read_bounded
-from products.images.intake import IntakeResult, SkuExistsError
+from products.images.cleaning import Upload, read_bounded
+from products.images.intake import IntakeResult, RejectedUploadsError, SkuExistsError
 from products.models import Product
 from products.validation import MAX_DESCRIPTION_LENGTH
 
 
-class ImagesInput(forms.FileInput):
+class MultipleFileInput(forms.FileInput):
     allow_multiple_selected = True
 
 
 class ImagesField(forms.FileField):
-    """One or more files as intake takes them. What is in them is checked at intake."""
+    """One or more uploads. Intake checks their contents."""
 
-    widget = ImagesInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
-    default_error_messages = {"required": gettext_lazy("Choose at least one picture.")}
+    widget = MultipleFileInput(attrs={"accept": "image/*,.heic,.heif,.avif"})
+    default_error_messages = {"required": gettext_lazy("Choose at least one image.")}
 
-    def __init__(self, *, many: bool = True, **kwargs: Any) -> None:
-        super().__init__(help_text=lazy(_accepted, str)(), **kwargs)
-        self.many = many
-        if not many:
+    def __init__(self, *, multiple: bool = True, **kwargs: Any) -> None:
+        super().__init__(help_text=lazy(_accepted_formats, str)(), **kwargs)
+        self.multiple = multiple
+        if not multiple:
             del self.widget.attrs["multiple"]
 
     def clean(self, data: Any, initial: Any = None) -> list[Upload]:
@@ -53,23 +53,20 @@ class ImagesField(forms.FileField):
             raise ValidationError(error.message, code=error.code) from error
 
 
-def _accepted() -> str:
-    return _("%(kinds)s, up to %(size)d MiB a picture.") % {
-        "kinds": ", ".join(ACCEPTED),
+def _accepted_formats() -> str:
+    return _("%(formats)s, up to %(size)d MiB per image.") % {
+        "formats": ", ".join(ACCEPTED),
         "size": MAX_BYTES // 2**20,
     }
 
 
 class AddImagesForm(forms.Form):
-    pictures = ImagesField(label=gettext_lazy("Pictures"))
+    images = ImagesField(label=gettext_lazy("Images"))
 
-    def add_picture_errors(self) -> None:
-        """Say of each picture that intake refuses why, next to the field."""
-        for upload in self.cleaned_data.get("pictures", []):
-            try:
-                clean_image(upload)
-            except ImageProcessingError as error:
-                self.add_error("pictures", ValidationError(f"{upload.name}: {error.message}", code=error.code))
+    def add_image_errors(self, error: RejectedUploadsError) -> None:
+        """Show beside the field why each rejected upload cannot be used."""
+        for name, reason in error.rejected:
+            self.add_error("images", ValidationError(f"{name}: {reason.message}", code=reason.code))
 
 
 class UploadForm(AddImagesForm):
@@ -100,21 +97,23 @@ class UploadForm(AddImagesForm):
 
 
 def upload(request: HttpRequest) -> HttpResponse:
-    """The form of a new product. A product that was added is shown, with its matches where they are there already."""
+    """Show the form of a new product, or add the posted product and go to its page."""
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         fields = dict(form.cleaned_data)
         try:
-            added = intake.add_product(fields.pop("pictures"), **fields)
-        except ImageProcessingError:
-            form.add_picture_errors()
+            result = intake.add_product(fields.pop("images"), **fields)
+        except RejectedUploadsError as error:
+            form.add_image_errors(error)
         except SkuExistsError as error:
             form.add_error("sku", ValidationError(str(error), code=error.code))
         except ValidationError as error:
             form.add_error(None, error)
         else:
-            _tell(request, added, _("The product was added.") if added.created else _("This product is here already."))
-            return redirect("admin:products_product_change", added.product.pk)
+            _show_result(
+                request, result, _("The product was added.") if result.created else _("This product already exists.")
+            )
+            return redirect("admin:products_product_change", result.product.pk)
     context = {
         **admin.site.each_context(request),
         "title": _("New product"),
@@ -126,34 +125,32 @@ def upload(request: HttpRequest) -> HttpResponse:
 
 
 def add_images(request: HttpRequest, product: Product) -> HttpResponse:
-    """Add the posted pictures to the product and go back to its page."""
+    """Add the posted images to the product and go back to its page."""
     form = AddImagesForm(request.POST, request.FILES)
     if form.is_valid():
         try:
-            added = intake.add_images(product, form.cleaned_data["pictures"])
-        except ImageProcessingError:
-            form.add_picture_errors()
+            result = intake.add_images(product, form.cleaned_data["images"])
+        except RejectedUploadsError as error:
+            form.add_image_errors(error)
         else:
-            count = len(added.images)
-            _tell(
+            count = len(result.images)
+            _show_result(
                 request,
-                added,
-                ngettext("The view was added.", "The views were added.", count)
-                if added.created
-                else ngettext(
-                    "The product has this picture already.", "The product has these pictures already.", count
-                ),
+                result,
+                ngettext("The image was added.", "The images were added.", count)
+                if result.created
+                else ngettext("The product already has this image.", "The product already has these images.", count),
             )
             return redirect("admin:products_product_change", product.pk)
-    for error in form.errors.get("pictures", []):
-        messages.error(request, str(error))
+    for message in form.errors.get("images", []):
+        messages.error(request, str(message))
     return redirect("admin:products_product_change", product.pk)
 
 
-def _tell(request: HttpRequest, added: IntakeResult, sentence: str) -> None:
-    messages.success(request, sentence)
-    if added.duplicate_of is not None:
-        address = reverse("admin:products_product_change", args=[added.duplicate_of])
-        text = _("Another product has the very same picture:")
-        other = Product.objects.filter(pk=added.duplicate_of).first()
-        messages.warning(request, format_html('{} <a href="{}">{}</a>', text, address, other or added.duplicate_of))
+def _show_result(request: HttpRequest, result: IntakeResult, message: str) -> None:
+    messages.success(request, message)
+    if result.duplicate_of is not None:
+        url = reverse("admin:products_product_change", args=[result.duplicate_of])
+        text = _("Another product has exactly the same image:")
+        other = Product.objects.filter(pk=result.duplicate_of).first()
+        messages.warning(request, format_html('{} <a href="{}">{}</a>', text, url, other or result.duplicate_of))

@@ -1,4 +1,4 @@
-// The cookie's, not the page's: after signing in again in another tab the page's own token is an old one.
+// Read the token from the cookie: after signing in again in another tab, the token in the page is an old one.
 function csrfToken() {
     return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
 }
@@ -7,12 +7,12 @@ document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.verb === "post") event.detail.parameters.csrfmiddlewaretoken = csrfToken();
 });
 
-// ``address``: of the sign-in page, which says that the session has ended and leads back here.
-function signInAgain(address) {
-    location.assign(`${address.split("?")[0]}?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
+// Go to the sign-in page at ``url``. It says that the session has ended and leads back to this page.
+function signInAgain(url) {
+    location.assign(`${url.split("?")[0]}?ended=1&next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
-// A session that ended or a refusal must be seen where the person is, not swallowed by a partial update.
+// Without this, a partial update would hide that a session has ended or that a form has errors.
 document.addEventListener("htmx:beforeSwap", (event) => {
     if (new URL(event.detail.xhr.responseURL || location.href).pathname.endsWith("/login/")) {
         event.detail.shouldSwap = false;
@@ -23,29 +23,29 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     }
 });
 
-function alertOf(text) {
-    const note = document.createElement("p");
-    note.className = "cm-alert";
-    note.setAttribute("role", "alert");
-    note.textContent = text;
-    return note;
+function createAlert(text) {
+    const alert = document.createElement("p");
+    alert.className = "cm-alert";
+    alert.setAttribute("role", "alert");
+    alert.textContent = text;
+    return alert;
 }
 
-function say(target, text) {
-    const note = alertOf(text);
-    target.insertAdjacentElement("afterend", note);
-    setTimeout(() => note.remove(), 8000);
+function showAlert(element, text) {
+    const alert = createAlert(text);
+    element.insertAdjacentElement("afterend", alert);
+    setTimeout(() => alert.remove(), 8000);
 }
 
-document.addEventListener("htmx:responseError", (event) => say(event.detail.elt, event.detail.xhr.status + " " + event.detail.xhr.statusText));
-document.addEventListener("htmx:sendError", (event) => say(event.detail.elt, "⚠ " + location.host));
+document.addEventListener("htmx:responseError", ({ detail }) => showAlert(detail.elt, `${detail.xhr.status} ${detail.xhr.statusText}`));
+document.addEventListener("htmx:sendError", ({ detail }) => showAlert(detail.elt, `⚠ ${location.host}`));
 
 document.addEventListener("submit", (event) => {
-    const question = event.submitter?.dataset.confirm;
-    if (question && !confirm(question)) event.preventDefault();
+    const text = event.submitter?.dataset.confirm;
+    if (text && !confirm(text)) event.preventDefault();
 });
 
-// Some of the admin's own controls are links without an address or plain text: let the keyboard reach them too.
+// Some controls of the admin are links without an address or plain text. Make them usable with the keyboard.
 document.addEventListener("DOMContentLoaded", () => {
     for (const control of document.querySelectorAll("a:not([href])[x-on\\:click], span[x-on\\:click], div.cursor-pointer[x-on\\:click]")) {
         control.tabIndex = 0;

@@ -1,247 +1,251 @@
-// Case after case without loading a page: the next one is here, with its pictures, before this one is decided.
-// One key each: arrows choose a candidate, C and R judge it, X rejects all that wait, N skips, U undoes, V turns views.
+// Review case after case without loading a page. The next case and its images are loaded before the verdict.
+// Keys: arrows choose a candidate, C and R judge it, X rejects all pending ones, N skips, U undoes, V shows the next image.
 const review = document.getElementById("review");
-const words = review.dataset;
-const RENEW_MS = 3 * 60 * 1000; // well before the server gives a held case to somebody else
-let shown = document.getElementById("case");
-let ahead = null; // a promise of the next case's element, or of null when there is none
-let aheadProduct = null; // whose case that is, once it is known
-let busy = false; // a verdict or a change of case is under way
-let undoWanted = false; // U was pressed meanwhile
-let told = null; // the verdict that the answer under way brought
-const decided = []; // what was judged on this visit, the latest last: {product, matches}
+const { dataset } = review;
+const RENEW_MS = 3 * 60 * 1000; // well before the lease on a case expires
+let shownCase = document.getElementById("case");
+let nextCase = null; // a promise of the next case's element, or of null if there is none
+let nextProduct = null; // the product of the next case, or null until it is known
+let isBusy = false; // a verdict or a change of case is under way
+let isUndoQueued = false; // the user pressed U during that
+let lastVerdict = null; // the verdict that the current response brought
+const decisions = []; // the decisions of this visit, the latest last: {product, matches}
 
-const candidates = () => [...shown.querySelectorAll(".cm-candidate")];
-const current = () => document.activeElement?.closest(".cm-candidate");
-const waiting = () => candidates().filter((one) => one.querySelector('[data-verdict="pending"]'));
-const find = (key) => shown.querySelector(`.cm-case-head [data-key="${key}"]`);
+const candidates = () => [...shownCase.querySelectorAll(".cm-candidate")];
+const focusedCandidate = () => document.activeElement?.closest(".cm-candidate");
+const pendingCandidates = () => candidates().filter((candidate) => candidate.querySelector('[data-verdict="pending"]'));
+const findButton = (key) => shownCase.querySelector(`.cm-case-head [data-key="${key}"]`);
 
-function tell(text) {
-    say(shown.querySelector(".cm-case-head"), text);
+function showMessage(text) {
+    showAlert(shownCase.querySelector(".cm-case-head"), text);
 }
 
-function idle() {
-    busy = false;
-    if (!undoWanted) return;
-    undoWanted = false;
-    press("u");
+function setIdle() {
+    isBusy = false;
+    if (!isUndoQueued) return;
+    isUndoQueued = false;
+    pressButton("u");
 }
 
-async function post(address, fields) {
+async function post(url, fields) {
     const body = new URLSearchParams(fields);
     const headers = { "X-CSRFToken": csrfToken() };
-    const answer = await fetch(address, { method: "POST", body, headers });
-    if (new URL(answer.url).pathname.endsWith("/login/")) {
-        signInAgain(answer.url);
+    const response = await fetch(url, { method: "POST", body, headers });
+    if (new URL(response.url).pathname.endsWith("/login/")) {
+        signInAgain(response.url);
         throw new Error("signed out");
     }
-    return answer;
+    return response;
 }
 
-// A case that is not in the page yet: its pictures load all the same.
-async function read(answer) {
-    const box = document.createElement("div");
-    box.innerHTML = await answer.text();
-    return box.querySelector("#case");
+// Return the case in a response. Its images load although it is not in the page yet.
+async function parseCase(response) {
+    const container = document.createElement("div");
+    container.innerHTML = await response.text();
+    return container.querySelector("#case");
 }
 
-function keepAhead(promise) {
-    aheadProduct = null;
-    ahead = promise.then((next) => {
-        aheadProduct = next?.dataset.product ?? null;
-        return next;
+function setNextCase(promise) {
+    nextProduct = null;
+    nextCase = promise.then((element) => {
+        nextProduct = element?.dataset.product ?? null;
+        return element;
     });
-    return ahead;
+    return nextCase;
 }
 
-function lookAhead(...left) {
-    const fields = [["shown", shown.dataset.product], ...left.map((product) => ["left", product])];
-    const asked = post(words.ahead, fields).then((answer) => (answer.status === 200 ? read(answer) : null));
-    return keepAhead(asked.catch(() => null)); // unreachable: whoever goes on learns it then
+function prefetch(...left) {
+    const fields = [["shown", shownCase.dataset.product], ...left.map((product) => ["left", product])];
+    const request = post(dataset.prefetchUrl, fields).then((response) => (response.status === 200 ? parseCase(response) : null));
+    return setNextCase(request.catch(() => null)); // if the server is unreachable, the user learns it on the next step
 }
 
-// ``fresh``: the counts in it are newer than those that are shown.
-function show(next, fresh = false) {
-    for (const count of fresh ? [] : next.querySelectorAll("[data-count]")) {
-        const known = shown.querySelector(`[data-count="${count.dataset.count}"]`);
-        if (known) count.textContent = known.textContent;
+// ``hasNewCounts``: the counts in the element are newer than those on the page.
+function showCase(element, hasNewCounts = false) {
+    for (const count of hasNewCounts ? [] : element.querySelectorAll("[data-count]")) {
+        const current = shownCase.querySelector(`[data-count="${count.dataset.count}"]`);
+        if (current) count.textContent = current.textContent;
     }
-    shown.replaceWith(next);
-    shown = next;
-    htmx.process(shown);
-    history.pushState(null, "", shown.dataset.address);
+    shownCase.replaceWith(element);
+    shownCase = element;
+    htmx.process(shownCase);
+    history.pushState(null, "", shownCase.dataset.url);
     scrollTo(0, 0);
-    begin();
+    startCase();
 }
 
-// On to the next case. After the last, a decision leaves the page as it is, so that it can be undone.
-async function goOn({ stay = false } = {}) {
-    busy = true;
-    const next = (await ahead) ?? (await lookAhead());
-    if (next) {
-        const left = shown.dataset.product;
-        show(next);
-        lookAhead(left);
+// Show the next case. After the last one, ``stay`` leaves the page as it is, so that the verdict can be undone.
+async function goToNext({ stay = false } = {}) {
+    isBusy = true;
+    const element = (await nextCase) ?? (await prefetch());
+    if (element) {
+        const left = shownCase.dataset.product;
+        showCase(element);
+        prefetch(left);
     } else if (stay) {
-        tell(words.last);
+        showMessage(dataset.lastCase);
     } else {
-        location.assign(shown.dataset.next);
+        location.assign(shownCase.dataset.nextUrl);
     }
-    idle();
+    setIdle();
 }
 
-// Gives cases up; sent even when the page is left at this moment.
-function release(products) {
+// Release the leases on these cases. A beacon is sent even while the user leaves the page.
+function releaseLeases(products) {
     const body = new FormData();
     for (const product of products) body.append("case", product);
     body.append("csrfmiddlewaretoken", csrfToken());
-    navigator.sendBeacon(words.release, body);
+    navigator.sendBeacon(dataset.releaseUrl, body);
 }
 
-function undoHere(match) {
-    const candidate = shown.querySelector(`[data-match="${match}"]`);
+function undoInShownCase(match) {
+    const candidate = shownCase.querySelector(`[data-match="${match}"]`);
     candidate?.focus();
     candidate?.querySelector('[data-key="u"]')?.click();
 }
 
-// The last decision of this visit: in this case by its own button, otherwise by going back to where it was made.
+// Undo the last decision of this visit: with its own button in this case, or else by going back to its case.
 async function undo() {
-    const last = decided.at(-1);
-    if (!last) return;
-    if (last.product === Number(shown.dataset.product) && last.matches.length === 1) return undoHere(last.matches[0]);
-    busy = true;
+    const decision = decisions.at(-1);
+    if (!decision) return;
+    const isInShownCase = decision.product === Number(shownCase.dataset.product);
+    if (isInShownCase && decision.matches.length === 1) return undoInShownCase(decision.matches[0]);
+    isBusy = true;
     try {
-        const answer = await post(words.undo.replace("/0/", `/${last.product}/`), last.matches.map((match) => ["match", match]));
-        if (answer.ok || answer.status === 409) decided.pop();
-        if (answer.ok) {
-            await ahead; // whose case that is, is known then
-            const [before, spare] = [shown, aheadProduct];
-            show(await read(answer), true);
-            if (before.dataset.product !== shown.dataset.product) {
-                keepAhead(Promise.resolve(before));
-                if (spare) release([spare]);
+        const url = dataset.undoUrl.replace("/0/", `/${decision.product}/`);
+        const response = await post(url, decision.matches.map((match) => ["match", match]));
+        if (response.ok || response.status === 409) decisions.pop();
+        if (response.ok) {
+            await nextCase; // until then its product is not known
+            const [previousCase, prefetchedProduct] = [shownCase, nextProduct];
+            showCase(await parseCase(response), true);
+            if (previousCase.dataset.product !== shownCase.dataset.product) {
+                setNextCase(Promise.resolve(previousCase));
+                if (prefetchedProduct) releaseLeases([prefetchedProduct]);
             }
         } else {
-            tell(answer.status === 409 ? await answer.text() : `${answer.status} ${answer.statusText}`);
+            showMessage(response.status === 409 ? await response.text() : `${response.status} ${response.statusText}`);
         }
     } catch {
-        tell(words.unreachable);
+        showMessage(dataset.unreachable);
     }
-    idle();
+    setIdle();
 }
 
-function choose(step) {
+function moveFocus(step) {
     const all = candidates();
-    all[Math.min(Math.max(all.indexOf(current()) + step, 0), all.length - 1)]?.focus();
+    all[Math.min(Math.max(all.indexOf(focusedCandidate()) + step, 0), all.length - 1)]?.focus();
 }
 
-// The large picture of a candidate is the view that was chosen.
-function turn(candidate, view) {
+// Show the image of this thumbnail as the large image of the candidate.
+function showImage(candidate, thumbnail) {
     const large = candidate.querySelector(".cm-big a");
-    large.href = view.href;
-    large.querySelector("img").src = view.href;
-    for (const other of candidate.querySelectorAll("[data-view]")) other.toggleAttribute("data-shown", other === view);
+    large.href = thumbnail.href;
+    large.querySelector("img").src = thumbnail.href;
+    for (const other of candidate.querySelectorAll("[data-image]")) other.toggleAttribute("data-shown", other === thumbnail);
 }
 
-function turnOn(candidate) {
-    const views = [...candidate.querySelectorAll("[data-view]")];
-    const at = Math.max(views.findIndex((view) => view.hasAttribute("data-shown")), 0);
-    if (views.length) turn(candidate, views[(at + 1) % views.length]);
+function nextImage(candidate) {
+    const thumbnails = [...candidate.querySelectorAll("[data-image]")];
+    const index = Math.max(thumbnails.findIndex((thumbnail) => thumbnail.hasAttribute("data-shown")), 0);
+    if (thumbnails.length) showImage(candidate, thumbnails[(index + 1) % thumbnails.length]);
 }
 
-function offerUndo() {
-    const button = find("u");
-    if (button) button.hidden = !decided.length;
+function updateUndoButton() {
+    const button = findButton("u");
+    if (button) button.hidden = !decisions.length;
 }
 
-// A case begins at its first candidate that waits.
-function begin() {
-    offerUndo();
-    (waiting()[0] ?? candidates()[0])?.focus({ preventScroll: true });
+// Start a case at its first pending candidate.
+function startCase() {
+    updateUndoButton();
+    (pendingCandidates()[0] ?? candidates()[0])?.focus({ preventScroll: true });
 }
 
 document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || event.target.closest("input, textarea, select")) return;
     const key = event.key.toLowerCase();
-    const chosen = current() ?? candidates()[0];
+    const candidate = focusedCandidate() ?? candidates()[0];
     if (key === "arrowright" || key === "arrowleft") {
-        choose(key === "arrowright" ? 1 : -1);
+        moveFocus(key === "arrowright" ? 1 : -1);
         event.preventDefault();
-    } else if (key === "v" && chosen) {
-        turnOn(chosen);
-    } else if (busy) {
-        // The decision before is still on its way. Only U is kept: another would judge a case that nobody has seen.
-        undoWanted ||= key === "u";
+    } else if (key === "v" && candidate) {
+        nextImage(candidate);
+    } else if (isBusy) {
+        // The last verdict is still being sent. Queue only U: other keys would judge a case that the user has not seen.
+        isUndoQueued ||= key === "u";
     } else {
-        press(key);
+        pressButton(key);
     }
 });
 
-function press(key) {
-    const chosen = current() ?? candidates()[0];
-    const onCandidate = "cru".includes(key) ? chosen?.querySelector(`[data-key="${key}"]`) : null;
-    (onCandidate ?? ("uxn".includes(key) ? find(key) : null))?.click();
+function pressButton(key) {
+    const candidate = focusedCandidate() ?? candidates()[0];
+    const ofCandidate = "cru".includes(key) ? candidate?.querySelector(`[data-key="${key}"]`) : null;
+    (ofCandidate ?? ("uxn".includes(key) ? findButton(key) : null))?.click();
 }
 
 review.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    const [skip, back, view] = ['[data-key="n"]', '.cm-case-head [data-key="u"]', "[data-view]"].map((one) => event.target.closest(one));
-    if (view) turn(view.closest(".cm-candidate"), view);
-    else if (skip && !busy) goOn();
-    else if (back && !busy) undo();
-    if (view || skip) event.preventDefault();
+    const skip = event.target.closest('[data-key="n"]');
+    const undoButton = event.target.closest('.cm-case-head [data-key="u"]');
+    const thumbnail = event.target.closest("[data-image]");
+    if (thumbnail) showImage(thumbnail.closest(".cm-candidate"), thumbnail);
+    else if (skip && !isBusy) goToNext();
+    else if (undoButton && !isBusy) undo();
+    if (thumbnail || skip) event.preventDefault();
 });
 
-// Each verdict brings the new counts along, and tells what may be undone.
+// The server sends this event with every verdict. It has the new counts and what can be undone.
 document.addEventListener("verdict", ({ detail }) => {
     for (const count of document.querySelectorAll("[data-count]")) count.textContent = detail[count.dataset.count];
-    told = detail;
+    lastVerdict = detail;
     if (detail.status === "pending") {
-        const at = decided.findLastIndex((one) => one.matches.includes(detail.matches[0]));
-        if (at >= 0) decided.splice(at, 1);
+        const index = decisions.findLastIndex((decision) => decision.matches.includes(detail.matches[0]));
+        if (index >= 0) decisions.splice(index, 1);
     } else {
-        decided.push({ product: detail.product, matches: detail.matches });
+        decisions.push({ product: detail.product, matches: detail.matches });
     }
 });
 
 review.addEventListener("htmx:beforeRequest", () => {
-    busy = true;
-    told = null;
+    isBusy = true;
+    lastVerdict = null;
 });
 review.addEventListener("htmx:afterRequest", () => {
-    offerUndo();
-    if (!told) return idle(); // refused or not sent: admin.js says so
-    const verdict = told;
-    const judged = shown.querySelector(`[data-match="${verdict.matches[0]}"]`);
-    (verdict.status === "rejected" ? waiting()[0] ?? judged : judged)?.focus();
-    idle();
-    if (busy) return; // undone already
-    if (verdict.none) goOn();
-    else if (verdict.status !== "pending" && !waiting().length) goOn({ stay: true });
+    updateUndoButton();
+    if (!lastVerdict) return setIdle(); // admin.js shows the error
+    const verdict = lastVerdict;
+    const judged = shownCase.querySelector(`[data-match="${verdict.matches[0]}"]`);
+    (verdict.status === "rejected" ? pendingCandidates()[0] ?? judged : judged)?.focus();
+    setIdle();
+    if (isBusy) return; // the queued undo has started
+    if (verdict.none) goToNext();
+    else if (verdict.status !== "pending" && !pendingCandidates().length) goToNext({ stay: true });
 });
 
-document.getElementById("selection").addEventListener("change", (event) => event.currentTarget.requestSubmit());
+document.getElementById("review-filter").addEventListener("change", (event) => event.currentTarget.requestSubmit());
 addEventListener("popstate", () => {
-    if (location.pathname + location.search !== shown.dataset.address) location.reload();
+    if (location.pathname + location.search !== shownCase.dataset.url) location.reload();
 });
 
-// Whoever looks at a case holds it, and the one ahead too; whoever leaves gives both up.
-if (words.hold) {
-    const held = () => [shown.dataset.product, aheadProduct].filter(Boolean);
-    const renew = async () => {
+// A reviewer has leases on the shown case and the next one. Renew them while the page is open, release them afterwards.
+if (dataset.renewUrl) {
+    const leasedProducts = () => [shownCase.dataset.product, nextProduct].filter(Boolean);
+    const renewLeases = async () => {
         if (document.visibilityState !== "visible") return;
-        await ahead;
-        const answer = await post(words.hold, held().map((product) => ["case", product])).catch(() => null);
-        if (!answer?.ok) return;
-        const mine = (await answer.json()).held.map(String);
-        if (!mine.includes(shown.dataset.product)) tell(words.lost);
-        if (aheadProduct && !mine.includes(aheadProduct)) lookAhead();
+        await nextCase;
+        const response = await post(dataset.renewUrl, leasedProducts().map((product) => ["case", product])).catch(() => null);
+        if (!response?.ok) return;
+        const renewed = (await response.json()).held.map(String);
+        if (!renewed.includes(shownCase.dataset.product)) showMessage(dataset.leaseLost);
+        if (nextProduct && !renewed.includes(nextProduct)) prefetch();
     };
-    setInterval(renew, RENEW_MS);
-    document.addEventListener("visibilitychange", renew);
-    addEventListener("pageshow", (event) => event.persisted && renew());
-    addEventListener("pagehide", () => release(held()));
+    setInterval(renewLeases, RENEW_MS);
+    document.addEventListener("visibilitychange", renewLeases);
+    addEventListener("pageshow", (event) => event.persisted && renewLeases());
+    addEventListener("pagehide", () => releaseLeases(leasedProducts()));
 }
 
-begin();
-lookAhead();
+startCase();
+prefetch();

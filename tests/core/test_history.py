@@ -36,7 +36,7 @@ def entries(product_id: int) -> list[Entry]:
     return read_timeline(records).entries
 
 
-def told(entry: Entry) -> tuple[str | None, str, str, str]:
+def summary(entry: Entry) -> tuple[str | None, str, str, str]:
     """(who, by which way, of what, what was done)"""
     record = entry.record
     return (record.history_user and record.history_user.username, entry.source, entry.kind, record.history_type)
@@ -52,16 +52,16 @@ def changed(entry: Entry) -> dict[str, tuple[str, str]]:
 def test_api_change_is_recorded_for_the_token_owner() -> None:
     uploader = client_of("uploader")
     image = SimpleUploadedFile("front.jpg", jpeg(1), "image/jpeg")
-    answer = uploader.post("/api/products/upload?wait=0", {"image": image, "sku": "A-1"}, format="multipart")
-    product_id = answer.json()["product_id"]
+    response = uploader.post("/api/products/upload?wait=0", {"image": image, "sku": "A-1"}, format="multipart")
+    product_id = response.json()["product_id"]
     client_of("manager").patch(
         f"/api/products/{product_id}", {"name": "Mug", "attributes": {"colour": "blue", "size": 3}}
     )
 
     change, *additions = entries(product_id)
-    assert told(change) == ("manager", "API", "product", "~")
+    assert summary(change) == ("manager", "API", "product", "~")
     assert changed(change) == {"name": ("", "Mug"), "colour": ("", "blue"), "size": ("", "3")}
-    assert {told(entry) for entry in additions} == {
+    assert {summary(entry) for entry in additions} == {
         ("uploader", "API", "product", "+"),
         ("uploader", "API", "productimage", "+"),
     }
@@ -72,8 +72,8 @@ def test_admin_change_is_recorded_for_the_signed_in_user() -> None:
     save_product(product, name="Big mug", attributes='{"colour": "blue"}', **{"images-0-DELETE": "on"})
 
     removal, change, *_additions = entries(product.pk)
-    assert told(removal) == ("uploader", "admin", "productimage", "-")
-    assert told(change) == ("uploader", "admin", "product", "~")
+    assert summary(removal) == ("uploader", "admin", "productimage", "-")
+    assert summary(change) == ("uploader", "admin", "product", "~")
     assert changed(change) == {"name": ("Mug", "Big mug"), "colour": ("red", "blue"), "size": ("3", "")}
 
 
@@ -81,7 +81,7 @@ def test_changes_of_an_import_are_recorded_as_import(tmp_path: Path) -> None:
     write_images(tmp_path, "a.jpg")
     table = write_csv(tmp_path / "table.csv", [{"image": "a.jpg", "sku": "A-1"}])
     call_command("import_products", str(table))
-    assert {told(entry) for entry in entries(Product.objects.get().pk)} == {
+    assert {summary(entry) for entry in entries(Product.objects.get().pk)} == {
         (None, "import", "product", "+"),
         (None, "import", "productimage", "+"),
     }
@@ -91,8 +91,8 @@ def test_background_job_is_recorded_for_its_user() -> None:
     with acting_as(ChangeSource.IMPORT, user_in("manager")):
         product = make_product()
     intake.change_product(product, {"name": "Mug"})
-    assert told(entries(product.pk)[0]) == (None, "command", "product", "~")
-    assert told(entries(product.pk)[-1])[:2] == ("manager", "import")
+    assert summary(entries(product.pk)[0]) == (None, "command", "product", "~")
+    assert summary(entries(product.pk)[-1])[:2] == ("manager", "import")
 
 
 # --- What is an entry, and what is none ----------------------------------------------------------
@@ -124,7 +124,7 @@ def test_history_of_a_deleted_product_can_still_be_read() -> None:
     client_of("uploader").delete(f"/api/products/{product.pk}")
 
     deletion, *_earlier = entries(product.pk)
-    assert told(deletion) == ("uploader", "API", "product", "-")
+    assert summary(deletion) == ("uploader", "API", "product", "-")
     # Its image and its match went along: the one entry says it.
     assert not ProductImage.history.filter(history_type="-").exists()
     page = browser_of("viewer").get(f"{LIST}{product.pk}/history/").content.decode()
@@ -244,7 +244,7 @@ def test_history_needs_the_same_number_of_queries_for_any_length(
 def test_history_of_a_pending_match_says_that_it_is_empty() -> None:
     _product, [match] = make_case(80)
     page = browser_of("viewer").get(f"/admin/matching/match/{match.pk}/history/")
-    assert "Nobody has decided anything here yet." in page.content.decode()
+    assert "No changes yet." in page.content.decode()
 
 
 def test_history_of_an_unknown_object_returns_404() -> None:

@@ -87,7 +87,7 @@ def photograph(seed: int, angle: float = 0.0) -> bytes:
     return jpeg(seed, (320, 320), angle=angle)
 
 
-def keep(page: Page, name: str) -> None:
+def save_screenshot(page: Page, name: str) -> None:
     """Keep what the page looks like, for people to look at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from products.models import Product
-from tests.e2e.conftest import SignIn, keep
+from tests.e2e.conftest import SignIn, save_screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -34,7 +34,7 @@ def test_page_has_no_axe_violations(sign_in: SignIn, name: str, scheme: str) -> 
     page = sign_in("manager", color_scheme=scheme, reduced_motion="reduce")
     page.goto(address(name))
     page.wait_for_load_state("networkidle")
-    keep(page, f"{name}-{scheme}")
+    save_screenshot(page, f"{name}-{scheme}")
     found = Axe().run(page, options=WCAG).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
@@ -44,5 +44,5 @@ def test_page_fits_a_phone(sign_in: SignIn, name: str) -> None:
     page = sign_in("manager", viewport={"width": 390, "height": 844})
     page.goto(address(name))
     page.wait_for_load_state("networkidle")
-    keep(page, f"{name}-phone")
+    save_screenshot(page, f"{name}-phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -13,7 +13,7 @@ from matching.models import Match
 from matching.review import verdicts
 from products.images import intake
 from products.models import Deletion, Product
-from tests.e2e.conftest import SignIn, keep
+from tests.e2e.conftest import SignIn, save_screenshot
 from tests.e2e.test_accessibility import WCAG
 from tests.helpers.accounts import user_in
 
@@ -74,7 +74,7 @@ def test_other_pages_have_no_axe_violations(sign_in: SignIn, ids: dict[str, obje
     for name, path in PAGES.items():
         page.goto(path.format(**ids))
         page.wait_for_load_state("networkidle")
-        keep(page, f"{name}-{scheme}")
+        save_screenshot(page, f"{name}-{scheme}")
         found[name] = violations(page)
     assert {name: what for name, what in found.items() if what} == {}
 
@@ -88,7 +88,7 @@ def test_pages_after_a_form_was_sent_have_no_axe_violations(
 
     def look(name: str) -> None:
         page.wait_for_load_state("networkidle")
-        keep(page, f"{name}-{scheme}")
+        save_screenshot(page, f"{name}-{scheme}")
         found[name] = violations(page)
 
     page.goto("/admin/products/product/")
@@ -129,12 +129,12 @@ def test_error_pages_have_no_axe_violations(
     monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
     for name, path in {"forbidden": "/admin/auth/user/", "broken": "/admin/history/", "absent": "/nothing"}.items():
         page.goto(path)
-        keep(page, f"{name}-{scheme}")
+        save_screenshot(page, f"{name}-{scheme}")
         found[name] = violations(page)
     page.goto("/admin/")
     page.context.clear_cookies(name="csrftoken")
     page.evaluate("document.getElementById('logout-form').submit()")
     page.wait_for_load_state("networkidle")
-    keep(page, f"forged-{scheme}")
+    save_screenshot(page, f"forged-{scheme}")
     found["forged"] = violations(page)
     assert {name: what for name, what in found.items() if what} == {}

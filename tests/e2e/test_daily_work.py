@@ -9,8 +9,8 @@ from playwright.sync_api import FilePayload, Route, expect
 from matching.models import Match
 from products import deletion_jobs
 from products.models import Product
-from tests.e2e.conftest import SignIn, keep, photograph
-from tests.helpers.jobs import finish_work
+from tests.e2e.conftest import SignIn, photograph, save_screenshot
+from tests.helpers.jobs import wait_for_jobs
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -25,7 +25,7 @@ def test_image_chosen_before_the_page_is_ready_is_shown(sign_in: SignIn) -> None
     page.route("**/dropzone*.js", lambda route: held.append(route))
     with page.expect_request("**/dropzone*.js"):
         page.goto("/admin/products/product/add/", wait_until="commit")
-    page.get_by_label("Pictures").set_input_files(jpeg_file("mug.jpg", photograph(2)))
+    page.get_by_label("Images", exact=True).set_input_files(jpeg_file("mug.jpg", photograph(2)))
     held[0].continue_()
     expect(page.locator(".cm-drop-list img")).to_have_count(1)
 
@@ -34,20 +34,20 @@ def test_uploaded_image_gets_matches_and_one_is_confirmed(sign_in: SignIn) -> No
     page = sign_in("manager")
     page.goto("/admin/")
     page.get_by_role("link", name="Upload a product").click()
-    page.get_by_label("Pictures").set_input_files(jpeg_file("mug.jpg", photograph(2, angle=5)))
+    page.get_by_label("Images", exact=True).set_input_files(jpeg_file("mug.jpg", photograph(2, angle=5)))
     expect(page.locator(".cm-drop-list img")).to_have_count(1)
     expect(page.get_by_label("Name", exact=True)).to_have_value("")
     page.get_by_label("Name", exact=True).fill("something new")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("The product was added.")).to_be_visible()
     expect(page.locator(".cm-strip .cm-name").first).to_have_text("product 2")
-    keep(page, "product")
+    save_screenshot(page, "product")
 
     page.get_by_role("link", name="Review side by side").click()
     best = page.locator(".cm-candidate").first
     best.get_by_role("button", name="Confirm product 2").click()
     expect(page.locator(".cm-asked h2")).to_have_text("arrival")  # nothing else waits there: on to the next case
-    keep(page, "case")
+    save_screenshot(page, "case")
     match = Match.objects.get(product__name="something new", candidate__name="product 2")
     assert match.review_status == "confirmed"
     assert match.reviewer is not None
@@ -57,7 +57,7 @@ def test_uploaded_image_gets_matches_and_one_is_confirmed(sign_in: SignIn) -> No
 def test_rejected_upload_shows_the_reason_on_the_same_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/products/product/add/")
-    page.get_by_label("Pictures").set_input_files(jpeg_file("notes.jpg", b"text"))
+    page.get_by_label("Images", exact=True).set_input_files(jpeg_file("notes.jpg", b"text"))
     page.get_by_label("Name", exact=True).fill("kept")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("notes.jpg: The file is not an image.")
@@ -68,22 +68,22 @@ def test_each_of_many_files_becomes_a_product_and_shows_its_result(sign_in: Sign
     before = Product.objects.count()
     page = sign_in("uploader")
     page.goto("/admin/products/product/add/")
-    page.get_by_label("Pictures").set_input_files(
+    page.get_by_label("Images", exact=True).set_input_files(
         [
             jpeg_file("red mug.jpg", photograph(7)),
             jpeg_file("notes.jpg", b"text"),
             jpeg_file("same again.jpg", photograph(2)),
         ]
     )
-    page.get_by_text("Each picture is a product of its own").click()
+    page.get_by_text("Each image is a product of its own").click()
     expect(page.get_by_label("SKU")).to_be_hidden()
     page.get_by_label("Category").fill("mugs")
     page.get_by_role("button", name="Add", exact=True).click()
     results = page.locator("#upload-results li")
     expect(results.nth(0)).to_contain_text("red mug.jpg added")
     expect(results.nth(1)).to_contain_text("The file is not an image.")
-    expect(results.nth(2)).to_contain_text("the very same picture is at")
-    keep(page, "upload-many")
+    expect(results.nth(2)).to_contain_text("the same image belongs to")
+    save_screenshot(page, "upload-many")
     assert Product.objects.count() == before + 1
     assert Product.objects.get(name="red mug").category == "mugs"
     results.nth(2).get_by_role("link").click()
@@ -94,10 +94,10 @@ def test_image_is_added_on_the_product_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     product = Product.objects.get(name="arrival")
     page.goto(f"/admin/products/product/{product.pk}/change/")
-    page.get_by_text("Add a view").click()
-    page.get_by_role("button", name="Pictures").set_input_files(jpeg_file("side.jpg", photograph(1, angle=40)))
+    page.get_by_text("Add an image").click()
+    page.get_by_role("button", name="Images").set_input_files(jpeg_file("side.jpg", photograph(1, angle=40)))
     page.get_by_role("button", name="Add", exact=True).click()
-    expect(page.get_by_text("The view was added.")).to_be_visible()
+    expect(page.get_by_text("The image was added.")).to_be_visible()
     expect(page.locator(".cm-shot")).to_have_count(2)
 
 
@@ -108,11 +108,11 @@ def test_list_is_judged_row_by_row_without_leaving_the_page(sign_in: SignIn) -> 
     row = page.locator("#result_list tbody").first
     row.get_by_role("button", name="Reject").click()
     expect(row.get_by_role("status")).to_have_text("rejected")
-    row.get_by_role("button", name="Take back").click()
+    row.get_by_role("button", name="Undo the verdict").click()
     expect(row.get_by_role("status")).to_have_text("pending")
     row.get_by_role("button", name="Confirm").click()
     expect(row.get_by_role("status")).to_have_text("confirmed")
-    keep(page, "matches")
+    save_screenshot(page, "matches")
     assert page.evaluate("window.sameplace")
     assert Match.objects.get(review_status="confirmed").candidate.name == "product 1"
 
@@ -126,7 +126,7 @@ def test_selected_rows_are_judged_together(sign_in: SignIn) -> None:
         boxes.nth(number).check()
     page.locator("select[name=action]").select_option("reject")
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text("2 verdicts were noted.")).to_be_visible()
+    expect(page.get_by_text("2 verdicts were saved.")).to_be_visible()
     assert not Match.objects.exclude(review_status="rejected").exists()
 
 
@@ -139,13 +139,13 @@ def test_page_shows_the_progress_of_a_large_deletion(sign_in: SignIn, monkeypatc
     page.locator("select[name=action]").select_option("delete_selected")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_text("They are deleted step by step")).to_be_visible()
-    keep(page, "delete-many")
+    save_screenshot(page, "delete-many")
     page.get_by_role("button", name="Yes, delete").click()
-    expect(page.get_by_text("Everything that was selected is deleted.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("All selected rows are deleted.")).to_be_visible(timeout=15_000)
     expect(page.locator(".cm-facts")).to_contain_text(str(count))
     page.get_by_role("link", name="Back to the list").click()
     assert not Product.objects.exists()
-    finish_work()
+    wait_for_jobs()
 
 
 def test_case_is_judged_by_keyboard(sign_in: SignIn) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from matching.models import Match
 from products.models import Product, ProductImage
-from tests.e2e.conftest import SignIn, keep, photograph
+from tests.e2e.conftest import SignIn, photograph, save_screenshot
 from tests.e2e.test_daily_work import jpeg_file
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_match, make_product
@@ -34,7 +34,7 @@ def test_product_page_shows_who_changed_what(sign_in: SignIn) -> None:
     expect(change).to_contain_text("Product changed")
     expect(change.locator("del")).to_have_text("arrival")
     expect(change.locator("ins")).to_have_text("red mug")
-    keep(page, "history-of-a-product")
+    save_screenshot(page, "history-of-a-product")
 
 
 def test_all_rows_of_a_list_are_judged_including_other_pages(sign_in: SignIn) -> None:
@@ -47,7 +47,7 @@ def test_all_rows_of_a_list_are_judged_including_other_pages(sign_in: SignIn) ->
     page.get_by_title("Click here to select the objects across all pages").click()
     page.locator("select[name=action]").select_option("reject")
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text(re.compile("4[0-9] verdicts were noted."))).to_be_visible()
+    expect(page.get_by_text(re.compile("4[0-9] verdicts were saved."))).to_be_visible()
     assert not Match.objects.filter(review_status="pending").exists()
 
 
@@ -66,8 +66,8 @@ def test_session_that_expires_during_review_leads_back_to_the_case(sign_in: Sign
     case = page.locator(".cm-asked h2").inner_text()
     Session.objects.all().delete()
     page.keyboard.press("c")
-    expect(page.get_by_role("alert")).to_contain_text("Your session has ended, and what you did last was not stored.")
-    keep(page, "session-ended")
+    expect(page.get_by_role("alert")).to_contain_text("Your session has ended. Your last action was not saved.")
+    save_screenshot(page, "session-ended")
     assert not Match.objects.exclude(review_status="pending").exists()
 
     sign_in_here(page, "reviewer")
@@ -81,8 +81,8 @@ def test_session_that_expires_during_review_leads_back_to_the_case(sign_in: Sign
 def send_each(page: Page, *seeds: int) -> None:
     """Choose an image for each seed and send them, each as a product of its own."""
     page.goto(f"{PRODUCTS}add/")
-    page.get_by_label("Pictures").set_input_files([jpeg_file(f"{seed}.jpg", photograph(seed)) for seed in seeds])
-    page.get_by_text("Each picture is a product of its own").click()
+    page.get_by_label("Images", exact=True).set_input_files([jpeg_file(f"{seed}.jpg", photograph(seed)) for seed in seeds])
+    page.get_by_text("Each image is a product of its own").click()
     page.get_by_role("button", name="Add", exact=True).click()
 
 

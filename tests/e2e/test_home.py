@@ -12,7 +12,7 @@ from gpu.models import EmbeddingWorker, WorkerSample
 from matching.models import Match
 from products.models import EmbeddingDay, Product, ProductImage
 from products.queue import claims
-from tests.e2e.conftest import SignIn, keep
+from tests.e2e.conftest import SignIn, save_screenshot
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_product
 
@@ -66,7 +66,7 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
         page.goto(address)
         assert page.locator("#result_list tbody").count() == count, address
     page.goto("/admin/")
-    page.get_by_role("link", name="1 verdict of yours today").click()
+    page.get_by_role("link", name="1 verdict by you today").click()
     expect(page.locator("#result_list tbody")).to_have_count(1)
 
 
@@ -74,14 +74,14 @@ def test_home_shows_the_last_days_as_chart_and_as_text(sign_in: SignIn) -> None:
     work_lately()
     page = sign_in("viewer")
     page.goto("/admin/")
-    embedded = page.get_by_role("img", name="Pictures embedded on each of the last 30 days")
+    embedded = page.get_by_role("img", name="Images embedded on each of the last 30 days")
     expect(embedded).to_be_visible()
     expect(embedded.locator("rect.cm-plot-bar")).to_have_count(3 + 1)  # and today's catalogue
-    rows = page.get_by_role("table", name="Pictures embedded").get_by_role("row")
+    rows = page.get_by_role("table", name="Images embedded").get_by_role("row")
     expect(rows).to_have_count(31)
     yesterday = timezone.localdate() - timedelta(days=1)
     expect(rows.filter(has_text=f"{yesterday:%b %Y}").filter(has_text="40")).to_have_count(1)
-    keep(page, "home-activity")
+    save_screenshot(page, "home-activity")
 
 
 def test_home_updates_without_loading_the_page(sign_in: SignIn) -> None:
@@ -102,15 +102,15 @@ def test_queue_is_paused_and_resumed(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/device/")
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_text("The queue is paused. What is being embedded now is finished.")).to_be_visible()
+    expect(page.get_by_text("The queue is paused. Workers finish the images that they are embedding now.")).to_be_visible()
     expect(page.get_by_text("uploader paused the queue")).to_be_visible()
-    keep(page, "device-paused")
+    save_screenshot(page, "device-paused")
     assert claims.is_paused()
     page.goto("/admin/")
     expect(page.get_by_text("uploader paused the queue")).to_be_visible()
     page.goto("/admin/device/")
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text("The queue goes on.")).to_be_visible()
+    expect(page.get_by_text("The queue was resumed.")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     assert not claims.is_paused()
 
@@ -124,8 +124,8 @@ def test_failed_image_is_shown_with_its_reason_and_retried(sign_in: SignIn) -> N
     page = sign_in("uploader")
     page.goto("/admin/device/")
     expect(page.get_by_text("The worker stopped. (worker_lost)")).to_be_visible()
-    page.get_by_role("button", name="Try the picture of arrival again").click()
-    expect(page.get_by_text("1 picture was queued.")).to_be_visible()
+    page.get_by_role("button", name="Try the image of arrival again").click()
+    expect(page.get_by_text("1 image was queued.")).to_be_visible()
     image.refresh_from_db()
     assert image.state == "ready"
     assert ProductImage.objects.filter(state="failed").count() == 1
@@ -135,9 +135,9 @@ def test_charts_of_memory_and_rate_have_their_numbers(sign_in: SignIn) -> None:
     a_worker()
     page = sign_in("viewer")
     page.goto("/admin/device/")
-    for name, latest in (("Memory", "1.50 GB"), ("Rate", "10 pictures/s")):
+    for name, latest in (("Memory", "1.50 GB"), ("Rate", "10 images/s")):
         expect(page.get_by_role("img", name=f"{name} of each worker over the last 6 hours")).to_be_visible()
         expect(page.get_by_role("table", name=name)).to_contain_text(latest)
     expect(page.locator("polyline")).to_have_count(2)
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
-    keep(page, "device-curves")
+    save_screenshot(page, "device-curves")

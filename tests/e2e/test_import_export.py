@@ -12,10 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FilePayload, Page, expect
 
 from products.models import Product
-from tests.e2e.conftest import SignIn, keep
+from tests.e2e.conftest import SignIn, save_screenshot
 from tests.e2e.test_accessibility import WCAG
 from tests.helpers.import_page import zipped
-from tests.helpers.jobs import finish_work
+from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
 
@@ -43,7 +43,7 @@ def file(name: str, data: bytes) -> FilePayload:
 
 def send(page: Page, *files: FilePayload) -> None:
     page.goto("/admin/products/product/import/")
-    page.get_by_label("Table, ZIP with pictures, or both").set_input_files(list(files))
+    page.get_by_label("Table, ZIP with images, or both").set_input_files(list(files))
     page.get_by_role("button", name="Show what would change").click()
 
 
@@ -58,9 +58,9 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
     page.get_by_role("link", name="Import").click()
     expect(page.get_by_role("heading", name="Import")).to_be_visible()
     table, archive = file("list.csv", rows_as_csv(ROWS, ";").encode("utf-16")), file("pictures.zip", zipped(IMAGES))
-    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([table, archive])
+    page.get_by_label("Table, ZIP with images, or both").set_input_files([table, archive])
     expect(page.get_by_text("pictures.zip")).to_be_visible()
-    keep(page, "import-chosen")
+    save_screenshot(page, "import-chosen")
     page.get_by_role("button", name="Show what would change").click()
 
     expect(page.get_by_text("Nothing has been changed yet.")).to_be_visible()
@@ -73,12 +73,12 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
     expect(page.get_by_role("cell", name="teapott.jpg is not in the ZIP.")).to_be_visible()
     page.get_by_role("link", name="changed products", exact=False).first.click()
     expect(page.get_by_role("row", name="OLD-10")).to_contain_text("product 1 → Blue mug, large")
-    keep(page, "import-preview")
+    save_screenshot(page, "import-preview")
     assert Product.objects.get(sku="OLD-10").name == "product 1"
 
     page.get_by_role("button", name="Import 2 rows").click()
-    expect(page.get_by_text("This is what became of the rows")).to_be_visible(timeout=15_000)
-    keep(page, "import-done")
+    expect(page.get_by_text("The results of the rows are kept for a day.")).to_be_visible(timeout=15_000)
+    save_screenshot(page, "import-done")
     assert Product.objects.get(sku="OLD-10").name == "Blue mug, large"
     assert Product.objects.get(sku="IN-1").name == "שלום <b>cup</b> 😀"
 
@@ -88,24 +88,24 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
     corrected = rows_as_csv([refused | {"image": "teapot.jpg"}]).encode()
     send(page, file("refused.csv", corrected), archive)
     page.get_by_role("button", name="Import 1 row").click()
-    expect(page.get_by_text("This is what became of the rows")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("The results of the rows are kept for a day.")).to_be_visible(timeout=15_000)
     assert Product.objects.get(sku="IN-2").images.count() == 1
-    finish_work()
+    wait_for_jobs()
 
 
 def test_unusable_file_is_reported_on_the_same_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"Artikel,Bild\n1,a.jpg\n"))
     expect(page.get_by_role("alert")).to_contain_text("list.csv has no column image and no column sku.")
-    keep(page, "import-refused")
+    save_screenshot(page, "import-refused")
     # The files are still chosen; others take their place.
     expect(page.get_by_text("list.csv", exact=True)).to_be_visible()
-    page.get_by_label("Table, ZIP with pictures, or both").set_input_files(
+    page.get_by_label("Table, ZIP with images, or both").set_input_files(
         [file("good.csv", b"sku,name\nOLD-10,New\n")]
     )
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
-    finish_work()
+    wait_for_jobs()
 
 
 def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> None:
@@ -113,8 +113,8 @@ def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> N
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.method))
     page.goto("/admin/products/product/import/")
-    page.locator("#import-form").evaluate("form => form.dataset.limit = 10")
-    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([file("list.csv", b"sku,name\nA,B\n")])
+    page.locator("#import-form").evaluate("form => form.dataset.maxBytes = 10")
+    page.get_by_label("Table, ZIP with images, or both").set_input_files([file("list.csv", b"sku,name\nA,B\n")])
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("alert")).to_contain_text("These files are larger than 512")
     assert "POST" not in asked
@@ -128,17 +128,17 @@ def test_import_finishes_although_the_tab_is_closed(sign_in: SignIn) -> None:
     page.get_by_role("link", name="list.csv").click()
     page.get_by_role("button", name="Import 1 row").click()
     page.goto("about:blank")
-    finish_work()
+    wait_for_jobs()
     page.goto("/admin/products/product/import/")
     page.get_by_role("link", name="list.csv").click()
-    expect(page.get_by_text("This is what became of the rows")).to_be_visible()
+    expect(page.get_by_text("The results of the rows are kept for a day.")).to_be_visible()
     assert Product.objects.get(sku="OLD-10").name == "Renamed"
 
 
 def test_expired_session_leads_to_the_sign_in_and_nothing_is_sent_twice(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/products/product/import/")
-    page.get_by_label("Table, ZIP with pictures, or both").set_input_files([file("a.csv", b"sku,name\nOLD-10,X\n")])
+    page.get_by_label("Table, ZIP with images, or both").set_input_files([file("a.csv", b"sku,name\nOLD-10,X\n")])
     page.context.clear_cookies(name="sessionid")
     page.get_by_role("button", name="Show what would change").click()
     page.wait_for_url(re.compile("/login/.*next=.*import"))
@@ -150,7 +150,7 @@ def test_filtered_list_is_exported_and_imported_again(sign_in: SignIn) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="XLSX").click()
     exported = Path(download.value.path()).read_bytes()
-    keep(page, "export")
+    save_screenshot(page, "export")
     send(page, file(download.value.suggested_filename, exported))
     expect(page.get_by_text("There is nothing to import.")).to_be_visible()
     assert count(page, "unchanged") == "4"
@@ -167,7 +167,7 @@ def test_filtered_list_is_exported_and_imported_again(sign_in: SignIn) -> None:
         page.get_by_role("link", name="CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(matches.value.path()).read_text("utf-8-sig"))))
     assert {row["product sku"] for row in rows} == {"NEW-1"}
-    finish_work()
+    wait_for_jobs()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
@@ -177,7 +177,7 @@ def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, look: 
 
     def check(name: str) -> None:
         page.wait_for_load_state("networkidle")
-        keep(page, f"{name}-{look}")
+        save_screenshot(page, f"{name}-{look}")
         found = Axe().run(page, options=WCAG).response["violations"]
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
         if look == "phone":
@@ -198,4 +198,4 @@ def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, look: 
     check("export-products")
     page.goto("/admin/matching/match/")
     check("export-matches")
-    finish_work()
+    wait_for_jobs()

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, Request, expect
 
 from matching.models import Match, ReviewLease
 from products.models import Product
-from tests.e2e.conftest import SignIn, keep
+from tests.e2e.conftest import SignIn, save_screenshot
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import make_match, make_product
 
@@ -35,19 +35,19 @@ def candidates(catalogue: list[Product]) -> list[Product]:
     return catalogue
 
 
-def asked(page: Page) -> str:
+def shown_product(page: Page) -> str:
     return page.locator(".cm-asked h2").inner_text()
 
 
 def key(page: Page, name: str) -> None:
     """Press a key, and wait until what it does is done and the case after it is there."""
     page.keyboard.press(name)
-    page.wait_for_function("!busy")
+    page.wait_for_function("!isBusy")
 
 
 def begin(page: Page, query: str = "") -> None:
     page.goto(CASE + query)
-    page.wait_for_function("aheadProduct !== null || document.querySelector('[data-count=left]').textContent === '1'")
+    page.wait_for_function("nextProduct !== null || document.querySelector('[data-count=left]').textContent === '1'")
 
 
 @pytest.mark.timeout(300)
@@ -61,7 +61,7 @@ def test_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
     page.on("request", lambda request: pages.append(request.url) if request.is_navigation_request() else None)
     seen = []
     for number in range(100):
-        seen.append(asked(page))
+        seen.append(shown_product(page))
         page.keyboard.press("c" if number % 2 else "r")
         expect(page.locator("[data-count=today]")).to_have_text(str(number + 1))
         if number < 99:
@@ -101,11 +101,11 @@ def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, 
         begin(page)
     for _ in range(5):
         for page, names in zip(pages, seen, strict=True):
-            names.append(asked(page))
+            names.append(shown_product(page))
             key(page, "c")
             expect(page.locator(".cm-asked h2")).not_to_have_text(names[-1])
     assert len(set(seen[0] + seen[1])) == 10
-    keep(pages[0], "review-of-two")
+    save_screenshot(pages[0], "review-of-two")
 
 
 def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candidates: list[Product]) -> None:
@@ -123,7 +123,7 @@ def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candi
     other.click("[type=submit]")
     other.wait_for_url("**/admin/")
     refused: list[str] = []
-    page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+    page.on("response", lambda response: refused.append(response.url) if response.status == 403 else None)
     key(page, "c")
     key(page, "x")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
@@ -197,14 +197,14 @@ def test_images_are_switched_by_key_and_by_click(sign_in: SignIn, candidates: li
     first = large.evaluate("picture => picture.src")
     page.keyboard.press("v")
     expect(large).not_to_have_js_property("src", first)
-    page.locator("[data-view]").first.click()
+    page.locator("[data-image]").first.click()
     expect(large).to_have_js_property("src", first)
 
 
 def test_cases_are_filtered_by_score_category_and_date(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(2, candidates)
-    wanted = make_product(name="wanted", category="lamps")
-    make_match(wanted, candidates[1], 95)
+    expected = make_product(name="wanted", category="lamps")
+    make_match(expected, candidates[1], 95)
     make_cases(2, candidates)
     page = sign_in("reviewer")
     begin(page)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from products.models import Product
-from tests.e2e.conftest import SignIn, keep, photograph
+from tests.e2e.conftest import SignIn, photograph, save_screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -70,11 +70,11 @@ def test_query_image_is_searched_and_saved_as_a_product(
     page.goto("/admin/ask/")
     give(page, photograph(3, angle=4))
     expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
-    keep(page, "ask")
+    save_screenshot(page, "ask")
     assert Product.objects.count() == before
 
     page.get_by_label("Lowest score").fill("100")
-    expect(page.get_by_text("Nothing in the catalogue scores that high.")).to_be_visible()
+    expect(page.get_by_text("No product of the catalogue has such a high score.")).to_be_visible()
     page.get_by_role("button", name="Save as a new product").click()
     expect(page.get_by_text("The product was added.")).to_be_visible()
     assert Product.objects.count() == before + 1
@@ -97,7 +97,7 @@ def test_a_phone_offers_its_camera(sign_in: SignIn) -> None:
     page = sign_in("viewer", viewport={"width": 390, "height": 844}, has_touch=True)
     page.goto("/admin/ask/")
     # What makes phones offer the camera beside the images that they have.
-    assert "image/*" in (page.get_by_label("Picture").get_attribute("accept") or "").split(",")
+    assert "image/*" in (page.get_by_label("Image", exact=True).get_attribute("accept") or "").split(",")
 
 
 def test_page_says_why_a_file_is_rejected(sign_in: SignIn, drop: Give) -> None:

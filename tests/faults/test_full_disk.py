@@ -19,7 +19,7 @@ from matching.index.inprocess import VectorCatalogue
 from products.models import Product
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.helpers.files import files_in
-from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.processes import Response, Stack, wait_until
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import as_file, jpeg, noise
 from tests.helpers.vectors import MODEL, add_products, embeddings, random_vectors
@@ -80,24 +80,24 @@ def assert_sound(stack: Stack) -> None:
     assert len(files_in(stack.media)) == 2 * images
     assert stack.rows("SELECT state, attempts, count(*) FROM product_images GROUP BY 1, 2") == [("ready", 0, images)]
     assert stack.rows("SELECT count(*), count(DISTINCT image_id) FROM features") == [(images, images)]
-    code, said = exit_of(stack, "verify")
-    assert code == 0, said
+    code, output = exit_of(stack, "verify")
+    assert code == 0, output
 
 
-def refusal(answer: Answer) -> tuple[int, str]:
-    return answer.status, answer.body["code"]
+def refusal(response: Response) -> tuple[int, str]:
+    return response.status, response.body["code"]
 
 
 def test_uploads_to_a_full_disk_are_rejected_and_leave_no_files(stack: Stack, disk: SmallDisk) -> None:
     stack.start_worker()
     disk.fill(leave=150_000)
-    answers = [stack.upload([as_file(noise(seed, (200, 200)))]) for seed in range(12)]
-    refused = [answer for answer in answers if answer.status != 201]
+    responses = [stack.upload([as_file(noise(seed, (200, 200)))]) for seed in range(12)]
+    refused = [response for response in responses if response.status != 201]
     assert refused
-    assert {refusal(answer) for answer in refused} <= FULL
+    assert {refusal(response) for response in refused} <= FULL
     assert "disk is full" in stack.log("web") or "No space left" in stack.log("web")
     [(products,)] = stack.rows("SELECT count(*) FROM products")
-    assert products == len(answers) - len(refused)
+    assert products == len(responses) - len(refused)
     assert len(files_in(stack.media)) == 2 * products
     disk.free()
     assert stack.upload([jpeg(1)], wait=60).body["status"] == "success"
@@ -125,8 +125,8 @@ def test_import_stops_with_the_reason_and_resumes_with_free_space(
     for seed in range(40):
         (tmp_path / f"imported-{seed}.jpg").write_bytes(as_file(noise(seed, (160, 160))))
     disk.fill(leave=400_000)
-    code, said = exit_of(stack, "import_products", str(tmp_path))
-    assert (code, "Run the same command again to go on." in said) == (1, True)
+    code, output = exit_of(stack, "import_products", str(tmp_path))
+    assert (code, "Run the same command again to continue." in output) == (1, True)
     disk.free()
     stack.start_worker()
     assert exit_of(stack, "import_products", str(tmp_path))[0] == 0
@@ -139,8 +139,8 @@ def test_failed_backup_on_a_full_disk_leaves_no_partial_backup(stack: Stack, dis
     assert stack.upload([jpeg(seed) for seed in range(8)]).status == 201
     disk.fill(leave=200_000)
     target = disk.path / "backups" / "today"
-    code, said = exit_of(stack, "backup", str(target))
-    assert (code, "The backup could not be written" in said) == (1, True)
+    code, output = exit_of(stack, "backup", str(target))
+    assert (code, "The backup could not be written" in output) == (1, True)
     assert files_in(target.parent) == []
     disk.free()
     stack.start_worker()
@@ -167,7 +167,7 @@ def test_failed_index_build_on_a_full_disk_keeps_the_old_index(
             process = VectorCatalogue(CLIP, MODEL)
             [hit] = process.search(np.atleast_2d(vectors[3]), 1, Filters())
             assert hit.product_id == products[3].pk
-            assert process.fresh().base is not None
+            assert process.current_snapshot().main is not None
             assert main_file.read_stamp(CLIP, MODEL) == before
             assert len(files_in(disk.path)) == 5  # stamp, vectors, rows, the builder's lock and the ballast
         disk.free()
@@ -182,10 +182,10 @@ def test_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> 
     with small_disk(tmp_path / "media", megabytes=1) as disk:
         settings.MEDIA_ROOT = disk.path
         disk.fill()
-        form = {"pictures": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "no room for it"}
-        answer = client.post("/admin/products/product/add/", form)
-        assert (answer.status_code, b"The disk is full." in answer.content) == (507, True)
+        form = {"images": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "no room for it"}
+        response = client.post("/admin/products/product/add/", form)
+        assert (response.status_code, b"The disk is full." in response.content) == (507, True)
         assert not Product.objects.exists()
         disk.free()
-        form["pictures"] = SimpleUploadedFile("a.jpg", jpeg(1))
+        form["images"] = SimpleUploadedFile("a.jpg", jpeg(1))
         assert client.post("/admin/products/product/add/", form).status_code == 302

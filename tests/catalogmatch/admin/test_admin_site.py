@@ -40,11 +40,11 @@ def viewer() -> User:
 def test_too_many_sign_in_attempts_are_rejected_even_with_the_right_password() -> None:
     for _ in range(LIMIT):
         assert sign_in(Client(), "wrong").status_code == 200
-    answer = sign_in(Client(), "right")
-    assert answer.status_code == 429
-    assert "Too many attempts to sign in." in answer.content.decode()
-    assert 1 <= int(answer["Retry-After"]) <= 60
-    assert "_auth_user_id" not in answer.wsgi_request.session
+    response = sign_in(Client(), "right")
+    assert response.status_code == 429
+    assert "Too many attempts to sign in." in response.content.decode()
+    assert 1 <= int(response["Retry-After"]) <= 60
+    assert "_auth_user_id" not in response.wsgi_request.session
 
 
 @pytest.mark.usefixtures("viewer")
@@ -93,7 +93,7 @@ def test_home_counts_the_pending_work() -> None:
     assert {item["band"].label: item["count"] for item in page.context["bands"]}["90–100"] == 1
     assert page.context["catalogue_count"] == 4
     assert page.context["queue"]["failed"] == page.context["queue"]["pending"] == page.context["queue"]["claimed"] == 1
-    [arrival] = page.context["arrivals"]
+    [arrival] = page.context["newest_products"]
     assert arrival.best[0].candidate.name == "candidate 95"
     assert "/admin/matching/match/?review_status__exact=pending&amp;score=90" in page.content.decode()
 
@@ -118,7 +118,7 @@ def test_device_page_shows_device_model_workers_and_last_errors() -> None:
     make_product("failed", name="broken mug")
     page = browser_of("viewer").get("/admin/device/").content.decode()
     for shown in (
-        "A fine GPU", "the GPU was asked for", "24.0 GB", "100-200 pictures/s", "host:1", "clip-ViT-B-32",
+        "A fine GPU", "the GPU was asked for", "24.0 GB", "100-200 images/s", "host:1", "clip-ViT-B-32",
         "broken mug", "The file is damaged. (image_corrupt)", "manage.py download_model",
     ):  # fmt: skip
         assert shown in page
@@ -141,8 +141,8 @@ def test_users_with_permission_queue_images_again(which: str, queued: int, monke
     monkeypatch.setattr("products.tasks.notify_workers", lambda *_: True)  # so that what is queued can be counted
     make_product("failed", "ready")
     assert browser_of("reviewer").post("/admin/device/requeue/", {"which": which}).status_code == 403
-    answer = browser_of("uploader").post("/admin/device/requeue/", {"which": which})
-    assert answer.status_code == (302 if queued else 400)
+    response = browser_of("uploader").post("/admin/device/requeue/", {"which": which})
+    assert response.status_code == (302 if queued else 400)
     assert ProductImage.objects.filter(state="pending").count() == queued
 
 
@@ -164,8 +164,8 @@ def test_without_workers_the_page_does_not_wait_for_many_images(
     monkeypatch.setattr(requeue, "INLINE_LIMIT", 1)
     make_product("pending", "pending")
     page = "/admin/device/pause/" if "paused" in form else "/admin/device/requeue/"
-    told = browser_of("uploader").post(page, form, follow=True).content.decode()
-    assert "No worker is running" in told
+    page_text = browser_of("uploader").post(page, form, follow=True).content.decode()
+    assert "No worker is running" in page_text
     assert set(ProductImage.objects.values_list("state", "attempts")) == {("pending", 0)}
 
 
@@ -190,14 +190,14 @@ def test_home_counts_the_work_of_the_last_thirty_days() -> None:
         given = {"review_status": "confirmed", "reviewed_at": timezone.now() - timedelta(days=ago)}
         Match.objects.filter(pk=match.pk).update(**given)
     embedded, judged = browser_of("viewer").get("/admin/").context["activities"]
-    assert (len(embedded.plot.bars), embedded.plot.total, embedded.plot.top) == (30, 8, 5)
-    assert [bar.value for bar in embedded.plot.bars][::29] == [5, 3]
-    assert [(bar.day, bar.value) for bar in judged.plot.bars if bar.value] == [
+    assert (len(embedded.chart.bars), embedded.chart.total, embedded.chart.top) == (30, 8, 5)
+    assert [bar.value for bar in embedded.chart.bars][::29] == [5, 3]
+    assert [(bar.day, bar.value) for bar in judged.chart.bars if bar.value] == [
         (today - timedelta(days=29), 1),
         (today, 1),
     ]
     page = browser_of("viewer").get("/admin/matching/match/?judged=month")
-    assert len(page.context["cl"].result_list) == judged.plot.total
+    assert len(page.context["cl"].result_list) == judged.chart.total
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_home_shows_how_long_the_queue_needs(waiting: int, words: str) -> None:
         ProductImage(product=product, file=f"{n}.jpg", sha256=f"{n:064}", width=9, height=9, state="pending")
         for n in range(waiting)
     )
-    assert f"{words} at 10.0 pictures/s" in browser_of("viewer").get("/admin/").content.decode()
+    assert f"{words} at 10.0 images/s" in browser_of("viewer").get("/admin/").content.decode()
 
 
 def test_every_page_needs_a_signed_in_user() -> None:
@@ -220,9 +220,9 @@ def test_every_page_needs_a_signed_in_user() -> None:
         "", "device/", "ask/", "products/product/", "products/product/add/", f"products/product/{product.pk}/change/",
         "matching/match/", "matching/match/case/", f"matching/match/case/{product.pk}/", "auth/user/",
     ):  # fmt: skip
-        answer = Client().get(f"/admin/{path}")
-        assert answer.status_code == 302, path
-        assert answer["Location"].startswith(LOGIN)
+        response = Client().get(f"/admin/{path}")
+        assert response.status_code == 302, path
+        assert response["Location"].startswith(LOGIN)
     for path in (f"matching/match/{match.pk}/verdict/", f"products/product/{product.pk}/match/", "device/requeue/"):
         assert Client().post(f"/admin/{path}")["Location"].startswith(LOGIN)
 
@@ -239,14 +239,14 @@ def test_manager_adds_a_user_and_gives_a_role() -> None:
 
 
 def test_manager_cannot_become_or_take_over_a_superuser() -> None:
-    boss = User.objects.create_superuser("boss", password="first")
+    superuser = User.objects.create_superuser("boss", password="first")
     browser, me = browser_of("manager"), user_in("manager")
     form = {"username": me.username, "is_active": "on", "is_staff": "on", "is_superuser": "on"}
     assert browser.post(f"/admin/auth/user/{me.pk}/change/", form).status_code == 302
     me.refresh_from_db()
     assert not me.is_superuser
-    assert browser.post(f"/admin/auth/user/{boss.pk}/change/", form | {"username": "boss"}).status_code == 403
+    assert browser.post(f"/admin/auth/user/{superuser.pk}/change/", form | {"username": "boss"}).status_code == 403
     passwords = {"usable_password": "true", "password1": "long-and-odd-1", "password2": "long-and-odd-1"}
-    assert browser.post(f"/admin/auth/user/{boss.pk}/password/", passwords).status_code == 403
-    boss.refresh_from_db()
-    assert boss.check_password("first")
+    assert browser.post(f"/admin/auth/user/{superuser.pk}/password/", passwords).status_code == 403
+    superuser.refresh_from_db()
+    assert superuser.check_password("first")

@@ -24,31 +24,31 @@ def _catalogue() -> None:
         add_product([Upload(jpeg(seed))], name=f"product {seed}", category=category, is_historical=True)
 
 
-def ask(data: bytes, **options: Any) -> Any:
+def search(data: bytes, **options: Any) -> Any:
     headers = options.pop("headers", {})
-    body = {"pictures": SimpleUploadedFile("query.jpg", data), "threshold": 0, "limit": 10, "category": "", **options}
+    body = {"images": SimpleUploadedFile("query.jpg", data), "threshold": 0, "limit": 10, "category": "", **options}
     return browser_of("viewer").post("/admin/ask/", body, headers=headers)
 
 
 @pytest.mark.usefixtures("_catalogue")
 def test_candidates_are_sorted_by_score_and_nothing_is_stored(media: Path) -> None:
     before = files_in(media)
-    answer = ask(jpeg(2, angle=3)).context["answer"]
-    assert [found.product.name for found in answer.candidates] == ["product 2", "product 1"]
+    response = search(jpeg(2, angle=3)).context["result"]
+    assert [found.product.name for found in response.candidates] == ["product 2", "product 1"]
     assert Product.objects.count() == 2
     assert files_in(media) == before
 
 
 @pytest.mark.usefixtures("_catalogue")
 def test_threshold_and_category_narrow_the_candidates() -> None:
-    names = [found.product.name for found in ask(jpeg(2), category="mugs").context["answer"].candidates]
+    names = [found.product.name for found in search(jpeg(2), category="mugs").context["result"].candidates]
     assert names == ["product 1"]
-    assert "Nothing in the catalogue scores that high." in ask(jpeg(3), threshold=100).content.decode()
+    assert "No product of the catalogue has such a high score." in search(jpeg(3), threshold=100).content.decode()
 
 
 @pytest.mark.usefixtures("_catalogue")
 def test_htmx_request_returns_only_the_candidates() -> None:
-    page = ask(jpeg(1), headers={"HX-Request": "true"}).content.decode()
+    page = search(jpeg(1), headers={"HX-Request": "true"}).content.decode()
     assert "product 1" in page
     assert "<html" not in page
 
@@ -62,9 +62,9 @@ def test_htmx_request_returns_only_the_candidates() -> None:
     ],
 )
 def test_page_shows_why_the_image_is_rejected(data: bytes, options: dict[str, Any], reason: str) -> None:
-    answer = ask(data, **options)
-    assert answer.status_code == 422
-    assert reason in answer.content.decode()
+    response = search(data, **options)
+    assert response.status_code == 422
+    assert reason in response.content.decode()
 
 
 @pytest.mark.usefixtures("_catalogue")

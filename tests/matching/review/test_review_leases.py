@@ -18,7 +18,7 @@ from matching.review import leases, verdicts
 from products.models import Product
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import browser_of, make_case
-from tests.helpers.threads import at_once
+from tests.helpers.threads import run_concurrently
 
 pytestmark = pytest.mark.django_db
 
@@ -31,17 +31,17 @@ def arrivals() -> list[int]:
     return [make_case(80)[0].pk for _ in range(4)][::-1]
 
 
-def ahead(role: str, shown: int, *left: int, query: str = "") -> int | None:
+def ahead(role: str, shown: int, *released: int, query: str = "") -> int | None:
     """Which case is loaded ahead of the shown one; None for none."""
-    answer = browser_of(role).post(f"{CASE}ahead/{query}", {"shown": shown, "left": left})
-    assert answer.status_code in (200, 204)
-    return answer.context["product"].pk if answer.status_code == 200 else None
+    response = browser_of(role).post(f"{CASE}ahead/{query}", {"shown": shown, "left": released})
+    assert response.status_code in (200, 204)
+    return response.context["product"].pk if response.status_code == 200 else None
 
 
 def opened(role: str, query: str = "") -> int | None:
     """The case at which reviewing begins, opened; None for none."""
-    answer = browser_of(role).get(CASE + query, follow=True)
-    found = re.match(rf"{CASE}(\d+)/", answer.redirect_chain[-1][0])
+    response = browser_of(role).get(CASE + query, follow=True)
+    found = re.match(rf"{CASE}(\d+)/", response.redirect_chain[-1][0])
     return int(found[1]) if found else None
 
 
@@ -57,9 +57,9 @@ def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int
 
 @pytest.mark.django_db(transaction=True)
 def test_simultaneous_reviewers_get_different_cases() -> None:
-    people = [User.objects.create_user(f"person{number}") for number in range(4)]
+    users = [User.objects.create_user(f"person{number}") for number in range(4)]
     cases = {make_case(80)[0].pk for _ in range(12)}
-    ready = threading.Barrier(len(people))
+    ready = threading.Barrier(len(users))
 
     def take_three(user: User) -> set[int | None]:
         ready.wait(30)
@@ -68,7 +68,7 @@ def test_simultaneous_reviewers_get_different_cases() -> None:
             taken.append(leases.lease_next_case(user, after=taken[-1] if taken else None))
         return set(taken)
 
-    taken = [product_id for mine in at_once(*(partial(take_three, one) for one in people)) for product_id in mine]
+    taken = [product_id for own in run_concurrently(*(partial(take_three, one) for one in users)) for product_id in own]
     assert len(taken) == len(set(taken))
     assert set(taken) <= cases
 
@@ -118,7 +118,7 @@ def test_renewed_lease_does_not_expire(arrivals: list[int]) -> None:
 def test_case_opened_from_a_list_is_leased_and_names_its_other_reviewer(arrivals: list[int]) -> None:
     assert b"at the moment" not in browser_of("reviewer").get(f"{CASE}{arrivals[0]}/").content
     assert opened("manager") == arrivals[1]
-    assert b"reviewer has this case in front of them" in browser_of("manager").get(f"{CASE}{arrivals[0]}/").content
+    assert b"reviewer is reviewing this case now." in browser_of("manager").get(f"{CASE}{arrivals[0]}/").content
 
 
 def test_users_without_review_permission_get_no_lease(arrivals: list[int]) -> None:
@@ -157,18 +157,18 @@ def selection(kind: str) -> tuple[Product, str]:
 @pytest.mark.parametrize("kind", ["score", "category", "date"])
 def test_filter_applies_to_cases_and_counts_and_stays_in_the_links(kind: str) -> None:
     make_case(60)
-    wanted, query = selection(kind)
+    expected, query = selection(kind)
     make_case(60)
     page = browser_of("reviewer").get(CASE + query, follow=True)
-    assert page.redirect_chain == [(f"{CASE}{wanted.pk}/{query}", 302)]
+    assert page.redirect_chain == [(f"{CASE}{expected.pk}/{query}", 302)]
     assert page.context["left"] == 1
-    assert ahead("reviewer", wanted.pk, query=query) is None
-    match = wanted.matches.order_by("-similarity_score")[0]
-    told = browser_of("reviewer").post(
+    assert ahead("reviewer", expected.pk, query=query) is None
+    match = expected.matches.order_by("-similarity_score")[0]
+    undone = browser_of("reviewer").post(
         f"/admin/matching/match/{match.pk}/verdict/", {"status": "confirmed"},
-        headers={"HX-Request": "true", "HX-Current-URL": f"http://testserver{CASE}{wanted.pk}/{query}"},
+        headers={"HX-Request": "true", "HX-Current-URL": f"http://testserver{CASE}{expected.pk}/{query}"},
     )  # fmt: skip
-    assert json.loads(told["HX-Trigger"])["verdict"]["left"] == 0
+    assert json.loads(undone["HX-Trigger"])["verdict"]["left"] == 0
 
 
 @pytest.mark.parametrize(
@@ -187,12 +187,12 @@ def test_none_of_these_is_undone_as_one_decision_and_the_case_returns() -> None:
     product, matches = make_case(90, 80)
     verdicts.set_verdict(matches[0].pk, "confirmed", user_in("manager"))
     browser = browser_of("reviewer")
-    told = browser.post(f"{CASE}{product.pk}/none/", headers={"HX-Request": "true"})
-    assert told.status_code == 204
-    verdict = json.loads(told["HX-Trigger"])["verdict"]
+    undone = browser.post(f"{CASE}{product.pk}/none/", headers={"HX-Request": "true"})
+    assert undone.status_code == 204
+    verdict = json.loads(undone["HX-Trigger"])["verdict"]
     assert (verdict["matches"], verdict["none"], verdict["left"]) == ([matches[1].pk], True, 0)
-    answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": [match.pk for match in matches]})
-    assert answer.context["product"] == product
+    response = browser.post(f"{CASE}{product.pk}/undo/", {"match": [match.pk for match in matches]})
+    assert response.context["product"] == product
     # The manager's own verdict is not the reviewer's to take back this way.
     assert statuses(product) == ["confirmed", "pending"]
 
@@ -202,8 +202,8 @@ def test_undo_works_although_another_reviewer_has_the_lease() -> None:
     browser = browser_of("reviewer")
     verdicts.set_verdict(matches[0].pk, "confirmed", user_in("reviewer"))
     assert leases.renew_lease(product.pk, user_in("manager"))
-    answer = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
-    assert (answer.status_code, "somebody else" in answer.content.decode()) == (409, True)
+    response = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
+    assert (response.status_code, "Another reviewer" in response.content.decode()) == (409, True)
     assert statuses(product) == ["pending", "pending"]
 
 

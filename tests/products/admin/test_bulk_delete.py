@@ -21,10 +21,10 @@ from products.images.cleaning import Upload
 from products.models import Deletion, DeletionStep, Feature, Product, ProductImage
 from tests.helpers.accounts import user_in
 from tests.helpers.files import files_in
-from tests.helpers.jobs import finish_work
+from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.rows import browser_of, make_match, make_product
 from tests.helpers.sample_images import jpeg
-from tests.helpers.threads import at_once
+from tests.helpers.threads import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,7 +44,7 @@ def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion_jobs, "BATCH_SIZE", 2)
 
 
-def ask(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
+def select_and_delete(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
     """Select these rows and choose to delete them."""
     chosen = {"action": "delete_selected", "_selected_action": [str(row.pk) for row in rows]}
     return browser.post(address, chosen | fields)
@@ -52,14 +52,14 @@ def ask(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str
 
 def confirm(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
     """The answer to a yes, when all that it started is done."""
-    answer = ask(browser, rows, address, expected=str(len(rows)), **fields)
-    finish_work()
-    return answer
+    response = select_and_delete(browser, rows, address, expected=str(len(rows)), **fields)
+    wait_for_jobs()
+    return response
 
 
-def deleted(answer: Any) -> dict[str, int]:
+def deleted(response: Any) -> dict[str, int]:
     """What a deletion's page says has gone."""
-    return dict(answer.context["job"].deleted)
+    return dict(response.context["job"].deleted)
 
 
 def uploaded(number: int) -> Product:
@@ -67,51 +67,51 @@ def uploaded(number: int) -> Product:
 
 
 def test_confirmation_page_lists_what_will_be_deleted(browser: Client) -> None:
-    gone, kept = make_product("ready", "failed", name="mug"), make_product(name="cup")
-    make_match(kept, gone)
-    answer = ask(browser, [gone])
-    assert dict(answer.context["counts"]) == {"products": 1, "pictures": 2, "matches": 1}
-    assert "mug" in answer.content.decode()
+    gone, remaining = make_product("ready", "failed", name="mug"), make_product(name="cup")
+    make_match(remaining, gone)
+    response = select_and_delete(browser, [gone])
+    assert dict(response.context["counts"]) == {"products": 1, "pictures": 2, "matches": 1}
+    assert "mug" in response.content.decode()
     assert Product.objects.count() == 2
 
 
 @pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.usefixtures("_many")
 def test_selected_products_are_deleted_with_all_their_rows_and_files(browser: Client, media: Path, count: int) -> None:
-    kept = uploaded(20)
+    remaining = uploaded(20)
     before = files_in(media)
     rows = [uploaded(number) for number in range(1, count + 1)]
     for row in rows:
-        make_match(row, kept)
-        make_match(kept, row)
-    other = make_match(kept, make_product(is_historical=True))
+        make_match(row, remaining)
+        make_match(remaining, row)
+    other = make_match(remaining, make_product(is_historical=True))
 
-    answer = confirm(browser, rows)
+    response = confirm(browser, rows)
 
     if count > deletion_jobs.INLINE_LIMIT:
-        page = browser.get(answer["Location"])
+        page = browser.get(response["Location"])
         assert deleted(page) == {"products": count, "pictures": 2 * count, "matches": 2 * count}
     assert not Product.objects.filter(pk__in=[row.pk for row in rows]).exists()
     assert list(Match.objects.all()) == [other]
-    assert set(ProductImage.objects.values_list("product", flat=True)) == {kept.pk, other.candidate_id}
-    assert set(Feature.objects.values_list("product", flat=True)) == {kept.pk}
+    assert set(ProductImage.objects.values_list("product", flat=True)) == {remaining.pk, other.candidate_id}
+    assert set(Feature.objects.values_list("product", flat=True)) == {remaining.pk}
     assert files_in(media) == before
     entries = Product.history.filter(history_type="-")
-    told = entries.values_list("id", "sku", "history_user__username", "history_change_reason")
-    assert set(told) == {(row.pk, row.sku, "uploader", "admin") for row in rows}
+    entry_values = entries.values_list("id", "sku", "history_user__username", "history_change_reason")
+    assert set(entry_values) == {(row.pk, row.sku, "uploader", "admin") for row in rows}
     assert not ProductImage.history.filter(history_type="-").exists()
 
 
 @pytest.mark.usefixtures("_many")
 def test_all_rows_of_a_filtered_list_are_deleted_together(browser: Client) -> None:
     rows = [make_product(category="mugs") for _ in range(5)]
-    kept = make_product(category="cups")
-    answer = confirm(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1")
-    assert "Meanwhile the list has changed" in answer.content.decode()  # one was said, five are found
-    answer = ask(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1", expected="5")
-    finish_work()
-    assert deleted(browser.get(answer["Location"]))["products"] == 5
-    assert Product.objects.get() == kept
+    remaining = make_product(category="cups")
+    response = confirm(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1")
+    assert "The list has changed" in response.content.decode()  # one was said, five are found
+    response = select_and_delete(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1", expected="5")
+    wait_for_jobs()
+    assert deleted(browser.get(response["Location"]))["products"] == 5
+    assert Product.objects.get() == remaining
 
 
 @pytest.mark.usefixtures("_many")
@@ -134,13 +134,13 @@ def test_stopped_deletion_keeps_the_remaining_rows_intact(
     rows = [uploaded(number) for number in range(1, 6)]
     taken_away = storage.delete_files
 
-    def stopped_meanwhile(names: list[str]) -> None:
+    def stop_during_deletion(names: list[str]) -> None:
         """The files go after the commit of a step; the person stops it then."""
         taken_away(names)
         job = Deletion.objects.get()
         browser.post(f"{PRODUCTS}deletion/{job.pk}/stop/")
 
-    monkeypatch.setattr(storage, "delete_files", stopped_meanwhile)
+    monkeypatch.setattr(storage, "delete_files", stop_during_deletion)
     page = browser.get(confirm(browser, rows)["Location"])
 
     assert "Stopped after 2 of 5 rows." in page.content.decode()
@@ -156,17 +156,17 @@ def test_deletion_resumes_after_a_restart(browser: Client) -> None:
     for first in (0, 2):
         job.steps.create(ids=[row.pk for row in rows[first : first + 2]])
     address = f"{PRODUCTS}deletion/{job.pk}/"
-    assert "Your deletion is at work: 2 of 7 rows." in browser.get(PRODUCTS).content.decode()
+    assert "Your deletion is running: 2 of 7 rows." in browser.get(PRODUCTS).content.decode()
     browser.post(f"{address}run/")
-    finish_work()
+    wait_for_jobs()
     assert Product.objects.count() == 5  # somebody was at work until a moment ago
 
     Deletion.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=5))
-    assert "Go on" in browser.get(address).content.decode()
+    assert "Continue" in browser.get(address).content.decode()
     browser.post(f"{address}run/")
-    finish_work()
+    wait_for_jobs()
     assert list(Product.objects.all()) == rows[4:]
-    assert "Everything that was selected is deleted." in browser.get(address).content.decode()
+    assert "All selected rows are deleted." in browser.get(address).content.decode()
 
 
 def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
@@ -182,16 +182,16 @@ def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
         judged.wait()
         Match.objects.filter(review_status="pending").delete()
 
-    at_once(judge, forget_what_waits)
+    run_concurrently(judge, forget_what_waits)
     assert Match.objects.get().review_status == "confirmed"
 
 
 def test_page_shows_progress_and_reloads_at_the_end(browser: Client) -> None:
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=200, done=40)
     address, asked_by_htmx = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
-    told = browser.get(address, headers=asked_by_htmx).content.decode()
-    assert "40 of 200 rows" in told
-    assert "<html" not in told
+    entry_values = browser.get(address, headers=asked_by_htmx).content.decode()
+    assert "40 of 200 rows" in entry_values
+    assert "<html" not in entry_values
     Deletion.objects.update(state="done")
     assert browser.get(address, headers=asked_by_htmx).headers["HX-Refresh"] == "true"
 

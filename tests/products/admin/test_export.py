@@ -14,7 +14,7 @@ from openpyxl import load_workbook
 from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, csv_bytes, escape_formula, unescape_formula, xlsx_bytes
 from products.models import Product
 from tests.helpers.accounts import user_in
-from tests.helpers.import_page import Sent
+from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of, make_match, make_product
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,8 +73,8 @@ def test_unchanged_export_is_imported_without_changes(browser, kind):
     make_product(sku="=SKU", is_historical=True, attributes={"attribute": "z", "Text": "other case"})
     before = stored()
     table = browser.get(f"{PRODUCTS}export.{kind}").getvalue()
-    sent = Sent(browser, {f"products.{kind}": table}).confirm()
-    assert sent.counts() == {"SKIPPED": len(before)}
+    upload = ImportPage(browser, {f"products.{kind}": table}).confirm()
+    assert upload.counts() == {"SKIPPED": len(before)}
     assert stored() == before
 
 
@@ -83,7 +83,7 @@ def test_edited_export_changes_only_the_edited_cells(browser, kind):
     product = make_product(sku="-1", name="=Lamp", attributes={"colour": "+blue"})
     nameless = make_product(name="nameless")
     data = browser.get(f"{PRODUCTS}export.csv").getvalue().decode("utf-8-sig")
-    Sent(browser, {"products.csv": data.replace("+blue", "+red").replace("nameless", "named")}).confirm()
+    ImportPage(browser, {"products.csv": data.replace("+blue", "+red").replace("nameless", "named")}).confirm()
     product.refresh_from_db()
     nameless.refresh_from_db()
     assert (product.name, product.attributes, nameless.name) == ("=Lamp", {"colour": "+red"}, "named")
@@ -132,9 +132,9 @@ def test_export_follows_filters_search_and_order_of_the_list(browser):
 
 def test_only_selected_rows_are_exported(browser):
     chosen, _ = make_product(sku="A"), make_product(sku="B")
-    answer = browser.post(PRODUCTS, {"action": "export_csv", "_selected_action": [chosen.pk]})
-    assert b"\r\nA," in answer.getvalue()
-    assert b"\r\nB," not in answer.getvalue()
+    response = browser.post(PRODUCTS, {"action": "export_csv", "_selected_action": [chosen.pk]})
+    assert b"\r\nA," in response.getvalue()
+    assert b"\r\nB," not in response.getvalue()
 
 
 def test_only_users_who_may_view_the_list_may_export_it():
@@ -146,9 +146,9 @@ def test_only_users_who_may_view_the_list_may_export_it():
 
 def test_values_too_long_for_a_workbook_are_reported_and_exported_as_csv(browser):
     make_product(sku="A", description="x" * XLSX_MAX_CELL_LENGTH)
-    answer = browser.get(f"{PRODUCTS}export.xlsx?q=A", follow=True)
-    assert answer.redirect_chain == [(f"{PRODUCTS}?q=A", 302)]
-    assert "Export as CSV" in answer.content.decode()
+    response = browser.get(f"{PRODUCTS}export.xlsx?q=A", follow=True)
+    assert response.redirect_chain == [(f"{PRODUCTS}?q=A", 302)]
+    assert "Export as CSV" in response.content.decode()
     assert len(exported(browser, f"{PRODUCTS}export.csv")[0]["description"]) == XLSX_MAX_CELL_LENGTH
 
 
@@ -163,16 +163,16 @@ def test_export_with_an_invalid_filter_redirects_to_the_list(browser):
 
 @pytest.mark.parametrize("write", [csv_bytes, xlsx_bytes])
 def test_rows_are_fetched_while_the_export_is_streamed(write):
-    asked = []
+    fetched = []
 
     def rows():
         for number in range(20_000):
-            asked.append(number)
+            fetched.append(number)
             yield [str(number), "x" * 500]
 
     pieces = write(rows())
     assert len(next(pieces)) < 200_000
-    assert len(asked) < 20_000
+    assert len(fetched) < 20_000
     assert max(map(len, pieces)) < 200_000
 
 

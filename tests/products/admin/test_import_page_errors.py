@@ -13,7 +13,7 @@ from openpyxl import Workbook
 
 from products.models import Import, Product
 from tests.helpers.files import files_in
-from tests.helpers.import_page import Sent, zipped
+from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
@@ -54,19 +54,19 @@ def with_sheet(xml: str) -> bytes:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_every_usual_kind_of_csv_is_read(browser, encoding, delimiter):
     product = make_product(sku="MUG")
-    sent = Sent(browser, {"list.csv": rows_as_csv([MUG], delimiter).encode(encoding)}).confirm()
-    assert sent.counts() == {"UPDATED": 1}
+    upload = ImportPage(browser, {"list.csv": rows_as_csv([MUG], delimiter).encode(encoding)}).confirm()
+    assert upload.counts() == {"UPDATED": 1}
     product.refresh_from_db()
     assert (product.name, product.attributes) == ("Mug – Größe 2", {"colour": "blue; green"})
 
 
 def test_unknown_column_is_reported_with_a_suggestion(browser):
-    told = Sent(browser, {"list.csv": "Product SKU,Imgae,Naem\nA,a.jpg,Mug\n"}).refusal
-    assert "list.csv has no column image and no column sku" in told
-    assert "it reads: Product SKU, Imgae, Naem" in told
-    assert "Was “Product SKU” as sku and “Imgae” as image meant?" in told
-    shown = Sent(browser, {"list.csv": "sku,Naem\nA,Mug\n"}).shown()
-    assert shown["attributes"] == [{"name": "Naem", "meant": "name"}]
+    error = ImportPage(browser, {"list.csv": "Product SKU,Imgae,Naem\nA,a.jpg,Mug\n"}).error
+    assert "list.csv has no column image and no column sku" in error
+    assert "it reads: Product SKU, Imgae, Naem" in error
+    assert "Was “Product SKU” as sku and “Imgae” as image meant?" in error
+    shown = ImportPage(browser, {"list.csv": "sku,Naem\nA,Mug\n"}).context()
+    assert shown["attributes"] == [{"name": "Naem", "suggestion": "name"}]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_unknown_column_is_reported_with_a_suggestion(browser):
     ],
 )  # fmt: skip
 def test_unusable_files_are_rejected_on_the_import_page(browser, imports_root, name, content, reason):
-    assert reason in Sent(browser, {name: content}).refusal
+    assert reason in ImportPage(browser, {name: content}).error
     assert not Import.objects.exists()
     assert files_in(imports_root) == []
 
@@ -97,8 +97,8 @@ def test_unusable_files_are_rejected_on_the_import_page(browser, imports_root, n
     "files", [{"list.csv": "sku,name\n"}, {"list.csv": "sku,name\n\n,\n"}, {"all.zip": zipped({".hidden": "x"})}]
 )
 def test_file_without_rows_is_reported(browser, files):
-    page = browser.get(Sent(browser, files).page).content.decode()
-    assert "holds no rows and no pictures." in page
+    page = browser.get(ImportPage(browser, files).page).content.decode()
+    assert "contains no rows and no images." in page
 
 
 def test_workbook_cells_are_read_as_they_are_displayed(browser):
@@ -107,7 +107,7 @@ def test_workbook_cells_are_read_as_they_are_displayed(browser):
         ["sku", "weight", "since", "sum", "ok", "empty"],
         [7, 2.50, datetime.date(2026, 1, 2), "=1+1", True, None],
     ]
-    assert Sent(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"UPDATED": 1}
+    assert ImportPage(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"UPDATED": 1}
     product.refresh_from_db()
     # No program has computed the formula yet, so its cell has no value.
     assert product.attributes == {"old": "x", "weight": "2.5", "since": "2026-01-02", "ok": "true"}
@@ -118,7 +118,7 @@ def test_workbook_that_claims_endless_rows_is_read_to_its_last_row(browser):
     rows = row.format(1, 1, "sku") + row.format(2, 2, "A") + row.format(10**12, 10**12, "B")
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     sheet = with_sheet(f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>')
-    assert list(Sent(browser, {"list.xlsx": sheet}).reasons()) == [2]
+    assert list(ImportPage(browser, {"list.xlsx": sheet}).reasons()) == [2]
 
 
 def test_zip_entry_cannot_reach_outside_the_zip(browser, tmp_path):
@@ -132,29 +132,29 @@ def test_zip_entry_cannot_reach_outside_the_zip(browser, tmp_path):
         archive.writestr("/root.jpg", jpeg(3))
         archive.writestr(link, str(tmp_path / "secret.jpg"))
     before = files_in(tmp_path)
-    sent = Sent(browser, {"all.zip": buffer.getvalue()})
-    assert sent.counts() == {"CREATED": 1, "REJECTED": 3}
+    upload = ImportPage(browser, {"all.zip": buffer.getvalue()})
+    assert upload.counts() == {"CREATED": 1, "REJECTED": 3}
     assert {name for name in files_in(tmp_path) if not name.startswith("imports/")} == set(before)
-    assert sent.confirm().counts() == {"CREATED": 1, "REJECTED": 3}
+    assert upload.confirm().counts() == {"CREATED": 1, "REJECTED": 3}
     assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
 
 
 def test_zip_of_ten_thousand_entries_is_read(browser):
     files: dict[str, bytes | str] = {f"unused/{number}.txt": "" for number in range(9_998)}
     files |= {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}]), "a.jpg": jpeg(1)}
-    assert Sent(browser, {"all.zip": zipped(files)}).confirm().counts() == {"CREATED": 1}
+    assert ImportPage(browser, {"all.zip": zipped(files)}).confirm().counts() == {"CREATED": 1}
 
 
 def test_markup_and_any_script_are_shown_as_text(browser):
     product = make_product(sku="A")
     name = "<script>alert(1)</script> שלום 😀"
-    sent = Sent(browser, {"<b>.csv": rows_as_csv([{"sku": "A", "name": name}, {"sku": name, "name": "x"}])})
+    upload = ImportPage(browser, {"<b>.csv": rows_as_csv([{"sku": "A", "name": name}, {"sku": name, "name": "x"}])})
     for kind in ("UPDATED", "REJECTED"):
-        page = browser.get(sent.page, {"kind": kind}).content.decode()
+        page = browser.get(upload.page, {"kind": kind}).content.decode()
         assert "&lt;script&gt;alert(1)&lt;/script&gt; שלום 😀" in page
         assert "<script>alert" not in page
         assert "&lt;b&gt;.csv" in page
-    sent.confirm()
+    upload.confirm()
     product.refresh_from_db()
     assert product.name == name
 
@@ -162,13 +162,13 @@ def test_markup_and_any_script_are_shown_as_text(browser):
 def test_row_with_too_long_text_is_rejected_and_kept_for_correction(browser):
     make_product(sku="A")
     rows = [{"sku": "A", "name": LONG}, {"sku": LONG, "name": "x"}, {"sku": "A", "description": LONG, "note": LONG}]
-    sent = Sent(browser, {"list.csv": rows_as_csv(rows)}).confirm()
-    reasons = sent.reasons()
+    upload = ImportPage(browser, {"list.csv": rows_as_csv(rows)}).confirm()
+    reasons = upload.reasons()
     assert "name: Ensure this value has at most 500 characters (it has 10000)." in reasons[2]
     assert "sku: Ensure this value has at most 200 characters (it has 10000)." in reasons[3]
-    assert [row["name"] for row in sent.refused()] == [LONG, "x"]
+    assert [row["name"] for row in upload.rejected_rows()] == [LONG, "x"]
     assert Product.objects.get().description == Product.objects.get().attributes["note"] == LONG
-    assert len(browser.get(sent.page).content) < 100_000
+    assert len(browser.get(upload.page).content) < 100_000
 
 
 def test_many_rows_are_checked_and_imported(browser):
@@ -176,9 +176,9 @@ def test_many_rows_are_checked_and_imported(browser):
     products = [Product(sku=f"S{number}", name=f"name {number}", category="mugs") for number in range(rows)]
     Product.objects.bulk_create(products, batch_size=5_000)
     lines = [f"S{number},{'renamed' if number % 1000 == 0 else f'name {number}'},mugs\n" for number in range(rows)]
-    sent = Sent(browser, {"list.csv": "sku,name,category\n" + "".join(lines) + "GONE,x,y\n"})
+    upload = ImportPage(browser, {"list.csv": "sku,name,category\n" + "".join(lines) + "GONE,x,y\n"})
     expected = {"UPDATED": 20, "SKIPPED": rows - 20, "REJECTED": 1}
-    assert sent.counts() == expected
-    assert sent.shown("SKIPPED", 400)["rows"][-1]["label"] == "S19999"
-    assert sent.confirm().counts() == expected
+    assert upload.counts() == expected
+    assert upload.context("SKIPPED", 400)["rows"][-1]["label"] == "S19999"
+    assert upload.confirm().counts() == expected
     assert Product.objects.filter(name="renamed").count() == 20

@@ -91,8 +91,8 @@ def test_product_page_shows_images_errors_features_and_matches() -> None:
 
 def test_fields_can_be_edited() -> None:
     product = make_product(name="before", sku="A-1")
-    answer = save_product(product, name="after", sku="A-2", attributes='{"colour": "blue"}')
-    assert answer.status_code == 302
+    response = save_product(product, name="after", sku="A-2", attributes='{"colour": "blue"}')
+    assert response.status_code == 302
     product.refresh_from_db()
     assert (product.name, product.sku, product.attributes) == ("after", "A-2", {"colour": "blue"})
 
@@ -135,8 +135,8 @@ def test_saving_an_old_form_keeps_the_changes_of_a_worker(monkeypatch: pytest.Mo
 def test_invalid_fields_get_an_error_beside_the_field(field: str, value: str, reason: str) -> None:
     make_product(sku="TAKEN")
     product = make_product(name="mine", sku="MINE")
-    answer = save_product(product, **{field: value})
-    assert reason in answer.content.decode()
+    response = save_product(product, **{field: value})
+    assert reason in response.content.decode()
     product.refresh_from_db()
     assert product.sku == "MINE"
 

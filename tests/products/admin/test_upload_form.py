@@ -26,11 +26,11 @@ def browser() -> Client:
 
 def upload(browser: Client, *files: bytes, path: str = ADD, **fields: Any) -> Any:
     images = [SimpleUploadedFile(f"picture {number}.jpg", data) for number, data in enumerate(files)]
-    return browser.post(path, {"pictures": images, **fields}, follow=True)
+    return browser.post(path, {"images": images, **fields}, follow=True)
 
 
 def test_product_with_two_images_is_added_and_embedded(browser: Client) -> None:
-    answer = upload(
+    response = upload(
         browser,
         jpeg(1),
         jpeg(2),
@@ -40,34 +40,34 @@ def test_product_with_two_images_is_added_and_embedded(browser: Client) -> None:
         is_historical="on",
     )
     product = Product.objects.get()
-    assert answer.redirect_chain == [(f"/admin/products/product/{product.pk}/change/", 302)]
+    assert response.redirect_chain == [(f"/admin/products/product/{product.pk}/change/", 302)]
     assert (product.sku, product.name, product.category, product.is_historical) == ("A-1", "Mug", "mugs", True)
     assert [image.state for image in product.images.all()] == ["ready", "ready"]
 
 
 def test_new_product_shows_its_matches_at_once(browser: Client) -> None:
     upload(browser, jpeg(1), name="the same mug", is_historical="on")
-    answer = upload(browser, jpeg(1, angle=4), name="arrival")
-    assert "the same mug" in answer.content.decode()
+    response = upload(browser, jpeg(1, angle=4), name="arrival")
+    assert "the same mug" in response.content.decode()
 
 
 def test_identical_image_of_another_product_is_reported(browser: Client) -> None:
     upload(browser, jpeg(1), name="first")
-    answer = upload(browser, jpeg(1), name="second").content.decode()
-    assert "Another product has the very same picture:" in answer
-    assert "first" in answer
+    response = upload(browser, jpeg(1), name="second").content.decode()
+    assert "Another product has exactly the same image:" in response
+    assert "first" in response
 
 
 def test_same_sku_with_the_same_image_is_the_same_product(browser: Client) -> None:
     upload(browser, jpeg(1), sku="A-1")
-    assert "This product is here already." in upload(browser, jpeg(1), sku="A-1").content.decode()
+    assert "This product already exists." in upload(browser, jpeg(1), sku="A-1").content.decode()
     assert Product.objects.count() == 1
 
 
 def test_each_bad_image_is_reported_and_nothing_is_stored(browser: Client, media: Path) -> None:
-    answer = upload(browser, jpeg(1), b"not a picture", truncated(jpeg(2)), name="Mug")
-    page = answer.content.decode()
-    assert answer.status_code == 422
+    response = upload(browser, jpeg(1), b"not a picture", truncated(jpeg(2)), name="Mug")
+    page = response.content.decode()
+    assert response.status_code == 422
     assert "picture 1.jpg: The file is not an image." in page
     assert "picture 2.jpg: The file looks like JPEG, but it is damaged" in page
     assert 'value="Mug"' in page
@@ -79,7 +79,7 @@ def test_duplicate_sku_and_missing_image_are_reported_beside_their_fields(browse
     upload(browser, jpeg(1), sku="A-1")
     form = upload(browser, jpeg(2), sku="A-1").context["form"]
     assert "already belongs to product" in form.errors["sku"][0]
-    assert upload(browser, sku="A-2").context["form"].errors["pictures"] == ["Choose at least one picture."]
+    assert upload(browser, sku="A-2").context["form"].errors["images"] == ["Choose at least one image."]
     assert Product.objects.count() == 1
 
 
@@ -87,7 +87,7 @@ def test_images_are_added_to_a_product(browser: Client) -> None:
     upload(browser, jpeg(1))
     product = Product.objects.get()
     views = f"/admin/products/product/{product.pk}/views/"
-    assert "The views were added." in upload(browser, jpeg(2), jpeg(3), path=views).content.decode()
+    assert "The images were added." in upload(browser, jpeg(2), jpeg(3), path=views).content.decode()
     assert "The file is not an image." in upload(browser, b"text", path=views).content.decode()
     assert [image.state for image in product.images.all()] == ["ready", "ready", "ready"]
 

@@ -1,4 +1,4 @@
-"""Export in the admin's lists: all rows that a list shows with its filters and search, or those that were chosen."""
+"""Export of admin lists as CSV or XLSX: all rows that a list shows, or the selected ones."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 from unfold.admin import ModelAdmin
 
-from products.exporting import FORMATS, ExportError, Table, check_xlsx_limits
+from core.spreadsheets.export import FORMATS, ExportError, ExportTable, check_xlsx_limits
 
 
 class ExportAdmin(ModelAdmin):
-    """A list whose rows whoever may see them takes along as CSV or XLSX."""
+    """A list that every user who may see it can export. Subclasses define the table."""
 
     list_before_template = "catalogmatch/export_links.html"
 
-    def export_table(self, ids: Sequence[int]) -> Table:
-        """The rows of these ids in this order, a header first. Raises ExportError."""
+    def export_table(self, ids: Sequence[int]) -> ExportTable:
+        """Return the header, then the rows with these ids in this order. May raise ExportError."""
         raise NotImplementedError
 
     def longest_text(self, ids: Sequence[int]) -> int:
-        """Characters of the longest text in that table."""
+        """Return the number of characters of the longest text in that table."""
         raise NotImplementedError
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
@@ -44,11 +44,13 @@ class ExportAdmin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}"
-        own = [path(f"export.{kind}", self._list_as(kind), name=f"{name}_export_{kind}") for kind in FORMATS]
-        return own + list(super().get_urls())
+        urls = [
+            path(f"export.{suffix}", self._export_view(suffix), name=f"{name}_export_{suffix}") for suffix in FORMATS
+        ]
+        return urls + list(super().get_urls())
 
-    def _list_as(self, kind: str) -> Any:
-        """A view that answers with all rows of the list that has this query string."""
+    def _export_view(self, suffix: str) -> Any:
+        """Return a view that exports all rows of the list with this query string."""
 
         def export(request: HttpRequest) -> HttpResponseBase:
             if not self.has_view_permission(request):
@@ -56,28 +58,28 @@ class ExportAdmin(ModelAdmin):
             try:
                 rows = self.get_changelist_instance(request).get_queryset(request)
             except IncorrectLookupParameters:
-                return HttpResponseRedirect(self._list_address(request))
-            return self._export(request, rows, kind)
+                return HttpResponseRedirect(self._list_url(request))
+            return self._export(request, rows, suffix)
 
         return self.admin_site.admin_view(require_safe(export))
 
-    def _export(self, request: HttpRequest, rows: QuerySet[Any], kind: str) -> HttpResponseBase:
-        # All ids at once, eight bytes each: what is exported is what the list was at this moment, in its order.
-        plain = rows.prefetch_related(None).select_related(None)
-        ids = array("q", plain.values_list("pk", flat=True).iterator(chunk_size=5000))
+    def _export(self, request: HttpRequest, rows: QuerySet[Any], suffix: str) -> HttpResponseBase:
+        # All ids are read at once, eight bytes each, so that the export is the list of this moment in its order.
+        bare_rows = rows.prefetch_related(None).select_related(None)
+        ids = array("q", bare_rows.values_list("pk", flat=True).iterator(chunk_size=5000))
         try:
-            if kind == "xlsx":
+            if suffix == "xlsx":
                 check_xlsx_limits(len(ids), self.longest_text(ids))
             table = self.export_table(ids)
         except ExportError as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(self._list_address(request))
-        content_type, written = FORMATS[kind]
-        name = f"{self.opts.model_name}-{timezone.localdate().isoformat()}.{kind}"
+            return HttpResponseRedirect(self._list_url(request))
+        content_type, write = FORMATS[suffix]
+        name = f"{self.opts.model_name}-{timezone.localdate().isoformat()}.{suffix}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return StreamingHttpResponse(written(table), content_type=content_type, headers=headers)
+        return StreamingHttpResponse(write(table), content_type=content_type, headers=headers)
 
-    def _list_address(self, request: HttpRequest) -> str:
-        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+    def _list_url(self, request: HttpRequest) -> str:
+        url = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         query = request.META.get("QUERY_STRING", "")
-        return f"{address}?{query}" if query else address
+        return f"{url}?{query}" if query else url

@@ -1,14 +1,14 @@
-// Ask again by itself when the picture or one of the settings changes.
-const form = document.getElementById("ask-form");
+// Search again whenever the image or an option changes.
+const form = document.getElementById("search-form");
 const threshold = document.getElementById("id_threshold");
 
 threshold.addEventListener("input", () => {
     document.getElementById("threshold-value").textContent = threshold.value;
 });
 form.addEventListener("change", () => {
-    if (form.querySelector("input[type=file]").files.length) htmx.trigger(form, "ask");
+    if (form.querySelector("input[type=file]").files.length) htmx.trigger(form, "search");
 });
-// "Save as a new product" leaves the page with the picture, so htmx must not take that submit.
+// "Save as a new product" opens another page with the image, so htmx must not handle this submit.
 form.addEventListener("submit", (event) => {
     if (event.submitter?.hasAttribute("data-plain")) {
         event.preventDefault();
