@@ -1,4 +1,4 @@
-"""How near two encoders are to each other: cosines, and whether each picture keeps its nearest ones."""
+"""Compare two encoders: cosines, and whether each image keeps its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from gpu.encoders.protocol import Embeddings
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Cosine between the two vectors of each picture, and the share of its ten nearest that both agree on."""
+    """Cosines between the two vectors of each image, and the share of the ten nearest images in common."""
 
-    pictures: int
+    images: int
     min_cosine: float
     mean_cosine: float
     top10: float
 
     def __str__(self) -> str:
         return (
-            f"{self.pictures} pictures, cosine at least {self.min_cosine:.5f} and {self.mean_cosine:.5f} on average, "
-            f"{self.top10:.1%} of the ten nearest the same"
+            f"{self.images} images, cosine at least {self.min_cosine:.5f} and {self.mean_cosine:.5f} on average, "
+            f"{self.top10:.1%} of the ten nearest in common"
         )
 
 
 def measure_agreement(reference: Embeddings, other: Embeddings) -> Agreement:
-    """Compare two sets of unit vectors of the same n > 10 pictures, (n, dim) each."""
+    """Compare two sets of unit vectors of the same n > 10 images, (n, dim) each."""
     cosines = np.einsum("ij,ij->i", reference, other)
     nearest, others = (_ten_nearest(vectors) for vectors in (reference, other))
     same = [len(set(a) & set(b)) / 10 for a, b in zip(nearest, others, strict=True)]

@@ -1,4 +1,4 @@
-"""CLIP's two towers as torch modules, from pixels or token ids to unit vectors: what torch runs and ONNX exports."""
+"""CLIP's image and text encoders ("towers") as torch modules: what torch runs and the ONNX export writes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from gpu.encoders.preprocess import Preprocess
 
-# What a layer of CLIP's vision model is made of, under the names that its weights have in every file of weights.
+# The parts of a layer of CLIP's vision model, named as in every weights file.
 _NORMS_AND_MLP = ("layer_norm1", "layer_norm2", "mlp")
 _ATTENTION = tuple(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj"))
 
-_ALL, _CLASS = slice(None), slice(1)
+_ALL_TOKENS, _CLASS_TOKEN = slice(None), slice(1)
 
 
 def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
-    """A torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
+    """Return a torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
 
-    ``clip`` is a transformers CLIPModel, whose weights it shares. Pixels travel as bytes and are normalised here.
+    It shares the weights of ``clip``, a transformers CLIPModel. Pixels arrive as bytes and are normalised here.
     """
     import torch
 
-    class ImageTower(torch.nn.Module):
+    class ImageEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.vision = clip.vision_model
@@ -31,21 +31,21 @@ def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
             self.shift: torch.Tensor
             self.register_buffer("scale", torch.from_numpy(scale).view(1, 3, 1, 1), persistent=False)
             self.register_buffer("shift", torch.from_numpy(shift).view(1, 3, 1, 1), persistent=False)
-            self.pool = _pool if _is_known(self.vision) else _pool_as_the_library_does
+            self.pool = _pool if _is_known(self.vision) else _pool_with_transformers
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             normalised = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
             pooled = self.pool(self.vision, normalised.to(self.projection.weight.dtype))
             return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
 
-    return ImageTower().eval()
+    return ImageEncoder().eval()
 
 
 def text_encoder(clip: Any) -> Any:
-    """A torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
+    """Return a torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
     import torch
 
-    class TextTower(torch.nn.Module):
+    class TextEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.text = clip.text_model
@@ -55,24 +55,24 @@ def text_encoder(clip: Any) -> Any:
             pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
             return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
 
-    return TextTower().eval()
+    return TextEncoder().eval()
 
 
 def _pool(vision: Any, pixel_values: Any) -> Any:
-    """What the vision model says of each picture: (n, 3, crop, crop) to (n, width).
+    """Return the class token of each image: (n, 3, crop, crop) to (n, width).
 
     The vision transformer of Dosovitskiy et al. 2021 with CLIP's norm before the first layer (Radford et al. 2021).
-    Its answer is the class token alone, so the last layer computes that token only, from the keys and values of all.
+    Only the class token is used, so the last layer computes only that token, from the keys and values of all tokens.
     """
     tokens = vision.pre_layrnorm(vision.embeddings(pixel_values))
     *layers, last = vision.encoder.layers
     for layer in layers:
-        tokens = _layer(layer, tokens, _ALL)
-    return vision.post_layernorm(_layer(last, tokens, _CLASS)[:, 0])
+        tokens = _layer(layer, tokens, _ALL_TOKENS)
+    return vision.post_layernorm(_layer(last, tokens, _CLASS_TOKEN)[:, 0])
 
 
-def _layer(layer: Any, tokens: Any, wanted: slice) -> Any:
-    """What a layer makes of the ``wanted`` ones of its tokens: (n, tokens, width) to (n, wanted, width)."""
+def _layer(layer: Any, tokens: Any, selected: slice) -> Any:
+    """Apply a layer and return the ``selected`` tokens: (n, tokens, width) to (n, selected, width)."""
     import torch
 
     attention = layer.self_attn
@@ -80,18 +80,18 @@ def _layer(layer: Any, tokens: Any, wanted: slice) -> Any:
     query, key, value = (
         projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for projected in (
-            attention.q_proj(normalised[:, wanted]),
+            attention.q_proj(normalised[:, selected]),
             attention.k_proj(normalised),
             attention.v_proj(normalised),
         )
     )
-    seen = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    answer = tokens[:, wanted] + attention.out_proj(seen.transpose(1, 2).flatten(2))
-    return answer + layer.mlp(layer.layer_norm2(answer))
+    attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    result = tokens[:, selected] + attention.out_proj(attended.transpose(1, 2).flatten(2))
+    return result + layer.mlp(layer.layer_norm2(result))
 
 
 def _is_known(vision: Any) -> bool:
-    """Whether the installed transformers builds the vision model of the parts that ``_pool`` works with."""
+    """Return whether the installed transformers has the parts of the vision model that ``_pool`` uses."""
     try:
         operator.attrgetter("embeddings", "pre_layrnorm", "post_layernorm")(vision)
         for layer in vision.encoder.layers:
@@ -101,5 +101,5 @@ def _is_known(vision: Any) -> bool:
     return True
 
 
-def _pool_as_the_library_does(vision: Any, pixel_values: Any) -> Any:
+def _pool_with_transformers(vision: Any, pixel_values: Any) -> Any:
     return vision(pixel_values=pixel_values).pooler_output

@@ -1,4 +1,4 @@
-"""CLIP's image tower in ONNX Runtime, which is faster than torch on a CPU, and where exported models lie."""
+"""Encode images with ONNX Runtime, which is faster than torch on a CPU, and find exported models."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ Modality = Literal["image", "text"]
 
 
 def export_folder(found: Weights) -> Path:
-    """Where the exports of this model lie: beside the weights, never inside a folder that may be somebody else's."""
+    """Return the folder of this model's exports: in the cache, never in a folder that belongs to the user."""
     return cache_dir() / "onnx" / re.sub(r"[^\w.@-]+", "--", found.model_id)
 
 
-def export_file_name(tower: Modality, precision: Precision) -> str:
-    """What the export of a tower is called in ``folder``."""
-    return f"{tower}.onnx" if precision == "float32" else f"{tower}-{precision}.onnx"
+def export_file_name(modality: Modality, precision: Precision) -> str:
+    """Return the file name of an export in its folder."""
+    return f"{modality}.onnx" if precision == "float32" else f"{modality}-{precision}.onnx"
 
 
 def stamp_file_name(precision: Precision) -> str:
-    """What the stamp of a precision is called there; it is written last."""
+    """Return the file name of the stamp of a precision. The stamp is written last."""
     return f"{precision}.json"
 
 
 def find_export(found: Weights, precision: Precision) -> Path | None:
-    """The image tower of this precision, if it is there, whole, and made of exactly these weights; else None."""
-    place = export_folder(found)
+    """Return the image encoder's file if it is complete and made from exactly these weights, else None."""
+    folder = export_folder(found)
     try:
-        stamp = json.loads((place / stamp_file_name(precision)).read_text(encoding="utf-8"))
-        whole = all((place / name).stat().st_size == size for name, size in stamp["files"].items())
-        if whole and stamp["fingerprint"] == found.fingerprint:
-            return place / export_file_name("image", precision)
+        stamp = json.loads((folder / stamp_file_name(precision)).read_text(encoding="utf-8"))
+        is_complete = all((folder / name).stat().st_size == size for name, size in stamp["files"].items())
+        if is_complete and stamp["fingerprint"] == found.fingerprint:
+            return folder / export_file_name("image", precision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # no export, or half of one: the stamp is written last
+        return None  # no export, or an incomplete one without its stamp
     return None
 
 
 def open_session(path: Path, threads: int = 1) -> Any:
-    """An inference session on the CPU. Raises LoadError for a file that ONNX Runtime cannot read."""
+    """Open an inference session on the CPU. Raises LoadError if ONNX Runtime cannot read the file."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -65,10 +65,10 @@ def open_session(path: Path, threads: int = 1) -> Any:
 
 
 class OnnxEncoder:
-    """The image tower in ONNX Runtime: one session, and each core works on a batch of its own with one thread."""
+    """The image encoder in ONNX Runtime: one session, and one batch and thread per core."""
 
     device = "cpu"
-    # No slower than larger ones, and less is left for one core alone at the end of a run.
+    # As fast as larger batches, and less idle time at the end of a run.
     cpu_batch_size = 4
 
     def __init__(self, path: Path, precision: Precision, found: Weights) -> None:
@@ -98,4 +98,4 @@ class OnnxEncoder:
             raise DeviceMemoryError(str(error)) from None
 
     def release_memory(self) -> None:
-        """Nothing to do: the runtime gives its memory back with the session."""
+        """Do nothing: the memory belongs to the session."""

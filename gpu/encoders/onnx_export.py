@@ -1,4 +1,4 @@
-"""Exporting CLIP to ONNX: both towers, float32 and INT8, measured against torch on real pictures before use."""
+"""Export CLIP's image and text encoders to ONNX, and compare them with torch on real images before use."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from gpu.encoders.weights import Weights
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 
-# What a precision must reach to be used: cosine to torch's vector of the same picture (at worst, on average), and
-# the share of each picture's ten nearest that stay the same.
+# What a precision must reach: the lowest and the mean cosine to torch's vectors, and the share of each image's ten
+# nearest neighbours that stay the same.
 MIN_COSINE = {"float32": 0.9999, "int8": -1.0}
 MEAN_COSINE = {"float32": 0.9999, "int8": 0.99}
 MIN_TOP10 = {"float32": 0.90, "int8": 0.90}
 
-# Fewer pictures say nothing about the ten nearest; more than this say nothing new.
+# Fewer images say nothing about the ten nearest; more add nothing.
 MIN_IMAGES, MAX_IMAGES = 20, 200
 
 _OPSET = 17
@@ -42,12 +42,12 @@ _SENTENCES = ("a red mug", "a bottle of apple juice", "running shoes in a box", 
 
 
 class ExportError(Exception):
-    """The export did not come about, or is not good enough to be used; the message says why in one line."""
+    """The export failed or is not accurate enough. The message says why in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedModel:
-    """One precision that was installed. ``agreement`` is None where there were too few pictures to measure."""
+    """One installed precision. ``agreement`` is None if there were too few images to measure."""
 
     precision: Precision
     path: Path
@@ -55,57 +55,57 @@ class ExportedModel:
     agreement: Agreement | None
 
 
-def export_model(pictures: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[ExportedModel]:
-    """Export the configured model in float32, and in INT8 if wanted, and install what is near enough to torch.
+def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[ExportedModel]:
+    """Export the configured model in float32 and, if ``int8``, in INT8. Install what agrees with torch.
 
-    Near enough: cosine ≥ 0.9999 for float32; for INT8 mean cosine ≥ 0.99 and ≥ 90 % of the ten nearest the same,
-    measured on at least 20 readable ones of ``pictures``. ``force`` installs INT8 below that bar, or unmeasured.
-    Nothing is visible before it is complete. Raises ExportError and gpu.weights.WeightsError.
+    float32 needs a cosine ≥ 0.9999. INT8 needs a mean cosine ≥ 0.99 and ≥ 90 % of the ten nearest in common, measured
+    on at least 20 readable ``images``. ``force`` installs INT8 below these limits, or unmeasured.
+    An export becomes visible only when it is complete. Raises ExportError and WeightsError.
     """
     found = weights.find_weights()
-    place = onnx.export_folder(found)
+    folder = onnx.export_folder(found)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as temporary:
-            return _export(found, Path(temporary), pictures, int8, force)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+            return _export(found, Path(temporary), images, int8, force)
     except OSError as error:
-        raise ExportError(f"The export cannot be written to {place}: {error.strerror or error}.") from error
+        raise ExportError(f"The export cannot be written to {folder}: {error.strerror or error}.") from error
 
 
-def _export(found: Weights, work: Path, pictures: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
+def _export(found: Weights, work: Path, images: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
     model = load_torch(found, "cpu")
     reference = TorchEncoder(model, found.preprocess)
-    prepared = _prepared(pictures, found)
-    wanted = _encode(reference, prepared)
+    prepared = _preprocess_sample(images, found)
+    expected = _encode(reference, prepared)
     if int8 and len(prepared) < MIN_IMAGES and not force:
         raise ExportError(
-            f"INT8 is installed only after it was measured on at least {MIN_IMAGES} pictures "
-            f"({len(prepared)} could be read): name a folder with --verify, or use --force."
+            f"INT8 is installed only after a measurement on at least {MIN_IMAGES} images "
+            f"({len(prepared)} could be read). Name a folder with --verify, or use --force."
         )
     _write_float32(model, found, work)
     if int8:
         _write_int8(work)
-    installed = [_install(found, work, "float32", prepared, wanted, force=False)]
+    installed = [_install(found, work, "float32", prepared, expected, force=False)]
     if int8:
-        installed.append(_install(found, work, "int8", prepared, wanted, force))
+        installed.append(_install(found, work, "int8", prepared, expected, force))
     return installed
 
 
-def _prepared(pictures: Sequence[Path], found: Weights) -> list[Pixels]:
-    """Pixels of up to 200 pictures spread over all; those that cannot be read are left out."""
-    step = max(1, len(pictures) // MAX_IMAGES)
+def _preprocess_sample(images: Sequence[Path], found: Weights) -> list[Pixels]:
+    """Return the pixels of up to MAX_IMAGES images, spread over all. Skip unreadable ones."""
+    step = max(1, len(images) // MAX_IMAGES)
     prepared = []
-    for path in pictures[::step][:MAX_IMAGES]:
+    for path in images[::step][:MAX_IMAGES]:
         try:
             prepared.append(found.preprocess(decode(path)))
         except ImageProcessingError:
-            continue  # a folder of pictures may hold other files; the report says how many were read
+            continue  # a folder may hold other files; the report says how many were read
     return prepared
 
 
 def _encode(encoder: TorchEncoder | OnnxEncoder, prepared: Sequence[Pixels]) -> Embeddings:
-    begun: list[Pending] = [encoder.start(prepared[i : i + _CHUNK]) for i in range(0, len(prepared), _CHUNK)]
-    return np.concatenate([np.empty((0, encoder.dim), np.float32), *(pending() for pending in begun)])
+    started: list[Pending] = [encoder.start(prepared[i : i + _CHUNK]) for i in range(0, len(prepared), _CHUNK)]
+    return np.concatenate([np.empty((0, encoder.dim), np.float32), *(pending() for pending in started)])
 
 
 def _write_float32(model: Any, found: Weights, work: Path) -> None:
@@ -124,13 +124,13 @@ def _write_float32(model: Any, found: Weights, work: Path) -> None:
         work / onnx.export_file_name("image", "float32"),
     )
     inputs = {"input_ids": tokens, "attention_mask": tokens}
-    tower = text_encoder(clip)
-    _write(tower, text, inputs, work / onnx.export_file_name("text", "float32"))
+    module = text_encoder(clip)
+    _write(module, text, inputs, work / onnx.export_file_name("text", "float32"))
     with torch.inference_mode():
-        wanted = tower(*text).numpy()
-    got = _run_text(work / onnx.export_file_name("text", "float32"), text)
-    if (worst := float(np.einsum("ij,ij->i", wanted, got).min())) < MIN_COSINE["float32"]:
-        raise ExportError(f"The exported text tower differs from torch's: cosine {worst:.5f}.")
+        expected = module(*text).numpy()
+    actual = _run_text(work / onnx.export_file_name("text", "float32"), text)
+    if (worst := float(np.einsum("ij,ij->i", expected, actual).min())) < MIN_COSINE["float32"]:
+        raise ExportError(f"The exported text encoder differs from torch: cosine {worst:.5f}.")
 
 
 def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, str]], path: Path) -> None:
@@ -138,19 +138,19 @@ def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, st
 
     content = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
-        # The tracer warns of branches that depend on shapes; what it wrote is compared with torch afterwards.
+        # The tracer warns of branches that depend on shapes. The result is compared with torch afterwards.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
             example,
-            content,  # type: ignore[arg-type]  # a file object is taken, the annotation does not say so
+            content,  # type: ignore[arg-type]  # accepts a file object, contrary to its annotation
             dynamo=False,
             opset_version=_OPSET,
             input_names=list(inputs),
             output_names=["embedding"],
             dynamic_axes={**inputs, "embedding": {0: "n"}},
         )
-    with content.getbuffer() as view:  # released at once: Python 3.13 complains of a buffer that outlives its file
+    with content.getbuffer() as view:  # Python 3.13 complains if the buffer outlives its file
         path.write_bytes(view)
 
 
@@ -160,35 +160,35 @@ def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
 
 
 def _write_int8(work: Path) -> None:
-    """Quantise both towers: weights per output channel, activations dynamically by their own range.
+    """Quantise both encoders: weights per output channel, activations dynamically.
 
-    The quantiser leaves files of its own beside its input, so that has to lie in ``work`` too.
+    The quantiser leaves files beside its input, so the input must also be in ``work``.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # the quantiser advises a preparation that changes nothing here
+    root.setLevel(logging.ERROR)  # it advises a preparation that changes nothing here
     try:
-        for tower in ("image", "text"):
+        for modality in ("image", "text"):
             quantize_dynamic(
-                work / onnx.export_file_name(tower, "float32"),
-                work / onnx.export_file_name(tower, "int8"),
+                work / onnx.export_file_name(modality, "float32"),
+                work / onnx.export_file_name(modality, "int8"),
                 per_channel=True,
-                # Without VNNI, products of 8 × 8 bits overflow the 16-bit sums; 7 bits do not.
+                # Without VNNI, 8 × 8 bit products overflow the 16-bit sums; 7 bits do not.
                 reduce_range=not _has_vnni(),
                 weight_type=QuantType.QInt8,
                 op_types_to_quantize=["MatMul"],
             )
-    except DecodeError as error:  # the quantiser does not notice that its working file came to an end too soon
+    except DecodeError as error:  # the quantiser does not notice a truncated working file
         raise OSError(errno.ENOSPC, "No space left for the working files of INT8") from error
     finally:
         root.setLevel(level)
 
 
 def _has_vnni() -> bool:
-    """Whether the processor multiplies bytes into 32-bit sums; only Linux on x86 says so, others are not affected."""
+    """Return whether the CPU sums byte products in 32 bits. Only Linux on x86 tells; others are not affected."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
@@ -196,7 +196,7 @@ def _has_vnni() -> bool:
     return "vnni" in flags or "sse2" not in flags
 
 
-def _good_enough(measured: Agreement, precision: Precision) -> bool:
+def _is_accurate(measured: Agreement, precision: Precision) -> bool:
     return (
         measured.min_cosine >= MIN_COSINE[precision]
         and measured.mean_cosine >= MEAN_COSINE[precision]
@@ -205,16 +205,16 @@ def _good_enough(measured: Agreement, precision: Precision) -> bool:
 
 
 def _install(
-    found: Weights, work: Path, precision: Precision, prepared: Sequence[Pixels], wanted: Embeddings, force: bool
+    found: Weights, work: Path, precision: Precision, prepared: Sequence[Pixels], expected: Embeddings, force: bool
 ) -> ExportedModel:
     """Measure the exported files in ``work`` and move them into place, the stamp last."""
     measured = None
     if len(prepared) >= MIN_IMAGES:
-        got = _encode(OnnxEncoder(work / onnx.export_file_name("image", precision), precision, found), prepared)
-        measured = measure_agreement(wanted, got)
-        if not _good_enough(measured, precision) and not force:
-            raise ExportError(f"{precision} is not installed, it is too far from torch: {measured}.")
-    names = [onnx.export_file_name(tower, precision) for tower in ("image", "text")]
+        actual = _encode(OnnxEncoder(work / onnx.export_file_name("image", precision), precision, found), prepared)
+        measured = measure_agreement(expected, actual)
+        if not _is_accurate(measured, precision) and not force:
+            raise ExportError(f"{precision} is not installed because it differs too much from torch: {measured}.")
+    names = [onnx.export_file_name(modality, precision) for modality in ("image", "text")]
     sizes = {name: (work / name).stat().st_size for name in names}
     stamp = {
         "model_id": found.model_id,
@@ -224,8 +224,8 @@ def _install(
         "agreement": asdict(measured) if measured else None,
     }
     (work / onnx.stamp_file_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-    place = onnx.export_folder(found)
+    folder = onnx.export_folder(found)
     for name in [*names, onnx.stamp_file_name(precision)]:
-        (work / name).replace(place / name)
-    image = place / names[0]
+        (work / name).replace(folder / name)
+    image = folder / names[0]
     return ExportedModel(precision, image, round(sum(sizes.values()) / 2**20, 1), measured)

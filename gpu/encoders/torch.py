@@ -1,4 +1,4 @@
-"""What turns prepared pixels into CLIP vectors: one interface, in torch here and in ONNX Runtime in gpu.onnx."""
+"""Load CLIP in torch, and encode images with it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How torch says it: its allocators of a GPU, Apple's included, that of the host, and cuBLAS and cuDNN.
+# How torch words it for CUDA, Apple's GPU, main memory, cuBLAS and cuDNN.
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
 def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer:
-    """Load the model with SentenceTransformer on ``device`` (default: the best one). Raises LoadError."""
+    """Load the model on ``device`` (default: the best one). Raises LoadError."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -37,31 +37,31 @@ def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     info = get_device_info()
-    place = device or ("cuda" if info["device"] == "rocm" else info["device"])
+    target = device or ("cuda" if info["device"] == "rocm" else info["device"])
     started = time.monotonic()
-    # What the libraries raise on model folders that are whole but wrong; torch's own errors are RuntimeErrors.
-    wrong = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)
+    # What the libraries raise for complete but wrong model folders. Torch raises RuntimeError.
+    load_errors = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)
     try:
         model = SentenceTransformer(
             str(found.folder),
-            device=place,
+            device=target,
             local_files_only=True,
-            # Half precision where it is twice as fast; a CPU would be slower, and Apple's is not measured.
-            model_kwargs={"dtype": torch.float16 if place == "cuda" else torch.float32},
+            # Half precision is twice as fast on CUDA, slower on a CPU, and not measured on Apple's GPU.
+            model_kwargs={"dtype": torch.float16 if target == "cuda" else torch.float32},
         )
-    except (*wrong, SafetensorError, StrictDataclassError) as error:
+    except (*load_errors, SafetensorError, StrictDataclassError) as error:
         reason = f"The model in {found.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
         raise LoadError(reason) from error
     seconds = time.monotonic() - started
-    logger.info("Loaded %s on %s in %.1f s. %s", found.model_id, place, seconds, info["reason"])
+    logger.info("Loaded %s on %s in %.1f s. %s", found.model_id, target, seconds, info["reason"])
     return model
 
 
 class TorchEncoder:
-    """The model's vision tower in torch, on whatever device the model is.
+    """The image encoder ("vision tower") in torch, on the device of the model.
 
-    A GPU works by itself: ``start`` launches and returns, and the answer waits. On the CPU each core works on
-    a batch of its own with one thread, which wastes none of the time that threads of one batch wait for each other.
+    On a GPU ``start`` only launches the computation, and the returned function waits for it. On a CPU each core
+    encodes a batch of its own with one thread, because threads that share a batch wait for each other.
     """
 
     backend = "torch"
@@ -74,7 +74,7 @@ class TorchEncoder:
         self.preprocess = preprocess
         self.device = str(model.device.type)
         self.dim = int(clip.config.projection_dim)
-        self._tower = image_encoder(clip, preprocess).to(model.device)
+        self._module = image_encoder(clip, preprocess).to(model.device)
         self._device = torch.device(model.device)
         self._pool: ThreadPoolExecutor | None = None
         self._copies: torch.cuda.Stream | None = None
@@ -96,7 +96,7 @@ class TorchEncoder:
         return self._encode(batch)
 
     def _encode(self, batch: Sequence[Pixels]) -> Pending:
-        """Compute the vectors; on a GPU they are being computed when this returns."""
+        """Compute the vectors. On a GPU this returns before they are ready."""
         import torch
 
         try:
@@ -107,10 +107,10 @@ class TorchEncoder:
                 np.stack(batch, out=pixels.numpy())
                 on_device = self._on_device(pixels)
             with torch.inference_mode():
-                return self._answer(self._tower(on_device))
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; Apple's, the host's and cuBLAS's are plain ones
-            told = str(error).lower()
-            if not any(words in told for words in _OUT_OF_MEMORY):
+                return self._copy_back(self._module(on_device))
+        except RuntimeError as error:  # torch.OutOfMemoryError is a RuntimeError; other devices raise plain ones
+            message = str(error).lower()
+            if not any(words in message for words in _OUT_OF_MEMORY):
                 raise
             raise DeviceMemoryError(str(error)) from None
 
@@ -119,30 +119,30 @@ class TorchEncoder:
 
         if self._copies is None:
             return pixels.to(self._device)
-        # On a stream of its own the copy goes on while the batch before is computed.
+        # A stream of its own lets the copy run while the previous batch is computed.
         with torch.cuda.stream(self._copies):
             on_device = pixels.to(self._device, non_blocking=True)
         computing = torch.cuda.current_stream(self._device)
         computing.wait_stream(self._copies)
-        on_device.record_stream(computing)  # or its memory could be the next copy's while it is still read
+        on_device.record_stream(computing)  # keep its memory from the next copy while it is still read
         return on_device
 
-    def _answer(self, vectors: torch.Tensor) -> Pending:
+    def _copy_back(self, vectors: torch.Tensor) -> Pending:
         import torch
 
         if self._copies is None:
             return lambda: np.asarray(vectors.cpu())
-        # Copied back behind its own batch: a copy that is asked for later would wait for all batches begun since.
+        # Queue the copy right behind its batch. Later it would wait for all batches started since.
         on_host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         on_host.copy_(vectors, non_blocking=True)
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(torch.cuda.current_stream(self._device))
 
-        def answer() -> Embeddings:
+        def wait() -> Embeddings:
             done.synchronize()
             return np.asarray(on_host)
 
-        return answer
+        return wait
 
     def release_memory(self) -> None:
         empty_cache()

@@ -1,6 +1,6 @@
-"""Where a CLIP model's files lie, whether they are whole, and the name under which its vectors are stored.
+"""Find a CLIP model's files, check that they are complete, and name the vectors of the model.
 
-Nothing here loads a model or imports torch: the web process asks these questions too.
+Nothing here loads a model or imports torch, because the web process also uses it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from gpu.encoders.preprocess import Preprocess
 
 HUB_OWNER = "sentence-transformers"
 
-# The dimensions of the hub's models, for what is told of a model before its weights are there.
+# Dimensions of the hub's models, known before their weights are downloaded.
 _HUB_DIMENSIONS = {"clip-ViT-B-32": 512, "clip-ViT-B-16": 512, "clip-ViT-L-14": 768}
 
-# A fingerprint reads this many blocks of this size, spread over the weights: any other training changes all of them.
+# A fingerprint reads this many blocks of this size, spread over the weights. Any further training changes them all.
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
 class WeightsError(Exception):
-    """The model's files cannot be used. The message is one line that says which and why."""
+    """The model's files cannot be used. The message says which file and why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole model on disk. ``folder`` is what SentenceTransformer loads; ``model_id`` names its vectors."""
+    """A complete model on disk. SentenceTransformer loads ``folder``. ``model_id`` names its vectors."""
 
     folder: Path
     model_id: str
@@ -47,24 +47,24 @@ class Weights:
 
 
 def is_local(name: str) -> bool:
-    """Whether ``name`` is a folder of the user's own rather than a name on the hub."""
+    """Return whether ``name`` is a local folder and not a name on the hub."""
     return name.startswith((".", "~")) or Path(name).is_absolute() or (os.sep in name and Path(name).is_dir())
 
 
 def hub_repository(name: str) -> str:
-    """The hub's full name: the guide's short names belong to sentence-transformers."""
+    """Return the full name on the hub. Short names belong to sentence-transformers."""
     return name if "/" in name else f"{HUB_OWNER}/{name}"
 
 
 def cache_dir() -> Path:
-    """Where weights are kept, the hub's and what is exported from any."""
+    """Return the folder of downloaded weights and exported models."""
     return Path(settings.CLIP_CONFIG["cache_dir"]).expanduser()
 
 
 def find_weights(name: str | None = None) -> Weights:
-    """The configured (or named) model on disk, every file checked. Raises WeightsError.
+    """Return the configured (or named) model on disk after checking every file. Raises WeightsError.
 
-    A second call costs a few stat() calls as long as no file changes.
+    Further calls cost a few stat() calls while no file changes.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     folder = _folder(name)
@@ -75,9 +75,9 @@ def find_weights(name: str | None = None) -> Weights:
 
 
 def model_id(name: str | None = None) -> str:
-    """The name stored with features: the hub's name as it is, ``folder@fingerprint`` for a local folder.
+    """Return the name stored with features: the hub's name, or ``folder@fingerprint`` for a local folder.
 
-    A local folder whose files are missing or broken has its bare name, under which nothing is ever stored.
+    A local folder with missing or broken files has its bare name, under which no feature is ever stored.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     if not is_local(name):
@@ -89,12 +89,12 @@ def model_id(name: str | None = None) -> str:
 
 
 def known_dim(name: str) -> int | None:
-    """The embedding's length of a model of the hub, known without its files; None for any other."""
+    """Return the embedding length of a well-known hub model without its files, else None."""
     return _HUB_DIMENSIONS.get(name.removeprefix(f"{HUB_OWNER}/"))
 
 
 def hub_cache(name: str) -> Path:
-    """The hub's own cache layout inside ``cache_dir``, so that downloads resume and other programs share them."""
+    """Return the folder of a hub model in the hub's own cache layout, so that downloads can resume."""
     return cache_dir() / f"models--{hub_repository(name).replace('/', '--')}"
 
 
@@ -115,13 +115,13 @@ def _folder(name: str) -> Path:
 
 
 def _shorten_home(folder: Path) -> str:
-    """With ~ for the home folder: whose home it is, is nothing for pages and answers."""
+    """Replace the home folder by ~. Pages and API responses must not name the user's account."""
     home = Path("~").expanduser()
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _signature(folder: Path) -> Signature:
-    """What changes when a file of the model changes: path, bytes and time of each."""
+    """Return path, size and time of each file, to notice a change of the model."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()])
 
@@ -171,7 +171,7 @@ def _json(path: Path) -> Any:
 
 
 def _preprocessor(module: Path) -> dict[str, Any]:
-    """The image processor's configuration; newer libraries write it inside ``processor_config.json``."""
+    """Return the image processor's configuration. Newer libraries write it into ``processor_config.json``."""
     if not (module / "preprocessor_config.json").is_file() and (module / "processor_config.json").is_file():
         config = _json(module / "processor_config.json")
         config = config.get("image_processor", config) if isinstance(config, dict) else config
@@ -183,25 +183,27 @@ def _preprocessor(module: Path) -> dict[str, Any]:
 
 
 def _checked_weights(module: Path) -> Path:
-    """The weights file, as long as its own header says. Raises WeightsError for a missing or truncated one."""
+    """Return the weights file if it is as long as its header says. Raises WeightsError."""
     path = module / "model.safetensors"
     if path.is_file():
         size = path.stat().st_size
         if size != _safetensors_size(path):
-            raise WeightsError(f"The file {path} is damaged or cut off: it has {size:,} bytes, not what it announces.")
+            raise WeightsError(
+                f"The file {path} is damaged or truncated: {size:,} bytes are not what its header says."
+            )
         return path
     path = module / "pytorch_model.bin"
     if not path.is_file():
         raise WeightsError(f"The file {module / 'model.safetensors'} is missing.")
-    if not zipfile.is_zipfile(path):  # the archive's directory is at its end
-        raise WeightsError(f"The file {path} is damaged or cut off.")
+    if not zipfile.is_zipfile(path):  # the directory of the archive is at its end
+        raise WeightsError(f"The file {path} is damaged or truncated.")
     return path
 
 
 def _safetensors_size(path: Path) -> int | None:
-    """Bytes that the header of a safetensors file promises; None for a header that is none.
+    """Return the file size that a safetensors header declares, or None for an invalid header.
 
-    The format: eight bytes with the header's length, the header in JSON, then the tensors at its offsets.
+    The format: eight bytes with the length of the header, the header in JSON, then the tensors at its offsets.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--int8", action="store_true", help="also write the INT8 model")
         parser.add_argument(
-            "--verify", type=Path, metavar="IMAGES_DIR", help="pictures to measure on; default: the catalogue's own"
+            "--verify", type=Path, metavar="IMAGES_DIR", help="folder of images to measure with; default: those of the catalogue"
         )
         parser.add_argument("--force", action="store_true", help="install INT8 even below the bar, or unmeasured")
 
@@ -30,11 +30,11 @@ class Command(BaseCommand):
         images: Path = options["verify"] or Path(settings.MEDIA_ROOT) / "pictures"
         if options["verify"] and not images.is_dir():
             raise CommandError(f"{images} is not a folder.")
-        pictures = sorted(path for path in images.rglob("*") if path.is_file())
+        paths = sorted(path for path in images.rglob("*") if path.is_file())
         try:
-            done = export_model(pictures, int8=options["int8"], force=options["force"])
+            done = export_model(paths, int8=options["int8"], force=options["force"])
         except (ExportError, WeightsError, LoadError) as error:
             raise CommandError(str(error)) from error
         for part in done:
-            measured = str(part.agreement) if part.agreement else "not measured, too few pictures"
+            measured = str(part.agreement) if part.agreement else "not measured, too few images"
             self.stdout.write(f"{part.precision}: {part.size_mb:.0f} MB in {part.path.parent}; {measured}")

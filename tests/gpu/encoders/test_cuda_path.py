@@ -88,10 +88,10 @@ def test_result_of_a_batch_does_not_wait_for_later_batches(device):
 
 
 def test_vectors_equal_those_of_the_cpu(with_clip, request):
-    wanted = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
+    expected = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
     request.getfixturevalue("device")
-    got = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
-    assert np.einsum("ij,ij->i", wanted, got).min() > 0.99999
+    actual = AdaptiveBatcher(registry.get_encoder(), 4).start(images(9))()
+    assert np.einsum("ij,ij->i", expected, actual).min() > 0.99999
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_vectors_equal_those_of_the_cpu(with_clip, request):
 def test_only_out_of_memory_errors_reduce_the_batch(message, is_memory, device, monkeypatch):
     encoder = registry.get_encoder()
     assert isinstance(encoder, TorchEncoder)
-    forward = encoder._tower.forward
+    forward = encoder._module.forward
 
     def fails(pixels):
         if len(pixels) > 2:
             raise RuntimeError(message)
         return forward(pixels)
 
-    monkeypatch.setattr(encoder._tower, "forward", fails)
+    monkeypatch.setattr(encoder._module, "forward", fails)
     batches = AdaptiveBatcher(encoder, 4)
     if is_memory:
         assert batches.start(images(5))().shape == (5, 512)

@@ -63,16 +63,16 @@ def test_export_writes_both_encoders_in_both_precisions_with_a_stamp(exported):
     assert {path.name for path in exported.iterdir()} == names
     stamp = json.loads((exported / "int8.json").read_text())
     assert stamp["fingerprint"] == weights.find_weights().fingerprint
-    assert stamp["agreement"]["pictures"] == 30
+    assert stamp["agreement"]["images"] == 30
     assert stamp["agreement"]["mean_cosine"] >= 0.99
 
 
 def test_all_backends_give_nearly_the_same_vectors(exported, settings, images):
     choose(settings, "torch")
-    wanted, name = vectors(images), weights.model_id()
+    expected, name = vectors(images), weights.model_id()
     for backend, least in (("onnx", 0.9999), ("onnx-int8", 0.99)):
         choose(settings, backend)
-        assert np.einsum("ij,ij->i", wanted, vectors(images)).min() >= least
+        assert np.einsum("ij,ij->i", expected, vectors(images)).min() >= least
         assert registry.get_encoder().backend == backend
         assert weights.model_id() == name
 
@@ -140,7 +140,7 @@ def test_running_process_loads_a_new_export(with_clip, images):
 def test_int8_without_a_measurement_is_installed_only_with_force(with_clip, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(CommandError, match="measured on at least 20 pictures"):
+    with pytest.raises(CommandError, match="measurement on at least 20 images"):
         call_command("export_onnx", int8=True, verify=empty)
     assert onnx.find_export(weights.find_weights(), "int8") is None
     call_command("export_onnx", int8=True, verify=empty, force=True)
@@ -149,7 +149,7 @@ def test_int8_without_a_measurement_is_installed_only_with_force(with_clip, tmp_
 
 def test_int8_below_the_required_agreement_is_installed_only_with_force(with_clip, images, monkeypatch):
     monkeypatch.setitem(onnx_export.MEAN_COSINE, "int8", 1.1)
-    with pytest.raises(CommandError, match="too far from torch"):
+    with pytest.raises(CommandError, match="differs too much from torch"):
         call_command("export_onnx", int8=True, verify=images)
     place = onnx.export_folder(weights.find_weights())
     assert {path.name for path in place.iterdir()} == {"image.onnx", "text.onnx", "float32.json"}

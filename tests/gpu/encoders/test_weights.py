@@ -27,9 +27,9 @@ def reason(settings, folder, tmp_path) -> str:
 )  # fmt: skip
 def test_missing_file_of_a_model_is_named(missing, own_clip, settings, tmp_path):
     (own_clip / missing).unlink()
-    told = reason(settings, own_clip, tmp_path)
-    assert missing in told
-    assert "missing" in told
+    reason_text = reason(settings, own_clip, tmp_path)
+    assert missing in reason_text
+    assert "missing" in reason_text
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.5, 0.99999])
@@ -37,7 +37,7 @@ def test_truncated_weights_are_found_without_loading_them(share, own_clip, setti
     file = own_clip / "0_CLIPModel" / "model.safetensors"
     with file.open("r+b") as handle:
         handle.truncate(int(file.stat().st_size * share))
-    assert "model.safetensors is damaged or cut off" in reason(settings, own_clip, tmp_path)
+    assert "model.safetensors is damaged or truncated" in reason(settings, own_clip, tmp_path)
 
 
 @pytest.mark.parametrize("file", ["modules.json", "0_CLIPModel/config.json"])
