@@ -34,11 +34,12 @@ class DecodedImage:
     thumbnail: bytes
 
 
-def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int) -> DecodedImage:
+def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int = 0) -> DecodedImage:
     """Decode an image in a sandbox and return its derivative and thumbnail.
 
-    Their longer sides are at most ``side`` and ``thumbnail_side`` pixels. Waits for a free sandbox. Raises
-    ImageProcessingError, with image_corrupt for a crash or a hang and image_too_large for running out of memory.
+    Their longer sides are at most ``side`` and ``thumbnail_side`` pixels. 0 makes no thumbnail, which is then empty.
+    Waits for a free sandbox. Raises ImageProcessingError, with image_corrupt for a crash or a hang and image_too_large
+    for running out of memory.
     """
     if len(data) > MAX_BYTES:
         raise too_many_bytes(len(data))

@@ -4,7 +4,7 @@ Started by gpu.box_pool as ``python -m gpu.box SECONDS``, the processor time tha
 Pillow and numpy, no Django and no torch. On stdin come requests, on stdout go answers, one after the other, until
 stdin ends:
 
-- request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail), then the file;
+- request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0), then the file;
 - answer: ``LENGTH`` of a JSON object, the object, then what it announces. It has either ``code`` and ``message``,
   or ``width`` and ``height`` in pixels and ``jpeg`` and ``thumbnail`` in bytes, which follow in this order.
   ``last`` is true where the process should not be asked again, since a decoder did not give its memory back.
@@ -79,11 +79,9 @@ def _derive(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tup
     """The answer about a picture, and its derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
     picture, width, height = decode_downscaled(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
     derivative = _fitted(picture, side)
-    files = [
-        _jpeg(derivative, JPEG_QUALITY),
-        _jpeg(_fitted(derivative, thumbnail_side), THUMBNAIL_QUALITY),
-    ]
-    return {"width": width, "height": height, "jpeg": len(files[0]), "thumbnail": len(files[1])}, files
+    jpeg = _jpeg(derivative, JPEG_QUALITY)
+    thumbnail = _jpeg(_fitted(derivative, thumbnail_side), THUMBNAIL_QUALITY) if thumbnail_side else b""
+    return {"width": width, "height": height, "jpeg": len(jpeg), "thumbnail": len(thumbnail)}, [jpeg, thumbnail]
 
 
 def _fitted(picture: Image.Image, side: int) -> Image.Image:
