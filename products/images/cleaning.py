@@ -62,6 +62,14 @@ def clean_image(upload: Upload) -> CleanImage:
     )
 
 
+def clean_query_jpeg(upload: Upload) -> bytes:
+    """Return the derivative's JPEG of an image that is not stored. Raises ImageProcessingError.
+
+    Its checks and pixels are those of ``clean_image``. A query needs neither a thumbnail nor a hash.
+    """
+    return pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE).jpeg
+
+
 def read_bounded(file: File[bytes]) -> bytes:
     """The bytes of an uploaded file. Raises ImageProcessingError before reading one that is over the limit."""
     if file.size is not None and file.size > MAX_BYTES:

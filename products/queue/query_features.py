@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from core import circuit_breaker
 from gpu.pipeline import run
 from gpu.vectors import Features
-from products.images.cleaning import Upload, clean_image
+from products.images.cleaning import Upload, clean_query_jpeg
 
 POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
 RESULT_TTL_SECONDS = 60  # how long an answer is kept for whoever asked
@@ -37,7 +37,7 @@ def query_features(upload: Upload, wait: float) -> list[Features]:
     With a broker a worker embeds it (so that a web process never loads a model) and is waited for at most
     ``wait`` seconds; then FeaturesPendingError. Raises ImageProcessingError for a bad picture.
     """
-    jpeg = clean_image(upload).jpeg
+    jpeg = clean_query_jpeg(upload)
     if not settings.HAS_BROKER:
         return extract_query_features(jpeg)
     question = uuid.uuid4().hex
