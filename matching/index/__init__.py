@@ -1,6 +1,6 @@
-"""The search index: ``search`` answers with the most similar products, whichever engine holds the vectors.
+"""Search, build and describe the vector index, whichever engine holds the vectors.
 
-SQLite catalogues are searched inside the process, PostgreSQL ones by the database (the app ``matching.pgvector``).
+SQLite catalogues are searched in the process, PostgreSQL ones in the database (``matching.pgvector``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ __all__ = [
     "Filters",
     "Hit",
     "IndexFileError",
-    "IndexStatus",
     "SearchVectorError",
     "describe",
-    'invalid_feature_ids',
+    "invalid_feature_ids",
     "maintain",
     "rebuild",
     "search",
@@ -39,45 +38,49 @@ NO_FILTERS = Filters()
 
 
 def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = NO_FILTERS) -> list[Hit]:
-    """The k products whose best picture is most like any of the query rows (q, d), best first.
+    """Return the k products most similar to any of the query vectors, best first.
 
-    The rows are unit float32; ``kind`` and ``model`` say which stored vectors they are compared with. There are k
-    hits whenever k products qualify. Scores come from the stored float32 vectors. Raises SearchVectorError.
+    ``vectors`` (q, d) are unit float32. They are compared with the stored vectors of ``kind`` and ``model``.
+    Returns k hits whenever k products qualify. Scores come from the stored float32 vectors.
+    Raises SearchVectorError.
     """
     queries = validate_queries(vectors)
     hits: list[Hit] = _engine().search(queries, k, kind, model, filters) if k > 0 else []
-    # Engines rank by 100 times the dot product; what that is worth as a score depends on the kind.
+    # Engines return 100 times the dot product. The score of a dot product depends on the kind.
     return [Hit(hit.image_id, hit.product_id, round(score_of(hit.score / 100, kind), 6)) for hit in hits]
 
 
 def rebuild(progress: Progress = no_progress) -> list[str]:
-    """Build the index anew where a catalogue is large enough for one; answers a sentence for each that was built.
+    """Rebuild the index of each catalogue that is large enough. Return a sentence for each.
 
-    ``progress(what, done, total)`` is called along the way. Raises BaseFileError.
+    Calls ``progress(step, done, total)``. Raises IndexFileError.
     """
-    built: list[str] = _engine().rebuild(progress)
-    return built
+    sentences: list[str] = _engine().rebuild(progress)
+    return sentences
 
 
 def maintain() -> list[str]:
-    """Build what is due, unless somebody is building, and prune. Cheap when nothing is due; may run any time.
+    """Build what is stale and prune the change log. Return a sentence for each build.
 
-    Raises BaseFileError.
+    Cheap if nothing is stale. Builds nothing while another process builds. Raises IndexFileError.
     """
-    built: list[str] = _engine().maintain()
-    return built
+    sentences: list[str] = _engine().maintain()
+    return sentences
 
 
 def describe() -> list[IndexStatus]:
-    """For each kind and model: how it is searched, what changed since, and what to do if anything."""
-    described: list[IndexStatus] = _engine().describe()
-    return described
+    """Return for each kind and model how it is searched, what changed, and what to do."""
+    statuses: list[IndexStatus] = _engine().describe()
+    return statuses
 
 
 def invalid_feature_ids() -> list[int]:
-    """Ids of stored features that no search can use, as the engine met them; some may have been mended since."""
-    found: list[int] = _engine().invalid_feature_ids()
-    return found
+    """Return the ids of features that the engine found to be invalid.
+
+    Some of them may have been repaired since.
+    """
+    ids: list[int] = _engine().invalid_feature_ids()
+    return ids
 
 
 def _engine() -> ModuleType:

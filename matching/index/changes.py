@@ -1,7 +1,7 @@
-"""The change log: installed as triggers, read from where a process left off, pruned behind everybody.
+"""The change log of the index: install its triggers, read what changed since a revision, prune it.
 
-Triggers catch what signals miss: bulk updates, cascades and SQL by hand. SQLite commits one writer at a time, so
-the log's ids appear in the order of the commits and "everything after the last id that I read" misses nothing.
+Triggers catch what signals miss: bulk updates, cascades and SQL by hand. SQLite commits one writer at a time, so ids
+rise in the order of the commits. Reading all rows after the last id misses nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRIGGERS = {
     "index_feature_deleted": f"""AFTER DELETE ON features BEGIN
         {_LOG} VALUES (OLD.id, OLD.product_id, OLD.kind, OLD.model_name, random());
         END""",
-    # The UNION logs once what stays in its kind and model, and twice what moves to another.
+    # UNION drops duplicates: two rows only if the feature moves to another kind or model.
     "index_feature_updated": f"""AFTER UPDATE OF {", ".join(_WATCHED)} ON features
         WHEN {" OR ".join(f"OLD.{column} IS NOT NEW.{column}" for column in _WATCHED)} BEGIN
         {_LOG} SELECT id, product, kind, model, random() FROM (
@@ -41,7 +41,7 @@ _TRIGGERS = {
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A place in the log: everything up to row ``id`` has been read, and that row carried ``token``."""
+    """A position in the log: the last row that was read, with its token."""
 
     id: int
     token: int
@@ -49,14 +49,14 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What changed since a revision: ids of features and of products, each once."""
+    """The distinct ids of features and products that changed since a revision."""
 
     features: Ids
     products: Ids
 
 
 def install_triggers(using: str, **_: Any) -> None:
-    """Create the triggers anew after every migrate: SQLite drops a table's triggers when it alters the table."""
+    """Create the triggers again. SQLite drops a table's triggers when migrate alters it."""
     connection = connections[using]
     tables = {"features", "products", IndexChange._meta.db_table}
     if connection.vendor != "sqlite" or not tables <= set(connection.introspection.table_names()):
@@ -68,27 +68,27 @@ def install_triggers(using: str, **_: Any) -> None:
 
 
 def missing_triggers() -> set[str]:
-    """Names of the triggers that are not there; with one missing, changes are not seen until the next start."""
+    """Return the names of missing triggers. Without them the index misses changes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         return set(_TRIGGERS) - {row[0] for row in cursor.fetchall()}
 
 
 def latest_revision() -> Revision:
-    """The newest place in the log."""
-    with connection.cursor() as cursor:  # before every search: building the query would cost more than running it
+    """Return the newest revision; (0, 0) for an empty log."""
+    with connection.cursor() as cursor:  # runs before every search; the ORM would cost more than the query
         cursor.execute("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
-        newest = cursor.fetchone()
-    return Revision(*newest) if newest else Revision(0, 0)
+        row = cursor.fetchone()
+    return Revision(*row) if row else Revision(0, 0)
 
 
 def is_known(revision: Revision) -> bool:
-    """Whether the log can be read on from ``revision``: its row is there and is the one that was read."""
+    """Return whether the log still contains the revision, so that reading can go on from it."""
     return IndexChange.objects.filter(id=revision.id, token=revision.token).exists()
 
 
 def between(since: Revision, until: Revision, kind: str, model: str) -> Changes:
-    """What changed for one kind and model after ``since``, up to ``until``."""
+    """Return what changed for one kind and model after ``since``, up to ``until``."""
     rows = IndexChange.objects.filter(id__gt=since.id, id__lte=until.id)
     rows = rows.filter(Q(kind=kind, model_name=model) | Q(kind=""))
     pairs = list(rows.values_list("feature_id", "product_id"))
@@ -98,10 +98,13 @@ def between(since: Revision, until: Revision, kind: str, model: str) -> Changes:
 
 
 def count(since: Revision, kind: str, model: str) -> int:
-    """How many features of one kind and model changed after ``since``; one that changed twice may count twice."""
+    """Count the changes to features of one kind and model after ``since``.
+
+    A feature that changed twice may count twice.
+    """
     return IndexChange.objects.filter(id__gt=since.id, kind=kind, model_name=model).count()
 
 
 def prune(before: int) -> int:
-    """Delete the rows below id ``before``; the newest row always stays. Answers how many went."""
+    """Delete the rows below id ``before`` but never the newest row. Return how many."""
     return IndexChange.objects.filter(id__lt=min(before, latest_revision().id)).delete()[0]

@@ -1,4 +1,4 @@
-"""Stored features → unit vectors with their ids; what is not a usable vector is left out and counted."""
+"""Load stored features as unit vectors with their ids. Invalid vectors are listed apart."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from matching.index.types import Ids, Vectors, norms
 from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
-CHUNK = 8192
-_IDS_A_QUERY = 500  # SQLite takes 32,766 parameters at most, older builds 999
+CHUNK_ROWS = 8192
+IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters, older builds 999
 
 _COLUMNS = ("id", "image_id", "product_id", "product__is_historical", "product__category", "color_features")
-_FILTERED = "f.id, f.image_id, f.product_id, p.is_historical, p.category"
+_FILTER_COLUMNS = "f.id, f.image_id, f.product_id, p.is_historical, p.category"
 _LEGACY_COLUMNS = ("shape_features", "texture_features")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one kind and model: ids (n,), filtered columns (n,) and unit vectors (n, d)."""
+    """Rows of one kind and model: ids (n,), filter columns (n,) and unit vectors (n, d)."""
 
     feature: Ids
     image: Ids
@@ -35,14 +35,14 @@ class Block:
     historical: npt.NDArray[np.bool_]
     category: list[str]
     vectors: Vectors
-    refused: list[int]  # ids of features that are no usable vectors
+    invalid_ids: list[int]  # features that are not in these rows
     dim: int  # length of the stored colour vectors
 
 
-def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK) -> Iterator[Block]:
-    """All features of one kind and model by rising id, ``chunk`` at a time.
+def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK_ROWS) -> Iterator[Block]:
+    """Yield all features of one kind and model by rising id, ``chunk`` rows at a time.
 
-    ``dim``: length of the stored colour vectors; None takes the commonest of the first ``chunk``.
+    ``dim`` is the length of the stored colour vectors; None takes the most common length in the first chunk.
     """
     last = 0
     while rows := list(_rows(kind, model).filter(id__gt=last)[:chunk]):
@@ -52,20 +52,23 @@ def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK) ->
 
 
 def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
-    """The features with these ids that are there, by rising id."""
-    for start in range(0, len(features), _IDS_A_QUERY):
-        ids = features[start : start + _IDS_A_QUERY].tolist()
-        rows = _selected(kind, model, ids, _FILTERED, "JOIN products p ON p.id = f.product_id")
+    """Yield the features with these ids that exist, by rising id."""
+    for start in range(0, len(features), IDS_PER_QUERY):
+        ids = features[start : start + IDS_PER_QUERY].tolist()
+        rows = _selected(kind, model, ids, _FILTER_COLUMNS, "JOIN products p ON p.id = f.product_id")
         if rows:
             yield _block(kind, rows, dim)
 
 
 def fetch_for_scoring(kind: str, model: str, dim: int, features: Ids) -> tuple[Ids, Ids, Vectors]:
-    """What ranking needs of those of these (one or more) features that are there: picture and product ids, vectors."""
+    """Return image ids, product ids and vectors of those of these features that exist.
+
+    Takes one id or more.
+    """
     parts = []
-    for start in range(0, len(features), _IDS_A_QUERY):
-        ids = features[start : start + _IDS_A_QUERY].tolist()
-        rows, vectors, _ = _usable(kind, dim, _selected(kind, model, ids, "f.id, f.image_id, f.product_id", ""), 3)
+    for start in range(0, len(features), IDS_PER_QUERY):
+        ids = features[start : start + IDS_PER_QUERY].tolist()
+        rows, vectors, _ = _valid_rows(kind, dim, _selected(kind, model, ids, "f.id, f.image_id, f.product_id", ""), 3)
         parts.append((np.array([row[1:3] for row in rows], np.int64).reshape(-1, 2), vectors))
     pairs = np.concatenate([pair for pair, _ in parts])
     return pairs[:, 0], pairs[:, 1], np.concatenate([vectors for _, vectors in parts])
@@ -77,15 +80,15 @@ def _rows(kind: str, model: str) -> Any:
 
 
 def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) -> list[tuple[Any, ...]]:
-    """``columns`` and the BLOBs of the features with these ids, by rising id.
+    """Return ``columns`` and the BLOBs of the features with these ids, by rising id.
 
-    In SQL, since building the query would cost every search a millisecond.
+    Uses SQL because the ORM would cost every search a millisecond.
     """
     blobs = "f.color_features" if kind == CLIP else "f.color_features, f.shape_features, f.texture_features"
-    places = ", ".join(["%s"] * len(ids))
+    placeholders = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns}, {blobs} FROM features f {join} WHERE f.id IN ({places}) "  # noqa: S608
+            f"SELECT {columns}, {blobs} FROM features f {join} WHERE f.id IN ({placeholders}) "  # noqa: S608
             "AND f.kind = %s AND f.model_name = %s ORDER BY f.id",
             [*ids, kind, model],
         )
@@ -97,35 +100,38 @@ def _dim(kind: str, row: tuple[Any, ...]) -> int:
 
 
 def _block(kind: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
-    kept, vectors, refused = _usable(kind, dim, rows, 5)
+    valid, vectors, invalid_ids = _valid_rows(kind, dim, rows, 5)
     return Block(
-        feature=np.array([row[0] for row in kept], np.int64),
-        image=np.array([row[1] for row in kept], np.int64),
-        product=np.array([row[2] for row in kept], np.int64),
-        historical=np.array([row[3] for row in kept], np.bool_),
-        category=[row[4] for row in kept],
+        feature=np.array([row[0] for row in valid], np.int64),
+        image=np.array([row[1] for row in valid], np.int64),
+        product=np.array([row[2] for row in valid], np.int64),
+        historical=np.array([row[3] for row in valid], np.bool_),
+        category=[row[4] for row in valid],
         vectors=vectors,
-        refused=refused,
+        invalid_ids=invalid_ids,
         dim=dim,
     )
 
 
-def _usable(
-    kind: str, dim: int, rows: Sequence[tuple[Any, ...]], blobs: int
+def _valid_rows(
+    kind: str, dim: int, rows: Sequence[tuple[Any, ...]], first_blob: int
 ) -> tuple[list[tuple[Any, ...]], Vectors, list[int]]:
-    """The rows whose BLOBs, from column ``blobs`` on, are a vector; their unit vectors; ids of the other rows."""
+    """Return the rows with valid BLOBs, their unit vectors, and the ids of the other rows.
+
+    The BLOBs of a row start at column ``first_blob``.
+    """
     expected = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
-    kept = [row for row in rows if tuple(map(len, row[blobs:])) == expected]
-    vectors = _vectors(kind, dim, [row[blobs:] for row in kept])
+    valid = [row for row in rows if tuple(map(len, row[first_blob:])) == expected]
+    vectors = _vectors(kind, dim, [row[first_blob:] for row in valid])
     lengths = norms(vectors)
-    good = np.isfinite(lengths) & (lengths > 0)
-    if not good.all():
-        kept = list(compress(kept, good))
-        vectors, lengths = vectors[good], lengths[good]
-    usable = {row[0] for row in kept}
-    refused = [row[0] for row in rows if row[0] not in usable]
-    # Stored vectors have unit length already; for one that was written by hand the score stays a cosine.
-    return kept, np.asarray(vectors / lengths[:, None], np.float32), refused
+    is_valid = np.isfinite(lengths) & (lengths > 0)
+    if not is_valid.all():
+        valid = list(compress(valid, is_valid))
+        vectors, lengths = vectors[is_valid], lengths[is_valid]
+    valid_ids = {row[0] for row in valid}
+    invalid_ids = [row[0] for row in rows if row[0] not in valid_ids]
+    # Stored vectors have unit length already. The division keeps the score a cosine for vectors written by hand.
+    return valid, np.asarray(vectors / lengths[:, None], np.float32), invalid_ids
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

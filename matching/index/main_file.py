@@ -1,10 +1,10 @@
-"""The base file of one kind and model on disk: a FAISS index, its ids and columns, and a stamp that names them.
+"""The index file of one kind and model: write it, check it, map it into memory.
 
-    INDEX_DIR/<kind>-<hash of the model's name>/stamp.json      what is current; replaced atomically, last
+    INDEX_DIR/<kind>-<hash of the model's name>/stamp.json      names the current files; replaced atomically, last
                                                /<random>.faiss  inverted lists of 1-bit codes, and 8-bit codes by row
                                                /<random>.rows   the columns, one after another
 
-Readers map the files and share their memory. A replaced file is unlinked, and lives on for who still maps it.
+Readers map the files and share their memory. A replaced file is unlinked; a reader that has it mapped can go on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from django.conf import settings
 
+from matching.index import changes
 from matching.index.changes import Revision
 from matching.index.rows import Rows
 
@@ -38,7 +39,7 @@ Mapped = npt.NDArray[np.uint8]
 
 
 class IndexFileError(Exception):
-    """There is no usable base file; the text says why, for people. ``code`` is stable."""
+    """There is no usable index file. ``code`` is stable; the text gives people the reason."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +48,10 @@ class IndexFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the files are of. ``checks``: file name → (bytes, checksum of samples)."""
+    """What an index file contains, as stored in stamp.json.
+
+    ``checks`` has the size in bytes and a checksum of samples for each file name.
+    """
 
     kind: str
     model: str
@@ -56,43 +60,49 @@ class Stamp:
     revision: Revision
     built_at: float  # seconds since 1970
     lists: int
-    probes: int  # lists that a search without filters looks into
-    probes_of_tenth: int  # the same where a filter leaves a tenth of the rows
+    probes: int  # lists that a search without filters reads
+    probes_of_tenth: int  # the same if a filter passes a tenth of the rows
     categories: list[str]
-    refused: list[int]  # ids of features that are no usable vectors
+    refused: list[int]  # ids of invalid features
     index_name: str
     rows_name: str
     checks: dict[str, list[int]]
 
 
 @cache
-def _name(kind: str, model: str) -> str:
+def _folder_name(kind: str, model: str) -> str:
     return f"{kind}-{hashlib.sha256(model.encode()).hexdigest()[:16]}"
 
 
 def folder_of(kind: str, model: str) -> Path:
-    """Where the base file of one kind and model lies; it need not be there."""
-    return Path(settings.INDEX_DIR) / _name(kind, model)
+    """Return the folder of the index file of one kind and model, which need not exist."""
+    return Path(settings.INDEX_DIR) / _folder_name(kind, model)
 
 
 def fingerprint(kind: str, model: str) -> tuple[int, int] | None:
-    """Changes whenever the stamp is replaced; None without one. Costs one stat, before every search."""
+    """Return a value that changes whenever the stamp is replaced; None without a stamp.
+
+    Costs one stat, because it runs before every search.
+    """
     try:
-        stat = os.stat(f"{settings.INDEX_DIR}/{_name(kind, model)}/{_STAMP}")  # noqa: PTH116  # five times a Path's speed
+        stat = os.stat(f"{settings.INDEX_DIR}/{_folder_name(kind, model)}/{_STAMP}")  # noqa: PTH116  # 5 times as fast
     except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns
 
 
 def read_stamp(kind: str, model: str) -> Stamp:
-    """Raises BaseFileError: ``base_missing``, ``base_unreadable``, ``base_foreign`` or ``base_damaged``."""
+    """Return the stamp of one kind and model.
+
+    Raises IndexFileError: ``base_missing``, ``base_unreadable``, ``base_foreign`` or ``base_damaged``.
+    """
     path = folder_of(kind, model) / _STAMP
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError as error:
-        raise IndexFileError("base_missing", f"There is no base file of {kind} {model} yet.") from error
+        raise IndexFileError("base_missing", f"There is no index file of {kind} {model} yet.") from error
     except OSError as error:
-        raise IndexFileError("base_unreadable", f"The base file cannot be read: {error}.") from error
+        raise IndexFileError("base_unreadable", f"The index file cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
         raise IndexFileError("base_damaged", f"{path} is not text: {error}.") from error
     try:
@@ -107,84 +117,103 @@ def read_stamp(kind: str, model: str) -> Stamp:
     return stamp
 
 
-def open_files(stamp: Stamp) -> tuple[Any, Rows, Mapped]:
-    """The FAISS index, the columns, and the mapping that the index reads and that has to live as long as it.
+def read_current_stamp(kind: str, model: str, max_log_rows: int | None = None) -> Stamp:
+    """Return the stamp if the change log leads from its revision to the present.
 
-    Raises BaseFileError when they are not what the stamp says.
+    ``max_log_rows`` is how far the file may lag behind the log. Raises IndexFileError as ``read_stamp`` does.
+    """
+    stamp = read_stamp(kind, model)
+    is_known = changes.is_known(stamp.revision)
+    if not is_known or (max_log_rows and changes.latest_revision().id - stamp.revision.id > max_log_rows):
+        raise IndexFileError("base_foreign", "The index file is older than the change log, or of other data.")
+    return stamp
+
+
+def open_files(stamp: Stamp) -> tuple[Any, Rows, Mapped]:
+    """Return the FAISS index, the rows, and the mapping that must live as long as the index.
+
+    Raises IndexFileError if the files do not match the stamp.
     """
     import faiss
 
-    here = folder_of(stamp.kind, stamp.model)
+    folder = folder_of(stamp.kind, stamp.model)
     try:
         for name, check in stamp.checks.items():
-            if list(_check(here / name)) != check:
-                raise IndexFileError("base_damaged", f"{here / name} is not what was written there.")
-        # Mapped by us, not as FAISS's on-disk lists, whose read-ahead threads cost more than a whole search.
-        mapped = np.memmap(here / stamp.index_name, np.uint8, "r")
+            if list(_check(folder / name)) != check:
+                raise IndexFileError("base_damaged", f"{folder / name} has changed since it was written.")
+        # FAISS can map its lists itself, but its read-ahead threads cost more than a whole search.
+        mapped = np.memmap(folder / stamp.index_name, np.uint8, "r")
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(mapped), mapped.nbytes)
         index = faiss.read_index(reader)
-        rows = _read_rows(here / stamp.rows_name, stamp.count)
+        rows = _read_rows(folder / stamp.rows_name, stamp.count)
     except (OSError, RuntimeError, ValueError) as error:
-        raise IndexFileError("base_unreadable", f"The base file cannot be opened: {error}") from error
+        raise IndexFileError("base_unreadable", f"The index file cannot be opened: {error}") from error
     if index.ntotal != stamp.count:
-        raise IndexFileError("base_damaged", f"The base file has {index.ntotal} vectors instead of {stamp.count}.")
+        raise IndexFileError("base_damaged", f"The index file has {index.ntotal} vectors instead of {stamp.count}.")
     return index, rows, mapped
 
 
 def read_ahead(mapped: Mapped) -> None:
-    """Have the whole file in memory soon. Without, each of the first searches waits for 200 places of the disk."""
+    """Read the whole file into memory in a thread.
+
+    Otherwise each of the first searches waits for 200 reads from the disk.
+    """
     threading.Thread(target=lambda: mapped[:: mmap.PAGESIZE].max(), name="index-read-ahead", daemon=True).start()
 
 
-def write_files(index: Any, rows: Rows, stamp_of: Callable[[str, str, dict[str, list[int]]], Stamp]) -> Stamp:
-    """Write the files, then the stamp that makes them current; what was current before stays so on any failure.
+def write_files(index: Any, rows: Rows, make_stamp: Callable[[str, str, dict[str, list[int]]], Stamp]) -> Stamp:
+    """Write the files, then the stamp that makes them current.
 
-    ``stamp_of`` takes the two names and the checks. Raises BaseFileError ``base_not_written`` (a full disk, say).
+    ``make_stamp`` takes the two file names and the checks. On failure the previous files stay current.
+    Raises IndexFileError ``base_not_written``, for example if the disk is full.
     """
     import faiss
 
     name = uuid.uuid4().hex
     index_name, rows_name = f"{name}.faiss", f"{name}.rows"
-    stamp = stamp_of(index_name, rows_name, {})
-    here = folder_of(stamp.kind, stamp.model)
-    paths = [here / index_name, here / rows_name, here / f"{name}.json"]
+    stamp = make_stamp(index_name, rows_name, {})
+    folder = folder_of(stamp.kind, stamp.model)
+    paths = [folder / index_name, folder / rows_name, folder / f"{name}.json"]
     try:
-        here.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(index, str(paths[0]))
         with paths[1].open("wb") as file:
             for column, dtype in _COLUMNS:
                 file.write(np.ascontiguousarray(getattr(rows, column), dtype).tobytes())
-        stamp = stamp_of(index_name, rows_name, {path.name: list(_check(path)) for path in paths[:2]})
+        stamp = make_stamp(index_name, rows_name, {path.name: list(_check(path)) for path in paths[:2]})
         paths[2].write_text(json.dumps({"format": FORMAT} | asdict(stamp)), "utf-8")
         for path in paths:
             _sync(path)
-        open_files(stamp)  # FAISS does not tell when the end of a file found no room
-        paths[2].replace(here / _STAMP)
+        open_files(stamp)  # FAISS raises nothing if the disk fills up at the end of a file
+        paths[2].replace(folder / _STAMP)
     except (OSError, RuntimeError, IndexFileError) as error:
         for path in paths:
             path.unlink(missing_ok=True)
-        raise IndexFileError("base_not_written", f"The base file cannot be written to {here}: {error}") from error
-    for path in here.iterdir():
+        raise IndexFileError("base_not_written", f"The index file cannot be written to {folder}: {error}") from error
+    for path in folder.iterdir():
         if path.name not in {_STAMP, index_name, rows_name}:
             path.unlink(missing_ok=True)
     return stamp
 
 
 def remove_files(kind: str, model: str) -> None:
-    """Delete a base file that nothing needs any more."""
-    here = folder_of(kind, model)
-    (here / _STAMP).unlink(missing_ok=True)
-    for path in here.glob("*"):
+    """Delete the index file of one kind and model."""
+    folder = folder_of(kind, model)
+    (folder / _STAMP).unlink(missing_ok=True)
+    for path in folder.glob("*"):
         path.unlink(missing_ok=True)
 
 
 def megabytes(stamp: Stamp) -> float:
-    """The size of the base file's two files together, in MB (10**6 bytes)."""
+    """Return the size of the index file in MB (10**6 bytes)."""
     return sum(size for size, _ in stamp.checks.values()) / 1e6
 
 
 def _check(path: Path) -> tuple[int, int]:
-    """(bytes, checksum of the first MiB and of 64 KiB in every further 8): all of it would take a second to read."""
+    """Return the size in bytes and a checksum of samples.
+
+    Samples are the first MiB and 64 KiB of every further 8 MiB. Reading all of a file takes about a second.
+    """
     size, checksum = path.stat().st_size, 0
     with path.open("rb") as file:
         checksum = zlib.crc32(file.read(_MIB))

@@ -1,4 +1,4 @@
-"""When base files are built, replaced and removed, and how far back the change log is kept."""
+"""Decide when index files are built, replaced and removed, and prune the change log."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from products.models import Feature
 
 logger = logging.getLogger(__name__)
 
-# Sent when a main segment is due and a broker is configured: a worker should run ``upkeep``.
+# Sent if a main segment is stale and a broker is configured, so that a worker runs ``maintain``.
 maintenance_due = Signal()
 
-# Vectors from which a catalogue gets a base file; comparing fewer one by one takes under 3 ms (benchmarks/search.py).
+# Smaller catalogues get no index file: exact search takes under 3 ms (benchmarks/search.py).
 MIN_VECTORS_FOR_ANN = 25_000
-# A base file is replaced when so many of its vectors changed, and so much of it.
+# An index file is replaced once so many vectors changed, and so large a share of it.
 MIN_CHANGED_ROWS, MIN_CHANGED_SHARE = 10_000, 0.05
-# Rows of the log that are kept for processes without a base file, and at most for an old base file.
-LOG_ROWS_KEPT, MAX_LOG_ROWS = 10_000, 1_000_000
-_REQUEST_INTERVAL_SECONDS = 60.0  # seconds
+# Log rows to keep for processes without an index file, and the most to keep for an old index file.
+MIN_LOG_ROWS, MAX_LOG_ROWS = 10_000, 1_000_000
+_REQUEST_INTERVAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentState:
-    """One kind and model: stored features, its base file if it is usable, why not, and what changed since."""
+    """One kind and model: how many features, the stamp of its index file or the problem, and later changes."""
 
     kind: str
     model: str
@@ -48,30 +48,30 @@ class SegmentState:
     changed: int
 
     @property
-    def due(self) -> bool:
-        """Whether a base file should be built."""
+    def is_stale(self) -> bool:
+        """Return whether an index file should be built."""
         if self.features < MIN_VECTORS_FOR_ANN:
             return False
-        return self.stamp is None or has_outgrown(self.changed, self.stamp)
+        return self.stamp is None or is_outdated(self.stamp, self.changed)
 
 
-def has_outgrown(changed: int, stamp: Stamp) -> bool:
-    """Whether so much changed since a base file was built that it should be built anew."""
+def is_outdated(stamp: Stamp, changed: int) -> bool:
+    """Return whether so many vectors changed that the index file should be rebuilt."""
     return changed > max(MIN_CHANGED_ROWS, MIN_CHANGED_SHARE * stamp.count)
 
 
 def states() -> list[SegmentState]:
-    """Every kind and model that has features."""
-    counted = Feature.objects.order_by("kind", "model_name").values_list("kind", "model_name")
-    return [_state(kind, model, number) for kind, model, number in counted.annotate(Count("id"))]
+    """Return the state of each kind and model that has features."""
+    groups = Feature.objects.order_by("kind", "model_name").values_list("kind", "model_name")
+    return [_state(kind, model, count) for kind, model, count in groups.annotate(Count("id"))]
 
 
 def rebuild(progress: Progress) -> list[Stamp]:
-    """Build the base file of every catalogue that is large enough for one. Raises BaseFileError.
+    """Build the index file of each catalogue that is large enough. Raises IndexFileError.
 
-    Waits for another process that is building.
+    Waits while another process builds.
     """
-    with _one_builder(wait=True):
+    with _build_lock(wait=True):
         stamps = [
             building.build(state.kind, state.model, progress)
             for state in states()
@@ -82,23 +82,26 @@ def rebuild(progress: Progress) -> list[Stamp]:
 
 
 def maintain() -> list[Stamp]:
-    """Build the base files that are due, unless another process is at it; prune the log. Raises BaseFileError."""
-    with _one_builder(wait=False) as free:
-        if not free:
+    """Build the index files that are stale and prune the log, unless another process builds.
+
+    Raises IndexFileError.
+    """
+    with _build_lock(wait=False) as is_locked:
+        if not is_locked:
             return []
-        stamps = [building.build(state.kind, state.model, no_progress) for state in states() if state.due]
+        stamps = [building.build(state.kind, state.model, no_progress) for state in states() if state.is_stale]
         _remove_unused()
     return stamps
 
 
 def request_maintenance() -> None:
-    """Have ``upkeep`` run soon and elsewhere: by a worker, or by a thread where no broker is configured."""
+    """Have ``maintain`` run soon: in a worker, or in a thread if no broker is configured."""
     global _requested_at
     if time.monotonic() - _requested_at < _REQUEST_INTERVAL_SECONDS:
         return
     _requested_at = time.monotonic()
     if not settings.HAS_BROKER:
-        threading.Thread(target=_in_background, daemon=True, name="index upkeep").start()
+        threading.Thread(target=_maintain_in_thread, daemon=True, name="index-maintenance").start()
         return
     maintenance_due.send(sender=SegmentState)
 
@@ -106,20 +109,18 @@ def request_maintenance() -> None:
 _requested_at = float("-inf")
 
 
-def _in_background() -> None:
+def _maintain_in_thread() -> None:
     try:
         maintain()
     except IndexFileError as error:
-        logger.warning("Search stays exact and slow. %s", error)
+        logger.warning("Search stays exact and is slow: %s", error)
     finally:
         connection.close()
 
 
 def _state(kind: str, model: str, features: int) -> SegmentState:
     try:
-        stamp = main_file.read_stamp(kind, model)
-        if not changes.is_known(stamp.revision) or changes.latest_revision().id - stamp.revision.id > MAX_LOG_ROWS:
-            raise IndexFileError("base_foreign", "The base file is older than the change log, or of other data.")
+        stamp = main_file.read_current_stamp(kind, model, MAX_LOG_ROWS)
     except IndexFileError as error:
         return SegmentState(kind, model, features, None, error, 0)
     changed = changes.count(stamp.revision, kind, model)
@@ -127,23 +128,23 @@ def _state(kind: str, model: str, features: int) -> SegmentState:
 
 
 def _remove_unused() -> None:
-    """Remove base files that nobody needs, and the part of the log that every base file has behind it."""
-    kept: list[Stamp] = []
+    """Remove unused index files, and log rows that all index files already include."""
+    used: list[Stamp] = []
     for state in states():
         if state.stamp is not None and state.features < MIN_VECTORS_FOR_ANN // 2:
             main_file.remove_files(state.kind, state.model)
         elif state.stamp is not None:
-            kept.append(state.stamp)
-    folders = {main_file.folder_of(stamp.kind, stamp.model) for stamp in kept}
+            used.append(state.stamp)
+    folders = {main_file.folder_of(stamp.kind, stamp.model) for stamp in used}
     for folder in Path(settings.INDEX_DIR).iterdir():
         if folder.is_dir() and folder not in folders:
             shutil.rmtree(folder)
-    changes.prune(min([changes.latest_revision().id - LOG_ROWS_KEPT, *(stamp.revision.id for stamp in kept)]))
+    changes.prune(min([changes.latest_revision().id - MIN_LOG_ROWS, *(stamp.revision.id for stamp in used)]))
 
 
 @contextmanager
-def _one_builder(wait: bool) -> Iterator[bool]:
-    """Hold the lock of the index folder; answers False where it is taken and ``wait`` is not wanted."""
+def _build_lock(wait: bool) -> Iterator[bool]:
+    """Lock the index folder. Without ``wait``, yield False if another process has the lock."""
     path = Path(settings.INDEX_DIR) / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +152,7 @@ def _one_builder(wait: bool) -> Iterator[bool]:
     except OSError as error:
         raise IndexFileError("base_not_written", f"The folder of the index cannot be written: {error}") from error
     with file:
-        taken = locks.lock(file, locks.LOCK_EX if wait else locks.LOCK_EX | locks.LOCK_NB)
-        yield taken
-        if taken:
+        is_locked = locks.lock(file, locks.LOCK_EX if wait else locks.LOCK_EX | locks.LOCK_NB)
+        yield is_locked
+        if is_locked:
             locks.unlock(file)

@@ -1,4 +1,4 @@
-"""The log of what changed in the catalogue, written by database triggers and read by the in-process engine."""
+"""The change log of the index. Triggers write it, the in-process engine reads it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from django.db import models
 
 
 class IndexChange(models.Model):
-    """One changed feature, or (without a feature) a product whose filtered columns changed.
+    """A changed feature, or, without a feature, a product whose filter columns changed.
 
-    No foreign keys: a row outlives what it tells of. ``token`` is random, so that a process which has read up to
-    a row can tell whether it still looks at the same history after a rollback or a restored backup.
+    Has no foreign keys, because a row outlives what it is about. ``token`` is random: by it a process notices that a
+    rollback or a restored backup has replaced the log it had read.
     """
 
     feature_id = models.BigIntegerField(null=True)

@@ -1,4 +1,4 @@
-"""The ids and filtered columns beside a set of vectors, and the masks that filters make of them."""
+"""The ids and filter columns of a set of vectors, and masks that apply filters to them."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Candidates: picture and product ids (m,) and stored unit vectors (m, d); ``complete``: no others qualify."""
+    """Image and product ids (m,) and stored unit vectors (m, d). Complete: no other row qualifies."""
 
-    image: Ids
-    product: Ids
+    images: Ids
+    products: Ids
     vectors: Vectors
-    complete: bool
+    is_complete: bool
 
     @classmethod
-    def nothing(cls, dim: int) -> Candidates:
-        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32), complete=True)
+    def empty(cls, dim: int) -> Candidates:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dim), np.float32), is_complete=True)
 
 
 class Categories:
-    """Category names ⇄ small numbers; shared by all rows of one catalogue and only ever added to."""
+    """Category names as small codes. All rows of one catalogue share them; codes are only added."""
 
     def __init__(self, names: list[str] | None = None) -> None:
         self.names = list(names or [])
         self._codes = {name: code for code, name in enumerate(self.names)}
 
     def code(self, name: str) -> int | None:
-        """The number of a category; None when no row ever had it."""
+        """Return the code of a category; None if no row has had it."""
         return self._codes.get(name)
 
     def codes(self, names: list[str]) -> npt.NDArray[np.int32]:
+        """Return the codes of categories. Add new ones."""
         for name in names:
             if name not in self._codes:
                 self._codes[name] = len(self.names)
@@ -49,17 +50,17 @@ class Categories:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Columns of n vectors, never changed in place: readers keep theirs while a refresh makes new ones."""
+    """Columns of n vectors. Immutable: readers keep theirs while an update makes new ones."""
 
     feature: Ids
     image: Ids
     product: Ids
     historical: npt.NDArray[np.bool_]
     category: npt.NDArray[np.int32]
-    alive: Mask  # False: the feature is gone, or its newer version is in another row
+    alive: Mask  # False: the feature was deleted, or another row has its newer version
 
     @classmethod
-    def of(cls, block: Block, categories: Categories) -> Rows:
+    def from_block(cls, block: Block, categories: Categories) -> Rows:
         return cls(
             block.feature,
             block.image,
@@ -73,14 +74,14 @@ class Rows:
         return len(self.feature)
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def concatenate(cls, parts: Sequence[Rows]) -> Rows:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
-    def taken(self, indices: Ids) -> Rows:
+    def take(self, indices: Ids) -> Rows:
         return Rows(*(getattr(self, name)[indices] for name in self.__slots__))
 
     def mask(self, filters: Filters, categories: Categories) -> Mask:
-        """Which rows may be found, (n,) bool; the excluded product is left to the ranking."""
+        """Return which rows pass the filters, (n,) bool. Ranking drops the excluded product."""
         mask = self.alive.copy()
         if filters.historical is not None:
             mask &= self.historical if filters.historical else ~self.historical
@@ -90,17 +91,17 @@ class Rows:
             mask &= np.isin(self.product, np.fromiter(filters.product_ids, np.int64, len(filters.product_ids)))
         return mask
 
-    def without(self, features: Ids) -> Rows:
-        """The same rows, those of ``features`` dead."""
-        gone = np.isin(self.feature, features) & self.alive
-        return replace(self, alive=self.alive & ~gone) if gone.any() else self
+    def with_dead(self, features: Ids) -> Rows:
+        """Return the rows with those of ``features`` marked dead."""
+        dead = np.isin(self.feature, features) & self.alive
+        return replace(self, alive=self.alive & ~dead) if dead.any() else self
 
-    def revised(self, products: Ids, historical: npt.NDArray[np.bool_], category: npt.NDArray[np.int32]) -> Rows:
-        """The same rows with the filtered columns of ``products`` (rising ids) as they are now."""
-        touched = np.flatnonzero(np.isin(self.product, products))
-        if not len(touched):
+    def with_columns(self, products: Ids, historical: npt.NDArray[np.bool_], category: npt.NDArray[np.int32]) -> Rows:
+        """Return the rows with new filter columns for ``products``, which are sorted ids."""
+        rows = np.flatnonzero(np.isin(self.product, products))
+        if not len(rows):
             return self
-        at = np.searchsorted(products, self.product[touched])
+        positions = np.searchsorted(products, self.product[rows])
         new_historical, new_category = self.historical.copy(), self.category.copy()
-        new_historical[touched], new_category[touched] = historical[at], category[at]
+        new_historical[rows], new_category[rows] = historical[positions], category[positions]
         return replace(self, historical=new_historical, category=new_category)

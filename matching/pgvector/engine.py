@@ -1,8 +1,8 @@
-"""Search in PostgreSQL: HNSW graphs over half-precision vectors find, the stored float32 vectors score.
+"""The engine in PostgreSQL: HNSW graphs over half-precision vectors find rows, stored float32 vectors score them.
 
-Filters are joins, so that changed products count at once. pgvector's iterative scan goes on through the graph until
-enough rows pass them; where few can pass, those are all read and compared instead. Source of the graph: Malkov and
-Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
+Filters are joins, so that changed products count at once. pgvector's iterative scan goes through the graph until enough
+rows pass them. If few rows pass, all of them are compared. Source of the graph: Malkov and Yashunin, "Efficient and
+robust approximate nearest neighbor search using HNSW graphs", 2018.
 """
 
 from __future__ import annotations
@@ -29,54 +29,54 @@ from matching.index.types import (
 from matching.pgvector import graphs
 from products.models import Feature
 
-# A filter that leaves at most so many vectors is answered exactly.
+# If a filter passes at most so many vectors, the search is exact.
 MAX_EXACT_ROWS = 1500
-# New features that one search takes along; the rest follow with the next searches and with the upkeep.
-_TAKEN_ALONG = 1000
-_EF_SEARCH = 100  # candidates that a scan of the graph keeps
-_SCANNED_MOST = 40_000  # rows of the graph that filters may make a scan go through
+_FILLED_PER_SEARCH = 1000  # new features; the next searches and ``maintain`` fill the others
+_FILL_BATCH = 5000
+_MIN_EF_SEARCH, _MAX_EF_SEARCH = 100, 1000  # candidates that a scan of the graph keeps; pgvector allows 1000
+_MAX_SCAN_TUPLES = 40_000  # rows of the graph that a filtered scan may visit
 
 
 def search(queries: Vectors, k: int, kind: str, model: str, filters: Filters) -> list[Hit]:
     """See ``matching.index.search``."""
-    fill_search_vectors(_TAKEN_ALONG)
+    fill_search_vectors(_FILLED_PER_SEARCH)
     dim = queries.shape[1]
     with transaction.atomic(), connection.cursor() as cursor:
         where, parameters = _where(kind, model, dim, filters)
         cursor.execute(f"SELECT feature_id {where} LIMIT {MAX_EXACT_ROWS + 1}", parameters)
         few = np.array([row[0] for row in cursor.fetchall()], np.int64)
         if not len(few):
-            _refuse_other_lengths(cursor, kind, model, dim)
+            _check_dim(cursor, kind, model, dim)
             return []
         if len(few) <= MAX_EXACT_ROWS:
-            return _ranked(queries, few, kind, model)[:k]
-        want = 2 * k + 20
+            return _rank(queries, few, kind, model)[:k]
+        count = 2 * k + 20
         while True:
-            features, complete = _nearest(cursor, queries, want, where, parameters)
-            hits = _ranked(queries, features, kind, model)
-            if len(hits) >= k or complete:
+            features, is_complete = _nearest(cursor, queries, count, where, parameters)
+            hits = _rank(queries, features, kind, model)
+            if len(hits) >= k or is_complete:
                 return hits[:k]
-            want *= 4
+            count *= 4
 
 
-def fill_search_vectors(most: int) -> int:
-    """Compute the embeddings of up to ``most`` features that have none yet; answers how many were looked at.
+def fill_search_vectors(limit: int) -> int:
+    """Fill up to ``limit`` empty search vectors. Return how many rows were processed.
 
-    Rows that another process is at are left to it. The row is locked before its feature is read, so a feature
-    that is written meanwhile comes after us and empties the row again.
+    Skips rows that another process has locked. The row is locked before its feature is read. A feature that is written
+    at the same time therefore empties the row after this transaction.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT feature_id FROM search_vectors WHERE embedding IS NULL AND NOT unusable "
             "ORDER BY feature_id LIMIT %s FOR UPDATE SKIP LOCKED",
-            [most],
+            [limit],
         )
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return 0
-        waiting = Feature.objects.filter(id__in=ids).order_by("id")
+        pending = Feature.objects.filter(id__in=ids).order_by("id")
         groups: dict[tuple[str, str, int], list[int]] = {}
-        for feature, kind, model, dim in waiting.values_list("id", "kind", "model_name", "dim"):
+        for feature, kind, model, dim in pending.values_list("id", "kind", "model_name", "dim"):
             groups.setdefault((kind, model, dim), []).append(feature)
         for (kind, model, dim), features in groups.items():
             for block in loading.fetch(kind, model, dim, np.array(features, np.int64)):
@@ -87,20 +87,22 @@ def fill_search_vectors(most: int) -> int:
                         for feature, vector in zip(block.feature, block.vectors, strict=True)
                     ],
                 )
-                cursor.execute("UPDATE search_vectors SET unusable = true WHERE feature_id = ANY(%s)", [block.refused])
+                cursor.execute(
+                    "UPDATE search_vectors SET unusable = true WHERE feature_id = ANY(%s)", [block.invalid_ids]
+                )
     return len(ids)
 
 
 def rebuild(progress: Progress) -> list[str]:
     """See ``matching.index.rebuild``."""
     _fill_all(progress)
-    return graphs.build(anew=True, progress=progress)
+    return graphs.build(progress, rebuild=True)
 
 
 def maintain() -> list[str]:
-    """See ``matching.index.upkeep``."""
+    """See ``matching.index.maintain``."""
     _fill_all(no_progress)
-    return graphs.build(anew=False, progress=no_progress)
+    return graphs.build(no_progress, rebuild=False)
 
 
 def describe() -> list[IndexStatus]:
@@ -109,7 +111,7 @@ def describe() -> list[IndexStatus]:
 
 
 def invalid_feature_ids() -> list[int]:
-    """See ``matching.index.refused``."""
+    """See ``matching.index.invalid_feature_ids``."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT feature_id FROM search_vectors WHERE unusable ORDER BY feature_id")
         return [row[0] for row in cursor.fetchall()]
@@ -117,13 +119,16 @@ def invalid_feature_ids() -> list[int]:
 
 def _fill_all(progress: Progress) -> None:
     done = 0
-    while filled := fill_search_vectors(5000):
+    while filled := fill_search_vectors(_FILL_BATCH):
         done += filled
-        progress("fill", done, done + graphs.missing_graphs())
+        progress("fill", done, done + graphs.pending_count())
 
 
 def _where(kind: str, model: str, dim: int, filters: Filters) -> tuple[str, list[Any]]:
-    """FROM and WHERE of the vectors that qualify. Kind, model and length must read as in the graphs' conditions."""
+    """Return FROM and WHERE of the vectors that qualify, and the parameters.
+
+    Starts with the graph's own condition, so that the planner can use the graph.
+    """
     conditions, parameters = [graphs.condition(kind, model, dim).replace("%", "%%")], list[Any]()
     join = ""
     if filters.historical is not None or filters.category is not None:
@@ -140,31 +145,31 @@ def _where(kind: str, model: str, dim: int, filters: Filters) -> tuple[str, list
     return f"FROM search_vectors {join} WHERE {' AND '.join(conditions)}", parameters
 
 
-def _nearest(cursor: Any, queries: Vectors, want: int, where: str, parameters: list[Any]) -> tuple[Ids, bool]:
-    """Ids of the ``want`` features nearest to each query, and whether no others qualify."""
+def _nearest(cursor: Any, queries: Vectors, count: int, where: str, parameters: list[Any]) -> tuple[Ids, bool]:
+    """Return the ids of the ``count`` features nearest to each query, and whether no others qualify."""
     cursor.execute(
-        f"SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.max_scan_tuples = {_SCANNED_MOST}; "
-        f"SET LOCAL hnsw.ef_search = {min(1000, max(_EF_SEARCH, want))}"
+        f"SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.max_scan_tuples = {_MAX_SCAN_TUPLES}; "
+        f"SET LOCAL hnsw.ef_search = {min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, count))}"
     )
-    found: set[int] = set()
-    complete = False
+    features: set[int] = set()
+    is_complete = False
     for query in queries:
         order = f"embedding::halfvec({len(query)}) <=> %s::halfvec({len(query)})"
-        sql, values = f"SELECT feature_id {where} ORDER BY {order} LIMIT {want}", [*parameters, _literal(query)]
+        sql, values = f"SELECT feature_id {where} ORDER BY {order} LIMIT {count}", [*parameters, _literal(query)]
         cursor.execute(sql, values)
         rows = cursor.fetchall()
-        if len(rows) < want:
-            # The graph was given up before enough rows passed the filters: compare all of them.
+        if len(rows) < count:
+            # The scan stopped before enough rows passed the filters. Compare all rows.
             cursor.execute("SET LOCAL enable_indexscan = off")
             cursor.execute(sql, values)
             rows = cursor.fetchall()
             cursor.execute("SET LOCAL enable_indexscan = on")
-            complete = complete or len(rows) < want
-        found.update(row[0] for row in rows)
-    return np.array(sorted(found), np.int64), complete
+            is_complete = is_complete or len(rows) < count
+        features.update(row[0] for row in rows)
+    return np.array(sorted(features), np.int64), is_complete
 
 
-def _ranked(queries: Vectors, features: Ids, kind: str, model: str) -> list[Hit]:
+def _rank(queries: Vectors, features: Ids, kind: str, model: str) -> list[Hit]:
     dim = _stored_dim(kind, queries.shape[1])
     blocks = list(loading.fetch(kind, model, dim, features))
     if not blocks:
@@ -177,7 +182,7 @@ def _ranked(queries: Vectors, features: Ids, kind: str, model: str) -> list[Hit]
     )
 
 
-def _refuse_other_lengths(cursor: Any, kind: str, model: str, dim: int) -> None:
+def _check_dim(cursor: Any, kind: str, model: str, dim: int) -> None:
     cursor.execute(
         "SELECT dim FROM search_vectors WHERE kind = %s AND model_name = %s AND dim IS NOT NULL LIMIT 1", [kind, model]
     )
@@ -187,7 +192,7 @@ def _refuse_other_lengths(cursor: Any, kind: str, model: str, dim: int) -> None:
 
 
 def _stored_dim(kind: str, dim: int) -> int:
-    """Length of the stored colour vector whose search vector has ``dim`` numbers."""
+    """Return the length of the stored colour vector for search vectors of length ``dim``."""
     return dim if kind == CLIP else COLOR_BINS
 
 

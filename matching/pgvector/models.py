@@ -1,4 +1,4 @@
-"""The searchable form of every feature, kept beside it by triggers and filled by whoever searches next."""
+"""The search vector of each feature. Triggers add the row, the next search fills it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from products.models import Feature
 
 
 class SearchVector(models.Model):
-    """A feature's vector in half precision. Its column ``embedding halfvec`` is only ever used in SQL.
+    """A feature's vector in half precision. Its column ``embedding halfvec`` is used only in SQL.
 
-    A trigger writes the row without an embedding when a feature is written: like the pictures' state, the empty
-    column is the queue. The database deletes the row with its feature.
+    A trigger adds the row without an embedding when a feature is written. Rows with an empty embedding are the queue,
+    as the state of images is. The database deletes the row with its feature.
     """
 
     feature = models.OneToOneField(Feature, on_delete=models.DO_NOTHING, primary_key=True, related_name="+")
     product_id = models.BigIntegerField()
     kind = models.CharField(max_length=10)
     model_name = models.CharField(max_length=200)
-    dim = models.IntegerField(null=True)  # of the embedding; several can live beside each other
+    dim = models.IntegerField(null=True)  # of the embedding; rows of different lengths can coexist
     unusable = models.BooleanField(default=False)
 
     class Meta:

@@ -80,7 +80,7 @@ def stamp_path() -> Path:
 
 
 def base_of(process: VectorCatalogue):
-    return process.fresh().base
+    return process.current_snapshot().main
 
 
 def test_main_segment_finds_the_results_and_scores_of_exact_search(vectors, built):
@@ -192,9 +192,9 @@ def test_running_process_loads_the_next_main_segment(vectors, built):
     found(process, vectors[0])
 
     assert base_of(process).stamp.count == before.count + 20
-    memory = process.fresh().memory
-    assert memory is not None
-    assert len(memory.rows) == 0
+    delta = process.current_snapshot().delta
+    assert delta is not None
+    assert len(delta.rows) == 0
     assert {path.suffix for path in stamp_path().parent.iterdir()} == {".json", ".faiss", ".rows"}
     assert len(list(stamp_path().parent.iterdir())) == 3
 
@@ -320,7 +320,7 @@ def test_maintenance_builds_only_stale_segments(products):
 
 
 def test_two_processes_never_build_at_the_same_time(built):
-    with maintenance._one_builder(wait=True):
+    with maintenance._build_lock(wait=True):
         IndexChange.objects.all().delete()
         assert index.maintain() == []
     assert len(index.maintain()) == 1
@@ -333,7 +333,7 @@ def test_file_is_deleted_with_the_last_vector(built):
 
 
 def test_change_log_is_pruned_and_a_lagging_process_reloads(vectors, built, monkeypatch):
-    monkeypatch.setattr(maintenance, "LOG_ROWS_KEPT", 5)
+    monkeypatch.setattr(maintenance, "MIN_LOG_ROWS", 5)
     process = a_process()
     found(process, vectors[0])
     changed = add_product(*embeddings([-vectors[0]]))
@@ -344,11 +344,11 @@ def test_change_log_is_pruned_and_a_lagging_process_reloads(vectors, built, monk
 
 def test_status_says_what_to_do(products):
     [before] = index.describe()
-    assert "compared one by one" in before.text
+    assert "searched exactly" in before.text
     assert "reindex --index-only" in before.remedy
     index.rebuild()
     [after] = index.describe()
-    assert "base file" in after.text
+    assert "index file" in after.text
     assert after.remedy == ""
 
 

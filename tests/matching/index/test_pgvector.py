@@ -64,7 +64,7 @@ def test_graph_finds_the_results_and_scores_of_exact_search(vectors, built):
 
 
 def test_selective_filter_still_returns_k_products(vectors, built, monkeypatch):
-    monkeypatch.setattr(engine, "_SCANNED_MOST", 100)
+    monkeypatch.setattr(engine, "_MAX_SCAN_TUPLES", 100)
     Product.objects.filter(pk__in=[product.pk for product in built[:75]]).update(category="mugs")
     assert len(found(vectors[-1], 75, category="mugs")) == 75
     assert len(found(vectors[-1], 20, category="mugs", historical=True)) == 20
@@ -85,7 +85,7 @@ def test_two_processes_add_vectors_without_waiting_for_each_other(vectors):
     add_products(embeddings(vectors[:300]))
     filled = at_once(*[lambda: engine.fill_search_vectors(200)] * 2)
     assert sum(filled) + engine.fill_search_vectors(1000) == 300
-    assert graphs.missing_graphs() == 0
+    assert graphs.pending_count() == 0
 
 
 def test_maintenance_builds_a_missing_graph_and_repairs_a_broken_one(vectors, built):
