@@ -1,15 +1,15 @@
-"""The inside of the decoder's box: a process of its own that turns untrusted bytes into clean pictures, under limits.
+"""The inner side of the decoder sandbox: a process that turns untrusted bytes into clean JPEGs under limits.
 
-Started by gpu.box_pool as ``python -m gpu.box SECONDS``, the processor time that a picture may take; it imports
-Pillow and numpy, no Django and no torch. On stdin come requests, on stdout go answers, one after the other, until
-stdin ends:
+``gpu.sandbox.pool`` starts it as ``python -m gpu.sandbox.server SECONDS``, the processor time that an image may take.
+It imports Pillow and numpy, but neither Django nor torch. It reads requests from stdin and writes responses to stdout,
+one after the other, until stdin ends:
 
-- request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0), then the file;
-- answer: ``LENGTH`` of a JSON object, the object, then what it announces. It has either ``code`` and ``message``,
-  or ``width`` and ``height`` in pixels and ``jpeg`` and ``thumbnail`` in bytes, which follow in this order.
-  ``last`` is true where the process should not be asked again, since a decoder did not give its memory back.
+- Request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0), then the file.
+- Response: ``LENGTH`` of a JSON object, the object, then the files that it announces. The object has either ``code``
+  and ``message``, or ``width`` and ``height`` in pixels and ``jpeg`` and ``thumbnail`` in bytes. The files follow in
+  this order. ``last`` is true if the process must be replaced, because a decoder did not free its memory.
 
-``READY`` comes once, before the first request is read.
+It writes ``READY`` once, before it reads the first request.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from gpu.pipes import READY
 REQUEST = struct.Struct("!III")
 LENGTH = struct.Struct("!I")
 
-# What decoding one picture may cost: address space above that of the idle process. The larger amount is for
-# pictures of many pixels (40 million at most, by their header) whose decoder keeps several copies.
+# Address space above that of the idle process that decoding one image may take. The larger amount is for images of
+# many pixels (at most 40 million by their header) whose decoder holds several copies.
 MEMORY_BYTES = 256 * 2**20
 COSTLY_MEMORY_BYTES = 768 * 2**20
 
-LEAK_BYTES = 32 * 2**20
+MAX_LEAK_BYTES = 32 * 2**20
 
-# What an answer may say of a picture.
+# The codes that a response may have.
 CODES = {
     "not_an_image",
     "unsupported_format",
@@ -54,77 +54,77 @@ THUMBNAIL_QUALITY = 85
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    """Serve requests until stdin ends."""
+    requests, responses = sys.stdin.buffer, sys.stdout.buffer
     seconds = int(sys.argv[1])
     register_decoders()
     memory = _Memory()
     _limit(memory)
-    answers.write(READY)
-    answers.flush()
+    responses.write(READY)
+    responses.flush()
     while header := requests.read(REQUEST.size):
         size, side, thumbnail_side = REQUEST.unpack(header)
         _limit_time(seconds)
         try:
-            answer, files = _derive(requests.read(size), side, thumbnail_side, memory)
+            response, files = _decode(requests.read(size), side, thumbnail_side, memory)
         except MemoryError:
-            answer, files = _refusal(too_much_memory()), []
+            response, files = _rejection(too_much_memory()), []
         except ImageProcessingError as error:
-            answer, files = _refusal(error), []
+            response, files = _rejection(error), []
         memory.allow(MEMORY_BYTES)
-        _write(answers, answer | {"last": memory.grown() > LEAK_BYTES}, files)
+        _write(responses, response | {"last": memory.growth() > MAX_LEAK_BYTES}, files)
 
 
-def _derive(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
-    """The answer about a picture, and its derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
-    picture, width, height = decode_downscaled(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
-    derivative = _fitted(picture, side)
+def _decode(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
+    """Return the response, and derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
+    image, width, height = decode_downscaled(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
+    derivative = _shrink(image, side)
     jpeg = _jpeg(derivative, JPEG_QUALITY)
-    thumbnail = _jpeg(_fitted(derivative, thumbnail_side), THUMBNAIL_QUALITY) if thumbnail_side else b""
+    thumbnail = _jpeg(_shrink(derivative, thumbnail_side), THUMBNAIL_QUALITY) if thumbnail_side else b""
     return {"width": width, "height": height, "jpeg": len(jpeg), "thumbnail": len(thumbnail)}, [jpeg, thumbnail]
 
 
-def _fitted(picture: Image.Image, side: int) -> Image.Image:
-    """``picture``, or a copy shrunk to ``side`` pixels on its longer side where it is larger."""
-    if max(picture.size) <= side:
-        return picture
-    scale = side / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+def _shrink(image: Image.Image, side: int) -> Image.Image:
+    """Return the image, or a copy of ``side`` pixels on its longer side if it is larger."""
+    if max(image.size) <= side:
+        return image
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    """``picture`` as JPEG with full colour resolution."""
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    """Return the image as a JPEG with full colour resolution."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 
-def _refusal(error: ImageProcessingError) -> dict[str, int | str]:
+def _rejection(error: ImageProcessingError) -> dict[str, int | str]:
     return {"code": error.code, "message": error.message}
 
 
-def _write(answers: BinaryIO, answer: dict[str, int | str], files: list[bytes]) -> None:
-    head = json.dumps(answer).encode()
+def _write(responses: BinaryIO, response: dict[str, int | str], files: list[bytes]) -> None:
+    head = json.dumps(response).encode()
     for part in (LENGTH.pack(len(head)), head, *files):
-        answers.write(part)
-    answers.flush()
+        responses.write(part)
+    responses.flush()
 
 
 class _Memory:
-    """The size of this process's address space, where the kernel tells and limits it."""
+    """The address space of this process and its limit. Does nothing on systems other than Linux."""
 
     def __init__(self) -> None:
-        # Kept open: once the limits hold, nothing can be opened.
+        # It stays open, because the limits forbid opening files.
         self._statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform == "linux" else None
         self.idle = self._size()
 
-    def grown(self) -> int:
-        """Bytes more than when it was idle."""
+    def growth(self) -> int:
+        """Return the bytes above the idle size."""
         return self._size() - self.idle
 
     def allow(self, above_idle: int) -> None:
-        """Let this process have so many bytes above what it has when idle."""
+        """Limit this process to this many bytes above its idle size."""
         if self.idle:
             hard = self.idle + COSTLY_MEMORY_BYTES
             resource.setrlimit(resource.RLIMIT_AS, (self.idle + above_idle, hard))
@@ -134,11 +134,11 @@ class _Memory:
 
 
 def _limit(memory: _Memory) -> None:
-    """Give up what decoding does not need: opening files and sockets, writing files, processes, memory without end."""
-    # Libraries complain there of each bad file, as often as whoever made it likes.
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, sys.stderr.fileno())
-    os.close(silence)
+    """Give up what decoding does not need: files, sockets, processes, core dumps and unlimited memory."""
+    # A bad file could make the libraries write endless warnings to stderr.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stderr.fileno())
+    os.close(devnull)
     os.nice(5)  # requests that decode nothing go first
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
         resource.setrlimit(what, (0, 0))
@@ -146,7 +146,7 @@ def _limit(memory: _Memory) -> None:
 
 
 def _limit_time(seconds: int) -> None:
-    """Let the kernel end this process when the next picture takes too long; the limit counts whole seconds in all."""
+    """Let the kernel end this process if the next image takes too long. The limit counts all seconds of the process."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, resource.RLIM_INFINITY))
 
