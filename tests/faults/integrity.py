@@ -12,10 +12,10 @@ from gpu.pipeline.run import extract_query_features
 from tests.helpers.files import files_in
 from tests.helpers.processes import LEASE_SECONDS, Stack, wait_until
 
-BAR = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given back
+MAX_CLAIM_SECONDS = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given back
 
 
-class Watch:
+class ClaimWatch:
     """Looks at the queue for as long as the block lasts: how long was an image held by one and the same claim.
 
     Time in which no worker runs does not count, since nobody could give anything back.
@@ -27,7 +27,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run)
         self.longest_claim = 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ClaimWatch:
         self._thread.start()
         return self
 
@@ -61,7 +61,7 @@ def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
     return time.monotonic() - started
 
 
-def assert_whole(stack: Stack, accepted: dict[int, int], *, failed: int = 0, uploads_died: bool = False) -> None:
+def assert_intact(stack: Stack, accepted: dict[int, int], *, failed: int = 0, uploads_died: bool = False) -> None:
     """The accepted products (id: number of images) are there, and all of them, and each image has its features.
 
     ``failed`` is the number of images that had to be given up. Where uploads died with their process, files that
@@ -114,5 +114,5 @@ def _assert_files(stack: Stack, *, leftovers: bool) -> None:
 
 def _stored_by_workers(stack: Stack) -> list[int]:
     """Numbers of the images whose features a worker's log says were stored, as often as it says so."""
-    lines = re.findall(r"Embedded pictures \[([\d, ]+)\]", stack.log("worker"))
+    lines = re.findall(r"Embedded images \[([\d, ]+)\]", stack.log("worker"))
     return [int(number) for line in lines for number in line.split(",")]

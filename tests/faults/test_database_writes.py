@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.files import files_in
 from tests.helpers.installations import REPO, environment, manage
-from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.processes import Response, Stack, wait_until
 from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -30,7 +30,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def answer_of(stack: Stack, seed: int) -> tuple[int, Answer]:
+def answer_of(stack: Stack, seed: int) -> tuple[int, Response]:
     return seed, stack.upload([jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false")
 
 
@@ -51,12 +51,12 @@ def test_failing_writes_lose_no_accepted_upload(installation: Stack, nth: int) -
     failures = "disk I/O error (a fault that a test asked for"
     wait_until(lambda: stack.log("worker").count(failures) > 5, 60, "the worker meets the fault")
     switch.unlink()
-    refused = [answer for answer in uploads.values() if answer.status != 201]
-    refused += [answer for answer in deleted.values() if answer.status != 204]
-    assert {(answer.status, answer.body["code"]) for answer in refused} == {(503, "database_unavailable")}
+    refused = [response for response in uploads.values() if response.status != 201]
+    refused += [response for response in deleted.values() if response.status != 204]
+    assert {(response.status, response.body["code"]) for response in refused} == {(503, "database_unavailable")}
     assert stack.log("web").count(failures) >= len(refused)
-    accepted = {f"W-{seed}" for seed, answer in uploads.items() if answer.status == 201}
-    gone = {pk for pk, answer in deleted.items() if answer.status == 204}
+    accepted = {f"W-{seed}" for seed, response in uploads.items() if response.status == 201}
+    gone = {pk for pk, response in deleted.items() if response.status == 204}
     unfinished = "SELECT count(*) FROM product_images WHERE state IN ('pending', 'claimed')"
     unmatched = "SELECT count(*) FROM products WHERE unmatched_since IS NOT NULL"
     wait_until(lambda: stack.rows(unfinished) == stack.rows(unmatched) == [(0,)], 30, "all is embedded and matched")
@@ -88,13 +88,13 @@ def test_concurrent_writers_never_find_the_database_locked(
         subprocess.Popen(command, env=environment(data), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for command in commands
     ]
-    said = [process.communicate(timeout=240) for process in running]
+    outputs = [process.communicate(timeout=240) for process in running]
     assert [
         (process.returncode, err.decode()[-2000:])
-        for process, (_, err) in zip(running, said, strict=True)
+        for process, (_, err) in zip(running, outputs, strict=True)
         if process.returncode
     ] == []
-    seconds = np.concatenate([json.loads(out) for out, _ in said[:-1]])
+    seconds = np.concatenate([json.loads(out) for out, _ in outputs[:-1]])
     median, p99 = np.percentile(seconds, [50, 99])
     record_property("seconds", f"median {median:.3f}, p99 {p99:.3f}, longest {seconds.max():.3f}, of {len(seconds)}")
     counted = manage(data, "shell", "--no-imports", "--command", COUNT).stdout.split()

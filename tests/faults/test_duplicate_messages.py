@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
+from tests.faults.integrity import MAX_CLAIM_SECONDS, ClaimWatch, assert_intact, wait_until_idle
 from tests.helpers.processes import Stack, wait_until
 from tests.helpers.sample_images import jpeg
 
@@ -33,23 +33,23 @@ def test_messages_delivered_three_times_embed_each_image_once(either_stack: Stac
     stack.stop(stack.web)
     stack.start_web(**often)
     start_workers(stack, 3, FAULT_SECONDS_PER_IMAGE="0.02", **often)
-    with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
-        known = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
-        stack.wait_for_states(known, ready=1)
+    with ThreadPoolExecutor(4) as pool, ClaimWatch(stack) as watch:
+        candidate = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
+        stack.wait_for_states(candidate, ready=1)
         assert stack.ask(MANY[0], wait=30).status == 200
         uploads = [pool.submit(stack.upload, MANY, wait=number % 2) for number in range(12)]
-        answers = [pool.submit(stack.ask, MANY[0], 30) for _ in range(6)]
+        responses = [pool.submit(stack.ask, MANY[0], 30) for _ in range(6)]
         products = {upload.result().body["product_id"]: len(MANY) for upload in uploads}
         wait_until_idle(stack)
-    assert {answer.result().body["matches"][0]["product_id"] for answer in answers} == {known}
+    assert {response.result().body["matches"][0]["product_id"] for response in responses} == {candidate}
     wait_until(
         lambda: not stack.rows("SELECT id FROM products WHERE unmatched_since IS NOT NULL"), 60, "all are matched"
     )
-    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
-    assert_whole(stack, products | {known: 1})
-    assert watch.longest_claim < BAR
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
+    assert_intact(stack, products | {candidate: 1})
+    assert watch.longest_claim < MAX_CLAIM_SECONDS
     assert sorted(stack.rows("SELECT product_id, candidate_id FROM matches")) == [
-        (pk, known) for pk in sorted(products)
+        (pk, candidate) for pk in sorted(products)
     ]
     assert "Traceback" not in stack.log("worker") + stack.log("web")
 
@@ -58,7 +58,7 @@ def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, re
     stack = either_stack
     start_workers(stack, 2, FAULT_SECONDS_A_COMMIT="0.05")
     choice = random.Random(4)
-    with ThreadPoolExecutor(4) as pool, Watch(stack) as watch:
+    with ThreadPoolExecutor(4) as pool, ClaimWatch(stack) as watch:
         historical = [number % 2 == 0 for number in range(40)]
         uploads = [pool.submit(stack.upload, MANY[:8], is_historical=str(each).lower()) for each in historical]
         deletions = {}
@@ -71,11 +71,11 @@ def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, re
     wait_until(
         lambda: not stack.rows("SELECT id FROM products WHERE unmatched_since IS NOT NULL"), 60, "all are matched"
     )
-    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
     record_property("deleted", len(deletions))
     kept = [upload.result().body["product_id"] for upload in uploads]
-    assert_whole(stack, {product_id: 8 for product_id in kept if product_id not in deletions})
-    assert watch.longest_claim < BAR
+    assert_intact(stack, {product_id: 8 for product_id in kept if product_id not in deletions})
+    assert watch.longest_claim < MAX_CLAIM_SECONDS
     found = {match["product_id"] for match in stack.ask(MANY[0], wait=30).body["matches"]}
     assert found
     assert not found & set(deletions)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
+from tests.faults.integrity import MAX_CLAIM_SECONDS, ClaimWatch, assert_intact, wait_until_idle
 from tests.faults.relay import Relay
-from tests.helpers.processes import Answer, Stack, wait_until
+from tests.helpers.processes import Response, Stack, wait_until
 from tests.helpers.sample_images import jpeg
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
@@ -68,15 +68,15 @@ def unreachable(stack: Stack) -> Iterator[None]:
     stack.redis.start()
 
 
-def upload_some(stack: Stack) -> list[Answer]:
+def upload_some(stack: Stack) -> list[Response]:
     """Twelve products of three images from four clients, some of whom would wait for the features."""
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda number: stack.upload(THREE, wait=5 * (number % 2)), range(12)))
 
 
-def accepted(answers: list[Answer]) -> dict[int, int]:
-    assert {answer.status for answer in answers} == {201}
-    return {answer.body["product_id"]: len(THREE) for answer in answers}
+def accepted(responses: list[Response]) -> dict[int, int]:
+    assert {response.status for response in responses} == {201}
+    return {response.body["product_id"]: len(THREE) for response in responses}
 
 
 @pytest.mark.parametrize("outage", [stopped, frozen, mute, unreachable])
@@ -87,41 +87,41 @@ def test_uploads_do_not_wait_for_an_unreachable_redis(
     first = stack.upload(THREE, wait=30)
     assert first.body["status"] == "success"
     with outage(stack):  # type: ignore[attr-defined]
-        answers = upload_some(stack)
+        responses = upload_some(stack)
         question = stack.ask(THREE[0], wait=2)
         others = [stack.call("GET", path) for path in ("/api/products", "/api/queue", "/healthz")]
     wait_until_idle(stack)
     assert (question.status, question.body["code"]) == (503, "features_pending")
-    assert {answer.status for answer in others} == {200}
-    slowest = max(answer.seconds for answer in [*answers, question, *others])
+    assert {response.status for response in others} == {200}
+    slowest = max(response.seconds for response in [*responses, question, *others])
     record_property("slowest answer", f"{slowest:.1f} s")
     assert slowest < AT_ONCE
     assert "Redis does not respond" in stack.log("web")
     wait_until(lambda: stack.upload(THREE[:1], wait=5, sku="after").body["status"] == "success", 60, "all is as before")
     after = stack.call("GET", "/api/products?sku=after").body["results"][0]["id"]
     wait_until(lambda: stack.ask(THREE[0], wait=30).status == 200, 60, "questions are answered again")
-    assert_whole(stack, accepted([first, *answers]) | {after: 1})
+    assert_intact(stack, accepted([first, *responses]) | {after: 1})
 
 
 def test_uploads_during_a_minute_without_redis_are_embedded_afterwards(stack: Stack, record_property: Record) -> None:
     """Nothing depends on it to start, either: the web server and the worker are restarted meanwhile."""
     worker = stack.start_worker()
-    answers = []
-    with Watch(stack) as watch:
+    responses = []
+    with ClaimWatch(stack) as watch:
         with stopped(stack):
             ends = time.monotonic() + OUTAGE_SECONDS
-            answers += upload_some(stack)
+            responses += upload_some(stack)
             assert stack.web is not None
             stack.stop(stack.web)
             stack.stop(worker, signal.SIGKILL)
             stack.start_web()
             stack.launch_worker()
-            answers += upload_some(stack)
+            responses += upload_some(stack)
             time.sleep(max(0, ends - time.monotonic()))
         seconds = wait_until_idle(stack)
-    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
     record_property("all embedded", f"{seconds:.0f} s after its return")
-    assert_whole(stack, accepted(answers))
+    assert_intact(stack, accepted(responses))
     assert stack.upload([jpeg(9)], wait=30).body["status"] == "success"
 
 
@@ -129,14 +129,14 @@ def test_images_are_embedded_although_redis_loses_all_messages(stack: Stack, rec
     stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
     hundred = [jpeg(seed) for seed in range(100)]
     products = {}
-    with Watch(stack) as watch:
+    with ClaimWatch(stack) as watch:
         for _ in range(3):
             products[stack.upload(hundred).body["product_id"]] = 100
             stack.redis.command("FLUSHALL")
         wait_until_idle(stack)
-    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
-    assert watch.longest_claim < BAR
-    assert_whole(stack, products)
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
+    assert watch.longest_claim < MAX_CLAIM_SECONDS
+    assert_intact(stack, products)
     stack.redis.command("FLUSHALL")
     assert stack.upload([jpeg(100)], wait=30).body["status"] == "success"
     assert stack.ask(hundred[0], wait=30).status == 200
@@ -149,8 +149,8 @@ def test_worker_reconnects_when_its_redis_connection_is_dead(tmp_path: Path, rec
         stack.start_worker()
         assert stack.upload(THREE, wait=30).body["status"] == "success"
         relay.silence_connections()
-        answer = stack.upload([jpeg(3)], wait=5)
-        assert answer.status == 201
-        assert answer.seconds < 5 + AT_ONCE
+        response = stack.upload([jpeg(3)], wait=5)
+        assert response.status == 201
+        assert response.seconds < 5 + AT_ONCE
         record_property("worker back", f"after {wait_until_idle(stack):.0f} s")
         wait_until(lambda: stack.ask(THREE[0], wait=5).status == 200, 60, "questions are answered again")

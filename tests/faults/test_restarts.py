@@ -11,7 +11,7 @@ from http.client import HTTPException
 
 import pytest
 
-from tests.faults.integrity import BAR, Watch, assert_whole, wait_until_idle
+from tests.faults.integrity import MAX_CLAIM_SECONDS, ClaimWatch, assert_intact, wait_until_idle
 from tests.helpers.processes import Stack
 from tests.helpers.sample_images import jpeg
 
@@ -43,11 +43,11 @@ class Client(threading.Thread):
 
     def _upload(self, files: list[bytes], sku: str) -> bool:
         try:
-            answer = self._stack.upload(files, sku=sku)
+            response = self._stack.upload(files, sku=sku)
         except (OSError, HTTPException):
             return False
-        assert answer.status in (200, 201), answer
-        self.accepted[answer.body["product_id"]] = len(files)
+        assert response.status in (200, 201), response
+        self.accepted[response.body["product_id"]] = len(files)
         return True
 
 
@@ -60,7 +60,7 @@ def test_no_image_is_lost_over_fifty_restarts_at_random_moments(stack: Stack, re
     for client in clients:
         client.start()
     try:
-        with Watch(stack) as watch:
+        with ClaimWatch(stack) as watch:
             for _ in range(RESTARTS):
                 time.sleep(chance.uniform(0, 0.6))
                 which = chance.choice(["web", "web", "worker", "worker", "beat"])
@@ -82,9 +82,9 @@ def test_no_image_is_lost_over_fifty_restarts_at_random_moments(stack: Stack, re
             client.stopping.set()
     accepted = clients[0].accepted | clients[1].accepted
     record_property("products", len(accepted))
-    record_property("longest claim", f"{watch.longest_claim:.1f} of {BAR} s")
+    record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
     record_property("slowest first answer", f"{max(first_answers):.1f} s")
-    assert_whole(stack, accepted, uploads_died=True)
-    assert watch.longest_claim < BAR
+    assert_intact(stack, accepted, uploads_died=True)
+    assert watch.longest_claim < MAX_CLAIM_SECONDS
     assert max(first_answers) < FIRST_ANSWER_SECONDS
     assert stack.upload([jpeg(9)], wait=30).body["status"] == "success"

@@ -34,10 +34,10 @@ def test_an_embedding_is_512_float32_of_unit_length(with_clip, photographs):
 
 
 def test_embeddings_equal_those_of_sentence_transformers(with_clip, photographs):
-    got = np.stack([vector for vector in clip.process_batch(photographs) if isinstance(vector, np.ndarray)])
+    actual = np.stack([vector for vector in clip.process_batch(photographs) if isinstance(vector, np.ndarray)])
     images = [Image.open(path).convert("RGB") for path in photographs]
-    wanted = registry.get_clip_model().encode(images, normalize_embeddings=True)
-    assert np.einsum("ij,ij->i", got, wanted).min() > 0.99999
+    expected = registry.get_clip_model().encode(images, normalize_embeddings=True)
+    assert np.einsum("ij,ij->i", actual, expected).min() > 0.99999
 
 
 def test_broken_images_do_not_shift_the_results_of_others(with_clip, photographs):

@@ -161,6 +161,6 @@ def test_another_photograph_of_a_product_scores_above_every_other_product():
     for seed in range(20):
         photograph = drawing(seed, (300, 300), angle=12, light=0.85)
         photograph = ImageEnhance.Contrast(recompressed(photograph, 60)).enhance(1.1)
-        asked = extract_legacy(photograph)
-        scores = [compute_legacy_similarity(asked, features) for features in catalogue]
+        query = extract_legacy(photograph)
+        scores = [compute_legacy_similarity(query, features) for features in catalogue]
         assert int(np.argmax(scores)) == seed

@@ -127,7 +127,7 @@ def _png(*chunks: tuple[bytes, bytes], side: int = 64) -> bytes:
 
 
 def _bombs() -> Iterator[BadImage]:
-    yield BadImage("PNG of 13300x13300", sample_images.bomb())
+    yield BadImage("PNG of 13300x13300", sample_images.decompression_bomb())
     yield BadImage("PNG of 60000x60000, one row", _png(side=64).replace(struct.pack(">II", 64, 64), b"\0\0\xea`" * 2))
     packed = zlib.compress(bytes(200_000_000), 9)
     yield BadImage("PNG with a text of 200 MB", _png((b"zTXt", b"Comment\0\0" + packed)), harmless=True)

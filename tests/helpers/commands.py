@@ -10,17 +10,17 @@ from django.core.management.base import CommandError
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class CommandResult:
     code: int
     out: str
     err: str
 
 
-def run(*args: object) -> Ran:
+def run(*args: object) -> CommandResult:
     """Run a command in this process; its refusal is the exit code and the last line of stderr."""
     out, err = io.StringIO(), io.StringIO()
     try:
         call_command(*map(str, args), stdout=out, stderr=err)
     except CommandError as error:
-        return Ran(error.returncode, out.getvalue(), f"{err.getvalue()}{error}\n")
-    return Ran(0, out.getvalue(), err.getvalue())
+        return CommandResult(error.returncode, out.getvalue(), f"{err.getvalue()}{error}\n")
+    return CommandResult(0, out.getvalue(), err.getvalue())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-class OutsideDatabase:
+class InstallationDatabase:
     """A PostgreSQL by its URL, else the SQLite file of the installation in ``folder``. SQL has ``?`` for parameters."""
 
     def __init__(self, folder: Path, url: str = "") -> None:

@@ -12,7 +12,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.test.utils import ContextList
 
-from tests.helpers.jobs import finish_work
+from tests.helpers.jobs import wait_for_jobs
 
 IMPORT = "/admin/products/product/import/"
 
@@ -28,44 +28,44 @@ def zipped(files: Files) -> bytes:
     return buffer.getvalue()
 
 
-class Sent:
+class ImportPage:
     """What a person sent, and what the page says of it."""
 
     def __init__(self, browser: Client, files: Files, **fields: str) -> None:
         self.browser = browser
-        sent = [
+        uploads = [
             SimpleUploadedFile(name, data.encode() if isinstance(data, str) else data) for name, data in files.items()
         ]
-        self.answer: Any = browser.post(IMPORT, {"files": sent, **fields})
-        self.page = self.answer.headers.get("Location", "")
-        finish_work()
+        self.response: Any = browser.post(IMPORT, {"files": uploads, **fields})
+        self.page = self.response.headers.get("Location", "")
+        wait_for_jobs()
 
     @property
-    def refusal(self) -> str:
+    def error(self) -> str:
         """What is said of files that could not be taken."""
-        assert self.answer.status_code == 422
-        return str(self.answer.context["error"])
+        assert self.response.status_code == 422
+        return str(self.response.context["error"])
 
-    def confirm(self) -> Sent:
+    def confirm(self) -> ImportPage:
         self.browser.post(f"{self.page}run/")
-        finish_work()
+        wait_for_jobs()
         return self
 
-    def shown(self, kind: str = "", page: int = 1) -> ContextList:
+    def context(self, kind: str = "", page: int = 1) -> ContextList:
         """The context of the page, opened at the rows of a kind."""
-        answer = self.browser.get(self.page, {"kind": kind, "page": str(page)})
-        assert answer.status_code == 200
-        return answer.context  # type: ignore[return-value]  # a page of several templates
+        response = self.browser.get(self.page, {"kind": kind, "page": str(page)})
+        assert response.status_code == 200
+        return response.context  # type: ignore[return-value]  # a page of several templates
 
     def counts(self) -> dict[str, int]:
         """How many rows came to what, without the noughts."""
-        return {one["name"]: one["count"] for one in self.shown()["kinds"] if one["count"]}
+        return {one["name"]: one["count"] for one in self.context()["kinds"] if one["count"]}
 
     def reasons(self) -> dict[int, str]:
         """Why rows were refused, by their number."""
-        return {row["row"]: row["reason"] for row in self.shown("REJECTED")["rows"]}
+        return {row["row"]: row["reason"] for row in self.context("REJECTED")["rows"]}
 
-    def refused(self) -> list[dict[str, str]]:
+    def rejected_rows(self) -> list[dict[str, str]]:
         """The refused rows as the page gives them to be corrected."""
-        answer = self.browser.get(f"{self.page}refused.csv")
-        return list(csv.DictReader(io.StringIO(answer.getvalue().decode("utf-8-sig"))))
+        response = self.browser.get(f"{self.page}refused.csv")
+        return list(csv.DictReader(io.StringIO(response.getvalue().decode("utf-8-sig"))))

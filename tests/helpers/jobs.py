@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-def finish_work() -> None:
+def wait_for_jobs() -> None:
     """Wait until every import and every deletion that this process has started is at its end."""
     for thread in threading.enumerate():
         if thread.name.startswith(("import ", "deletion ")):

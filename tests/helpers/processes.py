@@ -21,7 +21,7 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
-from tests.helpers.database import OutsideDatabase
+from tests.helpers.database import InstallationDatabase
 from tests.helpers.installations import REPO
 from tests.helpers.redis_server import RedisServer, free_port
 
@@ -29,7 +29,7 @@ LEASE_SECONDS = 5  # short, but longer than a worker takes to start or for a slo
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the web server answered, and how long that took."""
 
     status: int
@@ -46,7 +46,7 @@ class Stack:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.redis = RedisServer(folder)
-        self._database = OutsideDatabase(folder, settings.get("DATABASE_URL", ""))
+        self._database = InstallationDatabase(folder, settings.get("DATABASE_URL", ""))
         self.token = ""
         self._web_port = free_port()
         self.web: subprocess.Popen[bytes] | None = None
@@ -181,7 +181,7 @@ class Stack:
 
     # --- what users see --------------------------------------------------------------------------
 
-    def call(self, method: str, path: str, form: dict[str, Any] | None = None) -> Answer:
+    def call(self, method: str, path: str, form: dict[str, Any] | None = None) -> Response:
         """One request with the manager's token; ``form`` goes as multipart."""
         data = encode_multipart(BOUNDARY, form) if form is not None else None
         headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
@@ -193,14 +193,14 @@ class Stack:
                 status, body = response.status, response.read()
         except urllib.error.HTTPError as error:
             status, body = error.code, error.read()
-        return Answer(status, json.loads(body) if body else None, time.monotonic() - started)
+        return Response(status, json.loads(body) if body else None, time.monotonic() - started)
 
-    def upload(self, images: Iterable[bytes], wait: float = 0, **fields: Any) -> Answer:
+    def upload(self, images: Iterable[bytes], wait: float = 0, **fields: Any) -> Response:
         """Add a product with these pictures."""
         files = [SimpleUploadedFile(f"{number}.jpg", data) for number, data in enumerate(images)]
         return self.call("POST", f"/api/products/upload?wait={wait}", {"image": files, **fields})
 
-    def ask(self, image: bytes, wait: float) -> Answer:
+    def ask(self, image: bytes, wait: float) -> Response:
         """Match an image that is not stored."""
         return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("question.jpg", image)})
 

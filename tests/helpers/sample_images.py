@@ -40,8 +40,8 @@ def drawing(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0
         color = tuple(int(level) for level in random.integers(0, 200, 3))
         shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
         shape((left, top, left + width, top + height), fill=color)
-    turned = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=ground).resize(size, Image.Resampling.LANCZOS)
-    return ImageEnhance.Brightness(turned).enhance(light)
+    rotated = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=ground).resize(size, Image.Resampling.LANCZOS)
+    return ImageEnhance.Brightness(rotated).enhance(light)
 
 
 def as_file(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
@@ -60,7 +60,7 @@ def jpeg(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0,
     return as_file(drawing(seed, size, angle=angle, light=light), quality=90)
 
 
-def turned(image: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
+def with_orientation(image: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
     """A file whose pixels lie as they are and whose EXIF asks viewers to turn or mirror them (1 to 8)."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -72,7 +72,7 @@ def truncated(data: bytes, share: float = 0.5) -> bytes:
     return data[: int(len(data) * share)]
 
 
-def bomb(side: int = 13_300) -> bytes:
+def decompression_bomb(side: int = 13_300) -> bytes:
     """A PNG of some 20 kB whose side² white pixels take hundreds of megabytes to decode."""
     row = b"\x00" + b"\xff" * ((side + 7) // 8)
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)

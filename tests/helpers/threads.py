@@ -11,7 +11,7 @@ from django.db import connection
 Result = TypeVar("Result")
 
 
-def at_once(*work: Callable[[], Result]) -> list[Result]:
+def run_concurrently(*work: Callable[[], Result]) -> list[Result]:
     """What each of these answers, in order. Raises what one of them raises."""
 
     def done(one: Callable[[], Result]) -> Result:

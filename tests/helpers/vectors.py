@@ -60,9 +60,9 @@ def add_product(*views: Features, historical: bool = True, category: str = "") -
 
 def add_products(features: Iterable[Features], historical: bool = True, category: str = "") -> list[Product]:
     """Many products at once, one image each."""
-    wanted = list(features)
+    parts = list(features)
     products = Product.objects.bulk_create(
-        [Product(is_historical=historical, category=category) for _ in wanted], batch_size=1000
+        [Product(is_historical=historical, category=category) for _ in parts], batch_size=1000
     )
     images = ProductImage.objects.bulk_create(
         [
@@ -81,7 +81,7 @@ def add_products(features: Iterable[Features], historical: bool = True, category
     Feature.objects.bulk_create(
         [
             Feature(product=product, image=image, **Feature.columns(part))
-            for product, image, part in zip(products, images, wanted, strict=True)
+            for product, image, part in zip(products, images, parts, strict=True)
         ],
         batch_size=1000,
     )

@@ -57,7 +57,7 @@ NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/sca
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """DATABASE_URL of a real server. Skips without one, except in CI, where that is a failure."""
-    postgres.need()
+    postgres.require_server()
     with postgres.running() as url:
         yield url
 
@@ -93,11 +93,11 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
             "SELECT review_status, note, username FROM matches JOIN auth_user ON auth_user.id = reviewer_id"
         ).fetchone()
         assert verdict == ("confirmed", "yes, it's 100% this one", "rita")
-        told = connection.execute(
+        verdicts = connection.execute(
             "SELECT review_status, history_type, username FROM match_history"
             " JOIN auth_user ON auth_user.id = history_user_id"
         ).fetchall()
-        assert told == [("confirmed", "~", "rita")]
+        assert verdicts == [("confirmed", "~", "rita")]
         assert connection.execute("SELECT attributes FROM products ORDER BY id LIMIT 1").fetchone() == (
             {"größe": [1, 2.5, None]},
         )

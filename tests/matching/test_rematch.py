@@ -33,8 +33,8 @@ def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
 def match_all() -> str:
     """What the page says after *Match now* on every product of the list."""
     chosen = {"_selected_action": [product.pk for product in Product.objects.all()], "action": "match_now"}
-    answer: Any = browser_of("uploader").post("/admin/products/product/", chosen, follow=True)
-    return str(answer.content.decode())
+    response: Any = browser_of("uploader").post("/admin/products/product/", chosen, follow=True)
+    return str(response.content.decode())
 
 
 def waiting() -> set[int]:
@@ -58,12 +58,12 @@ def test_without_workers_many_products_are_left_to_the_command(arrivals: list[Pr
 def test_products_wait_for_the_sweep_while_redis_is_down(
     arrivals: list[Product], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nobody_answers(*_: Any, **__: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OperationalError("connection refused")
 
     settings.HAS_BROKER = True
     with monkeypatch.context() as away:
-        away.setattr(tasks.match_unmatched, "apply_async", nobody_answers)
+        away.setattr(tasks.match_unmatched, "apply_async", fail)
         assert "2 new products will be matched." in match_all()
     assert waiting() == {product.pk for product in arrivals}
     tasks.match_unmatched()

@@ -33,12 +33,12 @@ def clip(*degrees: float) -> list[Features]:
     return [Features.from_embedding(np.array([np.cos(a), np.sin(a)]), model_id()) for a in radians]
 
 
-def ids(answer: service.SearchResult) -> list[int]:
-    return [found.product.pk for found in answer.candidates]
+def ids(result: service.SearchResult) -> list[int]:
+    return [found.product.pk for found in result.candidates]
 
 
-def scores(answer: service.SearchResult) -> list[float]:
-    return [round(found.score, 2) for found in answer.candidates]
+def scores(result: service.SearchResult) -> list[float]:
+    return [round(found.score, 2) for found in result.candidates]
 
 
 @pytest.fixture
@@ -49,20 +49,20 @@ def new() -> Product:
 
 def test_candidates_are_sorted_by_score(new: Product) -> None:
     far, near, middle = (add_product(*clip(angle)) for angle in (50, 10, 30))
-    answer = service.find_matches(new.pk)
-    assert ids(answer) == [near.pk, middle.pk, far.pk]
-    assert scores(answer) == pytest.approx([98.48, 86.60, 64.28])
-    assert [found.rank for found in answer.candidates] == [1, 2, 3]
-    assert (answer.feature_type, answer.model_name) == ("clip", model_id())
+    result = service.find_matches(new.pk)
+    assert ids(result) == [near.pk, middle.pk, far.pk]
+    assert scores(result) == pytest.approx([98.48, 86.60, 64.28])
+    assert [found.rank for found in result.candidates] == [1, 2, 3]
+    assert (result.feature_type, result.model_name) == ("clip", model_id())
     assert Match.objects.count() == 0
 
 
 def test_best_pair_of_images_decides_the_score() -> None:
-    asked = add_product(*clip(0, 90), historical=False)
-    known = add_product(*clip(40, 95))
-    answer = service.find_matches(asked.pk)
-    assert (ids(answer), scores(answer)) == ([known.pk], [99.62])
-    assert answer.candidates[0].image == known.images.get(features__color_features=clip(95)[0].to_blobs()[0])
+    query = add_product(*clip(0, 90), historical=False)
+    historical = add_product(*clip(40, 95))
+    result = service.find_matches(query.pk)
+    assert (ids(result), scores(result)) == ([historical.pk], [99.62])
+    assert result.candidates[0].image == historical.images.get(features__color_features=clip(95)[0].to_blobs()[0])
 
 
 def test_candidates_below_the_threshold_are_left_out(new: Product) -> None:
@@ -83,9 +83,9 @@ def test_equal_scores_are_always_ranked_in_the_same_order(new: Product) -> None:
 
 def test_candidates_are_other_historical_products(new: Product) -> None:
     add_product(*clip(0), historical=False)
-    known = add_product(*clip(5))
-    assert ids(service.find_matches(new.pk)) == [known.pk]
-    assert ids(service.find_matches(known.pk)) == []
+    historical = add_product(*clip(5))
+    assert ids(service.find_matches(new.pk)) == [historical.pk]
+    assert ids(service.find_matches(historical.pk)) == []
 
 
 def test_a_category_narrows_the_search(new: Product) -> None:
@@ -96,25 +96,25 @@ def test_a_category_narrows_the_search(new: Product) -> None:
 
 
 def test_candidates_deleted_since_the_index_search_are_replaced(new: Product, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = [add_product(*clip(angle)) for angle in range(1, 6)]
+    historical = [add_product(*clip(angle)) for angle in range(1, 6)]
     search = index.search
 
     def late(*args: Any, **options: Any) -> list[Hit]:
         hits = search(*args, **options)
-        Product.objects.filter(pk__in=[known[0].pk, known[2].pk]).delete()
-        Product.objects.filter(pk=known[1].pk).update(is_historical=False)
+        Product.objects.filter(pk__in=[historical[0].pk, historical[2].pk]).delete()
+        Product.objects.filter(pk=historical[1].pk).update(is_historical=False)
         return hits
 
     monkeypatch.setattr(index, "search", late)
-    answer = service.find_matches(new.pk, limit=2)
-    assert ids(answer) == [known[3].pk, known[4].pk]
-    assert [found.rank for found in answer.candidates] == [1, 2]
+    result = service.find_matches(new.pk, limit=2)
+    assert ids(result) == [historical[3].pk, historical[4].pk]
+    assert [found.rank for found in result.candidates] == [1, 2]
 
 
 def test_clip_is_used_only_once_it_covers_the_catalogue() -> None:
     legacy = legacy_features(3)
-    asked = add_product(*clip(0), historical=False)
-    add_feature(asked.images.get(), legacy[0])
+    query = add_product(*clip(0), historical=False)
+    add_feature(query.images.get(), legacy[0])
     covered, lagging = add_product(*clip(10)), add_product()
     add_feature(covered.images.get(), legacy[1])
     picture = add_image(lagging)
@@ -122,24 +122,24 @@ def test_clip_is_used_only_once_it_covers_the_catalogue() -> None:
     ProductImage.objects.filter(product=covered).update(embedded_with=model_id())
     ProductImage.objects.filter(product=lagging).update(embedded_with=LEGACY_MODEL)
 
-    answer = service.find_matches(asked.pk, threshold=0)
-    assert (answer.feature_type, set(ids(answer))) == ("legacy", {covered.pk, lagging.pk})
+    result = service.find_matches(query.pk, threshold=0)
+    assert (result.feature_type, set(ids(result))) == ("legacy", {covered.pk, lagging.pk})
     add_feature(picture, clip(20)[0])
     ProductImage.objects.filter(product=lagging).update(embedded_with=model_id())
-    answer = service.find_matches(asked.pk, threshold=0)
-    assert (answer.feature_type, ids(answer)) == ("clip", [covered.pk, lagging.pk])
+    result = service.find_matches(query.pk, threshold=0)
+    assert (result.feature_type, ids(result)) == ("clip", [covered.pk, lagging.pk])
 
 
 def test_failed_image_does_not_prevent_the_use_of_clip(new: Product) -> None:
-    known = add_product(*clip(10))
+    historical = add_product(*clip(10))
     given_up = add_image(add_product())
     ProductImage.objects.filter(pk=given_up.pk).update(state="failed", embedded_with=LEGACY_MODEL)
-    assert ids(service.find_matches(new.pk)) == [known.pk]
+    assert ids(service.find_matches(new.pk)) == [historical.pk]
 
 
 def test_product_without_features_raises_an_error_with_the_reason() -> None:
     without = Product.objects.create()
-    with pytest.raises(FeaturesPendingError, match="no picture"):
+    with pytest.raises(FeaturesPendingError, match="no image"):
         service.find_matches(without.pk)
     picture = add_image(without)
     ProductImage.objects.update(state="pending")
@@ -160,12 +160,12 @@ def test_product_without_features_raises_an_error_with_the_reason() -> None:
 def test_saving_twice_updates_scores_and_ranks_without_duplicates(new: Product) -> None:
     first, second = add_product(*clip(10)), add_product(*clip(20))
     service.match_product(new.pk)
-    kept = dict(Match.objects.values_list("candidate", "pk"))
+    survivor = dict(Match.objects.values_list("candidate", "pk"))
     Feature.objects.filter(product=second).update(color_features=clip(1)[0].to_blobs()[0])
     found = service.match_product(new.pk)
     assert [(row["product_id"], row["rank"], row["match_id"]) for row in found] == [
-        (second.pk, 1, kept[second.pk]),
-        (first.pk, 2, kept[first.pk]),
+        (second.pk, 1, survivor[second.pk]),
+        (first.pk, 2, survivor[first.pk]),
     ]
     assert Match.objects.get(candidate=second).similarity_score == pytest.approx(99.98, abs=0.01)
     assert Match.objects.count() == 2
@@ -204,14 +204,14 @@ def test_pending_match_is_deleted_when_it_falls_below_the_threshold(new: Product
 
 
 def test_candidate_deleted_before_saving_is_left_out(new: Product) -> None:
-    gone, kept = add_product(*clip(10)), add_product(*clip(20))
-    answer = service.find_matches(new.pk)
+    gone, survivor = add_product(*clip(10)), add_product(*clip(20))
+    result = service.find_matches(new.pk)
     gone.delete()
-    saved = service.save_matches(answer)
-    assert ids(saved) == [kept.pk]
+    saved = service.save_matches(result)
+    assert ids(saved) == [survivor.pk]
     new.delete()
     with pytest.raises(Product.DoesNotExist):
-        service.save_matches(answer)
+        service.save_matches(result)
     assert Match.objects.count() == 0
 
 
@@ -233,12 +233,12 @@ def test_verdict_records_user_and_time_and_can_be_undone(new: Product) -> None:
 
 
 def test_sweep_matches_new_products_although_one_of_them_fails(new: Product) -> None:
-    known = add_product(*clip(10))
+    historical = add_product(*clip(10))
     odd = add_product(Features.from_embedding(np.ones(7), model_id()), historical=False)
     bare = Product.objects.create()
     Product.objects.filter(is_historical=False).update(unmatched_since=timezone.now())
     match_unmatched()
-    assert list(Match.objects.values_list("product", "candidate")) == [(new.pk, known.pk)]
+    assert list(Match.objects.values_list("product", "candidate")) == [(new.pk, historical.pk)]
     assert set(service.unmatched()) == {odd, bare}
     match_unmatched([new.pk])
     assert Match.objects.count() == 1
@@ -246,9 +246,9 @@ def test_sweep_matches_new_products_although_one_of_them_fails(new: Product) -> 
 
 def test_product_is_matched_again_if_its_features_change_during_the_search(new: Product) -> None:
     Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
-    answer = service.find_matches(new.pk)
+    result = service.find_matches(new.pk)
     Product.objects.filter(pk=new.pk).update(unmatched_since=timezone.now())
-    service.save_matches(answer)
+    service.save_matches(result)
     assert list(service.unmatched()) == [new]
 
 
@@ -264,10 +264,10 @@ def test_new_product_is_matched_as_soon_as_it_has_features() -> None:
 
 
 def test_query_image_is_matched_and_not_stored() -> None:
-    known = intake.add_product([Upload(jpeg(1))], is_historical=True).product
+    historical = intake.add_product([Upload(jpeg(1))], is_historical=True).product
     embed.embed_pending()
-    answer = service.match_image(Upload(jpeg(1)))
-    assert (ids(answer), answer.product, scores(answer)) == ([known.pk], None, [100.0])
+    result = service.match_image(Upload(jpeg(1)))
+    assert (ids(result), result.product, scores(result)) == ([historical.pk], None, [100.0])
     assert (Product.objects.count(), Match.objects.count()) == (1, 0)
     with pytest.raises(ValueError, match="cannot be saved"):
-        service.save_matches(answer)
+        service.save_matches(result)

@@ -54,15 +54,15 @@ def test_length_of_an_embedding_does_not_change_its_score(scale):
     assert compute_batch_similarities(embedding(1), embedding(1)[None] * np.float32(scale)) == pytest.approx([100])
 
 
-@pytest.mark.parametrize("bad", [np.zeros(512), np.full(512, np.nan), np.full(512, np.inf)])
-def test_zero_and_non_finite_vectors_score_zero_and_affect_no_other(bad):
-    good = embedding(2)
+@pytest.mark.parametrize("invalid", [np.zeros(512), np.full(512, np.nan), np.full(512, np.inf)])
+def test_zero_and_non_finite_vectors_score_zero_and_affect_no_other(invalid):
+    valid = embedding(2)
 
-    assert compute_clip_similarity(bad, good) == 0
-    assert compute_clip_similarity(good, bad) == 0
-    assert compute_clip_similarity(bad, bad) == 0
-    assert compute_batch_similarities(bad, np.stack([good, bad])).tolist() == [0, 0]
-    assert compute_batch_similarities(good, np.stack([bad, good])) == pytest.approx([0, 100])
+    assert compute_clip_similarity(invalid, valid) == 0
+    assert compute_clip_similarity(valid, invalid) == 0
+    assert compute_clip_similarity(invalid, invalid) == 0
+    assert compute_batch_similarities(invalid, np.stack([valid, invalid])).tolist() == [0, 0]
+    assert compute_batch_similarities(valid, np.stack([invalid, valid])) == pytest.approx([0, 100])
 
 
 def test_batch_gives_the_scores_of_each_pair():

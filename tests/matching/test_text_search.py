@@ -45,18 +45,18 @@ def found(text: str) -> text_search.TextMatches:
 def test_matches_are_found_by_the_words_of_their_products(
     matches: dict[str, Match], text: str, expected: set[str]
 ) -> None:
-    answer = found(text)
-    assert {match.pk for match in answer.matches} == {matches[name].pk for name in expected}
-    assert not answer.more
+    response = found(text)
+    assert {match.pk for match in response.matches} == {matches[name].pk for name in expected}
+    assert not response.more
 
 
 def test_search_with_too_many_products_covers_the_newest_and_says_so(
     matches: dict[str, Match], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_search, "MAX_PRODUCTS", 1)
-    answer = found("cup")
-    assert answer.more
-    assert {match.pk for match in answer.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
+    response = found("cup")
+    assert response.more
+    assert {match.pk for match in response.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
     page = browser_of("viewer").get(f"{LIST}?q=cup")
     assert "add a word" in page.content.decode()
     assert "add a word" not in browser_of("viewer").get(f"{LIST}?q=H-2").content.decode()

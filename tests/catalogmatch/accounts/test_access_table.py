@@ -63,14 +63,14 @@ def table() -> dict[tuple[str, str], dict[str, int]]:
 @pytest.fixture
 def ids(db: None) -> dict[str, object]:
     """Something of everything, by the beginning of the routes that ask for it."""
-    asked, found = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
-    ProductImage.objects.create(product=asked, file=PICTURE, sha256=64 * "0", width=96, height=96)
+    product, candidate = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
+    ProductImage.objects.create(product=product, file=PICTURE, sha256=64 * "0", width=96, height=96)
     default_storage.save(PICTURE, ContentFile(jpeg(1)))
-    match = Match.objects.create(product=asked, candidate=found, similarity_score=90, rank=1)
+    match = Match.objects.create(product=product, candidate=candidate, similarity_score=90, rank=1)
     other = User.objects.create_user("somebody")
     return {
         "api/matches": match.pk,
-        "admin/matching/match/case": asked.pk,
+        "admin/matching/match/case": product.pk,
         "admin/matching": match.pk,
         "admin/products/product/import": Import.objects.create(user=user_in("uploader"), state="done").pk,
         "admin/products/product/deletion": Deletion.objects.create(
@@ -80,7 +80,7 @@ def ids(db: None) -> dict[str, object]:
         "admin/auth/group": Group.objects.get(name="viewer").pk,
         "admin/r": 1,
         "api/<path:rest>": "nothing",
-        "": asked.pk,
+        "": product.pk,
     }
 
 
@@ -109,11 +109,11 @@ def test_every_route_has_a_line_and_every_line_a_route() -> None:
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_every_route_returns_the_status_of_the_table(identity: str, ids: dict[str, object], settings: Settings) -> None:
     settings.METRICS_TOKEN = "the scraper's"
-    answers = {}
+    responses = {}
     for method, route in calls():
         # Whatever a call changed is undone before the next, also who is signed in.
         with transaction.atomic():
-            answers[method, route] = client_as(identity).generic(method, address(route, ids)).status_code
+            responses[method, route] = client_as(identity).generic(method, address(route, ids)).status_code
             transaction.set_rollback(True)
-    assert answers == {call: statuses[identity] for call, statuses in table().items()}
-    assert not [call for call, status in answers.items() if status >= 500]
+    assert responses == {call: statuses[identity] for call, statuses in table().items()}
+    assert not [call for call, status in responses.items() if status >= 500]

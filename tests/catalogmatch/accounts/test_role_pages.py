@@ -80,12 +80,16 @@ def walk(browser: Client) -> dict[str, tuple[int, str]]:
         if not address or kind(address) in kinds or address.startswith(AWAY):
             continue
         kinds.add(kind(address))
-        answer = browser.get(address, follow=True)
-        seen[address] = answer.status_code, source
-        if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("text/html") or answer.streaming:
+        response = browser.get(address, follow=True)
+        seen[address] = response.status_code, source
+        if (
+            response.status_code != 200
+            or not response.headers["Content-Type"].startswith("text/html")
+            or response.streaming
+        ):
             continue
-        here = answer.redirect_chain[-1][0] if answer.redirect_chain else address
-        offers = Offers(here, answer.content.decode())
+        here = response.redirect_chain[-1][0] if response.redirect_chain else address
+        offers = Offers(here, response.content.decode())
         waiting += [(link, address) for link in sorted(offers.links)]
         for form in sorted(offers.forms):
             if not form.startswith(AWAY):

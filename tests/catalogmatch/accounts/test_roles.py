@@ -61,10 +61,10 @@ def test_viewer_may_match_a_product_without_saving() -> None:
 
 @pytest.mark.parametrize("credentials", [{}, {"HTTP_AUTHORIZATION": "Token wrong"}, {"HTTP_AUTHORIZATION": "Token"}])
 def test_unauthenticated_client_gets_401(credentials: dict[str, str]) -> None:
-    answer = APIClient().get("/api/products", **credentials)  # type: ignore[arg-type]
-    assert (answer.status_code, answer["Content-Type"]) == (401, "application/problem+json")
-    assert answer.json()["code"] == "not_authenticated"
-    assert answer["WWW-Authenticate"] == "Token"
+    response = APIClient().get("/api/products", **credentials)  # type: ignore[arg-type]
+    assert (response.status_code, response["Content-Type"]) == (401, "application/problem+json")
+    assert response.json()["code"] == "not_authenticated"
+    assert response["WWW-Authenticate"] == "Token"
 
 
 def test_session_may_call_the_api_but_not_from_another_site() -> None:

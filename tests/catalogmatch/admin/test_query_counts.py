@@ -54,7 +54,7 @@ PAGES = (
 API_LISTS = ("/api/products", "/api/products?search=arrival", "/api/matches", "/api/matches?review_status=pending")
 
 
-def asked(client: Client, address: str) -> list[str]:
+def queries(client: Client, address: str) -> list[str]:
     """What the database is asked for a page that answers with 200."""
     with CaptureQueriesContext(connection) as captured:
         assert client.get(address, follow=True).status_code == 200, address
@@ -72,8 +72,8 @@ def test_admin_list_needs_the_same_number_of_queries_for_fifty_rows_as_for_five(
     browser, make = browser_of(boss), MAKE[model._meta.label_lower]
 
     def counts() -> dict[str, int]:
-        ways: Any = list_addresses(admin.site._registry[model], boss)
-        return {address: len(asked(browser, address)) for _, address in ways if "?p=" not in address}
+        addresses: Any = list_addresses(admin.site._registry[model], boss)
+        return {address: len(queries(browser, address)) for _, address in addresses if "?p=" not in address}
 
     rows_of(make, range(5))
     few = counts()
@@ -96,9 +96,9 @@ def test_page_needs_the_same_number_of_queries_for_fifty_cases_as_for_five(
 ) -> None:
     client = caller()
     rows_of(case, range(5))
-    few = asked(client, address)
+    few = queries(client, address)
     rows_of(case, range(5, 50))
-    many = asked(client, address)
+    many = queries(client, address)
     assert len(many) == len(few) <= bound, "\n".join(many)
 
 
@@ -106,6 +106,6 @@ def test_case_needs_the_same_number_of_queries_for_ten_candidates_as_for_three()
     browser = browser_of("reviewer")
     small, _ = make_case(90, 80, 70)
     large, _ = make_case(*range(81, 91))
-    few = asked(browser, f"/admin/matching/match/case/{small.pk}/")
-    many = asked(browser, f"/admin/matching/match/case/{large.pk}/")
+    few = queries(browser, f"/admin/matching/match/case/{small.pk}/")
+    many = queries(browser, f"/admin/matching/match/case/{large.pk}/")
     assert len(many) == len(few) <= PAGE_BOUND, "\n".join(many)

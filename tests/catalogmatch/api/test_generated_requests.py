@@ -53,11 +53,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytes
 
 def fill() -> list[int]:
     """Something that calls can find; answers the numbers of products and matches."""
-    known = add_product([Upload(jpeg(1))], sku="S-1", is_historical=True).product
+    historical = add_product([Upload(jpeg(1))], sku="S-1", is_historical=True).product
     new = add_product([Upload(jpeg(1, angle=3))], sku="S-2").product
     embed_pending()
     product, matches = make_case(80, 60)
-    return [known.pk, new.pk, product.pk, *(match.pk for match in matches)]
+    return [historical.pk, new.pk, product.pk, *(match.pk for match in matches)]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)

@@ -38,16 +38,16 @@ def test_openapi_document_is_valid_and_lists_every_endpoint() -> None:
 
 @pytest.mark.django_db
 def test_openapi_document_is_served() -> None:
-    answer = client_of("viewer").get("/api/schema", HTTP_ACCEPT="application/vnd.oai.openapi+json")
-    assert (answer.status_code, answer.json()["info"]["title"]) == (200, "CatalogMatch")
+    response = client_of("viewer").get("/api/schema", HTTP_ACCEPT="application/vnd.oai.openapi+json")
+    assert (response.status_code, response.json()["info"]["title"]) == (200, "CatalogMatch")
 
 
 @pytest.mark.django_db
 def test_api_page_loads_nothing_from_other_hosts(client: Client) -> None:
     client.force_login(user_in("viewer"))
-    answer = client.get("/api/docs")
-    assert answer.status_code == 200
-    links = re.findall(r"""(?:src|href)=["']([^"']+)""", answer.content.decode())
+    response = client.get("/api/docs")
+    assert response.status_code == 200
+    links = re.findall(r"""(?:src|href)=["']([^"']+)""", response.content.decode())
     assert links
     assert all(link.startswith("/") and not link.startswith("//") for link in links), links
-    assert "https://" not in answer.content.decode()
+    assert "https://" not in response.content.decode()

@@ -32,8 +32,8 @@ def sign_in(forwarded: str = "", name: str = "nobody", **environ: str) -> int:
 
 def test_forwarded_header_is_ignored_without_a_proxy(behind: Any) -> None:
     behind(0)
-    answers = [sign_in(f"198.51.100.{number}", f"name{number}") for number in range(6)]
-    assert answers == [200] * 5 + [429]
+    responses = [sign_in(f"198.51.100.{number}", f"name{number}") for number in range(6)]
+    assert responses == [200] * 5 + [429]
 
 
 @pytest.mark.parametrize(("proxies", "behind_them"), [(1, "{}"), (2, "{}, 10.0.0.9")])
@@ -43,17 +43,17 @@ def test_behind_proxies_the_address_is_the_one_seen_by_the_first_proxy(
     behind(proxies)
     seen = behind_them.format("203.0.113.7")
     # What the client itself sent stands before what the proxies added.
-    answers = [sign_in(f"198.51.100.{number}, {seen}", f"name{number}") for number in range(6)]
-    assert answers == [200] * 5 + [429]
+    responses = [sign_in(f"198.51.100.{number}, {seen}", f"name{number}") for number in range(6)]
+    assert responses == [200] * 5 + [429]
     assert sign_in(behind_them.format("203.0.113.8"), "somebody") == 200
 
 
 def test_attempts_for_one_user_are_counted_over_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
-    answers = [
+    responses = [
         sign_in(name=name, REMOTE_ADDR=f"10.0.0.{n}") for n, name in enumerate(["anna", "Anna ", "ANNA", "anna"])
     ]
-    assert answers == [200, 200, 200, 429]
+    assert responses == [200, 200, 200, 429]
     assert sign_in(name="berta", REMOTE_ADDR="10.0.0.9") == 200
 
 
@@ -67,11 +67,11 @@ def test_blocked_address_does_not_block_the_user_elsewhere(monkeypatch: pytest.M
 def test_api_throttle_counts_each_user_over_all_tokens_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ApiThrottle, "THROTTLE_RATES", {"user": "3/min"})
     clients = [client_of("viewer"), client_of("viewer")]
-    answers = [
+    responses = [
         clients[number % 2].get("/api/queue", REMOTE_ADDR=f"10.0.0.{number}", HTTP_X_FORWARDED_FOR=f"10.1.1.{number}")
         for number in range(4)
     ]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert answers[-1].json()["code"] == "throttled"
-    assert int(answers[-1]["Retry-After"]) > 0
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    assert responses[-1].json()["code"] == "throttled"
+    assert int(responses[-1]["Retry-After"]) > 0
     assert client_of("uploader").get("/api/queue").status_code == 200

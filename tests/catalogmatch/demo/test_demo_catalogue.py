@@ -42,11 +42,11 @@ def test_demo_catalogue_has_many_categories_and_two_images_of_each_product():
 
 def test_fourteen_of_twenty_arrivals_are_in_the_catalogue():
     expected = [arrival.expected_match for arrival in arrivals()]
-    known = [sku for sku in expected if sku is not None]
+    duplicates = [sku for sku in expected if sku is not None]
 
     assert len(expected) == 20
-    assert len(known) == len(set(known)) == 14
-    assert set(known) <= {product.sku for product in historical()}
+    assert len(duplicates) == len(set(duplicates)) == 14
+    assert set(duplicates) <= {product.sku for product in historical()}
     assert all(product.expected_match is None for product in historical())
 
 

@@ -42,9 +42,9 @@ class Served:
         with self.said.open("wb") as out:
             command = [sys.executable, "manage.py", "demo"]
             self.process = subprocess.Popen(command, cwd=REPO, env=env, stdout=out, stderr=subprocess.DEVNULL)
-        wait_until(self.answers, SERVING, lambda: f"the demo is served: {self.said.read_text()}")
+        wait_until(self.is_serving, SERVING, lambda: f"the demo is served: {self.said.read_text()}")
 
-    def answers(self) -> bool:
+    def is_serving(self) -> bool:
         assert self.process.poll() is None, self.said.read_text()
         try:
             return self.get("/healthz")[0] == 200

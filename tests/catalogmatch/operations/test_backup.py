@@ -77,8 +77,8 @@ def test_backup_holds_the_originals_if_they_are_kept(tmp_path: Path, settings: S
     settings.KEEP_ORIGINALS = True
     upload(2)
     assert backup.take_backup(tmp_path / "b", bar())["absent"] == []
-    [kept] = (tmp_path / "b" / "originals").glob("*/*")
-    assert kept.read_bytes() == jpeg(2)
+    [original] = (tmp_path / "b" / "originals").glob("*/*")
+    assert original.read_bytes() == jpeg(2)
 
 
 def test_image_deleted_during_the_backup_is_not_reported_as_missing(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_ten_backups_under_load_restore_to_the_same_matches(tmp_path: Path) -> N
     run(live, SEED, QUERIES=QUERIES)
     expected = json.loads(run(live, ANSWERS))
     assert len(expected) == QUERIES
-    assert all(len(answer) == 10 for answer in expected.values())
+    assert all(len(response) == 10 for response in expected.values())
 
     load = start(live, "shell", "--no-imports", "--command", CHURN)
     try:
@@ -110,11 +110,11 @@ def test_ten_backups_under_load_restore_to_the_same_matches(tmp_path: Path) -> N
     def restored(number: int) -> dict[str, list[object]]:
         data = tmp_path / f"restored-{number}"
         folder = str(tmp_path / "backups" / str(number))
-        answers: dict[str, list[object]] = json.loads(run(data, RESTORE + ANSWERS, FOLDER=folder))
-        return answers
+        responses: dict[str, list[object]] = json.loads(run(data, RESTORE + ANSWERS, FOLDER=folder))
+        return responses
 
     with ThreadPoolExecutor(2) as pool:
-        for number, answers in enumerate(pool.map(restored, range(BACKUPS))):
-            assert answers == expected, f"backup {number}"
+        for number, responses in enumerate(pool.map(restored, range(BACKUPS))):
+            assert responses == expected, f"backup {number}"
     manifests = [json.loads((tmp_path / "backups" / str(n) / "manifest.json").read_text()) for n in range(BACKUPS)]
     assert len({manifest["index"]["revision"][0] for manifest in manifests}) == BACKUPS

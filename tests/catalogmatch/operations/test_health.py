@@ -27,13 +27,13 @@ def age(minutes: float, **which: str) -> None:
 
 
 def readiness(client: Client) -> tuple[int, str]:
-    answer = client.get("/readyz")
-    return answer.status_code, answer.json().get("reason", "")
+    response = client.get("/readyz")
+    return response.status_code, response.json().get("reason", "")
 
 
 def test_process_is_alive_without_a_database(client: Client) -> None:
-    answer = client.get("/healthz")
-    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "alive"})
     assert client.post("/healthz").status_code == 405
 
 

@@ -57,8 +57,8 @@ def lines() -> Iterator[Lines]:
 
 @pytest.mark.django_db
 def test_request_is_logged_as_one_line_with_its_id(lines: Lines) -> None:
-    answer = client_of("viewer").get("/api/products?search=secret", HTTP_X_REQUEST_ID="from-the-proxy-1")
-    assert answer["X-Request-ID"] == "from-the-proxy-1"
+    response = client_of("viewer").get("/api/products?search=secret", HTTP_X_REQUEST_ID="from-the-proxy-1")
+    assert response["X-Request-ID"] == "from-the-proxy-1"
     [line] = lines.of("catalogmatch.web.request_log")
     assert line["request_id"] == "from-the-proxy-1"
     assert (line["method"], line["path"], line["status"]) == ("GET", "/api/products", 200)
@@ -69,8 +69,8 @@ def test_request_is_logged_as_one_line_with_its_id(lines: Lines) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("given", ["", "short", "x" * 65, "has space in it", 'quote"injected', "line\nbreak-in-it"])
 def test_invalid_request_id_is_replaced(given: str) -> None:
-    answer = Client().get("/healthz", HTTP_X_REQUEST_ID=given)
-    assert re.fullmatch("[0-9a-f]{32}", answer["X-Request-ID"])
+    response = Client().get("/healthz", HTTP_X_REQUEST_ID=given)
+    assert re.fullmatch("[0-9a-f]{32}", response["X-Request-ID"])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -123,8 +123,8 @@ def test_traceback_stays_within_its_line(lines: Lines) -> None:
 
 
 def test_plain_lines_have_the_request_id_in_brackets() -> None:
-    record = logging.LogRecord("products", logging.INFO, __file__, 1, "Embedded pictures %s", ([1],), None)
+    record = logging.LogRecord("products", logging.INFO, __file__, 1, "Embedded images %s", ([1],), None)
     token = request_id.set("r-1")
     RequestIdFilter().filter(record)
     request_id.reset(token)
-    assert PlainFormatter().format(record).endswith("INFO products Embedded pictures [1] [r-1]")
+    assert PlainFormatter().format(record).endswith("INFO products Embedded images [1] [r-1]")

@@ -28,9 +28,9 @@ def token(settings: Settings) -> str:
 
 def numbers() -> dict[tuple[str, str], float]:
     """What is scraped: (name, the values of the labels) → value."""
-    answer = Client().get("/metrics", HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
-    assert answer.status_code == 200
-    return parsed(answer.content.decode())
+    response = Client().get("/metrics", HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
+    assert response.status_code == 200
+    return parsed(response.content.decode())
 
 
 def parsed(text: str) -> dict[tuple[str, str], float]:
@@ -49,19 +49,19 @@ def test_metrics_return_404_without_a_token_in_the_settings() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("given", ["", "Bearer wrong", TOKEN, "Bearer é"])
 def test_metrics_need_the_token(token: str, given: str) -> None:
-    answer = Client().get("/metrics", HTTP_AUTHORIZATION=given)
-    assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
+    response = Client().get("/metrics", HTTP_AUTHORIZATION=given)
+    assert (response.status_code, response["WWW-Authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.django_db
 def test_metrics_count_images_failures_and_matches(token: str) -> None:
-    known = add_product([Upload(jpeg(1))], is_historical=True).product
-    asked = add_product([Upload(jpeg(2))]).product
+    historical = add_product([Upload(jpeg(1))], is_historical=True).product
+    product = add_product([Upload(jpeg(2))]).product
     embed_pending(send_signal=False)  # so that nobody looks up its matches
     broken = add_product([Upload(jpeg(3))]).images[0]
     ProductImage.objects.filter(pk=broken.pk).update(state="failed", error_code="image_corrupt")
     add_product([Upload(jpeg(4))])
-    Match.objects.create(product=asked, candidate=known, similarity_score=80, rank=1)
+    Match.objects.create(product=product, candidate=historical, similarity_score=80, rank=1)
     found = numbers()
     assert {state: found["pictures", state] for state in ("pending", "claimed", "ready", "failed")} == {
         "pending": 1, "claimed": 0, "ready": 2, "failed": 1,
@@ -102,6 +102,6 @@ def test_metrics_add_up_the_requests_of_several_processes(tmp_path: Path) -> Non
         "from django.test import Client; client = Client(SERVER_NAME='localhost'); client.get('/healthz');"
         f"print(client.get('/metrics', HTTP_AUTHORIZATION='Bearer ' + {TOKEN!r}).content.decode())"
     )
-    answers = [manage(tmp_path, "shell", "--no-imports", "--command", ask, **env) for _ in range(2)]
-    assert [answer.returncode for answer in answers] == [0, 0], answers
-    assert [parsed(answer.stdout)["requests_total", "GET healthz 200"] for answer in answers] == [1, 2]
+    responses = [manage(tmp_path, "shell", "--no-imports", "--command", ask, **env) for _ in range(2)]
+    assert [response.returncode for response in responses] == [0, 0], responses
+    assert [parsed(response.stdout)["requests_total", "GET healthz 200"] for response in responses] == [1, 2]

@@ -108,15 +108,15 @@ def test_old_orphaned_files_are_deleted(image: ProductImage, media: Path) -> Non
 
 def test_original_of_an_image_is_kept_and_an_orphaned_one_deleted(settings: Settings, tmp_path: Path) -> None:
     settings.KEEP_ORIGINALS, settings.ORIGINALS_ROOT = True, tmp_path / "originals"
-    kept = originals.original_path(str(add_product([Upload(jpeg(1))]).images[0].file.name))
+    original = originals.original_path(str(add_product([Upload(jpeg(1))]).images[0].file.name))
     embed_pending()
-    age(kept, 7200)
+    age(original, 7200)
     assert verify()[0] == 0
     originals.keep_original("pictures/ab/ab00.jpg", b"left behind")
     forgotten = originals.original_path("pictures/ab/ab00.jpg")
     age(forgotten, 7200)
     assert_mended("belongs to no image")
-    assert kept.exists()
+    assert original.exists()
     assert not forgotten.exists()
 
 

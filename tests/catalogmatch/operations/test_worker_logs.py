@@ -27,8 +27,8 @@ def request_of(stack: Stack, path: str) -> str:
 def test_worker_logs_have_the_request_id_of_the_upload(tmp_path: Path) -> None:
     with Stack(tmp_path, CATALOGMATCH_LOG_JSON="1") as stack:
         stack.start_worker()
-        answer = stack.upload([jpeg(1)], wait=20)
-        assert answer.body["status"] == "success"
+        response = stack.upload([jpeg(1)], wait=20)
+        assert response.body["status"] == "success"
         traced = request_of(stack, "/api/products/upload")
         stored = [line for line in lines(stack, "worker") if line["logger"] == "products.queue.embed"]
         assert [line["request_ids"] for line in stored] == [[traced]]

@@ -55,9 +55,9 @@ def test_start_upload_and_matching_load_no_model_libraries(tmp_path):
         [sys.executable, "-c", script], cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout.splitlines()[-1])
-    assert said["started"] == []
-    assert [upload["feature_type"] for upload in said["uploaded"]] == ["legacy", "legacy"]
-    assert said["matches"][0]["sku"] == "OLD"
-    assert said["pages"] == [200, 200, 200, 200]
-    assert said["after"] == []
+    output = json.loads(ran.stdout.splitlines()[-1])
+    assert output["started"] == []
+    assert [upload["feature_type"] for upload in output["uploaded"]] == ["legacy", "legacy"]
+    assert output["matches"][0]["sku"] == "OLD"
+    assert output["pages"] == [200, 200, 200, 200]
+    assert output["after"] == []

@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
     process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
     port = int(env["PORT"])
     try:
-        wait_until(lambda: answers(port, HEALTHZ) != b"", 30, "the web server answers")
+        wait_until(lambda: responses(port, HEALTHZ) != b"", 30, "the web server answers")
         yield port, made.stdout.strip()
     finally:
         process.terminate()
@@ -55,7 +55,7 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
-def read_answer(connection: socket.socket) -> bytes:
+def read_response(connection: socket.socket) -> bytes:
     """All that comes until the answer's end or the connection's."""
     received = b""
     with suppress(ConnectionResetError):
@@ -68,10 +68,10 @@ def read_answer(connection: socket.socket) -> bytes:
     return received
 
 
-def answers(port: int, request: bytes) -> bytes:
+def responses(port: int, request: bytes) -> bytes:
     with suppress(ConnectionRefusedError), connect(port) as connection:
         connection.sendall(request)
-        return read_answer(connection)
+        return read_response(connection)
     return b""
 
 
@@ -98,9 +98,9 @@ def test_client_that_sends_a_gigabyte_can_read_the_error(server: tuple[int, str]
     with connect(port) as connection:
         connection.sendall(head(token, 2**30))
         connection.sendall(bytes(4 * 2**20))
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "image_too_large"
+        response = read_response(connection)
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(response.partition(b"\r\n\r\n")[2])["code"] == "image_too_large"
 
 
 def test_request_shorter_than_its_content_length_is_rejected(server: tuple[int, str]) -> None:
@@ -110,9 +110,9 @@ def test_request_shorter_than_its_content_length_is_rejected(server: tuple[int, 
         # The image is whole, its SKU is not there: taken as it came, it would be another product.
         connection.sendall(head(token, len(body)) + body[: body.index(b"sku") - 40])
         connection.shutdown(socket.SHUT_WR)
-        answer = read_answer(connection)
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    listed = answers(
+        response = read_response(connection)
+    assert response.startswith(b"HTTP/1.1 408 ")
+    listed = responses(
         port, f"GET /api/products HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Token {token}\r\n\r\n".encode()
     )
     assert json.loads(listed.partition(b"\r\n\r\n")[2])["count"] == 0
@@ -140,9 +140,9 @@ def test_slow_clients_are_cut_off_and_delay_no_other_client(server: tuple[int, s
         with connect(port) as ordinary:
             ordinary.settimeout(5)
             ordinary.sendall(HEALTHZ)
-            assert read_answer(ordinary).startswith(b"HTTP/1.1 200 ")
+            assert read_response(ordinary).startswith(b"HTTP/1.1 200 ")
         time.sleep(0.1)
     assert len(cut) == 50
-    assert answers(port, head(token, len(form())) + form()).startswith(b"HTTP/1.1 201 ")
+    assert responses(port, head(token, len(form())) + form()).startswith(b"HTTP/1.1 201 ")
     for connection in slow:
         connection.close()

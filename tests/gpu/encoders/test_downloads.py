@@ -29,7 +29,7 @@ def hub(tiny_clip):
     class Hub(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, status, body=b"", **headers):
+        def respond(self, status, body=b"", **headers):
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -46,14 +46,14 @@ def hub(tiny_clip):
                         {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
                         for name, data in files.items()
                     ]
-                    return self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
+                    return self.respond(200, json.dumps(tree).encode(), Content_Type="application/json")
                 about = {"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-                return self.answer(200, json.dumps(about).encode(), Content_Type="application/json")
+                return self.respond(200, json.dumps(about).encode(), Content_Type="application/json")
             _, _, name = path.partition(f"/resolve/{COMMIT}/")
             if name in files:
                 etag = hashlib.sha256(files[name]).hexdigest()
-                return self.answer(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
-            return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
+                return self.respond(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+            return self.respond(404, b"{}", X_Error_Code="RepoNotFound")
 
         do_HEAD = do_GET  # noqa: N815  (the name that http.server calls)
 

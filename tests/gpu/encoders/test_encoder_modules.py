@@ -46,10 +46,10 @@ def test_vectors_equal_those_of_transformers(attention, clip):
 def test_half_precision_vectors_stay_close(clip):
     import torch
 
-    wanted = of_the_library(clip)
+    expected = of_the_library(clip)
     clip.to(torch.float16)
     assert of_the_tower(clip).dtype == np.float32
-    assert np.einsum("ij,ij->i", of_the_tower(clip), wanted).min() >= 0.999
+    assert np.einsum("ij,ij->i", of_the_tower(clip), expected).min() >= 0.999
 
 
 def test_last_layer_computes_only_the_class_token(clip):
@@ -61,12 +61,12 @@ def test_last_layer_computes_only_the_class_token(clip):
 
 
 def test_model_of_another_architecture_is_run_by_transformers(clip, monkeypatch):
-    wanted = of_the_library(clip)
+    expected = of_the_library(clip)
     last = clip.vision_model.encoder.layers[-1]
     monkeypatch.setattr(type(last), "forward", _with_renamed_norm)
     last.first_norm = last.layer_norm1
     del last.layer_norm1
-    assert np.einsum("ij,ij->i", of_the_tower(clip), wanted).min() >= 0.99999
+    assert np.einsum("ij,ij->i", of_the_tower(clip), expected).min() >= 0.99999
 
 
 def _with_renamed_norm(self, hidden_states, attention_mask=None, **kwargs):

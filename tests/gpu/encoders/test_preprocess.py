@@ -19,11 +19,11 @@ def test_pixels_equal_those_of_the_models_image_processor(size, with_clip):
     processor = CLIPImageProcessor.from_pretrained(with_clip / "0_CLIPModel")
     preprocess = weights.find_weights().preprocess
     image = noise(7, size)
-    wanted = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    expected = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
     scale, shift = preprocess.scale_and_shift()
-    got = (preprocess(image) * scale + shift).transpose(2, 0, 1)
+    actual = (preprocess(image) * scale + shift).transpose(2, 0, 1)
     # A level of brightness is 0.0146 of these units: this is the same pixels and float32's rounding.
-    assert np.abs(got - wanted).max() < 1e-5
+    assert np.abs(actual - expected).max() < 1e-5
 
 
 def test_old_and_new_size_options_mean_the_same():

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 from gpu.images import decode
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
-from tests.helpers.sample_images import as_file, bomb, drawing, noise, truncated, turned
+from tests.helpers.sample_images import as_file, decompression_bomb, drawing, noise, truncated, with_orientation
 
 
 def refusal(source: bytes | Path) -> str:
@@ -46,7 +46,7 @@ def test_truncated_file_is_rejected(kind):
 def test_size_limits_are_checked_before_pixels_are_decoded(monkeypatch):
     with monkeypatch.context() as decoding:
         decoding.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("the pixels are decoded"))
-        assert refusal(bomb()) == "image_too_large"
+        assert refusal(decompression_bomb()) == "image_too_large"
     assert refusal(bytes(MAX_BYTES + 1)) == "image_too_large"
     assert refusal(as_file(noise(size=(15, 64)), "PNG")) == "image_too_small"
     assert refusal(as_file(noise(size=(16, 801)), "PNG")) == "image_aspect"
@@ -66,7 +66,7 @@ def test_exif_orientation_is_applied(orientation):
         7: lambda p: p.transpose(Image.Transpose.TRANSVERSE),
         8: lambda p: p.transpose(Image.Transpose.ROTATE_270),
     }[orientation](upright)
-    got = decode(turned(stored, orientation, "PNG"))
+    got = decode(with_orientation(stored, orientation, "PNG"))
     assert np.array_equal(np.asarray(got), np.asarray(upright))
 
 

@@ -35,9 +35,9 @@ def a_worker(name="host:1", **columns):
 
 
 def test_status_has_the_documented_fields_and_says_why_clip_is_missing():
-    answer = client_of("viewer").get("/api/gpu/status")
-    assert answer.status_code == 200
-    status = answer.json()
+    response = client_of("viewer").get("/api/gpu/status")
+    assert response.status_code == 200
+    status = response.json()
     assert set(status) == {
         "available", "device", "gpu_name", "vram", "throughput", "first_run", "clip_available", "error",
         "vram_allocated", "vram_reserved", "workers",

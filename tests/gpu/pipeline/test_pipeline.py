@@ -25,11 +25,11 @@ def paths(tmp_path):
 
 
 def test_each_request_gets_its_features_in_order(with_clip, paths):
-    asked = [(bool(number % 2), bool(number % 3)) for number in range(len(paths))]
-    jobs = [EmbedRequest(path, clip=c, legacy=legacy) for path, (c, legacy) in zip(paths, asked, strict=True)]
+    requested = [(bool(number % 2), bool(number % 3)) for number in range(len(paths))]
+    jobs = [EmbedRequest(path, clip=c, legacy=legacy) for path, (c, legacy) in zip(paths, requested, strict=True)]
     results = list(run.run_pipeline(jobs, batch_size=4))
     given = [(r.clip is not None, r.legacy is not None) for r in results if isinstance(r, ImageFeatures)]
-    assert given == asked
+    assert given == requested
     names = {r.clip.model_name for r in results if isinstance(r, ImageFeatures) and r.clip}
     assert names == {weights.model_id()}
     assert {r.legacy.model_name for r in results if isinstance(r, ImageFeatures) and r.legacy} == {LEGACY_MODEL}

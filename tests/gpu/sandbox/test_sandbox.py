@@ -186,17 +186,17 @@ def test_threads_share_few_decoders_and_each_gets_its_own_image(fresh: Any) -> N
 def test_forked_process_has_its_own_decoders(fresh: Any) -> None:
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     fork = multiprocessing.get_context("fork")
-    answers = fork.SimpleQueue()
+    results = fork.SimpleQueue()
 
     def decode_in_fork() -> None:
-        answers.put(decode_in_sandbox(sample_images.jpeg(2, (120, 90)), 400, 100).width)
+        results.put(decode_in_sandbox(sample_images.jpeg(2, (120, 90)), 400, 100).width)
         box_pool.close()
 
     process = fork.Process(target=decode_in_fork)
     process.start()
     widths = {decode_in_sandbox(sample_images.jpeg(3), 400, 100).width for _ in range(5)}
     process.join(30)
-    assert (process.exitcode, answers.get(), widths) == (0, 120, {96})
+    assert (process.exitcode, results.get(), widths) == (0, 120, {96})
 
 
 def test_decoders_end_with_the_process_that_started_them() -> None:

@@ -74,12 +74,12 @@ def test_pending_matches_are_listed_best_first() -> None:
 
 def test_verdict_by_button_returns_the_new_buttons() -> None:
     _, [match] = make_case(80)
-    answer = give("reviewer", match, "confirmed", **{"HX-Request": "true"})
+    response = give("reviewer", match, "confirmed", **{"HX-Request": "true"})
     assert verdict_of(match) == ("confirmed", "reviewer")
-    assert "Undo" in answer.content.decode()
-    assert "<html" not in answer.content.decode()
-    told = {"product": match.product_id, "matches": [match.pk], "status": "confirmed", "none": False}
-    assert json.loads(answer["HX-Trigger"]) == {"verdict": {**told, "left": 0, "today": 1}}
+    assert "Undo" in response.content.decode()
+    assert "<html" not in response.content.decode()
+    verdict = {"product": match.product_id, "matches": [match.pk], "status": "confirmed", "none": False}
+    assert json.loads(response["HX-Trigger"]) == {"verdict": {**verdict, "left": 0, "today": 1}}
     give("reviewer", match, "pending", **{"HX-Request": "true"})
     assert verdict_of(match) == ("pending", None)
 
@@ -179,19 +179,19 @@ def test_viewing_the_next_case_removes_no_case() -> None:
 def test_none_of_these_rejects_pending_matches_and_keeps_verdicts() -> None:
     product, [confirmed, waiting] = make_case(90, 80)
     verdicts.set_verdict(confirmed.pk, "confirmed", user_in("manager"))
-    answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
+    response = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
     assert verdict_of(confirmed) == ("confirmed", "manager")
     assert verdict_of(waiting) == ("rejected", "reviewer")
-    assert answer.redirect_chain[-1][0] == LIST
-    assert "No other case waits for a verdict." in answer.content.decode()
+    assert response.redirect_chain[-1][0] == LIST
+    assert "No other case waits for a verdict." in response.content.decode()
 
 
 def test_none_of_these_continues_within_the_filter() -> None:
     make_case(80, category="lamps")
-    wanted, _ = make_case(80, category="mugs")
+    expected, _ = make_case(80, category="mugs")
     product, _ = make_case(80, category="mugs")
-    answer = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/?category=mugs", follow=True)
-    assert answer.redirect_chain[-1][0] == f"{LIST}case/{wanted.pk}/?category=mugs"
+    response = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/?category=mugs", follow=True)
+    assert response.redirect_chain[-1][0] == f"{LIST}case/{expected.pk}/?category=mugs"
 
 
 def test_pending_matches_are_counted_by_score_band() -> None:

@@ -55,19 +55,19 @@ def arrival(mug: Product) -> Product:
     return product
 
 
-def ask(api: APIClient, data: bytes, path: str = "/api/match", **options: Any) -> Any:
+def match_image(api: APIClient, data: bytes, path: str = "/api/match", **options: Any) -> Any:
     return api.post(path, {"image": SimpleUploadedFile("question.jpg", data), **options}, format="multipart")
 
 
 def test_product_is_matched_and_its_matches_are_saved(api: APIClient, arrival: Product, mug: Product) -> None:
-    answer = api.post(f"/api/products/{arrival.pk}/match")
-    assert answer.status_code == 200
-    body = answer.json()
+    response = api.post(f"/api/products/{arrival.pk}/match")
+    assert response.status_code == 200
+    body = response.json()
     assert (body["product_id"], body["feature_type"], body["model_name"]) == (arrival.pk, "legacy", LEGACY_MODEL)
-    kept = Match.objects.get(product=arrival, rank=1)
+    saved = Match.objects.get(product=arrival, rank=1)
     best = body["matches"][0]
     assert best == {
-        "match_id": kept.pk,
+        "match_id": saved.pk,
         "product_id": mug.pk,
         "sku": "M-1",
         "name": "Mug",
@@ -83,8 +83,8 @@ def test_product_is_matched_and_its_matches_are_saved(api: APIClient, arrival: P
 
 
 def test_matches_are_not_saved_if_save_is_false(api: APIClient, arrival: Product) -> None:
-    answer = api.post(f"/api/products/{arrival.pk}/match", {"save": False})
-    assert answer.json()["matches"][0]["match_id"] is None
+    response = api.post(f"/api/products/{arrival.pk}/match", {"save": False})
+    assert response.json()["matches"][0]["match_id"] is None
     assert Match.objects.count() == 0
 
 
@@ -100,8 +100,8 @@ def test_matches_are_not_saved_if_save_is_false(api: APIClient, arrival: Product
     ids=str,
 )
 def test_options_narrow_the_results(api: APIClient, arrival: Product, options: dict[str, Any], skus: list[str]) -> None:
-    answer = api.post(f"/api/products/{arrival.pk}/match", options)
-    assert [found["sku"] for found in answer.json()["matches"]] == skus
+    response = api.post(f"/api/products/{arrival.pk}/match", options)
+    assert [found["sku"] for found in response.json()["matches"]] == skus
 
 
 @pytest.mark.parametrize(
@@ -110,22 +110,22 @@ def test_options_narrow_the_results(api: APIClient, arrival: Product, options: d
     ids=str,
 )
 def test_invalid_options_are_rejected(api: APIClient, arrival: Product, options: dict[str, Any]) -> None:
-    answer = api.post(f"/api/products/{arrival.pk}/match", options)
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
-    assert [error["field"] for error in answer.json()["errors"]] == list(options)
+    response = api.post(f"/api/products/{arrival.pk}/match", options)
+    assert (response.status_code, response.json()["code"]) == (400, "validation_error")
+    assert [error["field"] for error in response.json()["errors"]] == list(options)
 
 
 def test_product_that_is_not_embedded_yet_gets_a_retry_response(api: APIClient) -> None:
     waiting = add_product([Upload(jpeg(1))]).product
-    answer = api.post(f"/api/products/{waiting.pk}/match")
-    assert (answer.status_code, answer.json()["code"]) == (409, "features_pending")
+    response = api.post(f"/api/products/{waiting.pk}/match")
+    assert (response.status_code, response.json()["code"]) == (409, "features_pending")
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
 def test_product_with_damaged_features_gets_an_error_with_the_fix(api: APIClient, arrival: Product) -> None:
     arrival.features.update(color_features=bytes(256), shape_features=bytes(28), texture_features=bytes(256))
-    answer = api.post(f"/api/products/{arrival.pk}/match")
-    assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
+    response = api.post(f"/api/products/{arrival.pk}/match")
+    assert (response.status_code, response.json()["code"]) == (409, "search_vector_invalid")
     call_command("verify", "--fix", stdout=StringIO())
     embed.embed_pending(send_signal=False)
     assert api.post(f"/api/products/{arrival.pk}/match").status_code == 200
@@ -139,36 +139,36 @@ def test_image_without_a_valid_clip_vector_is_compared_by_legacy_features(
     tensors["visual_projection.weight"][:] = np.nan
     save_file(tensors, weights)
     use_clip(settings, own_clip, tmp_path / "cache")
-    answer = ask(api, jpeg(1, angle=3))
+    response = match_image(api, jpeg(1, angle=3))
     registry.unload()
-    assert (answer.status_code, answer.json()["feature_type"]) == (200, "legacy")
-    assert [found["sku"] for found in answer.json()["matches"]][:1] == ["M-1"]
+    assert (response.status_code, response.json()["feature_type"]) == (200, "legacy")
+    assert [found["sku"] for found in response.json()["matches"]][:1] == ["M-1"]
 
 
 def test_query_vector_of_another_length_than_the_stored_ones_is_rejected(api: APIClient, with_clip: Path) -> None:
     add_vector(*embeddings(random_vectors(1, dim=7), weights.model_id()))
-    answer = ask(api, jpeg(1))
-    assert (answer.status_code, answer.json()["code"]) == (409, "search_vector_invalid")
+    response = match_image(api, jpeg(1))
+    assert (response.status_code, response.json()["code"]) == (409, "search_vector_invalid")
 
 
 def test_matching_a_missing_product_returns_404(api: APIClient) -> None:
-    answer = api.post("/api/products/1/match")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    response = api.post("/api/products/1/match")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 def test_query_image_is_matched_and_nothing_is_stored(mug: Product, media: Path) -> None:
     stored = files_in(media)
-    answer = ask(client_of("viewer"), jpeg(1, angle=3), threshold=0, limit=1)
-    assert answer.status_code == 200
-    body = answer.json()
+    response = match_image(client_of("viewer"), jpeg(1, angle=3), threshold=0, limit=1)
+    assert response.status_code == 200
+    body = response.json()
     assert (body["product_id"], body["feature_type"]) == (None, "legacy")
     assert [(found["product_id"], found["match_id"]) for found in body["matches"]] == [(mug.pk, None)]
     assert (Product.objects.count(), Match.objects.count(), files_in(media)) == (2, 0, stored)
 
 
 def test_query_image_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
-    answer = ask(api, jpeg(1), threshold=0, category="lamps")
-    assert [found["sku"] for found in answer.json()["matches"]] == ["L-1"]
+    response = match_image(api, jpeg(1), threshold=0, category="lamps")
+    assert [found["sku"] for found in response.json()["matches"]] == ["L-1"]
 
 
 @pytest.mark.parametrize(
@@ -181,21 +181,21 @@ def test_query_image_is_compared_within_a_category(api: APIClient, mug: Product)
     ids=["nothing", "truncated", "21 MiB"],
 )
 def test_bad_query_image_is_rejected(api: APIClient, data: bytes, status: int, code: str) -> None:
-    answer = ask(api, data)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    response = match_image(api, data)
+    assert (response.status_code, response.json()["code"]) == (status, code)
 
 
 def test_query_needs_an_image_and_valid_options(api: APIClient) -> None:
     assert api.post("/api/match", {}, format="multipart").json()["code"] == "validation_error"
-    assert ask(api, jpeg(1), limit="many").json()["code"] == "validation_error"
-    assert ask(api, jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
+    assert match_image(api, jpeg(1), limit="many").json()["code"] == "validation_error"
+    assert match_image(api, jpeg(1), path="/api/match?wait=soon").json()["code"] == "validation_error"
 
 
 def test_matches_are_listed_and_filtered(api: APIClient) -> None:
     first, [high, low] = make_case(95, 55, category="mugs")
     _, [other] = make_case(70, category="lamps")
     Match.objects.filter(pk=low.pk).update(review_status="rejected", reviewed_at="2026-01-01T00:00Z")
-    answers = {
+    responses = {
         "": [other.pk, low.pk, high.pk],
         "review_status=pending": [other.pk, high.pk],
         "review_status=rejected": [low.pk],
@@ -205,7 +205,7 @@ def test_matches_are_listed_and_filtered(api: APIClient) -> None:
         "category=mugs": [low.pk, high.pk],
         "feature_type=clip": [],
     }
-    for query, expected in answers.items():
+    for query, expected in responses.items():
         body = api.get(f"/api/matches?{query}").json()
         assert [row["id"] for row in body["results"]] == expected, query
         assert body["count"] == len(expected)
@@ -241,12 +241,12 @@ def test_verdict_is_given_and_undone() -> None:
 )
 def test_invalid_verdict_is_rejected(change: dict[str, Any]) -> None:
     _, [match] = make_case(80)
-    answer = client_of("reviewer").patch(f"/api/matches/{match.pk}", change)
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    response = client_of("reviewer").patch(f"/api/matches/{match.pk}", change)
+    assert (response.status_code, response.json()["code"]) == (400, "validation_error")
     match.refresh_from_db()
     assert (match.review_status, match.note) == ("pending", "")
 
 
 def test_verdict_on_a_missing_match_returns_404() -> None:
-    answer = client_of("reviewer").patch("/api/matches/1", {"review_status": "confirmed"})
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    response = client_of("reviewer").patch("/api/matches/1", {"review_status": "confirmed"})
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")

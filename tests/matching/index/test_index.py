@@ -188,9 +188,9 @@ def test_query_of_another_length_than_the_stored_vectors_is_rejected():
 @pytest.mark.usefixtures("unconstrained_vectors")
 def test_stored_invalid_vectors_are_never_found():
     query = random_vectors(1)[0]
-    good, zero, nan, short = add_products(embeddings(random_vectors(4, seed=6)))
+    valid, zero, nan, short = add_products(embeddings(random_vectors(4, seed=6)))
     zero.features.update(color_features=bytes(4 * DIM))
     nan.features.update(color_features=np.full(DIM, np.nan, "<f4").tobytes())
     short.features.update(color_features=query[:-1].tobytes(), dim=DIM - 1)
 
-    assert found(query) == [good.pk]
+    assert found(query) == [valid.pk]

@@ -353,10 +353,10 @@ def test_status_says_what_to_do(products):
 
 
 def test_progress_is_reported(products):
-    told: list[tuple[str, int, int]] = []
-    index.rebuild(lambda *step: told.append(step))
-    assert {what for what, *_ in told} == {"sample", "train", "add"}
-    assert told[-1] == ("add", N, N)
+    steps: list[tuple[str, int, int]] = []
+    index.rebuild(lambda *step: steps.append(step))
+    assert {what for what, *_ in steps} == {"sample", "train", "add"}
+    assert steps[-1] == ("add", N, N)
 
 
 def test_altering_a_table_leaves_the_triggers_in_place(django_db_blocker):

@@ -11,7 +11,7 @@ from matching import index
 from matching.index import Filters
 from matching.pgvector import engine, graphs
 from products.models import Feature, Product
-from tests.helpers.threads import at_once
+from tests.helpers.threads import run_concurrently
 from tests.helpers.vectors import MODEL, add_product, add_products, embeddings, exact_scores, random_vectors
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -83,7 +83,7 @@ def test_changes_are_found_without_a_rebuild(vectors, built):
 
 def test_two_processes_add_vectors_without_waiting_for_each_other(vectors):
     add_products(embeddings(vectors[:300]))
-    filled = at_once(*[lambda: engine.fill_search_vectors(200)] * 2)
+    filled = run_concurrently(*[lambda: engine.fill_search_vectors(200)] * 2)
     assert sum(filled) + engine.fill_search_vectors(1000) == 300
     assert graphs.pending_count() == 0
 

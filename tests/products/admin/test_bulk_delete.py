@@ -70,7 +70,7 @@ def test_confirmation_page_lists_what_will_be_deleted(browser: Client) -> None:
     gone, remaining = make_product("ready", "failed", name="mug"), make_product(name="cup")
     make_match(remaining, gone)
     response = select_and_delete(browser, [gone])
-    assert dict(response.context["counts"]) == {"products": 1, "pictures": 2, "matches": 1}
+    assert dict(response.context["counts"]) == {"products": 1, "images": 2, "matches": 1}
     assert "mug" in response.content.decode()
     assert Product.objects.count() == 2
 
@@ -90,7 +90,7 @@ def test_selected_products_are_deleted_with_all_their_rows_and_files(browser: Cl
 
     if count > deletion_jobs.INLINE_LIMIT:
         page = browser.get(response["Location"])
-        assert deleted(page) == {"products": count, "pictures": 2 * count, "matches": 2 * count}
+        assert deleted(page) == {"products": count, "images": 2 * count, "matches": 2 * count}
     assert not Product.objects.filter(pk__in=[row.pk for row in rows]).exists()
     assert list(Match.objects.all()) == [other]
     assert set(ProductImage.objects.values_list("product", flat=True)) == {remaining.pk, other.candidate_id}
@@ -144,7 +144,7 @@ def test_stopped_deletion_keeps_the_remaining_rows_intact(
     page = browser.get(confirm(browser, rows)["Location"])
 
     assert "Stopped after 2 of 5 rows." in page.content.decode()
-    assert deleted(page) == {"products": 2, "pictures": 4}
+    assert deleted(page) == {"products": 2, "images": 4}
     assert set(Product.objects.all()) == set(rows[2:])
     assert len(files_in(media)) == 3 * 2 * 2
 

@@ -56,7 +56,7 @@ def test_product_export_contains_attributes_state_and_images(browser, kind):
     make_product(name="no SKU", is_historical=True, attributes={"colour": None})
     first, second = exported(browser, f"{PRODUCTS}export.{kind}?o=-3")
     assert [first["sku"] or second["sku"], first["name"], second["name"]] == ["A", "no SKU", "Lamp"]
-    assert (second["colour"], second["weight"], second["(state)"], str(second["(pictures)"])) == (
+    assert (second["colour"], second["weight"], second["(state)"], str(second["(images)"])) == (
         "blue", "350", "failed", "2",
     )  # fmt: skip
     assert (first["is_historical"], first["colour"] or "") == ("true", "")

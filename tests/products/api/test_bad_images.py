@@ -20,19 +20,19 @@ from tests.helpers.sample_images import jpeg
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def answers(files: list[bytes]) -> list[tuple[int, str]]:
+def responses(files: list[bytes]) -> list[tuple[int, str]]:
     """Status and code of uploading each file by itself; the code of an accepted one is empty."""
     api = client_of("uploader")
     found = []
     for data in files:
         form = {"image": SimpleUploadedFile("picture.jpg", data)}
-        answer: Any = api.post("/api/products/upload?wait=0", form, format="multipart")
-        found.append((answer.status_code, answer.json().get("code", "")))
+        response: Any = api.post("/api/products/upload?wait=0", form, format="multipart")
+        found.append((response.status_code, response.json().get("code", "")))
     return found
 
 
-def is_refused(answer: tuple[int, str]) -> bool:
-    status, code = answer
+def is_refused(response: tuple[int, str]) -> bool:
+    status, code = response
     return code in STATUS and status == STATUS[code]
 
 
@@ -49,11 +49,11 @@ def memory_of_boxes() -> list[int]:
 
 def test_bad_images_are_rejected_with_a_code_and_leave_no_files(media: Path) -> None:
     bad = list(bad_images.bad_images())
-    found = answers([image.data for image in bad])
+    found = responses([image.data for image in bad])
     surprising = {
-        image.name: answer
-        for image, answer in zip(bad, found, strict=True)
-        if not is_refused(answer) and not (image.harmless and answer[0] == 201)
+        image.name: response
+        for image, response in zip(bad, found, strict=True)
+        if not is_refused(response) and not (image.harmless and response[0] == 201)
     }
     assert len(bad) > 200
     assert surprising == {}
@@ -70,7 +70,7 @@ def test_image_that_decodes_too_long_is_rejected_and_the_next_one_accepted(setti
     settings.DECODER_SECONDS = 1
     pool.close()
     try:
-        assert answers([bad_images.many_scans(), jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
+        assert responses([bad_images.many_scans(), jpeg(1)]) == [(422, "image_corrupt"), (201, "")]
     finally:
         pool.close()
 
@@ -78,8 +78,8 @@ def test_image_that_decodes_too_long_is_rejected_and_the_next_one_accepted(setti
 @pytest.mark.shared_data
 def test_every_bad_image_of_the_corpora_is_rejected(shared_data: Path, media: Path) -> None:
     paths = sorted((shared_data / "images" / "bad").iterdir())
-    found = answers([path.read_bytes() for path in paths])
-    assert {path.name: answer for path, answer in zip(paths, found, strict=True) if not is_refused(answer)} == {}
+    found = responses([path.read_bytes() for path in paths])
+    assert {path.name: response for path, response in zip(paths, found, strict=True) if not is_refused(response)} == {}
     assert files_in(media) == []
     assert len(paths) == 203
 
@@ -87,6 +87,6 @@ def test_every_bad_image_of_the_corpora_is_rejected(shared_data: Path, media: Pa
 @pytest.mark.shared_data
 def test_odd_images_are_accepted_unless_they_are_too_small(shared_data: Path) -> None:
     paths = sorted((shared_data / "images" / "odd").iterdir())[::8]
-    found = answers([path.read_bytes() for path in paths])
+    found = responses([path.read_bytes() for path in paths])
     expected = {(201, ""), (422, "image_too_small")}
-    assert {path.name: answer for path, answer in zip(paths, found, strict=True) if answer not in expected} == {}
+    assert {path.name: response for path, response in zip(paths, found, strict=True) if response not in expected} == {}

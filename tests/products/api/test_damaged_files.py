@@ -22,28 +22,28 @@ pytestmark = [
 def upload(folder: Path, every: int = 1) -> dict[str, tuple[int, str]]:
     """Upload each ``every``-th file of a folder; status and code (empty where there is none) by file name."""
     api = client_of("uploader")
-    answers = {}
+    responses = {}
     for path in sorted(folder.iterdir())[::every]:
         file = SimpleUploadedFile(path.name, path.read_bytes())
-        answer = api.post("/api/products/upload?wait=0", {"image": file}, format="multipart")
-        answers[path.name] = (answer.status_code, answer.json().get("code", ""))
-    return answers
+        response = api.post("/api/products/upload?wait=0", {"image": file}, format="multipart")
+        responses[path.name] = (response.status_code, response.json().get("code", ""))
+    return responses
 
 
 def test_every_bad_file_is_rejected_and_leaves_no_files(shared_data: Path, media: Path) -> None:
-    answers = upload(shared_data / "images" / "bad")
-    wrong = {name: answer for name, answer in answers.items() if STATUS.get(answer[1]) != answer[0]}
+    responses = upload(shared_data / "images" / "bad")
+    wrong = {name: response for name, response in responses.items() if STATUS.get(response[1]) != response[0]}
     assert wrong == {}
-    assert len(answers) == 203
+    assert len(responses) == 203
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
 def test_odd_file_is_accepted_or_rejected_by_a_documented_rule(shared_data: Path, media: Path) -> None:
-    answers = upload(shared_data / "images" / "odd", every=4)
+    responses = upload(shared_data / "images" / "odd", every=4)
     rules = {(413, "image_too_large"), (422, "image_too_small"), (422, "image_aspect")}
-    wrong = {name: answer for name, answer in answers.items() if answer not in {(201, ""), *rules}}
+    wrong = {name: response for name, response in responses.items() if response not in {(201, ""), *rules}}
     assert wrong == {}
-    taken = Counter(answers.values())[(201, "")]
-    assert taken > len(answers) / 2
+    taken = Counter(responses.values())[(201, "")]
+    assert taken > len(responses) / 2
     assert ProductImage.objects.count() == taken
     assert len(files_in(media)) == 2 * taken

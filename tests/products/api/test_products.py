@@ -29,9 +29,9 @@ def product(seed: int = 1, **fields: Any) -> Product:
     return add_product([Upload(jpeg(seed), f"{seed}.jpg")], **fields).product
 
 
-def found(answer: Any) -> list[int]:
-    assert answer.status_code == 200, answer.json()
-    return [row["id"] for row in answer.json()["results"]]
+def found(response: Any) -> list[int]:
+    assert response.status_code == 200, response.json()
+    return [row["id"] for row in response.json()["results"]]
 
 
 def test_product_is_returned_with_its_images(api: APIClient) -> None:
@@ -70,7 +70,7 @@ def test_filters_narrow_the_list(api: APIClient) -> None:
     mug = product(1, sku="M-1", name="Blue mug", category="mugs", is_historical=True)
     lamp = product(2, sku="L-1", name="Lamp", category="lamps", description="gives blue light")
     ProductImage.objects.filter(product=lamp).update(state="failed")
-    answers = {
+    responses = {
         "is_historical=true": [mug.pk],
         "is_historical=false": [lamp.pk],
         "category=lamps": [lamp.pk],
@@ -82,13 +82,13 @@ def test_filters_narrow_the_list(api: APIClient) -> None:
         "search=blue&category=mugs": [mug.pk],
         "sku=nothing": [],
     }
-    assert {query: found(api.get(f"/api/products?{query}")) for query in answers} == answers
+    assert {query: found(api.get(f"/api/products?{query}")) for query in responses} == responses
 
 
 @pytest.mark.parametrize("query", ["state=broken", "sku=%00", "search=%00", "page=nothing"])
 def test_invalid_filter_is_rejected(api: APIClient, query: str) -> None:
-    answer = api.get(f"/api/products?{query}")
-    assert (answer.status_code, answer["Content-Type"]) in {
+    response = api.get(f"/api/products?{query}")
+    assert (response.status_code, response["Content-Type"]) in {
         (400, "application/problem+json"),
         (404, "application/problem+json"),
     }
@@ -107,8 +107,8 @@ def test_product_list_needs_the_same_number_of_queries_for_any_length(
 
 def test_fields_are_changed_one_by_one(api: APIClient) -> None:
     changed = product(sku="M-1", name="Mug", category="mugs")
-    answer = api.patch(f"/api/products/{changed.pk}", {"name": " Cup 🍵 ", "attributes": {"volume": 0.3}})
-    assert (answer.status_code, answer.json()["name"]) == (200, "Cup 🍵")
+    response = api.patch(f"/api/products/{changed.pk}", {"name": " Cup 🍵 ", "attributes": {"volume": 0.3}})
+    assert (response.status_code, response.json()["name"]) == (200, "Cup 🍵")
     changed.refresh_from_db()
     assert (changed.sku, changed.name, changed.category) == ("M-1", "Cup 🍵", "mugs")
     assert changed.attributes == {"volume": 0.3}
@@ -117,8 +117,8 @@ def test_fields_are_changed_one_by_one(api: APIClient) -> None:
 def test_duplicate_sku_is_rejected(api: APIClient) -> None:
     product(1, sku="M-1")
     other = product(2, sku="M-2")
-    answer = api.patch(f"/api/products/{other.pk}", {"sku": "M-1"})
-    assert (answer.status_code, answer.json()["code"]) == (409, "sku_exists")
+    response = api.patch(f"/api/products/{other.pk}", {"sku": "M-1"})
+    assert (response.status_code, response.json()["code"]) == (409, "sku_exists")
     assert api.patch(f"/api/products/{other.pk}", {"sku": "M-2"}).status_code == 200
     assert api.patch(f"/api/products/{other.pk}", {"sku": ""}).status_code == 200
 
@@ -139,15 +139,15 @@ def test_duplicate_sku_is_rejected(api: APIClient) -> None:
 def test_invalid_change_is_rejected_and_changes_nothing(api: APIClient, change: dict[str, Any]) -> None:
     kept = product(sku="M-1", name="Mug")
     # Programs escape what is not ASCII, so that half a pair of surrogates can come in.
-    answer = api.generic("PATCH", f"/api/products/{kept.pk}", json.dumps(change), content_type="application/json")
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    response = api.generic("PATCH", f"/api/products/{kept.pk}", json.dumps(change), content_type="application/json")
+    assert (response.status_code, response.json()["code"]) == (400, "validation_error")
     assert api.get(f"/api/products/{kept.pk}").json()["name"] == "Mug"
 
 
 def test_malformed_json_is_rejected(api: APIClient) -> None:
     kept = product()
-    answer = api.generic("PATCH", f"/api/products/{kept.pk}", '{"name": ', content_type="application/json")
-    assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
+    response = api.generic("PATCH", f"/api/products/{kept.pk}", '{"name": ', content_type="application/json")
+    assert (response.status_code, response.json()["code"]) == (400, "validation_error")
 
 
 def test_read_only_fields_stay_unchanged(api: APIClient) -> None:
@@ -192,9 +192,9 @@ def test_deleting_a_product_deletes_all_its_rows_and_files(api: APIClient, media
     ],
 )
 def test_missing_object_returns_a_problem_document(api: APIClient, method: str, path: str) -> None:
-    answer = api.generic(method, path)
-    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
-    assert (answer.json()["code"], answer.json()["status"]) == ("not_found", 404)
+    response = api.generic(method, path)
+    assert (response.status_code, response["Content-Type"]) == (404, "application/problem+json")
+    assert (response.json()["code"], response.json()["status"]) == ("not_found", 404)
 
 
 @pytest.mark.parametrize("path", ["/media/../db.sqlite3", "/media/pictures/../../catalogmatch.sqlite3", "/media/"])
@@ -204,17 +204,17 @@ def test_only_images_are_served(api: APIClient, path: str) -> None:
 
 def test_wrong_method_is_rejected(api: APIClient) -> None:
     for method, path in (("PUT", f"/api/products/{product().pk}"), ("POST", "/api/products"), ("GET", "/api/match")):
-        answer = api.generic(method, path)
-        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        response = api.generic(method, path)
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
 def test_image_is_served_with_its_content_type(api: APIClient) -> None:
     [image] = product().images.all()
     for url in (image.file.url, image.thumbnail_url):
-        answer = api.get(url)
-        assert (answer.status_code, answer["Content-Type"]) == (200, "image/jpeg")
-        assert answer["X-Content-Type-Options"] == "nosniff"
-        assert b"".join(answer.streaming_content).startswith(b"\xff\xd8\xff")  # type: ignore[attr-defined]
+        response = api.get(url)
+        assert (response.status_code, response["Content-Type"]) == (200, "image/jpeg")
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert b"".join(response.streaming_content).startswith(b"\xff\xd8\xff")  # type: ignore[attr-defined]
 
 
 def test_queue_is_counted_by_state(api: APIClient) -> None:
@@ -235,7 +235,7 @@ def test_too_many_calls_return_429_with_the_time_to_wait(api: APIClient, monkeyp
 
     monkeypatch.setitem(ApiThrottle.THROTTLE_RATES, "user", "2/min")
     assert [api.get("/api/queue").status_code for _ in range(2)] == [200, 200]
-    answer = api.get("/api/queue")
-    assert (answer.status_code, answer.json()["code"]) == (429, "throttled")
-    assert 0 < int(answer["Retry-After"]) <= 60
+    response = api.get("/api/queue")
+    assert (response.status_code, response.json()["code"]) == (429, "throttled")
+    assert 0 < int(response["Retry-After"]) <= 60
     assert client_of("viewer").get("/api/queue").status_code == 200

@@ -15,7 +15,16 @@ from gpu.vectors import LEGACY_MODEL
 from products.models import Feature, Product, ProductImage
 from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
-from tests.helpers.sample_images import FORMATS, as_file, bomb, drawing, jpeg, noise, truncated, turned
+from tests.helpers.sample_images import (
+    FORMATS,
+    as_file,
+    decompression_bomb,
+    drawing,
+    jpeg,
+    noise,
+    truncated,
+    with_orientation,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,23 +39,23 @@ def upload(api: APIClient, *files: bytes, path: str = "/api/products/upload", **
     return api.post(path, {"image": images, **fields}, format="multipart")
 
 
-def refused(answer: Any, status: int, code: str) -> bool:
+def refused(response: Any, status: int, code: str) -> bool:
     """Whether the answer is a problem document with this status and code."""
-    problem = answer.json()
+    problem = response.json()
     return (
-        answer.status_code == status == problem["status"]
+        response.status_code == status == problem["status"]
         and problem["code"] == code
-        and answer["Content-Type"] == "application/problem+json"
+        and response["Content-Type"] == "application/problem+json"
         and bool(problem["title"] and problem["detail"])
     )
 
 
 def test_upload_becomes_a_product_with_features(api: APIClient) -> None:
     fields = {"sku": "M-1", "name": "Tasse ☕", "category": "mugs", "description": "blue", "is_historical": "true"}
-    answer = upload(api, jpeg(1), **fields)
+    response = upload(api, jpeg(1), **fields)
     product = Product.objects.get()
-    assert answer.status_code == 201
-    assert answer.json() == {
+    assert response.status_code == 201
+    assert response.json() == {
         "product_id": product.pk,
         "status": "success",
         "features_extracted": True,
@@ -107,7 +116,7 @@ def test_every_accepted_format_can_be_uploaded(api: APIClient, kind: str) -> Non
 
 
 def test_image_is_stored_upright_and_without_metadata(api: APIClient, media: Path) -> None:
-    assert upload(api, turned(drawing(1, (96, 64)), orientation=6)).status_code == 201
+    assert upload(api, with_orientation(drawing(1, (96, 64)), orientation=6)).status_code == 201
     image = ProductImage.objects.get()
     assert (image.width, image.height) == (64, 96)
     with Image.open(media / str(image.file.name)) as stored:
@@ -141,7 +150,7 @@ BAD_FILES = {
         422,
         "image_corrupt",
     ),
-    "bomb": (bomb(), 413, "image_too_large"),
+    "bomb": (decompression_bomb(), 413, "image_too_large"),
     "small": (jpeg(1, (15, 40)), 422, "image_too_small"),
     "narrow": (jpeg(1, (16, 816)), 422, "image_aspect"),
 }
@@ -155,8 +164,8 @@ def test_bad_image_is_rejected_and_leaves_no_files(api: APIClient, media: Path, 
 
 
 def test_one_bad_image_rejects_the_whole_upload(api: APIClient, media: Path) -> None:
-    answer = upload(api, jpeg(1), truncated(jpeg(2)))
-    assert refused(answer, 422, "image_corrupt")
+    response = upload(api, jpeg(1), truncated(jpeg(2)))
+    assert refused(response, 422, "image_corrupt")
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
@@ -193,40 +202,40 @@ def test_request_with_too_many_files_is_rejected(api: APIClient, settings: Any) 
     ids=lambda fields: next(iter(fields)),
 )
 def test_invalid_field_is_rejected_by_name(api: APIClient, media: Path, fields: dict[str, str]) -> None:
-    answer = upload(api, jpeg(1), **fields)
-    assert refused(answer, 400, "validation_error")
-    assert [error["field"] for error in answer.json()["errors"]] == list(fields)
+    response = upload(api, jpeg(1), **fields)
+    assert refused(response, 400, "validation_error")
+    assert [error["field"] for error in response.json()["errors"]] == list(fields)
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
 def test_upload_without_an_image_is_rejected(api: APIClient) -> None:
-    for answer in (
+    for response in (
         api.post("/api/products/upload", {"sku": "M-1"}, format="multipart"),
         api.post("/api/products/upload", {"image": "not a file"}, format="multipart"),
     ):
-        assert refused(answer, 400, "validation_error")
-        assert [error["field"] for error in answer.json()["errors"]] == ["image"]
+        assert refused(response, 400, "validation_error")
+        assert [error["field"] for error in response.json()["errors"]] == ["image"]
 
 
 def test_malformed_form_is_rejected(api: APIClient) -> None:
-    answer = api.generic("POST", "/api/products/upload", "--x\r\nnonsense", content_type="multipart/form-data")
-    assert refused(answer, 400, "validation_error")
+    response = api.generic("POST", "/api/products/upload", "--x\r\nnonsense", content_type="multipart/form-data")
+    assert refused(response, 400, "validation_error")
     assert refused(api.post("/api/products/upload", {"sku": "M-1"}, format="json"), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan"])
 def test_wait_outside_0_to_60_seconds_is_rejected(api: APIClient, wait: str) -> None:
-    answer = upload(api, jpeg(1), path=f"/api/products/upload?wait={wait}")
-    assert refused(answer, 400, "validation_error")
+    response = upload(api, jpeg(1), path=f"/api/products/upload?wait={wait}")
+    assert refused(response, 400, "validation_error")
     assert Product.objects.count() == 0
 
 
 def test_image_is_added_to_a_product(api: APIClient) -> None:
     product_id = upload(api, jpeg(1)).json()["product_id"]
-    answer = upload(api, jpeg(2), path=f"/api/products/{product_id}/images")
-    assert answer.status_code == 201
+    response = upload(api, jpeg(2), path=f"/api/products/{product_id}/images")
+    assert response.status_code == 201
     added = ProductImage.objects.get(position=1)
-    assert answer.json() == {
+    assert response.json() == {
         "product_id": product_id,
         "status": "success",
         "features_extracted": True,
@@ -240,15 +249,15 @@ def test_image_is_added_to_a_product(api: APIClient) -> None:
 def test_image_that_the_product_has_is_not_added_again(api: APIClient, media: Path) -> None:
     product_id = upload(api, jpeg(1)).json()["product_id"]
     stored = files_in(media)
-    answer = upload(api, jpeg(1), path=f"/api/products/{product_id}/images")
-    assert (answer.status_code, answer.json()["image_id"]) == (200, ProductImage.objects.get().pk)
+    response = upload(api, jpeg(1), path=f"/api/products/{product_id}/images")
+    assert (response.status_code, response.json()["image_id"]) == (200, ProductImage.objects.get().pk)
     assert files_in(media) == stored
 
 
 def test_bad_image_leaves_the_product_unchanged(api: APIClient, media: Path) -> None:
     path = f"/api/products/{upload(api, jpeg(1)).json()['product_id']}/images"
     stored = files_in(media)
-    assert refused(upload(api, jpeg(2), bomb(), path=path), 413, "image_too_large")
+    assert refused(upload(api, jpeg(2), decompression_bomb(), path=path), 413, "image_too_large")
     assert refused(upload(api, path=path), 400, "validation_error")
     assert (ProductImage.objects.count(), files_in(media)) == (1, stored)
 

@@ -18,7 +18,7 @@ from products.images.cleaning import Upload
 from products.models import Product, ProductImage
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.files import files_in
-from tests.helpers.sample_images import as_file, drawing, jpeg, turned
+from tests.helpers.sample_images import as_file, drawing, jpeg, with_orientation
 
 # --- weight ----------------------------------------------------------------------------------------
 
@@ -38,17 +38,17 @@ def post(path: str, body: io.BytesIO, length: int, client: Client | None = None,
 @pytest.mark.parametrize("path", ["/api/products/upload", "/api/match", "/admin/login/"])
 def test_body_of_a_gigabyte_is_rejected_unread(path: str) -> None:
     body = io.BytesIO(b"x" * 1000)
-    answer = post(path, body, 2**30)
-    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
-    assert answer["Content-Type"] == "application/problem+json"
+    response = post(path, body, 2**30)
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
+    assert response["Content-Type"] == "application/problem+json"
     assert body.tell() == 0
 
 
 @pytest.mark.django_db
 def test_anonymous_client_cannot_send_files_to_a_page() -> None:
     body = io.BytesIO(b"x" * 1000)
-    answer = post("/admin/login/", body, 10 * 2**20)
-    assert (answer.status_code, body.tell()) == (413, 0)
+    response = post("/admin/login/", body, 10 * 2**20)
+    assert (response.status_code, body.tell()) == (413, 0)
 
 
 @pytest.mark.django_db
@@ -63,14 +63,14 @@ def test_only_forms_with_files_may_be_large() -> None:
     body = io.BytesIO(b"[" * 1000)
     client = Client()
     client.force_login(user_in("manager"))
-    answer = post("/api/match", body, 50 * 2**20, client, CONTENT_TYPE="application/json")
-    assert (answer.status_code, body.tell()) == (413, 0)
+    response = post("/api/match", body, 50 * 2**20, client, CONTENT_TYPE="application/json")
+    assert (response.status_code, body.tell()) == (413, 0)
 
 
 @pytest.mark.django_db
 def test_chunked_body_without_length_is_rejected() -> None:
-    answer = post("/api/match", io.BytesIO(b""), 0, HTTP_TRANSFER_ENCODING="chunked")
-    assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+    response = post("/api/match", io.BytesIO(b""), 0, HTTP_TRANSFER_ENCODING="chunked")
+    assert (response.status_code, response.json()["code"]) == (411, "length_required")
 
 
 @pytest.mark.django_db
@@ -90,8 +90,8 @@ def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: An
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.core.files.uploadhandler.TemporaryUploadedFile", Watched)
-        answer: Any = client_of("uploader").post("/api/products/upload", {"image": files}, format="multipart")
-    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+        response: Any = client_of("uploader").post("/api/products/upload", {"image": files}, format="multipart")
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
     assert written
     assert max(written) < MAX_BYTES + 2**20
     assert files_in(media) == []
@@ -101,32 +101,32 @@ def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: An
 
 
 @pytest.fixture
-def kept(settings: Any, tmp_path: Path) -> Path:
+def originals_folder(settings: Any, tmp_path: Path) -> Path:
     settings.KEEP_ORIGINALS = True
     settings.ORIGINALS_ROOT = tmp_path / "originals"
     return tmp_path / "originals"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_original_is_stored_outside_media_and_deleted_with_its_image(kept: Path) -> None:
-    data = turned(drawing(1), 6)
+def test_original_is_stored_outside_media_and_deleted_with_its_image(originals_folder: Path) -> None:
+    data = with_orientation(drawing(1), 6)
     image = intake.add_product([Upload(data, "../../etc/passwd.jpg")]).images[0]
     assert originals.original_path(str(image.file.name)).read_bytes() == data
-    assert [name.partition("/")[2] for name in files_in(kept)] == [Path(str(image.file.name)).stem]
+    assert [name.partition("/")[2] for name in files_in(originals_folder)] == [Path(str(image.file.name)).stem]
     client = client_of("manager")
-    for path in (files_in(kept)[0], f"originals/{files_in(kept)[0]}"):
+    for path in (files_in(originals_folder)[0], f"originals/{files_in(originals_folder)[0]}"):
         assert client.get(f"/media/{path}").status_code == 404
     Product.objects.all().delete()
-    assert files_in(kept) == []
+    assert files_in(originals_folder) == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_original_of_a_bad_image_or_without_the_setting_is_not_kept(kept: Path, settings: Any) -> None:
+def test_original_of_a_bad_image_or_without_the_setting_is_not_kept(originals_folder: Path, settings: Any) -> None:
     with pytest.raises(ImageProcessingError):
         intake.add_product([Upload(jpeg(1)), Upload(b"no picture")])
     settings.KEEP_ORIGINALS = False
     intake.add_product([Upload(jpeg(2))])
-    assert files_in(kept) == []
+    assert files_in(originals_folder) == []
 
 
 @pytest.mark.django_db(transaction=True)

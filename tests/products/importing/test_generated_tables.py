@@ -68,15 +68,15 @@ def a_workbook() -> bytes:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("name", "good"), [("c.csv", b"sku,image\nA,a.jpg\n"), ("c.xlsx", a_workbook()), ("c.zip", a_zip())]
+    ("name", "valid"), [("c.csv", b"sku,image\nA,a.jpg\n"), ("c.xlsx", a_workbook()), ("c.zip", a_zip())]
 )
 @quickly
 @given(data=st.data())
-def test_damaged_file_is_rejected_as_a_whole_or_by_row(tmp_path, name, good, data):
-    start = data.draw(st.integers(0, len(good)))
-    end = data.draw(st.integers(start, min(len(good), start + 40)))
+def test_damaged_file_is_rejected_as_a_whole_or_by_row(tmp_path, name, valid, data):
+    start = data.draw(st.integers(0, len(valid)))
+    end = data.draw(st.integers(start, min(len(valid), start + 40)))
     path = tmp_path / name
-    path.write_bytes(good[:start] + data.draw(st.binary(max_size=40)) + good[end:])
+    path.write_bytes(valid[:start] + data.draw(st.binary(max_size=40)) + valid[end:])
     with contextlib.suppress(UnreadableFileError), open_source(path) as source:
         for result in import_rows(source):
             assert result.code

@@ -120,10 +120,10 @@ def test_ctrl_c_stops_after_the_current_row_and_the_next_run_resumes(tmp_path):
     while count("products") < 5 and stopped.poll() is None:
         time.sleep(0.005)
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130, said
-    assert "Run the same command again to go on." in said
-    assert "Traceback" not in said
+    _, output = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, output
+    assert "Run the same command again to continue." in output
+    assert "Traceback" not in output
     assert 5 <= count("products") < number
     assert count("products") == count("product_images")
     subprocess.run(command, cwd=settings.BASE_DIR, env=env, check=True, stderr=subprocess.DEVNULL)

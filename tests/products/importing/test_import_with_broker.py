@@ -15,9 +15,9 @@ def test_workers_embed_and_match_the_imported_products(tmp_path):
     rows = [{"sku": f"S{n}", "is_historical": str(n > 0).lower(), "image": f"{n}.jpg"} for n in range(40)]
     table = write_csv(tmp_path / "c.csv", rows)
     with Stack(tmp_path) as stack:
-        said = stack.manage("import_products", str(table))
-        assert "40 products added" in said
-        assert "The workers embed and match what was imported." in said
+        output = stack.manage("import_products", str(table))
+        assert "40 products added" in output
+        assert "The workers embed and match the imported products." in output
         assert stack.rows("SELECT DISTINCT state FROM product_images") == [("pending",)]
         stack.start_worker()
         ready = "SELECT count(*) FROM product_images WHERE state = 'ready'"

@@ -22,7 +22,7 @@ from products.models import Feature, Product, ProductImage
 from products.queue import claims as queue
 from products.queue import embed
 from tests.helpers.sample_images import jpeg
-from tests.helpers.threads import at_once
+from tests.helpers.threads import run_concurrently
 
 pytestmark = pytest.mark.django_db
 
@@ -107,9 +107,9 @@ def test_images_are_claimed_by_waiting_time(waiting: list[ProductImage], media: 
 
 def test_temporary_failure_costs_no_attempt(waiting: list[ProductImage], media: Path) -> None:
     file = media / str(waiting[2].file.name)
-    kept = file.rename(file.with_suffix(".away"))
+    moved = file.rename(file.with_suffix(".away"))
     embed.embed_batch(claimed())
-    kept.rename(file)
+    moved.rename(file)
     embed.embed_pending()
     assert states() == [("ready", 0)] * 5
     assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
@@ -266,7 +266,7 @@ def test_concurrent_workers_embed_each_image_once(media: Path) -> None:
             claims.append([image.pk for image in claim.images])
             embed.embed_batch(claim)
 
-    at_once(*[work] * 4)
+    run_concurrently(*[work] * 4)
     assert sorted(pk for claim in claims for pk in claim) == sorted(image.pk for image in images)
     assert states() == [("ready", 0)] * 24
     assert Feature.objects.count() == 24

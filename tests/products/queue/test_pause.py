@@ -37,12 +37,12 @@ def states() -> list[str]:
 @pytest.mark.usefixtures("paused")
 def test_upload_to_a_paused_queue_is_accepted_and_returns_at_once(django_capture_on_commit_callbacks) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        answer = client_of("uploader").post(
+        response = client_of("uploader").post(
             "/api/products/upload?wait=30",
             {"image": SimpleUploadedFile("a.jpg", jpeg(1))},
             format="multipart",
         )
-    assert (answer.status_code, answer.json()["status"]) == (201, "pending")
+    assert (response.status_code, response.json()["status"]) == (201, "pending")
     assert states() == ["pending"]
 
 
@@ -60,8 +60,8 @@ def test_paused_queue_gives_no_claims_until_it_is_resumed() -> None:
 @pytest.mark.usefixtures("paused")
 def test_query_image_is_matched_while_the_queue_is_paused() -> None:
     file = SimpleUploadedFile("a.jpg", jpeg(1))
-    answer = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
-    assert answer.status_code == 200
+    response = client_of("viewer").post("/api/match", {"image": file}, format="multipart")
+    assert response.status_code == 200
 
 
 def test_images_claimed_before_the_pause_are_finished() -> None:

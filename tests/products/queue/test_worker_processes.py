@@ -45,8 +45,8 @@ def test_images_wait_for_a_worker_and_are_embedded_by_it(stack: Stack) -> None:
 
 def test_upload_with_wait_returns_its_features(stack: Stack) -> None:
     stack.start_worker()
-    answer = stack.upload(batch(10, 1), wait=60)
-    assert (answer.status, answer.body["status"], answer.body["feature_type"]) == (201, "success", "legacy")
+    response = stack.upload(batch(10, 1), wait=60)
+    assert (response.status, response.body["status"], response.body["feature_type"]) == (201, "success", "legacy")
 
 
 def test_upload_with_wait_is_embedded_before_bulk_images(stack: Stack) -> None:
@@ -121,12 +121,12 @@ def test_uploads_are_accepted_while_redis_is_down_and_embedded_afterwards(stack:
     stack.redis.stop()
     try:
         with ThreadPoolExecutor(4) as pool:
-            answers = list(pool.map(lambda seed: stack.upload(batch(seed, 1), wait=5), range(600, 612)))
+            responses = list(pool.map(lambda seed: stack.upload(batch(seed, 1), wait=5), range(600, 612)))
     finally:
         stack.redis.start()
-    assert {(answer.status, answer.body["status"]) for answer in answers} == {(201, "pending")}
-    for answer in answers:
-        stack.wait_for_states(answer.body["product_id"], ready=1)
+    assert {(response.status, response.body["status"]) for response in responses} == {(201, "pending")}
+    for response in responses:
+        stack.wait_for_states(response.body["product_id"], ready=1)
 
 
 def test_images_with_lost_messages_are_embedded(stack: Stack) -> None:
@@ -139,34 +139,34 @@ def test_images_with_lost_messages_are_embedded(stack: Stack) -> None:
 
 def test_query_image_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
-    known = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
+    candidate = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: stack.ask(jpeg(800), wait=60), range(16)))
-    assert {answer.status for answer in answers} == {200}
-    assert {answer.body["matches"][0]["product_id"] for answer in answers} == {known}
+        responses = list(pool.map(lambda _: stack.ask(jpeg(800), wait=60), range(16)))
+    assert {response.status for response in responses} == {200}
+    assert {response.body["matches"][0]["product_id"] for response in responses} == {candidate}
 
 
 def test_new_product_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
-    known = stack.upload(batch(900, 1), wait=60, is_historical="true").body["product_id"]
+    candidate = stack.upload(batch(900, 1), wait=60, is_historical="true").body["product_id"]
     new = stack.upload([jpeg(900, angle=4)], wait=60).body["product_id"]
     matches = "SELECT candidate_id FROM matches WHERE product_id = ? AND rank = 1"
-    wait_until(lambda: stack.rows(matches, new) == [(known,)], 60, "the new product has its match")
+    wait_until(lambda: stack.rows(matches, new) == [(candidate,)], 60, "the new product has its match")
 
 
 @pytest.mark.parametrize("wait", [0, 0.5])
 def test_query_without_a_worker_gets_a_response_in_time(stack: Stack, wait: float) -> None:
-    answer = stack.ask(jpeg(1), wait=wait)
-    assert (answer.status, answer.body["code"]) == (503, "features_pending")
+    response = stack.ask(jpeg(1), wait=wait)
+    assert (response.status, response.body["code"]) == (503, "features_pending")
 
 
 def test_query_without_redis_gets_a_response_in_time(stack: Stack) -> None:
     stack.redis.stop()
     try:
-        answer = stack.ask(jpeg(1), wait=2)
+        response = stack.ask(jpeg(1), wait=2)
     finally:
         stack.redis.start()
-    assert (answer.status, answer.body["code"]) == (503, "features_pending")
+    assert (response.status, response.body["code"]) == (503, "features_pending")
 
 
 def test_readiness_depends_on_the_progress_of_the_queue(stack: Stack) -> None:
@@ -174,8 +174,8 @@ def test_readiness_depends_on_the_progress_of_the_queue(stack: Stack) -> None:
     assert stack.call("GET", "/readyz").status == 200
     stack.execute("UPDATE product_images SET updated_at = '2020-01-01' WHERE product_id = ?", product_id)
     stack.execute("UPDATE product_images SET updated_at = '2020-01-01' WHERE state IN ('ready', 'failed')")
-    answer = stack.call("GET", "/readyz")
-    assert (answer.status, answer.body["status"]) == (503, "not ready")
+    response = stack.call("GET", "/readyz")
+    assert (response.status, response.body["status"]) == (503, "not ready")
     stack.start_worker()
     stack.wait_for_states(product_id, ready=1)
     assert stack.call("GET", "/readyz").status == 200
