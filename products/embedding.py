@@ -1,4 +1,4 @@
-"""The published functions for a product's features: wait for the worker, or embed now."""
+"""Published API for a product's features: wait for the worker, or embed now."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from products.queue.embed import best_features, embed_pending
 from products.queue.query_features import FeaturesPendingError
 from products.tasks import notify_workers
 
-POLL_SECONDS = 0.03  # how often a waiting upload looks whether the worker is done
+POLL_SECONDS = 0.03  # between two checks of a waiting upload
 
 
 def wait_for_features(image_ids: Sequence[int], seconds: float) -> str | None:
-    """Wait until all these pictures are ready; their feature type, or None when they are not after ``seconds``.
+    """Wait up to ``seconds`` until these images are ready. Return their feature type.
 
-    With a broker the worker is told that somebody waits, so that it takes these pictures first.
+    Return None if they are not ready then.
+
+    With a broker, an urgent message makes the worker embed these images first.
     """
     deadline = time.monotonic() + seconds
     images = ProductImage.objects.filter(pk__in=image_ids)
     if is_paused() or (settings.HAS_BROKER and seconds > 0 and not notify_workers(image_ids, urgent=True)):
-        deadline = time.monotonic()  # nobody may work or nobody heard: there is nothing to wait for
+        deadline = time.monotonic()  # no worker will embed them: do not wait
     while True:
         rows = list(images.values_list("state", "embedded_with"))
         states = {state for state, _ in rows}
@@ -44,24 +46,25 @@ def wait_for_features(image_ids: Sequence[int], seconds: float) -> str | None:
 
 
 def get_or_extract_features(product_id: int, image_path: str | Path) -> np.ndarray:
-    """The colour features of a product: the CLIP embedding (dim,) float32, or the legacy colour histogram (256,).
+    """Return a product's colour features, and embed an image if it has none.
 
-    Comes from the database where the product has features; otherwise the picture at ``image_path`` becomes
-    a view of the product and is embedded now. Raises Product.DoesNotExist, ImageProcessingError, and
-    FeaturesPendingError where it has to wait, since the queue is paused or a worker is slow.
+    They are the CLIP embedding (dim,) float32, or the legacy histogram (256,). Read them from the database if the
+    product has features. Otherwise add the image at ``image_path`` to the product and embed it now. Raises
+    Product.DoesNotExist, ImageProcessingError, and FeaturesPendingError if the queue is paused or a worker is slow.
     """
     product = Product.objects.get(pk=product_id)
     stored = best_features(product.pk)
     if not stored:
         path = Path(image_path)
-        added = add_images(product, [Upload(read_file(path), path.name)])
-        ids = [image.pk for image in added.images]
+        result = add_images(product, [Upload(read_file(path), path.name)])
+        ids = [image.pk for image in result.images]
         embed_pending(ids)
-        wait_for_features(ids, settings.UPLOAD_WAIT_MAX_SECONDS)  # where a worker was quicker to claim it
+        wait_for_features(ids, settings.UPLOAD_WAIT_MAX_SECONDS)  # A worker may have claimed it first.
         stored = best_features(product.pk)
         if not stored:
-            added.images[0].refresh_from_db()
-            if added.images[0].state != State.FAILED:
-                raise FeaturesPendingError(_("The picture of product %d still waits to be embedded.") % product.pk)
-            raise ImageProcessingError(added.images[0].error_code, added.images[0].error_message)
+            image = result.images[0]
+            image.refresh_from_db()
+            if image.state != State.FAILED:
+                raise FeaturesPendingError(_("The image of product %d still waits to be embedded.") % product.pk)
+            raise ImageProcessingError(image.error_code, image.error_message)
     return stored[0].color

@@ -1,4 +1,4 @@
-"""What can be wrong with stored pictures and features, each kind of fault found and mended by itself."""
+"""Find and repair faults of stored images and features, for ``manage.py verify``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from products.queue.claims import UNCLAIMED
 
 State = ProductImage.State
 
-# A file without a row may be an upload that is just being saved, so only an old one counts as forgotten.
+# A file without a row may be an upload that is just being saved, so only an old file counts as orphaned.
 MIN_ORPHAN_AGE_SECONDS = 3600
 
 
 def check_file(image: ProductImage) -> str | None:
-    """What is wrong with a picture's stored file; None when it is what was written. Reads all of it."""
+    """Read an image's stored file in full. Return what is wrong with it, or None."""
     path = Path(image.file.path)
     try:
         data = path.read_bytes()
         if image.file_sha256:
-            same = hashlib.sha256(data).hexdigest() == image.file_sha256
-            return None if same else "its file is not what was stored"
+            is_same = hashlib.sha256(data).hexdigest() == image.file_sha256
+            return None if is_same else "its file is not what was stored"
         decode(data)
     except FileNotFoundError:
         return "its file is missing"
@@ -41,13 +41,16 @@ def check_file(image: ProductImage) -> str | None:
 
 
 def has_thumbnail(image: ProductImage) -> bool:
-    """Whether the thumbnail lies where pages look for it, and is not empty."""
+    """Return whether the thumbnail's file exists and is not empty."""
     path = Path(settings.MEDIA_ROOT) / image.thumbnail_name
     return path.is_file() and path.stat().st_size > 0
 
 
 def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
-    """Stored files that no row names, older than an hour; one subfolder at a time, so that memory stays bounded."""
+    """Yield stored files without a row that are older than an hour.
+
+    Read one subfolder at a time, so that memory stays bounded.
+    """
     oldest = time.time() - MIN_ORPHAN_AGE_SECONDS
     media = Path(settings.MEDIA_ROOT)
     for folder in (media / "pictures", media / "thumbnails", Path(settings.ORIGINALS_ROOT)):
@@ -56,7 +59,7 @@ def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Pa
             if not shard.is_dir():
                 yield from [shard] if shard.stat().st_mtime < oldest else []
                 continue
-            # The files first and the rows after: what is stored in between has a row and is not asked about.
+            # List the files before the rows, so that a file stored in between is not reported.
             files = [path for path in sorted(shard.iterdir()) if path.stat().st_mtime < oldest]
             rows = ProductImage.objects.filter(file__startswith=f"pictures/{shard.name}/").values_list(
                 "file", flat=True
@@ -66,21 +69,21 @@ def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Pa
 
 
 def images_missing_features() -> QuerySet[ProductImage]:
-    """Pictures that count as embedded and lack the features that say so."""
-    of_it = Feature.objects.filter(image=OuterRef("pk"))
-    complete = Exists(of_it.filter(model_name=LEGACY_MODEL)) & Exists(
-        of_it.filter(model_name=OuterRef("embedded_with"))
+    """Return ready images that lack legacy features or those of ``embedded_with``."""
+    features = Feature.objects.filter(image=OuterRef("pk"))
+    complete = Exists(features.filter(model_name=LEGACY_MODEL)) & Exists(
+        features.filter(model_name=OuterRef("embedded_with"))
     )
     return ProductImage.objects.filter(~complete, state=State.READY)
 
 
 def misplaced_features() -> QuerySet[Feature]:
-    """Features that name another product than their picture does."""
+    """Return features whose product differs from their image's product."""
     return Feature.objects.exclude(product_id=F("image__product_id"))
 
 
 def replace_features(feature_ids: Iterable[int]) -> list[int]:
-    """Delete features that are no use and queue their pictures; answers the pictures' ids."""
+    """Delete invalid features and queue their images again. Return the images' ids."""
     rows = Feature.objects.filter(pk__in=list(feature_ids))
     image_ids = sorted(set(rows.values_list("image_id", flat=True)))
     rows.delete()
@@ -89,6 +92,6 @@ def replace_features(feature_ids: Iterable[int]) -> list[int]:
 
 
 def requeue_images(image_ids: Sequence[int]) -> None:
-    """Queue pictures as if they were new; one that a worker holds at the moment is left to it."""
-    waiting = ProductImage.objects.filter(~Q(state=State.CLAIMED), pk__in=image_ids)
-    waiting.update(state=State.PENDING, embedded_with="", attempts=0, error_code="", error_message="", **UNCLAIMED)
+    """Queue images as if they were new, except those that a worker has claimed."""
+    unclaimed = ProductImage.objects.filter(~Q(state=State.CLAIMED), pk__in=image_ids)
+    unclaimed.update(state=State.PENDING, embedded_with="", attempts=0, error_code="", error_message="", **UNCLAIMED)

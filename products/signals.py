@@ -1,4 +1,4 @@
-"""A saved picture wakes the worker after the commit."""
+"""Notify the workers of a new pending image after the commit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from products.tasks import notify_workers
 
 
 @receiver(post_save, sender=ProductImage)
-def wake_worker(instance: ProductImage, **_: Any) -> None:
+def notify_after_commit(instance: ProductImage, **_: Any) -> None:
     if instance.state == ProductImage.State.PENDING:
         transaction.on_commit(partial(notify_workers, [instance.pk]), robust=True)

@@ -1,4 +1,4 @@
-"""Celery tasks: thin wake-ups for the queue in the database, and the question that somebody waits for."""
+"""Celery tasks, which make workers read the queue in the database."""
 
 from __future__ import annotations
 
@@ -21,50 +21,56 @@ from products.queue import embed as embedding
 
 logger = logging.getLogger(__name__)
 
-# A question that comes in meanwhile waits for one batch, or for so many small ones.
+# A query waits at most for the current batch, or for this long if batches are small.
 MAX_TASK_SECONDS = 0.3
-INTERACTIVE_QUEUE = "questions"  # somebody waits: workers look here first
+INTERACTIVE_QUEUE = "questions"  # a user waits, so workers read this queue first
 BULK_QUEUE = settings.CELERY_TASK_DEFAULT_QUEUE
 
-_held_back = ContextVar("held_back", default=False)
+_suspended = ContextVar("notifications_suspended", default=False)
 
 
 @contextmanager
 def notifications_suspended() -> Iterator[None]:
-    """Within the block saved pictures wake nobody: who saves many embeds them together, or wakes once at the end."""
-    token = _held_back.set(True)
+    """Do not notify workers of images saved in this block.
+
+    The caller notifies them, or embeds the images, at the end.
+    """
+    token = _suspended.set(True)
     try:
         yield
     finally:
-        _held_back.reset(token)
+        _suspended.reset(token)
 
 
 def notify_workers(image_ids: Sequence[int] | None = None, *, urgent: bool = False) -> bool:
-    """Tell the workers that pictures are pending; False when the broker cannot be reached.
+    """Tell the workers that images are pending. Return False if the broker is down.
 
-    Without a broker the named pictures are embedded here and now. With one, only an urgent message names
-    its pictures: in bulk the worker takes whatever waits, a whole batch at a time. A message that is lost
-    loses nothing, since the sweep finds the rows; so messages expire and never pile up.
+    Without a broker, embed these images now. With a broker, only an urgent message names its images, and otherwise
+    the worker takes whole batches of any pending images. A lost message loses nothing, because the sweep finds the
+    rows. So messages expire instead of piling up.
     """
-    if _held_back.get():
+    if _suspended.get():
         return True
-    named = urgent or not settings.HAS_BROKER
+    names_images = urgent or not settings.HAS_BROKER
     try:
         with circuit_breaker.redis_call():
             embed.apply_async(
-                (list(image_ids) if named and image_ids else None,),
+                (list(image_ids) if names_images and image_ids else None,),
                 queue=INTERACTIVE_QUEUE if urgent else BULK_QUEUE,
                 expires=settings.UPLOAD_WAIT_MAX_SECONDS if urgent else 2 * settings.SWEEP_SECONDS,
             )
     except circuit_breaker.BrokerUnavailableError as error:
-        logger.warning("No worker could be woken, the sweep will find the pictures: %s", error)
+        logger.warning("No worker could be notified, the sweep will find the images: %s", error)
         return False
     return True
 
 
 @shared_task(name="products.tasks.embed")
 def embed(image_ids: list[int] | None = None) -> None:
-    """Embed one batch of pending pictures (of the named ones, if any) or several small ones, then wake the next."""
+    """Embed a batch of pending images, or several small ones, then send the next task.
+
+    ``image_ids`` limits it to these images.
+    """
     if not settings.HAS_BROKER:
         embedding.embed_pending(image_ids)
         return
@@ -78,7 +84,7 @@ def embed(image_ids: list[int] | None = None) -> None:
 
 @shared_task(name="products.tasks.sweep")
 def sweep() -> None:
-    """Pick up what lost messages and workers left, queue what the current model has not seen, forget old work."""
+    """Recover lost images, queue outdated ones and delete expired jobs."""
     claims.release_stale_claims()
     claims.requeue("outdated")
     import_retention.delete_expired()
@@ -89,20 +95,20 @@ def sweep() -> None:
 
 @shared_task(name="products.tasks.refresh_planner")
 def analyze_database() -> None:
-    """What is in the tables changes; once an hour the database looks at them."""
+    """Update the statistics of SQLite's query planner."""
     statistics.analyze()
 
 
 @shared_task(name="products.tasks.embed_question")
-def embed_query(query: str, jpeg: str) -> None:
-    """Features of a picture that nobody stores; see products.questions for both ends of the wire."""
+def embed_query(query_id: str, jpeg: str) -> None:
+    """Compute a query image's features for the request that waits for them."""
     with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
-        query_features.compute_for_waiting_request(query, jpeg)
+        query_features.compute_for_waiting_request(query_id, jpeg)
 
 
 @worker_ready.connect
 def register_worker(**_: object) -> None:
-    """A worker that starts gets its weights, announces itself and looks at the queue before any message comes."""
+    """Fetch the weights, register this worker and read the queue once."""
     downloads.ensure_weights()
     worker.register()
     sweep.delay()
@@ -110,5 +116,5 @@ def register_worker(**_: object) -> None:
 
 @worker_shutdown.connect
 def unregister_worker(**_: object) -> None:
-    """A worker that is asked to stop says that it is gone."""
+    """Remove this worker from the list of running workers."""
     worker.unregister()

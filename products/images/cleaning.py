@@ -21,7 +21,7 @@ MAX_FILE_NAME_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture as it came: its bytes and the name it had (kept for people, never used as a path)."""
+    """An uploaded image. ``name`` is only shown to users and never used as a path."""
 
     data: bytes
     name: str = ""
@@ -29,9 +29,9 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class CleanImage:
-    """A picture that passed every check, re-encoded: upright, RGB, without metadata.
+    """An image that passed every check, re-encoded: upright, RGB, without metadata.
 
-    ``original``: the uploaded bytes, where they are to be kept.
+    ``original``: the uploaded bytes if originals are kept, else None.
     """
 
     sha256: str
@@ -44,11 +44,10 @@ class CleanImage:
 
 
 def clean_image(upload: Upload) -> CleanImage:
-    """Check one picture in full and re-encode it. Raises gpu.images.ImageProcessingError; stores nothing.
+    """Check one image in full and re-encode it. Raises ImageProcessingError.
 
-    ``sha256`` is of the uploaded bytes, since those are what a user can recognise as the same file.
-    ``width`` and ``height`` are those of the upright original in pixels; the derivative's longer side is
-    at most ``settings.DERIVATIVE_MAX_SIDE``.
+    ``sha256`` is the hash of the uploaded bytes, by which the same file is recognised. ``width`` and ``height`` are
+    those of the upright original in pixels. The derivative's longer side has at most DERIVATIVE_MAX_SIDE pixels.
     """
     derived = pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     return CleanImage(
@@ -63,7 +62,7 @@ def clean_image(upload: Upload) -> CleanImage:
 
 
 def clean_query_jpeg(upload: Upload) -> bytes:
-    """Return the derivative's JPEG of an image that is not stored. Raises ImageProcessingError.
+    """Return the JPEG of an image that is not stored. Raises ImageProcessingError.
 
     Its checks and pixels are those of ``clean_image``. A query needs neither a thumbnail nor a hash.
     """
@@ -71,7 +70,10 @@ def clean_query_jpeg(upload: Upload) -> bytes:
 
 
 def read_bounded(file: File[bytes]) -> bytes:
-    """The bytes of an uploaded file. Raises ImageProcessingError before reading one that is over the limit."""
+    """Return an uploaded file's bytes. Raises ImageProcessingError if it is too large.
+
+    Such a file is not read into memory.
+    """
     if file.size is not None and file.size > MAX_BYTES:
         megabytes = MAX_BYTES // 2**20
         text = _("%(file)r is larger than %(limit)d MiB. Use a smaller one.")
@@ -80,6 +82,6 @@ def read_bounded(file: File[bytes]) -> bytes:
     return data
 
 
-def safe_file_name(sent: str) -> str:
-    """The name alone of a file that somebody sent; of one that is too long the end, which says of what kind it is."""
-    return PurePath(sent.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME_LENGTH:]
+def safe_file_name(name: str) -> str:
+    """Return the name without folders and NUL. A long name keeps its end."""
+    return PurePath(name.replace("\\", "/")).name.replace("\0", "")[-MAX_FILE_NAME_LENGTH:]

@@ -1,1 +1,1 @@
-"""The embedding queue: images wait in the database, workers claim, embed and store them."""
+"""Workers claim pending images from the database, embed them and store features."""

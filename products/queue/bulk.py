@@ -1,9 +1,10 @@
-"""Embed everything that is pending in this process, with progress: what the bulk commands do."""
+"""Embed all pending images in this process with progress, for the bulk commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.dispatch import Signal
 
@@ -13,13 +14,13 @@ from gpu.monitoring import worker
 from products.models import ProductImage
 from products.queue.embed import BatchOutcome, embed_pending
 
-# Sent by ``follow_up``: whoever keeps something derived from features brings it up to date now. Receivers return
-# sentences for the operator, call ``check`` often, which may raise to stop, and raise FollowUpError.
+# Sent by ``follow_up``, so that receivers update what they derive from features. They return sentences for the
+# operator, often call ``check``, which may raise to stop, and may raise FollowUpError.
 bulk_embedding_done = Signal()
 
 
 class FollowUpError(Exception):
-    """What follows the embedding failed. The message says what and why."""
+    """A step after the embedding failed. The message says which and why."""
 
 
 @dataclass(slots=True)
@@ -31,10 +32,10 @@ class EmbedSummary:
 
 
 def embed_pending_images(check: Callable[[], None], *, recompute: bool = False) -> EmbedSummary:
-    """Embed all pending images in this process, beside any workers. Send no ``features_stored``.
+    """Embed all pending images in this process, beside any workers.
 
-    ``recompute`` also computes features that an image already has. ``check`` is called after each batch and may
-    raise to stop there.
+    Send no ``features_stored``. ``recompute`` also computes features that an image already has. ``check`` is called
+    after each batch and may raise to stop there.
     """
     summary = EmbedSummary()
     pending = ProductImage.objects.filter(state=ProductImage.State.PENDING).count()
@@ -55,6 +56,11 @@ def embed_pending_images(check: Callable[[], None], *, recompute: bool = False) 
 
 
 def follow_up(check: Callable[[], None], *, rebuild_index: bool = False, match: bool = True) -> list[str]:
-    """Have the index rebuilt and new products matched. Return sentences for the operator. Raises FollowUpError."""
-    responses = bulk_embedding_done.send(sender=ProductImage, check=check, rebuild_index=rebuild_index, match=match)
+    """Have the index rebuilt and new products matched. Raises FollowUpError.
+
+    Return sentences for the operator.
+    """
+    responses: Any = bulk_embedding_done.send(
+        sender=ProductImage, check=check, rebuild_index=rebuild_index, match=match
+    )
     return [sentence for _receiver, sentences in responses for sentence in sentences]

@@ -1,4 +1,4 @@
-"""Embedding: turn claimed pictures into features and store them, here or by a worker that is waited for."""
+"""Compute the features of claimed images and store them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from products.queue.claims import UNCLAIMED, Claim, State, claim_images, count_e
 
 logger = logging.getLogger(__name__)
 
-# Sent after the commit that stored features, with ``product_ids``: whoever answers questions listens.
+# Sent with ``product_ids`` after features are committed, so that matching can update its index and matches.
 features_stored = Signal()
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """What one batch came to: ids of pictures by result."""
+    """The ids of a batch's images by result."""
 
     ready: list[int]
     failed: list[int]
@@ -41,27 +41,27 @@ class BatchOutcome:
         return len(self.ready) + len(self.failed)
 
 
-def embed_batch(batch: Claim, *, send_signal: bool = True, recompute: bool = False) -> BatchOutcome:
-    """Compute and store the features of a claimed batch. No transaction is open while a model runs.
+def embed_batch(claim: Claim, *, send_signal: bool = True, recompute: bool = False) -> BatchOutcome:
+    """Compute and store the features of a claimed batch.
 
-    Legacy features that are there already are computed again only with ``afresh``.
-    Whatever interrupts it (also Ctrl-C or SystemExit), the claim does not stay: an interruption from outside,
-    such as a full disk, gives the attempt back; a failure of the model counts it.
+    No transaction is open while a model runs. ``recompute`` also computes legacy features that an image already has.
+    Any interruption, even Ctrl-C or SystemExit, ends the claim. An external cause such as a full disk counts no
+    attempt. A failing model does.
     """
     try:
-        outcome = _store(batch, _extract(batch.images, recompute))
-    except Exception as failure:
-        if isinstance(failure, OperationalError):
-            release(batch)
+        outcome = _store(claim, _extract(claim.images, recompute))
+    except Exception as error:
+        if isinstance(error, OperationalError):
+            release(claim)
         else:
-            claimed = ProductImage.objects.filter(claim_token=batch.token)
-            record_failure(claimed, "embedding_failed", f"Embedding failed: {failure}")
+            claimed = ProductImage.objects.filter(claim_token=claim.token)
+            record_failure(claimed, "embedding_failed", f"Embedding failed: {error}")
         raise
     except BaseException:
-        release(batch)
+        release(claim)
         raise
     if outcome.ready and send_signal:
-        product_ids = sorted({image.product_id for image in batch.images if image.pk in set(outcome.ready)})
+        product_ids = sorted({image.product_id for image in claim.images if image.pk in set(outcome.ready)})
         features_stored.send(sender=ProductImage, product_ids=product_ids)
     return outcome
 
@@ -75,25 +75,25 @@ def embed_pending(
     recompute: bool = False,
     progress: Callable[[BatchOutcome], None] | None = None,
 ) -> int:
-    """Claim and embed in this process until nothing is pending; answers how many pictures were finished.
+    """Claim and embed images in this process. Return the number of finished images.
 
-    A batch on which the model fails is logged and goes on picture by picture, up to the limit of attempts.
-    ``send_signal`` False leaves ``features_stored`` unsent, for whoever matches all new products at the end.
-    ``afresh`` computes legacy features anew. What ``progress`` raises stops the work after a whole batch;
-    ``seconds`` is how long further batches are begun. Raises django.db.OperationalError where the
-    database takes no writes: then the pictures just wait.
+    Continue until none is pending. If the model fails on a batch, its images are tried again one by one, up to the
+    limit of attempts. ``send_signal=False`` does not send ``features_stored``, for callers that match all new
+    products at the end. ``recompute`` also computes legacy features that an image already has. ``progress`` is called
+    after each batch and may raise to stop. After ``seconds``, no further batch begins. Raises
+    django.db.OperationalError if the database cannot be written, and then the images stay pending.
     """
     finished = 0
     limit = batch_size or run.preferred_batch_size()
     deadline = None if seconds is None else time.monotonic() + seconds
-    while (batch := claim_images(limit, image_ids)) is not None:
+    while (claim := claim_images(limit, image_ids)) is not None:
         try:
-            outcome = embed_batch(batch, send_signal=send_signal, recompute=recompute)
+            outcome = embed_batch(claim, send_signal=send_signal, recompute=recompute)
         except OperationalError:
-            raise  # the next batch would fare no better
-        except Exception:  # the outer boundary of the work on one batch: its pictures are settled, the rest goes on
-            ids = {image.pk for image in batch.images}
-            logger.exception("Embedding failed for pictures %s", sorted(ids))
+            raise  # The next batch would fail, too.
+        except Exception:  # One batch must not stop the others. ``embed_batch`` has recorded the failure.
+            ids = {image.pk for image in claim.images}
+            logger.exception("Embedding failed for images %s", sorted(ids))
             failed = set(ProductImage.objects.filter(pk__in=ids, state=State.FAILED).values_list("pk", flat=True))
             outcome = BatchOutcome(ready=[], failed=sorted(failed), retried=sorted(ids - failed))
         finished += outcome.finished
@@ -105,47 +105,50 @@ def embed_pending(
 
 
 def best_features(product_id: int) -> list[Features]:
-    """The product's features of the best kind it has: the current CLIP model's, else the legacy ones."""
+    """Return the product's features of the current CLIP model, else the legacy ones."""
     rows = list(Feature.objects.filter(product_id=product_id).order_by("image__position", "id"))
-    wanted = [row for row in rows if row.kind == CLIP and row.model_name == model_id()]
-    wanted = wanted or [row for row in rows if row.model_name == LEGACY_MODEL]
-    return [row.to_features() for row in wanted]
+    best = [row for row in rows if row.kind == CLIP and row.model_name == model_id()]
+    best = best or [row for row in rows if row.model_name == LEGACY_MODEL]
+    return [row.to_features() for row in best]
 
 
 Result = run.ImageFeatures | ImageProcessingError
 
 
 def _extract(images: Sequence[ProductImage], recompute: bool) -> list[Result]:
-    """Features of each picture, in order. Falls back to legacy features alone when CLIP cannot be loaded."""
+    """Return the features of each image, in order. They lack CLIP if it cannot load."""
     present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
     has_legacy = set() if recompute else set(present.values_list("image_id", flat=True))
 
-    def jobs(clip: bool) -> list[EmbedRequest]:
+    def requests(clip: bool) -> list[EmbedRequest]:
         return [
             EmbedRequest(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy) for image in images
         ]
 
     if is_clip_available():
         try:
-            return list(run.run_pipeline(jobs(clip=True)))
+            return list(run.run_pipeline(requests(clip=True)))
         except ClipUnavailableError as error:
-            logger.warning("CLIP cannot be used, legacy features instead: %s", error)
-    return list(run.run_pipeline(jobs(clip=False)))
+            logger.warning("CLIP cannot be loaded, only legacy features are computed: %s", error)
+    return list(run.run_pipeline(requests(clip=False)))
 
 
-def _store(batch: Claim, results: Sequence[Result]) -> BatchOutcome:
-    """Store a batch in one short transaction, without the pictures that were deleted or claimed anew meanwhile."""
+def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
+    """Store a batch in one short transaction.
+
+    Skip images that were deleted or claimed by another worker.
+    """
     with stage("store"), transaction.atomic():
-        mine = set(
+        still_claimed = set(
             ProductImage.objects.select_for_update()
-            .filter(pk__in=[image.pk for image in batch.images], claim_token=batch.token)
-            .order_by("pk")  # as everybody who locks pictures
+            .filter(pk__in=[image.pk for image in claim.images], claim_token=claim.token)
+            .order_by("pk")  # Lock images in the same order everywhere, against deadlocks.
             .values_list("pk", flat=True)
         )
         errors: dict[int, ImageProcessingError] = {}
         embedded: list[tuple[ProductImage, run.ImageFeatures]] = []
-        for image, result in zip(batch.images, results, strict=True):
-            if image.pk not in mine:
+        for image, result in zip(claim.images, results, strict=True):
+            if image.pk not in still_claimed:
                 continue
             if isinstance(result, ImageProcessingError):
                 errors[image.pk] = result
@@ -155,22 +158,22 @@ def _store(batch: Claim, results: Sequence[Result]) -> BatchOutcome:
             _write(embedded)
             count_embedded(len(embedded))
     ready = [image.pk for image, _ in embedded]
-    requests = {image.pk: image.request_id for image in batch.images}
+    request_ids = {image.pk: image.request_id for image in claim.images}
     if ready:
-        of_these = {requests[pk] for pk in ready} - {""}
-        logger.info("Embedded pictures %s", ready, extra={"request_ids": sorted(of_these)})
-    if dropped := sorted({image.pk for image in batch.images} - mine):
-        logger.warning("Pictures %s were deleted or given to another worker meanwhile; nothing was stored", dropped)
+        ready_requests = {request_ids[pk] for pk in ready} - {""}
+        logger.info("Embedded images %s", ready, extra={"request_ids": sorted(ready_requests)})
+    if dropped := sorted({image.pk for image in claim.images} - still_claimed):
+        logger.warning("Images %s were deleted or given to another worker. Their features were not stored", dropped)
     for pk, error in errors.items():
-        extra = {"request_id": requests[pk]}
-        logger.warning("Picture %s: %s (%s)", pk, error.message, error.code, extra=extra)
-        record_failure(ProductImage.objects.filter(pk=pk, claim_token=batch.token), error.code, error.message)
+        extra = {"request_id": request_ids[pk]}
+        logger.warning("Image %s: %s (%s)", pk, error.message, error.code, extra=extra)
+        record_failure(ProductImage.objects.filter(pk=pk, claim_token=claim.token), error.code, error.message)
     failed = set(ProductImage.objects.filter(pk__in=errors, state=State.FAILED).values_list("pk", flat=True))
     return BatchOutcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
 
 
 def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
-    """Write the features, make the pictures ready and their new products unmatched, within the caller's transaction."""
+    """Write features, make the images ready, and queue new products for matching."""
     now = timezone.now()
     features: list[Feature] = []
     embedded_with: dict[str, list[int]] = {}
@@ -180,7 +183,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
             for part in (result.clip, result.legacy)
             if part is not None
         ]
-        # A picture that keeps an older CLIP embedding keeps its name until a newer one replaces it.
+        # An image keeps the name of an older CLIP model until it has an embedding of the current one.
         name = result.clip.model_name if result.clip else image.embedded_with or LEGACY_MODEL
         embedded_with.setdefault(name, []).append(image.pk)
     Feature.objects.bulk_create(

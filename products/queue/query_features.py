@@ -1,4 +1,4 @@
-"""Features of a picture that somebody asks about and nobody stores: here, or by a worker where there are some."""
+"""Compute the features of a query image, here or in a worker. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gpu.pipeline import run
 from gpu.vectors import Features
 from products.images.cleaning import Upload, clean_query_jpeg
 
-POLL_SECONDS = 0.01  # how often whoever asked looks for the answer
-RESULT_TTL_SECONDS = 60  # how long an answer is kept for whoever asked
+POLL_SECONDS = 0.01  # between two checks of a waiting request
+RESULT_TTL_SECONDS = 60  # how long the cache keeps a result for the waiting request
 
 
 class FeaturesPendingError(Exception):
-    """The features are not there yet. ``waited``: somebody waited for a worker that did not answer in time."""
+    """The features do not exist yet. ``waited``: a worker did not finish in time."""
 
     code = "features_pending"
 
@@ -32,63 +32,64 @@ class FeaturesPendingError(Exception):
 
 
 def query_features(upload: Upload, wait: float) -> list[Features]:
-    """The features of a picture, CLIP's first. Nothing is stored.
+    """Return the features of an image, CLIP's first. Store nothing.
 
-    With a broker a worker embeds it (so that a web process never loads a model) and is waited for at most
-    ``wait`` seconds; then FeaturesPendingError. Raises ImageProcessingError for a bad picture.
+    With a broker, a worker computes them, so that no web process loads a model. Raises FeaturesPendingError after
+    ``wait`` seconds, and ImageProcessingError for an image that cannot be used.
     """
     jpeg = clean_query_jpeg(upload)
     if not settings.HAS_BROKER:
         return extract_query_features(jpeg)
-    question = uuid.uuid4().hex
+    query_id = uuid.uuid4().hex
     try:
         with circuit_breaker.redis_call():
             current_app.send_task(
-                "products.tasks.embed_question", [question, base64.b64encode(jpeg).decode()], expires=wait + 1
+                "products.tasks.embed_question", [query_id, base64.b64encode(jpeg).decode()], expires=wait + 1
             )
-            packed = _wait_for_result(question, wait)
+            packed = _wait_for_result(query_id, wait)
     except circuit_breaker.BrokerUnavailableError as error:
-        raise FeaturesPendingError(_("No worker can be reached at the moment. Try again."), waited=True) from error
+        raise FeaturesPendingError(_("No worker can be reached now. Try again."), waited=True) from error
     if packed is None:
         text = _("No worker answered within %g seconds. Try again, or check that workers are running.")
         raise FeaturesPendingError(text % wait, waited=True)
     return unpack(packed)
 
 
-def compute_for_waiting_request(question: str, jpeg: str) -> None:
-    """The worker's part: leave the features of a base64 picture for whoever asked.
+def compute_for_waiting_request(query_id: str, jpeg: str) -> None:
+    """Compute the features of a base64 JPEG in the worker.
 
-    Raises ImageProcessingError, ValueError for what is no base64, and RedisError.
+    Leave them in the cache for the waiting request. Raises ImageProcessingError, ValueError for invalid base64, and
+    RedisError.
     """
     features = extract_query_features(base64.b64decode(jpeg, validate=True))
-    cache.set(_cache_key(question), pack(features), RESULT_TTL_SECONDS)
+    cache.set(_cache_key(query_id), pack(features), RESULT_TTL_SECONDS)
 
 
-def _wait_for_result(question: str, seconds: float) -> list[dict[str, str]] | None:
-    """What the worker left, None when there is nothing after ``seconds``.
+def _wait_for_result(query_id: str, seconds: float) -> list[dict[str, str]] | None:
+    """Return what the worker left in the cache, or None after ``seconds``.
 
-    Looks at the shared cache instead of waiting on Celery's result backend, whose one subscription is not
-    meant for many threads and does not outlive a restart of Redis.
+    Poll the shared cache instead of Celery's result backend: its single subscription is not made for many threads
+    and does not survive a restart of Redis.
     """
     deadline = time.monotonic() + seconds
     packed: list[dict[str, str]] | None
-    while (packed := cache.get(_cache_key(question))) is None and time.monotonic() < deadline:
+    while (packed := cache.get(_cache_key(query_id))) is None and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return packed
 
 
-def _cache_key(question: str) -> str:
-    return f"answer-{question}"
+def _cache_key(query_id: str) -> str:
+    return f"query-features-{query_id}"
 
 
 def extract_query_features(jpeg: bytes) -> list[Features]:
-    """Compute the features in this process. Raises ImageProcessingError."""
-    found = run.extract_query_features(jpeg)
-    return [features for features in (found.clip, found.legacy) if features is not None]
+    """Compute the features in this process, CLIP's first. Raises ImageProcessingError."""
+    computed = run.extract_query_features(jpeg)
+    return [features for features in (computed.clip, computed.legacy) if features is not None]
 
 
 def pack(features: list[Features]) -> list[dict[str, str]]:
-    """Features as JSON: kind, model_name and the three BLOBs in base64."""
+    """Return the features as JSON data, with their three BLOBs in base64."""
     return [
         {"kind": part.kind, "model_name": part.model_name}
         | dict(
@@ -103,7 +104,7 @@ def pack(features: list[Features]) -> list[dict[str, str]]:
 
 
 def unpack(packed: list[dict[str, Any]]) -> list[Features]:
-    """The features that ``pack`` packed. Raises ValueError for BLOBs of wrong lengths."""
+    """Reverse ``pack``. Raises ValueError for BLOBs of wrong lengths."""
     return [
         Features.from_blobs(
             part["kind"],

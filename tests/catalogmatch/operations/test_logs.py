@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the request that they belong to, and nothing secret."""
+"""Log lines: one JSON object each, with the id of their request and no secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers.sample_images import jpeg
 
 
 class Lines:
-    """What is logged while the test runs, as an operator reads it."""
+    """The log lines of a test, in the format that an operator reads."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
@@ -75,7 +75,7 @@ def test_invalid_request_id_is_replaced(given: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_request_id_follows_an_image_through_the_queue(lines: Lines) -> None:
-    with notifications_suspended():  # nobody embeds it within the request
+    with notifications_suspended():  # the request does not embed the image itself
         client_of("uploader").post(
             "/api/products/upload?wait=0", {"image": io.BytesIO(jpeg(1))}, "multipart", HTTP_X_REQUEST_ID="upload-00001"
         )
