@@ -1,1 +1,1 @@
-"""What is in the catalogue: products, their pictures and features, and the queue that embeds them."""
+"""The catalogue: products, their images and features, and the embedding queue."""

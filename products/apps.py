@@ -1,4 +1,4 @@
-"""Django configuration of the products app; connects its signals and keeps the constraint on stored vectors."""
+"""Configure the products app: connect signals and install database triggers."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate

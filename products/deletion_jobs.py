@@ -1,7 +1,7 @@
-"""Deleting as many rows as a list holds: a few at once, more in the background, step by step and with a count.
+"""Delete many rows in a background job, in steps of one transaction each.
 
-A step is one transaction: rows, what hangs on them, their entries in the history and the count go together, and it is
-short enough for uploads to come between. Stopped anywhere, some rows are gone and the others are whole.
+A step deletes rows with everything that refers to them, writes the history and counts. Steps are short, so that
+uploads are saved in between. A stopped job has deleted whole rows only.
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from core.batches import iter_batches
 from core.deletion import delete_rows
 from core.history.recording import ChangeSource
 from core.jobs import RETENTION, STALE_AFTER
 from products.models import Deletion, DeletionStep
 
-INLINE_LIMIT = 500  # rows that are deleted while a person waits, which takes about a second
-BATCH_SIZE = 200
+INLINE_LIMIT = 500  # rows deleted within the request, which takes about a second
+BATCH_SIZE = 200  # rows deleted in one step
 
 
 def start(user: AbstractBaseUser, rows: QuerySet[Any]) -> Deletion:
-    """Begin to delete these rows in the name of ``person``; what is gone when its step comes is passed over."""
+    """Start to delete these rows in the name of ``user``. Skip rows gone by then."""
     delete_expired()
     ids = list(rows.order_by("pk").values_list("pk", flat=True))
     with transaction.atomic():
         job = Deletion.objects.create(user_id=user.pk, label=rows.model._meta.label, total=len(ids))
-        steps = (ids[first : first + BATCH_SIZE] for first in range(0, len(ids), BATCH_SIZE))
-        DeletionStep.objects.bulk_create(DeletionStep(deletion=job, ids=step) for step in steps)
+        steps = (DeletionStep(deletion=job, ids=list(batch)) for batch in iter_batches(ids, BATCH_SIZE))
+        DeletionStep.objects.bulk_create(steps)
     job.start(partial(_delete, job), ChangeSource.ADMIN)
     return job
 
 
 def resume(job: Deletion) -> bool:
-    """Take up a deletion whose process was stopped; False when somebody works on it."""
-    won = job.take_over()
-    if won:
-        job.start(partial(_delete, job), ChangeSource.ADMIN)
-    return won
+    """Resume a deletion whose process stopped. Return False if another thread runs it."""
+    if not job.take_over():
+        return False
+    job.start(partial(_delete, job), ChangeSource.ADMIN)
+    return True
 
 
 def stop(job: Deletion) -> bool:
-    """Leave the rest undeleted; False when it is not at work (any more)."""
+    """Stop the job and keep the remaining rows. Return False if the job does not run."""
     running = Deletion.objects.filter(pk=job.pk, state=Deletion.State.RUNNING)
     with transaction.atomic():
-        won = running.update(state=Deletion.State.STOPPED, token=uuid.uuid4())
-        if won:
+        updated = running.update(state=Deletion.State.STOPPED, token=uuid.uuid4())
+        if updated:
             job.steps.all().delete()
-    return bool(won)
+    return bool(updated)
 
 
 def delete_expired() -> None:
-    """Forget what is older than a day."""
+    """Delete jobs older than a day."""
     now = timezone.now()
     Deletion.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
 

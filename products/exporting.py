@@ -1,4 +1,4 @@
-"""Tables of what the catalogue holds, for spreadsheet programs; those of products can be imported again unchanged."""
+"""Export products as tables for spreadsheets, which an import reads unchanged."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from products.importing.rows import ID_COLUMN, attribute_column
 from products.models import Product, ProductImage
 from products.queue.claims import aggregate_state
 
-MAX_ATTRIBUTES = 1000  # different ones in one table
+MAX_ATTRIBUTES = 1000  # different attributes, each a column
 FIELDS = ("sku", "name", "category", "description", "is_historical")
 
 
 def products_table(ids: Sequence[int]) -> ExportTable:
-    """The products of these ids in this order, a header first: fields, a column for each attribute, and notes.
+    """Return the products with these ids as rows below a header, in this order.
 
-    Read step by step, so whatever is deleted meanwhile is left out. Raises ExportError before the first row.
+    The columns are fields, one for each attribute, and notes. Rows are read in batches, so products that are deleted
+    before their batch are left out. Raises ExportError before the first row.
     """
     keys = _attribute_keys(ids)
-    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(pictures)", "(created)", "(updated)"]
+    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(images)", "(created)", "(updated)"]
     return _products(ids, keys, header)
 
 
 def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> ExportTable:
     yield header
-    for step in iter_batches(ids):
+    for batch in iter_batches(ids):
         states: dict[int, list[str]] = defaultdict(list)
-        for product_id, state in ProductImage.objects.filter(product__in=step).values_list("product", "state"):
+        for product_id, state in ProductImage.objects.filter(product__in=batch).values_list("product", "state"):
             states[product_id].append(state)
-        found = Product.objects.in_bulk(step)
-        for product in (found[pk] for pk in step if pk in found):
+        products = Product.objects.in_bulk(batch)
+        for product in (products[pk] for pk in batch if pk in products):
             yield [
                 *(as_text(getattr(product, name)) for name in FIELDS),
                 *(as_text(product.attributes.get(key)) for key in keys),
@@ -49,10 +50,10 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
 
 
 def longest_text(ids: Sequence[int]) -> int:
-    """Characters of the longest text of these products."""
+    """Return the number of characters of the longest text of these products."""
     longest = 0
-    for step in iter_batches(ids):
-        for description, attributes in Product.objects.filter(pk__in=step).values_list("description", "attributes"):
+    for batch in iter_batches(ids):
+        for description, attributes in Product.objects.filter(pk__in=batch).values_list("description", "attributes"):
             texts = [description, *(as_text(value) for value in attributes.values())]
             longest = max(longest, *map(len, texts))
     return longest
@@ -60,8 +61,8 @@ def longest_text(ids: Sequence[int]) -> int:
 
 def _attribute_keys(ids: Sequence[int]) -> list[str]:
     keys: dict[str, Any] = {}
-    for step in iter_batches(ids):
-        for attributes in Product.objects.filter(pk__in=step).values_list("attributes", flat=True):
+    for batch in iter_batches(ids):
+        for attributes in Product.objects.filter(pk__in=batch).values_list("attributes", flat=True):
             keys |= dict.fromkeys(attributes)
     if len(keys) > MAX_ATTRIBUTES:
         text = _(

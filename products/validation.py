@@ -1,4 +1,4 @@
-"""What may stand in a product's fields and in names of files: the same for uploads, the API, the admin and imports."""
+"""Validate a product's fields, for uploads, the API, the admin and imports alike."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_DESCRIPTION_LENGTH = 20_000  # characters
 
 
 def validate_product(product: Product) -> None:
-    """Raises ValidationError, by field, for a product that cannot be stored, whichever way it came."""
+    """Raise ValidationError, by field, for a product that cannot be stored."""
     product.clean_fields()
     validate_fields(model_to_dict(product))
 
 
 def validate_fields(fields: Mapping[str, Any]) -> None:
-    """The part of ``check`` that the columns do not say, for some fields of a product by name."""
+    """Check fields of a product for what its columns allow. Raises ValidationError."""
     errors: dict[str, ValidationError] = {}
     for name in ("sku", "name", "category", "description"):
         if "\0" in fields.get(name, ""):
@@ -43,7 +43,7 @@ def _check_attributes(attributes: Any) -> None:
         raise ValidationError(_('Attributes are names and values, such as {"colour": "blue"}.'), code="invalid")
     try:
         text = json.dumps(attributes, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair: JSON can write it, UTF-8 cannot
+    except UnicodeEncodeError as error:  # a lone surrogate: JSON can write it, UTF-8 cannot
         raise ValidationError(_("Attributes must be valid Unicode."), code="invalid") from error
-    if b"\\u0000" in text.replace(b"\\\\", b""):  # not the six characters that somebody wrote
+    if b"\\u0000" in text.replace(b"\\\\", b""):  # An escaped backslash before u0000 is plain text.
         raise ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")

@@ -1,1 +1,1 @@
-"""The HTTP API of the catalogue."""
+"""The HTTP API of products, their images and the queue."""

@@ -1,4 +1,4 @@
-"""What the catalogue's API takes and gives."""
+"""Serializers of the requests and responses of the catalogue's API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ImageSerializer(serializers.ModelSerializer[ProductImage]):
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):
-    # Declared here so that a taken SKU is the database's to refuse, with the code that uploads get too.
+    # Without a uniqueness check: the database rejects a taken SKU, with the same error code as for uploads.
     sku = serializers.CharField(max_length=200, required=False, allow_blank=True)
     images = ImageSerializer(many=True, read_only=True)
 
@@ -42,7 +42,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
 
 
 class WaitSerializer(serializers.Serializer[Any]):
-    """``?wait=``: seconds to wait for the features, at most a minute."""
+    """``?wait=``: seconds to wait for the features."""
 
     wait = serializers.FloatField(
         required=False, default=settings.UPLOAD_WAIT_SECONDS, min_value=0, max_value=settings.UPLOAD_WAIT_MAX_SECONDS
@@ -50,7 +50,7 @@ class WaitSerializer(serializers.Serializer[Any]):
 
 
 class ImagesSerializer(serializers.Serializer[Any]):
-    """One or more files under ``image``. What is in them is checked at intake, where the codes come from."""
+    """One or more files under ``image``, whose contents intake checks."""
 
     image = serializers.ListField(
         child=serializers.FileField(allow_empty_file=True, max_length=1000),
@@ -69,7 +69,7 @@ class UploadSerializer(ImagesSerializer):
         source="skip_duplicates",
         required=False,
         default=False,
-        help_text="Where a product has all these pictures already, answer with that one (200) and add none.",
+        help_text="If a product has all these images already, return that product (200) and add nothing.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Addresses of the catalogue's API, below /api/."""
+"""URLs of the catalogue's API, below /api/."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The catalogue over HTTP: upload, list, change and delete products, add views, look at the queue."""
+"""The catalogue's API: products, their images, and the state of the queue."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ WAIT = OpenApiParameter(
 
 
 def wait_of(request: Request) -> float:
-    """``?wait=`` of a request. Raises ValidationError for anything but so many seconds."""
+    """Return the seconds of ``?wait=``. Raises ValidationError."""
     query = serializers.WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
     return float(query.validated_data["wait"])
 
 
 def uploads_of(files: Iterable[UploadedFile[bytes]]) -> Iterator[Upload]:
-    """The bytes and names of uploaded files, one at a time; a file over the limit is not read into memory."""
+    """Return the uploads one at a time. Raises ImageProcessingError if too large."""
     return (Upload(read_bounded(file), file.name or "") for file in files)
 
 
@@ -56,35 +56,35 @@ class UploadView(APIView):
         responses={200: serializers.UploadedSerializer, 201: serializers.UploadedSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Add a product with its pictures.
+        """Add a product with its images.
 
-        Answers once the features are there, or after `wait` seconds with status `pending`. The same SKU with
-        the same picture is the same product again (200).
+        Returns when the features are stored, or after `wait` seconds with status `pending`. An upload with the SKU
+        and images of an existing product returns that product (200).
         """
         wait = wait_of(request)
         form = serializers.UploadSerializer(data=_form_data(request))
         form.is_valid(raise_exception=True)
         fields = dict(form.validated_data)
-        added = intake.add_product(uploads_of(fields.pop("image")), **fields)
-        return _uploaded(added, wait)
+        result = intake.add_product(uploads_of(fields.pop("image")), **fields)
+        return _upload_response(result, wait)
 
 
 class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     state = django_filters.ChoiceFilter(
-        choices=ProductImage.State.choices, method="with_picture_in", label="Products with a picture in this state"
+        choices=ProductImage.State.choices, method="has_image_in_state", label="Products with an image in this state"
     )
-    search = django_filters.CharFilter(method="containing", label="Part of the SKU, name, category or description")
+    search = django_filters.CharFilter(method="contains_text", label="Part of the SKU, name, category or description")
 
     class Meta:
         model = Product
         fields = ("is_historical", "category", "sku")
 
-    def with_picture_in(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
+    def has_image_in_state(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
-    def containing(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
-        found = Q(sku__icontains=text) | Q(name__icontains=text)
-        return products.filter(found | Q(category__icontains=text) | Q(description__icontains=text))
+    def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
+        sku_or_name = Q(sku__icontains=text) | Q(name__icontains=text)
+        return products.filter(sku_or_name | Q(category__icontains=text) | Q(description__icontains=text))
 
 
 class ProductListView(generics.ListAPIView[Product]):
@@ -119,13 +119,13 @@ class ProductImagesView(APIView):
         responses={200: serializers.ImageAddedSerializer, 201: serializers.ImageAddedSerializer},
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Add a view to a product; a picture that it already has is answered with 200."""
+        """Add images to a product. Returns 200 if it has all of them already."""
         wait = wait_of(request)
         product = Product.objects.get(pk=pk)
         form = serializers.ImagesSerializer(data=_form_data(request))
         form.is_valid(raise_exception=True)
-        added = intake.add_images(product, uploads_of(form.validated_data["image"]))
-        return _uploaded(added, wait, image_id=added.images[0].pk)
+        result = intake.add_images(product, uploads_of(form.validated_data["image"]))
+        return _upload_response(result, wait, image_id=result.images[0].pk)
 
 
 class QueueView(APIView):
@@ -133,22 +133,22 @@ class QueueView(APIView):
 
     @extend_schema(operation_id="queue", responses=serializers.QueueSerializer)
     def get(self, request: Request) -> Response:
-        """How many pictures are in each state, and how long the rest will take at the measured rate."""
+        """Return the number of images in each state and the time until all are embedded."""
         return Response(claims.queue_status())
 
 
 def _form_data(request: Request) -> dict[str, Any]:
-    """A multipart form as plain data: ``image`` is a list, whatever number of files came."""
+    """Return a multipart form as a dict. ``image`` is always a list."""
     return {**request.POST.dict(), "image": request.FILES.getlist("image")}
 
 
-def _uploaded(added: intake.IntakeResult, wait: float, **more: Any) -> Response:
-    feature_type = embedding.wait_for_features([image.pk for image in added.images], wait)
+def _upload_response(result: intake.IntakeResult, wait: float, **extra: Any) -> Response:
+    feature_type = embedding.wait_for_features([image.pk for image in result.images], wait)
     body = {
-        "product_id": added.product.pk,
+        "product_id": result.product.pk,
         "status": "success" if feature_type else "pending",
         "features_extracted": feature_type is not None,
         "feature_type": feature_type,
-        "duplicate_of": added.duplicate_of,
+        "duplicate_of": result.duplicate_of,
     }
-    return Response(body | more, status=201 if added.created else 200)
+    return Response(body | extra, status=201 if result.created else 200)

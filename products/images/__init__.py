@@ -1,1 +1,1 @@
-"""Uploaded images: checked, cleaned, stored and added to products."""
+"""Check, clean and store uploaded images, and add them to products."""

@@ -1,4 +1,4 @@
-"""Which products have given pictures already, by the hashes of the uploaded files."""
+"""Find products that have the same images, by the hashes of the uploaded files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from products.models import Product, ProductImage
 
 
 def find_product_with_images(hashes: Collection[str]) -> Product | None:
-    """The oldest product that has all these pictures."""
+    """Return the oldest product that has all these images."""
     shared = Product.objects.filter(images__sha256__in=hashes).annotate(shared=Count("images")).order_by("pk")
     return shared.filter(shared=len(hashes)).first()
 
 
 def find_other_product(product: Product, hashes: Collection[str]) -> int | None:
-    """The id of the oldest other product that has one of these pictures."""
+    """Return the id of the oldest other product that has one of these images."""
     others = ProductImage.objects.filter(sha256__in=hashes).exclude(product=product)
     return others.order_by("product_id").values_list("product_id", flat=True).first()

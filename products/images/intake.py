@@ -1,4 +1,4 @@
-"""The one way in for every picture, whoever brings it: check, clean, store, save, then the queue takes over."""
+"""Add products and images: check, clean, store and save, for uploads and imports."""
 
 from __future__ import annotations
 
@@ -27,16 +27,13 @@ class SkuExistsError(Exception):
     code = "sku_exists"
 
     def __init__(self, sku: str, product_id: int) -> None:
-        text = _(
-            "SKU %(sku)r already belongs to product %(id)d. Choose another SKU, or add the picture to that product "
-            "as a view."
-        )
+        text = _("SKU %(sku)r already belongs to product %(id)d. Choose another SKU, or add the image to that product.")
         super().__init__(text % {"sku": sku, "id": product_id})
         self.product_id = product_id
 
 
 class RejectedUploadsError(ImageProcessingError):
-    """Some uploads cannot be used. ``code`` and ``message`` are those of the first one.
+    """Some uploads cannot be used. ``code`` and ``message`` are those of the first.
 
     ``rejected`` has every rejected upload in order: its file name and its error.
     """
@@ -48,7 +45,10 @@ class RejectedUploadsError(ImageProcessingError):
 
 @dataclass(frozen=True, slots=True)
 class IntakeResult:
-    """What an upload came to. ``duplicate_of``: another product that already has an identical picture."""
+    """The product and images of an upload.
+
+    ``created``: whether something was added. ``duplicate_of``: the id of another product that has an identical image.
+    """
 
     product: Product
     images: list[ProductImage]
@@ -67,13 +67,12 @@ def add_product(
     attributes: Mapping[str, Any] | None = None,
     skip_duplicates: bool = False,
 ) -> IntakeResult:
-    """Create a product with its pictures, which are then pending for the worker.
+    """Create a product with its images, which are then pending for the worker.
 
-    ``uploads`` is read one at a time, so that only one original need be in memory. The same SKU with pictures
-    that it already has is the same product again (``created`` is False); ``skip_duplicates`` takes the pictures alone
-    for that, so that files which are sent twice are one product.
-    Raises RejectedUploadsError for bad pictures, SkuExistsError for a taken SKU, and
-    django.core.exceptions.ValidationError for a bad field; then no row and no file is left behind.
+    ``uploads`` is read one at a time, so that only one original is in memory. If the product of the SKU has all the
+    images, return that product with ``created`` False. ``skip_duplicates`` does the same for any product with all
+    the images. Raises RejectedUploadsError for images that cannot be used, SkuExistsError for a taken SKU, and
+    django.core.exceptions.ValidationError for an invalid field. Then no row and no file is left behind.
     """
     product = Product(
         sku=sku.strip(),
@@ -84,35 +83,35 @@ def add_product(
         attributes=dict(attributes or {}),
     )
     validate_product(product)
-    pictures = _clean_all(uploads)
-    known = _same_product(product.sku, pictures)
-    if known is None and skip_duplicates and (product_there := find_product_with_images(_hashes(pictures))):
-        known = _known(product_there, pictures)
-    if known is not None:
-        return known
-    with storage.stored_files(pictures) as names:
+    clean_images = _clean_all(uploads)
+    existing = _existing_by_sku(product.sku, clean_images)
+    if existing is None and skip_duplicates and (duplicate := find_product_with_images(_hashes(clean_images))):
+        existing = _existing(duplicate, clean_images)
+    if existing is not None:
+        return existing
+    with storage.stored_files(clean_images) as names:
         try:
             with transaction.atomic():
                 product.save()
                 images = [
-                    _save_image(product, picture, names[picture.sha256], position)
-                    for position, picture in enumerate(pictures)
+                    _save_image(product, image, names[image.sha256], position)
+                    for position, image in enumerate(clean_images)
                 ]
         except IntegrityError:
-            # Somebody else saved this SKU between the look and the save.
-            known = _same_product(product.sku, pictures)
-            if known is None:
+            # Another process saved this SKU since the check.
+            existing = _existing_by_sku(product.sku, clean_images)
+            if existing is None:
                 raise
             storage.delete_files(names.values())
-            return known
-    return IntakeResult(product, images, created=True, duplicate_of=find_other_product(product, _hashes(pictures)))
+            return existing
+    return IntakeResult(product, images, created=True, duplicate_of=find_other_product(product, _hashes(clean_images)))
 
 
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
-    """Change fields of a product, and only those: what a worker wrote beside stays.
+    """Change these fields of a product and no others, which workers may have written.
 
-    A product that becomes a new one gets its matches looked up. Raises SkuExistsError for a taken SKU and
-    django.core.exceptions.ValidationError for a bad field.
+    A historical product that becomes new is queued for matching. Raises SkuExistsError for a taken SKU and
+    django.core.exceptions.ValidationError for an invalid field.
     """
     changed = {"updated_at", *changes}
     if product.is_historical and changes.get("is_historical") is False:
@@ -133,27 +132,29 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
 
 
 def add_images(product: Product, uploads: Iterable[Upload | CleanImage]) -> IntakeResult:
-    """Add pictures to ``product``, all or none; ``created`` is False when it already had every one of them.
+    """Add all images to ``product``, or none. ``created``: whether it lacked any.
 
-    Raises RejectedUploadsError for bad pictures and Product.DoesNotExist when the product is gone meanwhile.
+    Raises RejectedUploadsError for images that cannot be used, and Product.DoesNotExist if the product was deleted.
     """
-    pictures = _clean_all(uploads)
-    with storage.stored_files(pictures) as names, transaction.atomic():
-        # The row lock keeps simultaneous views from getting the same position or the same picture twice.
+    clean_images = _clean_all(uploads)
+    with storage.stored_files(clean_images) as names, transaction.atomic():
+        # The row lock keeps simultaneous uploads from using a position twice or adding an image twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
-        known = {image.sha256: image for image in product.images.all()}
-        new = [picture for picture in pictures if picture.sha256 not in known]
-        unused = [names[picture.sha256] for picture in pictures if picture.sha256 in known]
-        first = max((image.position for image in known.values()), default=-1) + 1
-        for position, picture in enumerate(new, start=first):
-            known[picture.sha256] = _save_image(product, picture, names[picture.sha256], position)
+        by_hash = {image.sha256: image for image in product.images.all()}
+        new = [image for image in clean_images if image.sha256 not in by_hash]
+        unused = [names[image.sha256] for image in clean_images if image.sha256 in by_hash]
+        first = max((image.position for image in by_hash.values()), default=-1) + 1
+        for position, image in enumerate(new, start=first):
+            by_hash[image.sha256] = _save_image(product, image, names[image.sha256], position)
         transaction.on_commit(partial(storage.delete_files, unused))
-    images = [known[picture.sha256] for picture in pictures]
-    return IntakeResult(product, images, created=bool(new), duplicate_of=find_other_product(product, _hashes(pictures)))
+    duplicate_of = find_other_product(product, _hashes(clean_images))
+    return IntakeResult(
+        product, [by_hash[image.sha256] for image in clean_images], created=bool(new), duplicate_of=duplicate_of
+    )
 
 
 def _clean_all(uploads: Iterable[Upload | CleanImage]) -> list[CleanImage]:
-    """Return the clean images, each once, in order. Raise RejectedUploadsError for those that cannot be used."""
+    """Return the clean images, each once, in order. Raises RejectedUploadsError."""
     images: dict[str, CleanImage] = {}
     rejected: list[tuple[str, ImageProcessingError]] = []
     try:
@@ -168,7 +169,7 @@ def _clean_all(uploads: Iterable[Upload | CleanImage]) -> list[CleanImage]:
             else:
                 images[image.sha256] = image
     except ImageProcessingError:
-        # The next upload could not even be read. An error that came first is the one to report.
+        # The next upload could not be read. An earlier error is the one to report.
         if not rejected:
             raise
     if rejected:
@@ -177,36 +178,39 @@ def _clean_all(uploads: Iterable[Upload | CleanImage]) -> list[CleanImage]:
     return list(images.values())
 
 
-def _same_product(sku: str, pictures: Sequence[CleanImage]) -> IntakeResult | None:
-    """The product that has this SKU and all these pictures; None for a free SKU; SkuExistsError otherwise."""
+def _existing_by_sku(sku: str, images: Sequence[CleanImage]) -> IntakeResult | None:
+    """Return the product with this SKU and all these images, or None for a free SKU.
+
+    Raises SkuExistsError if the product lacks an image.
+    """
     product = Product.objects.filter(sku=sku).first() if sku else None
     if product is None:
         return None
-    known = _known(product, pictures)
-    if len(known.images) < len(pictures) or not pictures:
+    existing = _existing(product, images)
+    if len(existing.images) < len(images) or not images:
         raise SkuExistsError(sku, product.pk)
-    return known
+    return existing
 
 
-def _known(product: Product, pictures: Sequence[CleanImage]) -> IntakeResult:
-    """What adding these pictures comes to where the product is there already."""
-    images = list(product.images.filter(sha256__in=_hashes(pictures)))
-    return IntakeResult(product, images, created=False, duplicate_of=find_other_product(product, _hashes(pictures)))
+def _existing(product: Product, images: Sequence[CleanImage]) -> IntakeResult:
+    hashes = _hashes(images)
+    stored = list(product.images.filter(sha256__in=hashes))
+    return IntakeResult(product, stored, created=False, duplicate_of=find_other_product(product, hashes))
 
 
-def _hashes(pictures: Sequence[CleanImage]) -> list[str]:
-    return [picture.sha256 for picture in pictures]
+def _hashes(images: Sequence[CleanImage]) -> list[str]:
+    return [image.sha256 for image in images]
 
 
-def _save_image(product: Product, picture: CleanImage, file_name: str, position: int) -> ProductImage:
+def _save_image(product: Product, image: CleanImage, file_name: str, position: int) -> ProductImage:
     return ProductImage.objects.create(
         product=product,
         file=file_name,
-        original_name=picture.original_name,
-        sha256=picture.sha256,
-        file_sha256=hashlib.sha256(picture.jpeg).hexdigest(),
-        width=picture.width,
-        height=picture.height,
+        original_name=image.original_name,
+        sha256=image.sha256,
+        file_sha256=hashlib.sha256(image.jpeg).hexdigest(),
+        width=image.width,
+        height=image.height,
         position=position,
         request_id=request_id.get(),
     )

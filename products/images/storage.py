@@ -1,4 +1,4 @@
-"""The files of images in the storage: derivative, thumbnail and original are written and removed together."""
+"""Write and delete an image's files: derivative, thumbnail and original."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ def thumbnail_name(file_name: str) -> str:
 
 
 @contextmanager
-def stored_files(pictures: Sequence[CleanImage]) -> Iterator[dict[str, str]]:
-    """Write the images' files outside any transaction and yield their names by hash. Remove them if the block fails."""
+def stored_files(images: Sequence[CleanImage]) -> Iterator[dict[str, str]]:
+    """Write the images' files and yield their names by hash, outside any transaction.
+
+    Delete the files if the block fails.
+    """
     names: dict[str, str] = {}
     written: list[str] = []
     try:
-        for picture in pictures:
+        for image in images:
             name = new_file_name()
             written.append(name)
-            default_storage.save(name, ContentFile(picture.jpeg))
-            default_storage.save(thumbnail_name(name), ContentFile(picture.thumbnail))
-            if picture.original is not None:
-                originals.keep_original(name, picture.original)
-            names[picture.sha256] = name
+            default_storage.save(name, ContentFile(image.jpeg))
+            default_storage.save(thumbnail_name(name), ContentFile(image.thumbnail))
+            if image.original is not None:
+                originals.keep_original(name, image.original)
+            names[image.sha256] = name
         yield names
     except BaseException:
         delete_files(written)
@@ -48,7 +51,7 @@ def stored_files(pictures: Sequence[CleanImage]) -> Iterator[dict[str, str]]:
 
 
 def delete_files(file_names: Iterable[str]) -> None:
-    """Delete the derivatives with these names, their thumbnails and originals. Missing files are fine."""
+    """Delete these derivatives with their thumbnails and originals, if they exist."""
     for name in file_names:
         default_storage.delete(name)
         default_storage.delete(thumbnail_name(name))
@@ -56,7 +59,10 @@ def delete_files(file_names: Iterable[str]) -> None:
 
 
 def rebuild_thumbnail(file_name: str) -> None:
-    """Write an image's thumbnail again from its derivative. Raises ImageProcessingError and FileNotFoundError."""
+    """Write an image's thumbnail again from its derivative.
+
+    Raises ImageProcessingError and FileNotFoundError.
+    """
     data = Path(default_storage.path(file_name)).read_bytes()
     derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     name = thumbnail_name(file_name)

@@ -1,4 +1,4 @@
-"""Bounds an upload while it arrives, since Django's own limits do not count files."""
+"""Limit uploaded files while they arrive, since Django's limits ignore files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gpu.imaging.errors import MAX_BYTES
 
 
 class BoundedUploadHandler(FileUploadHandler):
-    """Keeps no more of a file than shows that it is over the limit; intake then refuses it with its code."""
+    """Stop storing a file that is over the limit. Intake then rejects it."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
-        self.kept = 0
+        self.received_bytes = 0
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        if self.kept > MAX_BYTES:
+        if self.received_bytes > MAX_BYTES:
             return None
-        self.kept += len(raw_data)
+        self.received_bytes += len(raw_data)
         return raw_data
 
     def file_complete(self, file_size: int) -> None:
-        """Leave the file to the next handler."""
+        """Let the next handler return the file."""

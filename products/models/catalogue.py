@@ -1,4 +1,4 @@
-"""Products, their pictures (which are the queue) and the pictures' features."""
+"""Products, their images and features. The images' states are the embedding queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from products.images import storage
 
 
 class BlobLength(models.Func):
-    """Bytes of a BLOB column on every database."""
+    """The length of a BLOB column in bytes, on every database."""
 
     function = "LENGTH"
     output_field = models.IntegerField()
@@ -34,7 +34,7 @@ class Product(BulkDeletable):
     is_historical = models.BooleanField(
         _("historical"),
         default=False,
-        help_text=_("Historical products are the catalogue that new products are compared with."),
+        help_text=_("New products are compared with the historical products."),
     )
     attributes = models.JSONField(_("attributes"), default=dict, blank=True)
     unmatched_since = models.DateTimeField(
@@ -42,7 +42,7 @@ class Product(BulkDeletable):
         null=True,
         blank=True,
         editable=False,
-        help_text=_("A new product's features changed then and its matches have not been looked up since."),
+        help_text=_("A new product's features have changed since its last matching."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -59,11 +59,11 @@ class Product(BulkDeletable):
         indexes = [
             # The lists of the API and the admin, newest first, filtered by historical and category.
             models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
-            # Products added from one day to another, and the list by day.
+            # Products added between two days, and the list by day.
             models.Index(fields=["created_at"], name="product_added"),
-            # The choices of the category filter, and lists of one category.
+            # The choices of the category filter, and the list of one category.
             models.Index(fields=["category", "-id"], name="product_category"),
-            # The sweep: new products whose matches are still to be looked up.
+            # The sweep: new products that are not matched yet.
             models.Index(
                 fields=["unmatched_since"], condition=Q(unmatched_since__isnull=False), name="product_unmatched"
             ),
@@ -74,12 +74,12 @@ class Product(BulkDeletable):
 
     @classmethod
     def rows_to_lock_first(cls, chosen: models.QuerySet[Any]) -> models.QuerySet[ProductImage]:
-        """Return the images of the chosen products: workers lock images before products, too."""
+        """Return the products' images, because workers lock images before products."""
         return ProductImage.objects.filter(product__in=chosen)
 
 
 def image_path(_image: ProductImage, _filename: str) -> str:
-    """Return the name under which a new image is stored. The name that it was sent with never becomes a path."""
+    """Return a new image's random path, which never contains the uploaded name."""
     return storage.new_file_name()
 
 
@@ -99,7 +99,7 @@ class ProductImage(BulkDeletable):
         max_length=64,
         blank=True,
         default="",
-        help_text=_("By this a damaged file is found; pictures without it are decoded instead."),
+        help_text=_("Detects a damaged file. Images without it are decoded instead."),
     )
     width = models.PositiveIntegerField(_("width"))
     height = models.PositiveIntegerField(_("height"))
@@ -115,14 +115,14 @@ class ProductImage(BulkDeletable):
         max_length=200,
         blank=True,
         default="",
-        help_text=_("The model of the best features it has: CLIP's name, the legacy version, or empty for none."),
+        help_text=_("The model of its best features: the CLIP model, the legacy version, or empty."),
     )
     request_id = models.CharField(
         _("request"),
         max_length=MAX_LENGTH,
         blank=True,
         default="",
-        help_text=_("The request that brought it, so that the worker's log lines can be told apart."),
+        help_text=_("The id of the upload's request, which the worker's log lines repeat."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -136,8 +136,8 @@ class ProductImage(BulkDeletable):
 
     class Meta:
         db_table = "product_images"
-        verbose_name = _("picture")
-        verbose_name_plural = _("pictures")
+        verbose_name = _("image")
+        verbose_name_plural = _("images")
         ordering = ("product", "position", "id")
         constraints = [
             models.UniqueConstraint(fields=["product", "sha256"], name="image_once_per_product"),
@@ -149,14 +149,13 @@ class ProductImage(BulkDeletable):
             ),
         ]
         indexes = [
-            # The worker's claim, /readyz and /metrics: the pending pictures that wait longest.
+            # The worker's claim, /readyz and /metrics: the images that have been pending longest.
             models.Index(fields=["updated_at", "id"], condition=Q(state="pending"), name="image_pending_turn"),
             # The sweep: claims whose lease is over.
             models.Index(fields=["claimed_at"], condition=Q(state="claimed"), name="image_claimed"),
             # reindex --failed, and the admin's list of failures.
             models.Index(fields=["id"], condition=Q(state="failed"), name="image_failed"),
-            # The sweep, reindex --missing and the choice of features to search by: pictures that the
-            # current model has not seen.
+            # The sweep, reindex --missing and search: images without features of the current model.
             models.Index(fields=["embedded_with", "state"], name="image_embedded_with"),
             # duplicate_of at intake.
             models.Index(fields=["sha256"], name="image_sha256"),
@@ -172,7 +171,6 @@ class ProductImage(BulkDeletable):
 
     @property
     def thumbnail_name(self) -> str:
-        """Return the thumbnail's name in the storage."""
         return storage.thumbnail_name(str(self.file.name))
 
     @property
@@ -186,9 +184,7 @@ class Feature(models.Model):
         LEGACY = "legacy", _("legacy")
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="features", verbose_name=_("product"))
-    image = models.ForeignKey(
-        ProductImage, on_delete=models.CASCADE, related_name="features", verbose_name=_("picture")
-    )
+    image = models.ForeignKey(ProductImage, on_delete=models.CASCADE, related_name="features", verbose_name=_("image"))
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     model_name = models.CharField(_("model"), max_length=200)
     dim = models.PositiveIntegerField(_("dimensions"), validators=[MinValueValidator(1)])
@@ -230,7 +226,7 @@ class Feature(models.Model):
         return f"{self.kind} {self.model_name} ({self.dim})"
 
     def to_features(self) -> Features:
-        """The stored BLOBs as vectors. Raises ValueError when they do not have their kind's lengths."""
+        """Return the stored BLOBs as vectors. Raises ValueError for wrong lengths."""
         return Features.from_blobs(
             self.kind,  # type: ignore[arg-type]  # a choice of Kind, which has the same two values
             self.model_name,
@@ -241,7 +237,7 @@ class Feature(models.Model):
 
     @staticmethod
     def columns(features: Features) -> dict[str, Any]:
-        """The column values that store ``features``."""
+        """Return the column values that store ``features``."""
         color, shape, texture = features.to_blobs()
         return {
             "kind": features.kind,

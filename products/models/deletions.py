@@ -1,4 +1,4 @@
-"""What somebody asked to be deleted that takes longer than a person waits, and how far it is."""
+"""Deletions of many rows, which run as background jobs, and their progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.jobs import BackgroundJob
 
 class Deletion(BackgroundJob):
     class State(models.TextChoices):
-        RUNNING = "running", _("at work")
+        RUNNING = "running", _("running")
         DONE = "done", _("done")
         STOPPED = "stopped", _("stopped")
         FAILED = "failed", _("failed")
@@ -37,19 +37,26 @@ class Deletion(BackgroundJob):
 
     @property
     def model(self) -> type[models.Model]:
-        """Of what the rows are."""
+        """Return the model of the rows."""
         return apps.get_model(self.label)
 
     @property
     def deleted(self) -> list[tuple[str, int]]:
-        """(what, how many) went so far, the rows first; only of what has a history, which is what people look at."""
-        counts = sorted(self.counts.items(), key=lambda one: one[0] != self.label)
-        found: list[tuple[Any, int]] = [(apps.get_model(label), count) for label, count in counts]
-        return [(str(model._meta.verbose_name_plural), count) for model, count in found if hasattr(model, "history")]
+        """Return (plural name, deleted rows) of each model, the job's own first.
+
+        Omit models without a history, which users never see.
+        """
+        counts = sorted(self.counts.items(), key=lambda item: item[0] != self.label)
+        models_and_counts: list[tuple[Any, int]] = [(apps.get_model(label), count) for label, count in counts]
+        return [
+            (str(model._meta.verbose_name_plural), count)
+            for model, count in models_and_counts
+            if hasattr(model, "history")
+        ]
 
 
 class DeletionStep(models.Model):
-    """Rows that are deleted together; this row goes with them."""
+    """Rows that one transaction deletes, together with this row."""
 
     deletion = models.ForeignKey(Deletion, on_delete=models.CASCADE, related_name="steps", verbose_name=_("deletion"))
     ids = models.JSONField(_("rows"))

@@ -1,4 +1,4 @@
-"""What somebody sent to be imported, from the upload to the result; its files lie in a folder of its own."""
+"""Imports from the admin. Each has a folder for its files and results."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class Import(BackgroundJob):
 
     @property
     def done(self) -> int:
-        """Rows that have a result."""
+        """Return the number of rows that have a result."""
         return sum(self.counts.values())

@@ -1,4 +1,4 @@
-"""What the queue keeps besides the pictures: whether it is paused, and how much was embedded on each day."""
+"""The queue's pause switch, and the number of images embedded on each day."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class QueueSwitch(models.Model):
-    """The one row that says whether pictures may be claimed; without it they may. It outlives every process."""
+    """The single row that pauses the queue. Without it, the queue is not paused."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     paused = models.BooleanField(_("paused"), default=False)
@@ -30,10 +30,13 @@ class QueueSwitch(models.Model):
 
 
 class EmbeddingDay(models.Model):
-    """How many pictures got features on a day of the server's time zone; one that is embedded again counts again."""
+    """Number of images embedded on a day in the server's time zone.
+
+    An image that is embedded again counts again.
+    """
 
     day = models.DateField(_("day"), primary_key=True)
-    pictures = models.PositiveBigIntegerField(_("pictures"), default=0)
+    pictures = models.PositiveBigIntegerField(_("images"), default=0)
 
     class Meta:
         db_table = "embedding_days"
