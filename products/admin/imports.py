@@ -133,7 +133,7 @@ def rejected_rows(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """Return the rejected rows as a CSV that can be corrected and imported again."""
     job = _own_import(request, pk)
     return StreamingHttpResponse(
-        jobs.results_of(job).refused_csv(job.columns),
+        jobs.results_of(job).rejected_csv(job.columns),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
     )

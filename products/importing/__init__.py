@@ -1,1 +1,1 @@
-"""Import a catalogue from a table, a folder or a ZIP, row by row through the intake."""
+"""Import a catalogue from a table, a folder or a ZIP, row by row."""

@@ -12,16 +12,17 @@ from products.models import Product
 
 
 def as_text(value: Any) -> str:
-    """Return a field or attribute value as the text of a cell: "" for None, JSON for any other non-string."""
+    """Return a value as the text of a cell: "" for None, JSON for other non-strings."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def changed_fields(product: Product, row: Row) -> dict[str, Any]:
-    """Return the fields that the row changes, with their new values. An empty cell changes nothing.
+    """Return the fields that the row changes, with their new values.
 
-    An exported table that comes back changes nothing, even if its format could not hold every character.
+    An empty cell changes nothing. An exported table that comes back changes nothing, even if its format could not
+    hold every character.
     """
     if row.category_from_path:  # A file name is no statement about an existing product's fields.
         return {}
@@ -58,12 +59,12 @@ def _same(stored: Any, cell: str) -> bool:
 
 
 def _normalize(text: str) -> str:
-    """Remove what not every table format holds: control characters, kinds of line ends, surrounding space."""
+    """Remove what some table formats lose: controls, kinds of line ends, outer spaces."""
     return INVALID_XML_CHARACTERS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def _typed(stored: Any, cell: str) -> Any:
-    """Return the cell's value. It stays a number, list or object if the stored value is no string."""
+    """Return the cell's value, as a number, list or object if the stored value is one."""
     if stored is None or isinstance(stored, str):
         return cell
     try:

@@ -1,4 +1,4 @@
-"""Read an import's images from a folder on disk, or from a ZIP without extracting it."""
+"""Read an import's images from a folder, or from a ZIP without extracting it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _IGNORED_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 class ImageSource(Protocol):
     def names(self) -> list[str]:
-        """Return the relative paths of all files but hidden ones, with slashes, in a stable order."""
+        """Return the relative paths of all files but hidden ones, sorted, with slashes."""
 
     def read(self, name: str, folder: str = "") -> bytes:
-        """Return an image's bytes. ``name`` is relative to ``folder``. Raises RowError, ImageProcessingError."""
+        """Return an image's bytes. ``name`` is relative to ``folder``.
+
+        Raises RowError and ImageProcessingError.
+        """
 
     def open(self, name: str) -> IO[bytes]:
         """Open a table as a seekable file. Raises UnreadableFileError."""
@@ -109,7 +112,7 @@ class ZipSource:
 
 @contextmanager
 def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
-    """Open the ZIP at ``path``. Raises UnreadableFileError for a broken ZIP, or one that unpacks to too much."""
+    """Open a ZIP. Raises UnreadableFileError if it is broken or a ZIP bomb."""
     try:
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:

@@ -1,4 +1,4 @@
-"""Import the rows of a source: read in order, clean images ahead on threads, save in order."""
+"""Import rows in order, while threads clean the images of the next rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class RowStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """The result of a row: ``code`` and ``reason`` if rejected, ``changes`` of a product that existed before."""
+    """The result of a row.
+
+    ``code`` and ``reason`` say why it was rejected. ``changes`` are those of a product that existed before.
+    """
 
     row: Row
     status: RowStatus
@@ -153,7 +156,7 @@ def _rejected(row: Row, error: RowError | ImageProcessingError | ValidationError
 
 
 def _check_category(row: Row, category: str) -> None:
-    """Raise RowError if two files of the same name in different folders would become one product."""
+    """Raise RowError if files of one name in two folders would become one product."""
     if row.category_from_path and row.category != category:
         text = _(
             "%(sku)s is already a product of the category %(category)s. Rename the file, or name the images in a CSV."

@@ -1,4 +1,4 @@
-"""Imports from the admin: upload, check as a dry run, confirm, import. They are deleted after a day.
+"""Imports from the admin: upload, check as a dry run, confirm, import.
 
 A thread of the web process that received the files does the import, so that no worker queue waits behind it.
 It continues without an open tab. If its process stops, another thread can resume from the stored files and results.
@@ -38,9 +38,9 @@ State = Import.State
 
 
 def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
-    """Store the files and start to check them: a table, a ZIP of images, or both. Raises UnreadableFileError.
+    """Store a table, a ZIP of images, or both, and start to check them.
 
-    Discard what the user sent before and did not import.
+    Discard what the user sent before and did not import. Raises UnreadableFileError.
     """
     delete_expired()
     table, archive = _split_files(files)
@@ -67,7 +67,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
 
 
 def confirm(job: Import) -> bool:
-    """Import what was checked. Return False if the import does not wait for confirmation."""
+    """Import what was checked. Return False if it does not wait for confirmation."""
     token = uuid.uuid4()
     updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
         state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
@@ -87,7 +87,7 @@ def resume(job: Import) -> bool:
 
 
 def results_of(job: Import) -> ImportResults:
-    """Return the results of the dry run until the import is confirmed, then those of the import."""
+    """Return the dry run's results until the import is confirmed, then the import's."""
     is_preview = job.state in (State.CHECKING, State.CHECKED)
     return ImportResults(job.folder / ("preview" if is_preview else "results"))
 

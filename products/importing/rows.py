@@ -1,4 +1,4 @@
-"""Read the rows of an import: those of a table that names images, or one for each image of a folder or ZIP."""
+"""Read an import's rows from a table, or one for each image of a folder or ZIP."""
 
 from __future__ import annotations
 
@@ -62,10 +62,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
-    """Rows and the source of their images, which is None if the table came without images.
+    """Rows and where their images are read from.
 
-    ``total``: number of rows, None if unknown in advance. ``columns``: the columns of ``Row.raw``. ``historical``:
-    whether new products are historical if their row does not say.
+    ``images``: None if the table came without images. ``total``: number of rows, None if unknown in advance.
+    ``columns``: the columns of ``Row.raw``. ``historical``: whether new products are historical if their row does not
+    say.
     """
 
     rows: Iterator[Row]
@@ -77,7 +78,7 @@ class ImportSource:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """An uploaded file. ``name`` is the user's file name: only shown, never used as a path."""
+    """An uploaded file. ``name`` is the user's name for it and never used as a path."""
 
     path: Path
     name: str
@@ -118,10 +119,10 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
 def open_upload(
     table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False
 ) -> Iterator[ImportSource]:
-    """Open the files that a user sent: a table, a ZIP of images (which may contain the table), or both.
+    """Open the files that a user sent: a table, a ZIP of images, or both.
 
-    A table's images are read only from the ZIP, where one folder may contain them all. A table that only changes
-    products needs no images. Raises UnreadableFileError.
+    The ZIP may contain the table. A table's images are read only from the ZIP, where one folder may contain them all.
+    A table that only changes products needs no images. Raises UnreadableFileError.
     """
     with ExitStack() as stack:
         images = stack.enter_context(open_zip(archive.path, archive.name)) if archive else None
@@ -158,7 +159,7 @@ def is_note(column: str) -> bool:
 
 
 def attribute_name(column: str) -> str | None:
-    """Return the attribute that a column contains, or None for a column with its own meaning."""
+    """Return the column's attribute, or None for a column with its own meaning."""
     column = unescape_formula(column)
     if quoted := _QUOTED_ATTRIBUTE.fullmatch(column):
         try:
@@ -169,7 +170,7 @@ def attribute_name(column: str) -> str | None:
 
 
 def attribute_column(attribute: str) -> str:
-    """Return the column of an attribute. Quote a name that ``attribute_name`` would read differently."""
+    """Return an attribute's column, quoted if ``attribute_name`` would misread it."""
     if attribute_name(attribute) == attribute and attribute == attribute.strip():
         return attribute
     return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
@@ -190,7 +191,10 @@ def _image_rows(names: list[str]) -> Iterator[Row]:
 
 
 def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
-    """Yield a table's rows. Images are relative to ``folder``, or to the folder that contains all of ``names``."""
+    """Yield a table's rows.
+
+    Images are relative to ``folder``, or to the folder that contains all of ``names``.
+    """
     attributes = {column: key for column in table.columns if (key := attribute_name(column)) is not None}
     common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
     in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}

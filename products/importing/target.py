@@ -1,4 +1,4 @@
-"""Where imported rows are saved: the real catalogue, or an in-memory copy for a dry run."""
+"""Where imported rows are saved: the catalogue, or memory for a dry run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from products.tasks import notifications_suspended
 
 
 class ImportTarget:
-    """Find the products of rows and save what the rows contain, without notifying workers."""
+    """Find and save the products of rows, without notifying workers."""
 
     def __init__(self) -> None:
         self.by_sku: dict[str, Product | None] = {}
         self.newest_skus: set[str] = set()
 
     def look_up(self, rows: Iterable[Row]) -> None:
-        """Find the products of these rows' SKUs with one query. Keep only those of this call and the last one."""
+        """Find the products of these rows' SKUs with one query.
+
+        Forget all products but those of this call and the last one.
+        """
         skus = {row.sku for row in rows if row.sku and not row.problem}  # PostgreSQL rejects NUL characters
         products = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
         recent = {sku: product for sku, product in self.by_sku.items() if sku in self.newest_skus}
@@ -32,7 +35,7 @@ class ImportTarget:
         self.newest_skus = skus
 
     def find_product(self, row: Row, sha256: str = "") -> Product | None:
-        """Return the row's product: by its SKU, else by its name and this image, else by its id."""
+        """Return the row's product by SKU, else by name and image, else by id."""
         if row.sku:
             if row.sku not in self.by_sku:
                 self.by_sku[row.sku] = Product.objects.filter(sku=row.sku).first()
@@ -47,7 +50,7 @@ class ImportTarget:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
 
     def create(self, row: Row, image: CleanImage, historical: bool) -> Product | None:
-        """Create the row's product. Return None if its SKU was saved since it was looked up."""
+        """Create the row's product. Return None if its SKU exists by now."""
         with notifications_suspended():
             try:
                 result = intake.add_product(
@@ -76,7 +79,7 @@ class ImportTarget:
                 raise self._deleted(product) from error
 
     def reload(self, product: Product) -> Product:
-        """Return the product as stored now, before it is changed. Raises RowError if it was deleted."""
+        """Return the product as stored now. Raises RowError if it was deleted."""
         stored = Product.objects.filter(pk=product.pk).first()
         if stored is None:
             raise self._deleted(product)

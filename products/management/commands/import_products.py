@@ -78,7 +78,7 @@ class Command(BaseCommand):
                 check()
 
     def _finish(self, check: Callable[[], None]) -> str:
-        """Have the imported products embedded and matched. Return a sentence if some failed, else ""."""
+        """Embed and match the imported products. Return a sentence if some failed."""
         if claims.is_paused():
             self.stdout.write("The queue is paused. The imported products wait until it is resumed.")
             return ""
