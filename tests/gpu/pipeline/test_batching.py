@@ -1,4 +1,4 @@
-"""Batches fit the device: their size comes from memory or the setting, and running out halves it without loss."""
+"""Batch sizes: chosen by memory or setting, and halved without loss when memory runs out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpu.pipeline.batching import CPU_BATCH_SIZE, AdaptiveBatcher, batch_size
 
 
 class SmallDevice:
-    """A device with room for ``room`` images, which tells so when it begins or only when it is asked for results."""
+    """A device with memory for ``room`` images. It fails at the start of a batch, or at its result if ``late``."""
 
     backend, device, dim, max_in_flight, cpu_batch_size, used_at = "fake", "cuda", 1, 2, 8, 0.0
     preprocess = Preprocess(1, 1, Image.Resampling.BICUBIC, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -56,7 +56,7 @@ def test_cpu_has_its_own_batch_size_and_the_setting_overrides_it(settings):
     assert batch_size("cpu", None) == batch_size("cuda", 80.0) == 7
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["when it begins", "when it is asked"])
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "at the result"])
 def test_out_of_memory_halves_the_batch_and_loses_no_image(late):
     device = SmallDevice(room=5, late=late)
     batches = AdaptiveBatcher(device, 32)
@@ -88,15 +88,15 @@ def test_torch_out_of_memory_error_reduces_the_batch(with_clip, monkeypatch):
     from gpu.encoders import registry
 
     encoder = registry.get_encoder()
-    tower = encoder._tower  # type: ignore[attr-defined]
-    forward = tower.forward
+    module = encoder._module  # type: ignore[attr-defined]
+    forward = module.forward
 
     def small(pixels):
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return forward(pixels)
 
-    monkeypatch.setattr(tower, "forward", small)
+    monkeypatch.setattr(module, "forward", small)
     batches = AdaptiveBatcher(encoder, 8)
     random = np.random.default_rng(0).integers(0, 256, (10, 224, 224, 3), dtype=np.uint8)
     got = batches.start(list(random))()
