@@ -1,4 +1,4 @@
-"""How many pictures go to the device at once: from its memory or the setting, halved when they do not fit."""
+"""Choose how many images go to the device at once, and halve the number when its memory runs out."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from gpu.encoders.protocol import DeviceMemoryError, Embeddings, Encoder, Pendin
 
 logger = logging.getLogger(__name__)
 
-# Free memory in GB and the batch that is sure to fit into it; the guide's table, continued downwards.
-_BY_MEMORY = ((12.0, 64), (8.0, 32), (4.0, 16), (2.0, 8), (0.0, 4))
+# Free memory in GB and a batch size that fits into it: the guide's table, continued downwards.
+_SIZE_BY_FREE_GB = ((12.0, 64), (8.0, 32), (4.0, 16), (2.0, 8), (0.0, 4))
 
 CPU_BATCH_SIZE = 8
 
 
 def batch_size(device: str, free_gb: float | None, cpu_batch_size: int = CPU_BATCH_SIZE) -> int:
-    """Pictures per batch: CLIP_BATCH_SIZE, or from the GPU's free memory in GB; a CPU has its own size.
+    """Return CLIP_BATCH_SIZE, or else a size for the GPU's free memory in GB or for a CPU.
 
-    A card sold with 8 GB never has all of them free, so sizes are taken as reached from 90 % on.
+    90 % of an amount of memory is enough for its size, because a card sold with 8 GB never has all of it free.
     """
     configured: int | None = settings.CLIP_CONFIG["batch_size"]
     if configured:
         return configured
     if device == "cpu" or free_gb is None:
         return cpu_batch_size
-    return next(size for memory, size in _BY_MEMORY if free_gb >= 0.9 * memory)
+    return next(size for memory, size in _SIZE_BY_FREE_GB if free_gb >= 0.9 * memory)
 
 
 def free_memory_gb(device: str) -> float | None:
-    """Free memory of the GPU in GB (2**30 bytes), what torch keeps in its cache included; None on a CPU."""
+    """Return the GPU's free memory in GB (2**30 bytes), including torch's cache. None on a CPU."""
     if device == "cpu":
-        return None  # ONNX Runtime does without torch, and so may an installation
+        return None  # an installation with ONNX Runtime may have no torch
     import torch
 
     if device in {"cuda", "rocm"}:
@@ -47,56 +47,56 @@ def free_memory_gb(device: str) -> float | None:
 
 
 class AdaptiveBatcher:
-    """Feeds an encoder with batches that fit. ``size`` shrinks when the device runs out of memory and stays so."""
+    """Splits images into batches that fit. ``size`` shrinks when memory runs out, and does not grow again."""
 
     def __init__(self, encoder: Encoder, size: int) -> None:
         self.encoder = encoder
         self.size = size
 
-    def start(self, pictures: Sequence[Pixels]) -> Pending:
-        """Begin to encode any number of pictures; the answer gives all their vectors in order, (n, dim).
+    def start(self, images: Sequence[Pixels]) -> Pending:
+        """Start to encode any number of images. The result returns their vectors (n, dim) in order.
 
-        Raises DeviceMemoryError only when not even a single picture fits.
+        Raises DeviceMemoryError only if a single image does not fit.
         """
-        begun: list[tuple[Sequence[Pixels], Pending]] = []
+        started: list[tuple[Sequence[Pixels], Pending]] = []
         position = 0
-        while position < len(pictures):
-            piece = pictures[position : position + self.size]
-            pending = self._begin(piece)
+        while position < len(images):
+            batch = images[position : position + self.size]
+            pending = self._start_batch(batch)
             if pending is None:
-                # Take what is under way off the device before the smaller batch is tried.
-                done = [self._finish(*part) for part in begun]
-                begun = [(part, _known(vectors)) for (part, _), vectors in zip(begun, done, strict=True)]
-                self._shrink(len(piece))
+                # Free the device of the earlier batches before the smaller one is tried.
+                finished = [self._finish(*item) for item in started]
+                started = [(item, _constant(vectors)) for (item, _), vectors in zip(started, finished, strict=True)]
+                self._shrink(len(batch))
                 continue
-            begun.append((piece, pending))
-            position += len(piece)
-        return lambda: np.concatenate([self._finish(*part) for part in begun])
+            started.append((batch, pending))
+            position += len(batch)
+        return lambda: np.concatenate([self._finish(*item) for item in started])
 
-    def _begin(self, piece: Sequence[Pixels]) -> Pending | None:
+    def _start_batch(self, batch: Sequence[Pixels]) -> Pending | None:
         try:
-            return self.encoder.start(piece)
+            return self.encoder.start(batch)
         except DeviceMemoryError:
-            if len(piece) == 1:
+            if len(batch) == 1:
                 raise
         return None
 
-    def _finish(self, piece: Sequence[Pixels], pending: Pending) -> Embeddings:
+    def _finish(self, batch: Sequence[Pixels], pending: Pending) -> Embeddings:
         try:
             return pending()
         except DeviceMemoryError:
-            if len(piece) == 1:
+            if len(batch) == 1:
                 raise
-        self._shrink(len(piece))
-        return self.start(piece)()
+        self._shrink(len(batch))
+        return self.start(batch)()
 
-    def _shrink(self, too_large: int) -> None:
-        # Called when no exception is alive any more: its traceback would keep the failed batch on the device.
+    def _shrink(self, failed_size: int) -> None:
+        # Only called after the exception is gone: its traceback would keep the failed batch on the device.
         self.encoder.release_memory()
-        if self.size >= too_large:  # else a batch begun earlier, at a size that was given up since
-            self.size = max(1, too_large // 2)
-            logger.warning("The device ran out of memory with %d pictures; going on with %d.", too_large, self.size)
+        if self.size >= failed_size:  # otherwise the size has shrunk since this batch started
+            self.size = max(1, failed_size // 2)
+            logger.warning("The device ran out of memory with %d images. Continuing with %d.", failed_size, self.size)
 
 
-def _known(vectors: Embeddings) -> Pending:
+def _constant(vectors: Embeddings) -> Pending:
     return lambda: vectors

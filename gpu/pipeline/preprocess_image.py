@@ -1,4 +1,4 @@
-"""One picture from its file to what the models look at. Light: processes of gpu.preparers start with this alone."""
+"""Decode one image and preprocess it for the models. Without Django and torch, so that subprocesses start fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpu.vectors import Features
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """One picture and what is wanted of it."""
+    """An image file and the features to compute."""
 
     path: Path
     clip: bool
@@ -24,24 +24,24 @@ class EmbedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """A picture that was decoded: the pixels that CLIP looks at and its legacy features; None for what nobody wants."""
+    """CLIP's input pixels and the legacy features of an image. None for what was not requested."""
 
     pixels: Pixels | None
     legacy: Features | None
 
 
-def preprocess_image(job: EmbedRequest, preprocess: Preprocess | None) -> Preprocessed | ImageProcessingError:
-    """Decode a picture and prepare what the job asks for, or say why that cannot be."""
-    for_clip = preprocess if job.clip else None
-    # Legacy features are of the whole picture; only what CLIP alone looks at may be decoded smaller.
-    draft_side = for_clip.draft_side if for_clip and not job.legacy else None
+def preprocess_image(request: EmbedRequest, preprocess: Preprocess | None) -> Preprocessed | ImageProcessingError:
+    """Decode an image and preprocess it. Return the error if that fails."""
+    clip_preprocess = preprocess if request.clip else None
+    # Legacy features need the image in full. Only for CLIP alone it may be decoded smaller.
+    draft_side = clip_preprocess.draft_side if clip_preprocess and not request.legacy else None
     try:
         with stage("decode"):
-            picture = decode(job.path, draft_side=draft_side)
+            image = decode(request.path, draft_side=draft_side)
     except ImageProcessingError as error:
         return error
     with stage("prepare"):
         return Preprocessed(
-            for_clip(picture) if for_clip else None,
-            extract_legacy(picture) if job.legacy else None,
+            clip_preprocess(image) if clip_preprocess else None,
+            extract_legacy(image) if request.legacy else None,
         )

@@ -1,4 +1,4 @@
-"""Many pictures to features: decode ahead on threads while the device encodes, one result per picture, in order."""
+"""Compute the features of many images: decode ahead while the device encodes, and return one result each, in order."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from gpu.vectors import Features
 
 logger = logging.getLogger(__name__)
 
-# For fewer pictures a GPU's worker does not start processes; it asks each for so many at once.
-PROCESSES_FROM, PROCESS_SHARE = 64, 8
+# Fewer images are not worth starting subprocesses. Each subprocess gets eight images at once.
+MIN_IMAGES_FOR_SUBPROCESSES, IMAGES_PER_REQUEST = 64, 8
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What was wanted of one picture; None for what was not."""
+    """The features of one image. None for what was not requested."""
 
     clip: Features | None
     legacy: Features | None
@@ -46,102 +46,106 @@ ImageResult = ImageFeatures | ImageProcessingError
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Consecutive pictures, and the vectors that are being computed of those that have pixels."""
+    """Consecutive preprocessed images, and the pending vectors of those that have pixels."""
 
-    prepared: list[PreprocessResult]
+    preprocessed: list[PreprocessResult]
     vectors: Pending | None
 
 
-def run_pipeline(jobs: Sequence[EmbedRequest], *, batch_size: int | None = None) -> Generator[ImageResult, None, None]:
-    """One result per job, in order, while later pictures are still being decoded; memory does not grow with the jobs.
+def run_pipeline(
+    requests: Sequence[EmbedRequest], *, batch_size: int | None = None
+) -> Generator[ImageResult, None, None]:
+    """Yield one result for each request, in order, while later images are being decoded.
 
-    A picture that cannot be used is an ImageProcessingError in its place and disturbs no other. Raises
-    ClipUnavailableError, before any picture is read, when a job wants CLIP and there is none; the caller may
-    run again without. ``batch_size`` overrides CLIP_BATCH_SIZE and what the device's memory allows.
+    Memory does not grow with the number of requests. The result of an image that cannot be used is an
+    ImageProcessingError. ``batch_size`` overrides CLIP_BATCH_SIZE and the size chosen for the device. Raises
+    ClipUnavailableError before it reads any image if a request needs CLIP. The caller may then run again without.
     """
-    if not any(job.clip for job in jobs):
-        return _results(jobs, None, batching.CPU_BATCH_SIZE)
+    if not any(request.clip for request in requests):
+        return _results(requests, None, batching.CPU_BATCH_SIZE)
     encoder = registry.get_encoder()
     size = batch_size or batching.batch_size(
         encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch_size
     )
-    return _results(jobs, encoder, size)
+    return _results(requests, encoder, size)
 
 
 def extract_query_features(source: bytes | Path | str) -> ImageFeatures:
-    """Features of one picture that somebody waits for: legacy always, CLIP where it can be used and gives a vector.
+    """Return the legacy features of one image, and those of CLIP if it is available and gives a usable vector.
 
-    Raises ImageProcessingError.
+    Decodes in this thread, because a user waits. Raises ImageProcessingError.
     """
-    picture = decode(source)
-    legacy = extract_legacy(picture)
+    image = decode(source)
+    legacy = extract_legacy(image)
     if not registry.is_clip_available():
         return ImageFeatures(None, legacy)
     try:
         encoder = registry.get_encoder()
     except registry.ClipUnavailableError as error:
-        logger.warning("CLIP cannot be used, legacy features instead: %s", error)
+        logger.warning("CLIP is not available, using legacy features: %s", error)
         return ImageFeatures(None, legacy)
-    vectors = batching.AdaptiveBatcher(encoder, 1).start([encoder.preprocess(picture)])()
-    found = _with_embedding(vectors[0], weights.model_id(), legacy)
-    if isinstance(found, ImageProcessingError):
-        logger.warning("%s Legacy features instead.", found.message)
+    vectors = batching.AdaptiveBatcher(encoder, 1).start([encoder.preprocess(image)])()
+    result = _with_embedding(vectors[0], weights.model_id(), legacy)
+    if isinstance(result, ImageProcessingError):
+        logger.warning("%s Using legacy features.", result.message)
         return ImageFeatures(None, legacy)
-    return found
+    return result
 
 
 def preferred_batch_size() -> int:
-    """How many pictures a worker should claim at once: enough to keep its device busy, few enough to be done soon.
+    """Return how many images a worker should claim at once.
 
-    On a CPU that is a second or two of work; on a GPU several batches, so that decoding ahead has something to do.
+    On a CPU they take a second or two. On a GPU they are several batches, so that some can be decoded ahead.
     """
     device, _ = likely_device()
     return 32 if device == "cpu" else 8 * max(32, settings.CLIP_CONFIG["batch_size"] or 0)
 
 
-def _results(jobs: Sequence[EmbedRequest], encoder: Encoder | None, size: int) -> Generator[ImageResult, None, None]:
-    batches = batching.AdaptiveBatcher(encoder, size) if encoder is not None else None
-    lanes = encoder.max_in_flight if encoder is not None else 1
+def _results(
+    requests: Sequence[EmbedRequest], encoder: Encoder | None, size: int
+) -> Generator[ImageResult, None, None]:
+    batcher = batching.AdaptiveBatcher(encoder, size) if encoder is not None else None
+    max_in_flight = encoder.max_in_flight if encoder is not None else 1
     model = weights.model_id() if encoder is not None else ""
-    rate = throughput.ThroughputMeter(size * lanes)
-    under_way: deque[_Group] = deque()
+    rate = throughput.ThroughputMeter(size * max_in_flight)
+    in_flight: deque[_Group] = deque()
     try:
         preprocess = encoder.preprocess if encoder is not None else None
-        in_processes = encoder is not None and encoder.device == "cuda" and len(jobs) >= PROCESSES_FROM
-        # Small batches would leave processes without work; each has a share in hand and one waiting.
-        ahead = max(size * (lanes + 1), 2 * PROCESS_SHARE * cpu_cores() if in_processes else 0)
-        with closing(_prepare_ahead(jobs, preprocess, ahead, in_processes)) as prepared:
-            while group := list(islice(prepared, size)):
+        is_cuda = encoder is not None and encoder.device == "cuda"
+        use_subprocesses = is_cuda and len(requests) >= MIN_IMAGES_FOR_SUBPROCESSES
+        # With small batches, subprocesses would run idle. Give each one request to work on and one to wait.
+        ahead = max(size * (max_in_flight + 1), 2 * IMAGES_PER_REQUEST * cpu_cores() if use_subprocesses else 0)
+        with closing(_preprocess_ahead(requests, preprocess, ahead, use_subprocesses)) as preprocessed:
+            while group := list(islice(preprocessed, size)):
                 pixels = [p.pixels for p in group if isinstance(p, Preprocessed) and p.pixels is not None]
-                under_way.append(_Group(group, batches.start(pixels) if batches is not None and pixels else None))
-                # One group more than lanes, so that a lane that is done finds the next one waiting.
-                if len(under_way) > lanes:
-                    yield from _finish(under_way.popleft(), model, rate)
-            while under_way:
-                yield from _finish(under_way.popleft(), model, rate)
+                in_flight.append(_Group(group, batcher.start(pixels) if batcher is not None and pixels else None))
+                # One group more than can be in flight, so that the device always has a next one.
+                if len(in_flight) > max_in_flight:
+                    yield from _finish(in_flight.popleft(), model, rate)
+            while in_flight:
+                yield from _finish(in_flight.popleft(), model, rate)
     finally:
         rate.close()
         if encoder is not None:
             encoder.release_memory()
         if settings.CLIP_CONFIG["debug"]:
             spent = ", ".join(f"{name} {seconds:.3f}" for name, seconds in drain().items())
-            logger.debug("Seconds per stage, all threads, for %d pictures: %s", len(jobs), spent)
+            logger.debug("Seconds per stage, all threads, for %d images: %s", len(requests), spent)
 
 
-def _prepare_ahead(
-    jobs: Sequence[EmbedRequest], preprocess: Preprocess | None, ahead: int, in_processes: bool
+def _preprocess_ahead(
+    requests: Sequence[EmbedRequest], preprocess: Preprocess | None, ahead: int, use_subprocesses: bool
 ) -> Generator[PreprocessResult, None, None]:
-    """Decode and prepare on threads or in processes, never more than ``ahead`` pictures before they are asked for."""
+    """Preprocess on threads or in subprocesses, at most ``ahead`` images before the caller takes them."""
     waiting: deque[Future[list[PreprocessResult]]] = deque()
-    share = PROCESS_SHARE if in_processes else 1
-    work = preprocess_in_subprocess if in_processes else _prepare_here
-    todo = iter([jobs[start : start + share] for start in range(0, len(jobs), share)])
-    with ThreadPoolExecutor(cpu_cores(), "prepare") as pool:
+    share = IMAGES_PER_REQUEST if use_subprocesses else 1
+    work = preprocess_in_subprocess if use_subprocesses else _preprocess_here
+    shares = iter([requests[start : start + share] for start in range(0, len(requests), share)])
+    with ThreadPoolExecutor(cpu_cores(), "preprocess") as pool:
         try:
             while True:
-                waiting.extend(
-                    pool.submit(work, some, preprocess) for some in islice(todo, max(1, ahead // share) - len(waiting))
-                )
+                missing = max(1, ahead // share) - len(waiting)
+                waiting.extend(pool.submit(work, part, preprocess) for part in islice(shares, missing))
                 if not waiting:
                     return
                 yield from waiting.popleft().result()
@@ -150,25 +154,25 @@ def _prepare_ahead(
                 future.cancel()
 
 
-def _prepare_here(jobs: Sequence[EmbedRequest], preprocess: Preprocess | None) -> list[PreprocessResult]:
-    return [preprocess_image(job, preprocess) for job in jobs]
+def _preprocess_here(requests: Sequence[EmbedRequest], preprocess: Preprocess | None) -> list[PreprocessResult]:
+    return [preprocess_image(request, preprocess) for request in requests]
 
 
 def _finish(group: _Group, model: str, rate: throughput.ThroughputMeter) -> Iterator[ImageResult]:
     with stage("encode"):
         vectors = iter(group.vectors() if group.vectors is not None else ())
-    rate.add(len(group.prepared))
-    for prepared in group.prepared:
-        if isinstance(prepared, ImageProcessingError):
-            yield prepared
-        elif prepared.pixels is None:
-            yield ImageFeatures(None, prepared.legacy)
+    rate.add(len(group.preprocessed))
+    for result in group.preprocessed:
+        if isinstance(result, ImageProcessingError):
+            yield result
+        elif result.pixels is None:
+            yield ImageFeatures(None, result.legacy)
         else:
-            yield _with_embedding(next(vectors), model, prepared.legacy)
+            yield _with_embedding(next(vectors), model, result.legacy)
 
 
 def _with_embedding(vector: Embeddings, model: str, legacy: Features | None) -> ImageResult:
     try:
         return ImageFeatures(Features.from_embedding(vector, model), legacy)
     except ValueError as error:
-        return ImageProcessingError("embedding_failed", f"The model gave no usable vector for this picture: {error}.")
+        return ImageProcessingError("embedding_failed", f"The model gave no usable vector for this image: {error}.")

@@ -166,9 +166,9 @@ def test_processes_end_with_the_model(with_clip, paths):
 
 def test_processes_start_only_for_enough_images_and_load_neither_django_nor_torch(with_clip, paths, monkeypatch):
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
-    clip.process_batch(paths[: run.PROCESSES_FROM - 1], batch_size=8)
+    clip.process_batch(paths[: run.MIN_IMAGES_FOR_SUBPROCESSES - 1], batch_size=8)
     assert own_processes() == []
-    clip.process_batch(paths[: run.PROCESSES_FROM], batch_size=8)
+    clip.process_batch(paths[: run.MIN_IMAGES_FOR_SUBPROCESSES], batch_size=8)
     assert 0 < len(own_processes()) <= cpu_cores()
     modules = subprocess.run(
         [sys.executable, "-c", f"import sys, {preprocess_workers.__name__}; print(*sys.modules)"],
