@@ -1,4 +1,7 @@
-"""Build an index file from the database: sample, train, add every vector, measure how many lists to probe."""
+"""Build an index file from the database.
+
+Samples and trains, adds every vector, then measures how many lists to probe.
+"""
 
 from __future__ import annotations
 

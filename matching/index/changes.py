@@ -1,4 +1,4 @@
-"""The change log of the index: install its triggers, read what changed since a revision, prune it.
+"""The change log of the index: its triggers, reading from a revision on, and pruning.
 
 Triggers catch what signals miss: bulk updates, cascades and SQL by hand. SQLite commits one writer at a time, so ids
 rise in the order of the commits. Reading all rows after the last id misses nothing.
@@ -75,7 +75,7 @@ def missing_triggers() -> set[str]:
 
 
 def latest_revision() -> Revision:
-    """Return the newest revision; (0, 0) for an empty log."""
+    """Return the newest revision, or (0, 0) for an empty log."""
     with connection.cursor() as cursor:  # runs before every search; the ORM would cost more than the query
         cursor.execute("SELECT id, token FROM index_changes ORDER BY id DESC LIMIT 1")
         row = cursor.fetchone()

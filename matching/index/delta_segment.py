@@ -1,4 +1,7 @@
-"""Vectors in memory, searched exactly: a small catalogue, or what changed since the main segment was built."""
+"""Vectors in memory, searched exactly.
+
+They are a small catalogue, or what changed since the main segment was built.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _MAX_COPIED_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class DeltaSegment:
-    """Rows and their vectors. The next version shares the buffer and writes only behind these rows."""
+    """Rows and their vectors.
+
+    The next version shares the buffer and writes only behind these rows.
+    """
 
     rows: Rows
     buffer: Vectors  # (capacity, d)
@@ -36,7 +42,10 @@ class DeltaSegment:
         return replace(self, rows=rows)
 
     def with_block(self, block: Block, categories: Categories) -> DeltaSegment:
-        """Return a version with the block appended. Call it on the newest version only, under a lock."""
+        """Return a version with the block appended.
+
+        Call it on the newest version only, under a lock.
+        """
         start, end = len(self.rows), len(self.rows) + len(block.feature)
         buffer = self.buffer
         if end > len(buffer):

@@ -1,7 +1,7 @@
-"""The in-process engine: one catalogue per kind and model, which all threads share and the change log keeps current.
+"""The in-process engine: one catalogue for each kind and model, shared by all threads.
 
-A search first reads the newest revision (one indexed row) and then only what changed since. So the next search of
-every process finds what was committed, and no longer finds what was deleted.
+The change log keeps it current. A search first reads the newest revision (one indexed row) and then only what changed
+since. So the next search of every process finds what was committed, and no longer finds what was deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One consistent state of a catalogue. Threads go on searching theirs while the next one is made."""
+    """One consistent state of a catalogue.
+
+    Threads go on searching theirs while the next one is made.
+    """
 
     revision: Revision
     fingerprint: tuple[int, int] | None  # of the stamp, when the main segment was opened or found missing
@@ -58,7 +61,7 @@ class VectorCatalogue:
         self._categories = Categories()
 
     def search(self, queries: Vectors, k: int, filters: Filters) -> list[Hit]:
-        """Return the k best hits, at most one a product; fewer only if fewer products qualify."""
+        """Return the k best hits, at most one a product. Fewer only if fewer products qualify."""
         snapshot = self.current_snapshot()
         segments = [segment for segment in (snapshot.main, snapshot.delta) if segment is not None]
         excluded = () if filters.exclude_product is None else (filters.exclude_product,)

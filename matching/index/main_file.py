@@ -39,7 +39,7 @@ Mapped = npt.NDArray[np.uint8]
 
 
 class IndexFileError(Exception):
-    """There is no usable index file. ``code`` is stable; the text gives people the reason."""
+    """There is no usable index file. ``code`` is stable, the message tells the user why."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -80,7 +80,7 @@ def folder_of(kind: str, model: str) -> Path:
 
 
 def fingerprint(kind: str, model: str) -> tuple[int, int] | None:
-    """Return a value that changes whenever the stamp is replaced; None without a stamp.
+    """Return a value that changes with every new stamp, or None without a stamp.
 
     Costs one stat, because it runs before every search.
     """

@@ -46,7 +46,10 @@ class _Selection:
 
 @dataclass(frozen=True, slots=True)
 class MainSegment:
-    """A mapped index file. Rows that changed since its build are dead here and live in the delta segment."""
+    """A mapped index file.
+
+    Rows that changed since its build are dead here and live in the delta segment.
+    """
 
     stamp: Stamp
     index: Any  # faiss.Index
@@ -70,7 +73,7 @@ class MainSegment:
         return self if rows is self.rows else replace(self, rows=rows, _selections={})
 
     def search(self, queries: Vectors, product_count: int, filters: Filters, categories: Categories) -> Candidates:
-        """Return the rows of about the ``product_count`` most similar products that qualify."""
+        """Return rows of about the ``product_count`` best products that qualify, or of all."""
         selection = self._selection(filters, categories)
         if selection.few is not None:
             return self._exact_candidates(selection, selection.few, filters)

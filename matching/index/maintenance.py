@@ -38,14 +38,14 @@ _REQUEST_INTERVAL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SegmentState:
-    """One kind and model: how many features, the stamp of its index file or the problem, and later changes."""
+    """One kind and model: its features, and its index file or the reason why it has none."""
 
     kind: str
     model: str
     features: int
     stamp: Stamp | None
     problem: IndexFileError | None
-    changed: int
+    changed: int  # changes since the index file was built
 
     @property
     def is_stale(self) -> bool:

@@ -16,12 +16,12 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Image and product ids (m,) and stored unit vectors (m, d). Complete: no other row qualifies."""
+    """Image ids (m,), product ids (m,) and stored unit vectors (m, d) of candidate rows."""
 
     images: Ids
     products: Ids
     vectors: Vectors
-    is_complete: bool
+    is_complete: bool  # no other row qualifies
 
     @classmethod
     def empty(cls, dim: int) -> Candidates:
@@ -29,18 +29,21 @@ class Candidates:
 
 
 class Categories:
-    """Category names as small codes. All rows of one catalogue share them; codes are only added."""
+    """Category names as small codes.
+
+    All rows of one catalogue share them. Codes are only added.
+    """
 
     def __init__(self, names: list[str] | None = None) -> None:
         self.names = list(names or [])
         self._codes = {name: code for code, name in enumerate(self.names)}
 
     def code(self, name: str) -> int | None:
-        """Return the code of a category; None if no row has had it."""
+        """Return the code of a category, or None if no row has had it."""
         return self._codes.get(name)
 
     def codes(self, names: list[str]) -> npt.NDArray[np.int32]:
-        """Return the codes of categories. Add new ones."""
+        """Return the codes of categories, and add new ones."""
         for name in names:
             if name not in self._codes:
                 self._codes[name] = len(self.names)

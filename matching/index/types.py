@@ -25,19 +25,19 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A product with its most similar image. ``score``: 0 to 100; engines return 100·dot."""
+    """A product with its most similar image."""
 
     image_id: int
     product_id: int
-    score: float
+    score: float  # 0 to 100; engines return 100·dot
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """How one kind and model is searched, for people. ``remedy``: what to do, "" if nothing."""
+    """How one kind and model is searched, in words for the user."""
 
     text: str
-    remedy: str = ""
+    remedy: str = ""  # what to do, "" if nothing
 
 
 def no_progress(_step: str, _done: int, _total: int) -> None:
@@ -53,7 +53,7 @@ def overfetch(k: int) -> int:
 
 
 class SearchVectorError(ValueError):
-    """A query vector is invalid. ``code`` is stable, the text is for people."""
+    """A query vector is invalid. ``code`` is stable, the message is for the user."""
 
     code = "search_vector_invalid"
 

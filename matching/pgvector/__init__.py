@@ -1,1 +1,1 @@
-"""The search engine of PostgreSQL catalogues: half-precision vectors and HNSW graphs in the database."""
+"""The engine of PostgreSQL catalogues: half-precision vectors and HNSW graphs in the database."""

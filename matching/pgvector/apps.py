@@ -1,4 +1,4 @@
-"""Django configuration of the PostgreSQL search engine, installed only if the database is PostgreSQL."""
+"""Django configuration of the PostgreSQL engine, installed only with that database."""
 
 from django.apps import AppConfig
 

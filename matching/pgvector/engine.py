@@ -1,8 +1,8 @@
-"""The engine in PostgreSQL: HNSW graphs over half-precision vectors find rows, stored float32 vectors score them.
+"""The engine in PostgreSQL: HNSW graphs find rows, stored float32 vectors score them.
 
-Filters are joins, so that changed products count at once. pgvector's iterative scan goes through the graph until enough
-rows pass them. If few rows pass, all of them are compared. Source of the graph: Malkov and Yashunin, "Efficient and
-robust approximate nearest neighbor search using HNSW graphs", 2018.
+The graphs hold half-precision vectors. Filters are joins, so that changed products count at once. pgvector's iterative
+scan goes through the graph until enough rows pass them. If few rows pass, all of them are compared. Source of the
+graph: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using HNSW graphs", 2018.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _where(kind: str, model: str, dim: int, filters: Filters) -> tuple[str, list
 
 
 def _nearest(cursor: Any, queries: Vectors, count: int, where: str, parameters: list[Any]) -> tuple[Ids, bool]:
-    """Return the ids of the ``count`` features nearest to each query, and whether no others qualify."""
+    """Return ids of the ``count`` features nearest to each query, and whether these are all."""
     cursor.execute(
         f"SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.max_scan_tuples = {_MAX_SCAN_TUPLES}; "
         f"SET LOCAL hnsw.ef_search = {min(_MAX_EF_SEARCH, max(_MIN_EF_SEARCH, count))}"

@@ -73,7 +73,7 @@ def pending_count() -> int:
 
 
 def _groups() -> list[tuple[str, str, int, int]]:
-    """Return (kind, model, length, number of vectors) of each graph that could be built."""
+    """Return (kind, model, length, number of vectors) of all filled search vectors."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT kind, model_name, dim, count(*) FROM search_vectors WHERE dim IS NOT NULL "

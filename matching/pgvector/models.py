@@ -8,10 +8,11 @@ from products.models import Feature
 
 
 class SearchVector(models.Model):
-    """A feature's vector in half precision. Its column ``embedding halfvec`` is used only in SQL.
+    """A feature's vector in half precision.
 
-    A trigger adds the row without an embedding when a feature is written. Rows with an empty embedding are the queue,
-    as the state of images is. The database deletes the row with its feature.
+    Its column ``embedding halfvec`` is used only in SQL. A trigger adds the row without an embedding when a feature is
+    written. Rows with an empty embedding are the queue, as the state of images is. The database deletes the row with
+    its feature.
     """
 
     feature = models.OneToOneField(Feature, on_delete=models.DO_NOTHING, primary_key=True, related_name="+")
