@@ -1,4 +1,4 @@
-"""Carry a SQLite catalogue over into an empty PostgreSQL database, and verify what arrived."""
+"""Copy a SQLite catalogue into an empty PostgreSQL database and verify the copy."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from matching.similarity import search_vector
 from products.models import Feature, Product
 
 _SOURCE = "source"
-_CHUNK = 1000
-# All tables move but these. What of the index the database keeps is rebuilt; people sign in again.
-_LEFT_BEHIND = {"index_changes", "search_vectors", "django_session"}
-_QUESTIONS, _NEIGHBOURS = 100, 10
-# Both engines may be approximate; what they say of one and the same vector may differ so rarely.
-_AGREEMENT = 0.98
+_CHUNK_ROWS = 1000
+# Not copied: the index in the database is rebuilt, and users sign in again.
+_EXCLUDED_TABLES = {"index_changes", "search_vectors", "django_session"}
+_SAMPLE_QUERIES, _NEIGHBOURS = 100, 10
+# Both engines may be approximate, so at least this share of the results must be the same.
+_MIN_AGREEMENT = 0.98
 
 
 class CopyError(Exception):
-    """The catalogue was not carried over; the target is as it was before. The text is for people."""
+    """The catalogue was not copied; the target is unchanged. The text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What was carried over of one table. ``digest``: SHA-256 over all values of all rows by rising key."""
+    """A copied table. ``digest``: SHA-256 over all values of all rows by rising key."""
 
     name: str
     rows: int
@@ -47,21 +47,22 @@ class Table:
 
 
 def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *_: None) -> list[Table]:
-    """Copy every table of the SQLite catalogue at ``path`` with its keys, in one transaction, and compare both sides.
+    """Copy every table of the SQLite catalogue at ``path`` with its keys, and compare both sides.
 
-    ``progress(table, rows)``. Raises MoveError when the target holds products, or when anything differs.
+    Works in one transaction. Calls ``progress(table, rows)``.
+    Raises CopyError if the target has products or anything differs.
     """
     if connection.vendor != "postgresql":
         raise CopyError("Set DATABASE_URL to the PostgreSQL database that the catalogue moves to.")
     if not path.is_file():
         raise CopyError(f"There is no SQLite catalogue at {path}.")
     if Product.objects.exists():
-        raise CopyError("The target already holds products. A catalogue moves into an empty database.")
+        raise CopyError("The target already holds products. Name an empty database in DATABASE_URL.")
     connections.databases[_SOURCE] = connections.databases["default"] | {
         "ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": {}, "CONN_HEALTH_CHECKS": False,
     }  # fmt: skip
     try:
-        _same_migrations(path)
+        _check_migrations(path)
         with transaction.atomic():
             models = _models()
             for model in reversed(models):
@@ -71,55 +72,59 @@ def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *
             with connection.cursor() as cursor:
                 for statement in connection.ops.sequence_reset_sql(no_style(), models):
                     cursor.execute(statement)
-            return [_compared(model) for model in models]
+            return [_compare(model) for model in models]
     finally:
         connections[_SOURCE].close()
         del connections[_SOURCE]
         del connections.databases[_SOURCE]
 
 
-def compare_answers(path: Path) -> tuple[int, int]:
-    """Ask both databases the same 100 questions: (answers of the old one that the new one gives too, all of them).
+def compare_results(path: Path) -> tuple[int, int]:
+    """Run the same 100 queries in both databases. Return how many results are the same, and how many there are.
 
-    Raises MoveError when they agree on less than 98 %.
+    Raises CopyError if fewer than 98 % are the same.
     """
-    before, after = _answers_of_database(f"sqlite:///{path}"), sample_answers()
+    before, after = _results_of_database(f"sqlite:///{path}"), sample_results()
     if before.keys() != after.keys():
-        raise CopyError("The two databases do not hold the same features.")
+        raise CopyError("The two databases do not have the same features.")
     total = sum(map(len, before.values()))
     same = sum(len(set(before[key]) & set(after[key])) for key in before)
-    if same < _AGREEMENT * total:
-        raise CopyError(f"The new database gives only {same:,} of {total:,} answers of the old one.")
+    if same < _MIN_AGREEMENT * total:
+        raise CopyError(f"The new database returns only {same:,} of {total:,} results of the old one.")
     return same, total
 
 
-def sample_answers() -> dict[str, list[int]]:
-    """The ten most similar products of up to 100 stored features spread over the catalogue, by the feature's id."""
+def sample_results() -> dict[str, list[int]]:
+    """Return the ten most similar products of up to 100 features spread over the catalogue, by feature id."""
     ids = list(Feature.objects.order_by("id").values_list("id", flat=True))
-    chosen = ids[:: max(1, len(ids) // _QUESTIONS)][:_QUESTIONS]
-    answered = {}
-    for feature in Feature.objects.filter(id__in=chosen).order_by("id"):
+    sample = ids[:: max(1, len(ids) // _SAMPLE_QUERIES)][:_SAMPLE_QUERIES]
+    results = {}
+    for feature in Feature.objects.filter(id__in=sample).order_by("id"):
         vector = search_vector(feature.to_features())[None]
         if vector.any():
             hits = index.search(
                 vector, _NEIGHBOURS, kind=feature.kind, model=feature.model_name,
                 filters=Filters(exclude_product=feature.product_id),
             )  # fmt: skip
-            answered[str(feature.pk)] = [hit.product_id for hit in hits]
-    return answered
+            results[str(feature.pk)] = [hit.product_id for hit in hits]
+    return results
 
 
-def _answers_of_database(url: str) -> dict[str, list[int]]:
-    """``answers()`` of another database, in a process of its own: a process has one database."""
+def _results_of_database(url: str) -> dict[str, list[int]]:
+    """Return ``sample_results`` of another database.
+
+    Runs in a subprocess, because the settings name one database.
+    """
+    env = os.environ | {"DATABASE_URL": url}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "move_to_postgres", "--answers"]
-    done = subprocess.run(command, env=os.environ | {"DATABASE_URL": url}, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CopyError(f"The old database did not answer: {done.stderr.strip()[-500:]}")
-    answered: dict[str, list[int]] = json.loads(done.stdout)
-    return answered
+    process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise CopyError(f"The old database cannot be searched: {process.stderr.strip()[-500:]}")
+    results: dict[str, list[int]] = json.loads(process.stdout)
+    return results
 
 
-def _same_migrations(path: Path) -> None:
+def _check_migrations(path: Path) -> None:
     sql = "SELECT app, name FROM django_migrations WHERE app <> 'matching_pgvector'"
     applied = []
     for alias in (_SOURCE, "default"):
@@ -127,17 +132,20 @@ def _same_migrations(path: Path) -> None:
             cursor.execute(sql)
             applied.append(without_squashed(cursor.fetchall()))
     if applied[0] != applied[1]:
-        raise CopyError(f"Run `manage.py migrate` on both databases first: {path} has other migrations.")
+        raise CopyError(f"{path} has other migrations. Run `manage.py migrate` on both databases first.")
 
 
 def _models() -> list[type[Model]]:
-    """Every table's model, also of many-to-many tables. Their foreign keys are checked at the commit only."""
+    """Return the model of every table, including many-to-many tables.
+
+    Order does not matter, because PostgreSQL checks foreign keys at the commit.
+    """
     models = [model for model in apps.get_models(include_auto_created=True) if model._meta.managed]
-    return [model for model in models if not model._meta.proxy and model._meta.db_table not in _LEFT_BEHIND]
+    return [model for model in models if not model._meta.proxy and model._meta.db_table not in _EXCLUDED_TABLES]
 
 
 def _clear(model: type[Model]) -> None:
-    """Remove what migrate put into the target: its content types, permissions and groups have other keys."""
+    """Delete what migrate added to the target: content types, permissions and groups have other keys."""
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")  # noqa: S608
 
@@ -146,8 +154,8 @@ def _copy(model: type[Model], progress: Callable[[str, int], object]) -> None:
     fields = model._meta.concrete_fields
     quote = connection.ops.quote_name
     columns = ", ".join(quote(str(field.column)) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608
+    placeholders = ", ".join(["%s"] * len(fields))
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({placeholders})"  # noqa: S608
     for rows in _chunks(model, _SOURCE):
         values = [
             [field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True)]
@@ -158,13 +166,13 @@ def _copy(model: type[Model], progress: Callable[[str, int], object]) -> None:
         progress(model._meta.db_table, len(rows))
 
 
-def _compared(model: type[Model]) -> Table:
+def _compare(model: type[Model]) -> Table:
     name = model._meta.db_table
-    (rows, digest), (arrived, arrived_digest) = _digest(model, _SOURCE), _digest(model, "default")
-    if rows != arrived:
-        raise CopyError(f"Of {rows:,} rows of {name}, {arrived:,} arrived.")
-    if digest != arrived_digest:
-        raise CopyError(f"The rows of {name} are not the same after the move.")
+    (rows, digest), (copied, copied_digest) = _digest(model, _SOURCE), _digest(model, "default")
+    if rows != copied:
+        raise CopyError(f"Only {copied:,} of {rows:,} rows of {name} were copied.")
+    if digest != copied_digest:
+        raise CopyError(f"The rows of {name} are not the same after the copy.")
     return Table(name, rows, digest)
 
 
@@ -187,12 +195,12 @@ def _bytes(value: Any) -> bytes:
 
 
 def _chunks(model: type[Model], alias: str) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """All rows by rising key, with the values of the concrete fields."""
+    """Yield the values of the concrete fields of all rows, by rising key."""
     names = [field.attname for field in model._meta.concrete_fields]
     rows = model._base_manager.using(alias).order_by("pk")
     last = None
     while True:
-        chunk = list((rows if last is None else rows.filter(pk__gt=last)).values_list("pk", *names)[:_CHUNK])
+        chunk = list((rows if last is None else rows.filter(pk__gt=last)).values_list("pk", *names)[:_CHUNK_ROWS])
         if not chunk:
             return
         last = chunk[-1][0]

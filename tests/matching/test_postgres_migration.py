@@ -87,7 +87,7 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
 
     assert moved.returncode == 0, moved.stderr
     assert "features: 60 rows" in moved.stdout
-    assert "600 of 600 answers are the same before and after" in moved.stdout
+    assert "600 of 600 results are the same before and after" in moved.stdout
     with psycopg.connect(target) as connection:
         verdict = connection.execute(
             "SELECT review_status, note, username FROM matches JOIN auth_user ON auth_user.id = reviewer_id"
