@@ -1,4 +1,4 @@
-"""A match: a product that was asked about, a candidate that was found, and what a person decided."""
+"""Matches of new products with candidates, their verdicts, and leases on review cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Match(BulkDeletable):
         REJECTED = "rejected", _("rejected")
 
     product = models.ForeignKey(
-        Product, on_delete=models.CASCADE, related_name="matches", verbose_name=_("product asked about")
+        Product, on_delete=models.CASCADE, related_name="matches", verbose_name=_("new product")
     )
     candidate = models.ForeignKey(
         Product, on_delete=models.CASCADE, related_name="matched_by", verbose_name=_("candidate")
@@ -40,7 +40,7 @@ class Match(BulkDeletable):
     note = models.TextField(_("note"), blank=True, default="")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
-    # What people decided. A match that the program finds, updates or drops is no entry.
+    # Only verdicts and notes are history. Matches that the program adds, updates or deletes are not.
     history = AuditTrail(
         "match_history",
         excluded_fields=(
@@ -68,18 +68,17 @@ class Match(BulkDeletable):
             ),
         ]
         indexes = [
-            # Matches of a verdict in a band of scores, best first: the list of what waits, and how many in each band.
-            # Not limited to what waits: SQLite would read each row of a partial index to compare the verdict, which
-            # Django passes as a parameter.
+            # Matches with a verdict in a score band, best first: the list of pending matches, and counts by band.
+            # Not partial: Django passes the verdict as a parameter, so SQLite would read every row to compare it.
             models.Index(fields=["review_status", "-similarity_score"], name="match_verdict_score"),
-            # The next case of a review: the newest product with a match that waits, in any band of scores. Products
-            # that have a match of a verdict.
+            # The next case to review: the newest product with a pending match, in any score band. Also products that
+            # have a match with a verdict.
             models.Index(fields=["review_status", "-product", "similarity_score"], name="match_verdict_product"),
-            # Verdicts day by day, and a reviewer's own of today.
+            # Verdicts by day, and a reviewer's verdicts today.
             models.Index(
                 fields=["reviewed_at", "reviewer"], condition=Q(reviewed_at__isnull=False), name="match_reviewed"
             ),
-            # The lists of the API and the admin by verdict.
+            # Lists of the API and the admin by verdict.
             models.Index(fields=["review_status", "-id"], name="match_by_verdict"),
         ]
 
@@ -88,10 +87,10 @@ class Match(BulkDeletable):
 
 
 class ReviewLease(models.Model):
-    """Who has a product's matches in front of them, so that two reviewers do not get the same case."""
+    """A reviewer's lease on the case of a product, so that two reviewers do not get the same case."""
 
     product = models.OneToOneField(
-        Product, on_delete=models.CASCADE, primary_key=True, related_name="review_turn", verbose_name=_("product")
+        Product, on_delete=models.CASCADE, primary_key=True, related_name="review_lease", verbose_name=_("product")
     )
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("reviewer")
@@ -100,8 +99,8 @@ class ReviewLease(models.Model):
 
     class Meta:
         db_table = "review_turns"
-        verbose_name = _("review turn")
-        verbose_name_plural = _("review turns")
+        verbose_name = _("review lease")
+        verbose_name_plural = _("review leases")
 
     def __str__(self) -> str:
         return f"{self.reviewer}: {self.product}"
