@@ -1,1 +1,1 @@
-"""Which product is it: similarity, the search index, matches and verdicts."""
+"""Match new products with the catalogue: similarity, index, matches and review."""

@@ -1,4 +1,4 @@
-"""Django configuration of the matching app; connects its signals and keeps the triggers of the change log."""
+"""Django configuration of the matching app: connects signals and installs the triggers of the change log."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate

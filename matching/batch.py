@@ -1,4 +1,4 @@
-"""Rebuild the index and match many products in this process, with progress: what the bulk commands do."""
+"""Rebuild the index and match many products in this process, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 
 @dataclass(slots=True)
 class MatchSummary:
-    """How many products were matched, and why others were not, by id."""
+    """How many products were matched, and the reason for each other one, by id."""
 
     matched: int = 0
-    refused: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
 
 
 def rebuild_index(check: Callable[[], None]) -> list[str]:
-    """Build the search index anew; a sentence for each part that was built. Raises matching.index.BaseFileError.
+    """Rebuild the search index. Return a sentence for each part. Raises IndexFileError.
 
-    ``check`` is called along the way and may raise to stop; then the index stays as it was.
+    Calls ``check`` often; it may raise to stop. The index then stays as it was.
     """
     with progress_bar(None, "Indexing", "vectors") as bar:
 
-        def progress(what: str, done: int, total: int) -> None:
-            bar.set_description(f"Indexing ({what})", refresh=False)
+        def progress(step: str, done: int, total: int) -> None:
+            bar.set_description(f"Indexing ({step})", refresh=False)
             bar.total = total
             bar.update(done - bar.n)
             check()
@@ -41,23 +41,23 @@ def match_products(
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
 ) -> MatchSummary:
-    """Match these products and save the answers; ``check`` is called after each and may raise to stop there."""
-    done = MatchSummary()
+    """Match these products and save the matches. Calls ``check`` after each; it may raise to stop."""
+    summary = MatchSummary()
     if not product_ids:
-        return done
+        return summary
     with progress_bar(len(product_ids), "Matching", "products") as bar:
 
         def progress(product_id: int, reason: str | None) -> None:
             if reason is None:
-                done.matched += 1
+                summary.matched += 1
             else:
-                done.refused[product_id] = reason
+                summary.failed[product_id] = reason
             bar.update()
             check()
 
         service.match_products(product_ids, threshold, limit, progress)
     statistics.analyze()
-    return done
+    return summary
 
 
 def match_unmatched(check: Callable[[], None]) -> MatchSummary:

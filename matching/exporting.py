@@ -32,17 +32,17 @@ COLUMNS = {
 
 
 def matches_table(ids: Sequence[int]) -> ExportTable:
-    """The matches of these ids in this order, a header first, read step by step; one deleted meanwhile is left out."""
+    """Yield a header and the matches with these ids in this order, without deleted ones."""
     yield list(COLUMNS)
-    for step in iter_batches(ids):
-        found = {row["pk"]: row for row in Match.objects.filter(pk__in=step).order_by().values(*COLUMNS.values())}
-        for row in (found[pk] for pk in step if pk in found):
+    for batch in iter_batches(ids):
+        rows = {row["pk"]: row for row in Match.objects.filter(pk__in=batch).order_by().values(*COLUMNS.values())}
+        for row in (rows[pk] for pk in batch if pk in rows):
             row["similarity_score"] = round(row["similarity_score"], 2)
             row["reviewed_at"], row["created_at"] = format_time(row["reviewed_at"]), format_time(row["created_at"])
             yield [row[name] for name in COLUMNS.values()]
 
 
 def longest_note(ids: Sequence[int]) -> int:
-    """Characters of the longest note on these matches."""
-    longest = (Match.objects.filter(pk__in=step).aggregate(n=Max(Length("note")))["n"] for step in iter_batches(ids))
-    return max((length or 0 for length in longest), default=0)
+    """Return the length of the longest note on these matches, in characters."""
+    lengths = (Match.objects.filter(pk__in=batch).aggregate(n=Max(Length("note")))["n"] for batch in iter_batches(ids))
+    return max((length or 0 for length in lengths), default=0)

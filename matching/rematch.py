@@ -1,4 +1,4 @@
-"""Matching chosen products once more, however many they are: they count as unmatched again, and the queue does it."""
+"""Match any number of products again, by the workers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from products.models import Feature, Product
 
 
 def rematch(products: QuerySet[Product]) -> int:
-    """Have the new ones of these products matched once more; answers how many have features to be matched by.
+    """Mark the new products among these as unmatched and notify the workers. Return how many.
 
-    Without workers they are left for `match_products`. What a lost message forgets is found by the sweep.
+    Skips products without features. Without workers, `match_products` matches them. The sweep finds those whose
+    message was lost.
     """
     count = 0
     embedded = products.filter(Exists(Feature.objects.filter(product=OuterRef("pk"))), is_historical=False)

@@ -1,4 +1,4 @@
-"""Find the historical products that look like a product or a picture and keep the answers."""
+"""Find the catalogue products that look like a product or an image, and save them as matches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_LIMIT = 10
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A historical product that was found. ``image``: its picture that looks most alike; ``score``: 0 to 100."""
+    """A catalogue product with its most similar image. ``score``: 0 to 100."""
 
     image: ProductImage
     score: float
@@ -47,7 +47,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The candidates for one question, best first, and what they were compared by."""
+    """The candidates of one query, best first, and the features that were compared."""
 
     feature_type: str
     model_name: str
@@ -61,10 +61,10 @@ def find_matches(
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
 ) -> SearchResult:
-    """The historical products most like this one, by its best view, with verdicts given earlier. Saves nothing.
+    """Return the catalogue products most similar to this one, with existing verdicts.
 
-    Raises Product.DoesNotExist, FeaturesPendingError while no picture of the product is embedded, and
-    SearchVectorError when its stored features are damaged.
+    The best image of each product counts. Saves nothing. Raises Product.DoesNotExist, FeaturesPendingError if no image
+    of the product is embedded yet, and SearchVectorError if its stored features are damaged.
     """
     return _attach_matches(_candidates_of_product(product_id, threshold, limit, category))
 
@@ -77,64 +77,66 @@ def match_image(
     wait: float = 5.0,
     feature_type: Kind | None = None,
 ) -> SearchResult:
-    """The historical products most like a picture that is not stored.
+    """Return the catalogue products most similar to an image that is not stored.
 
-    ``feature_type`` compares by that kind alone, whether or not all of the catalogue has it.
-    Raises ImageProcessingError for a bad picture, FeaturesPendingError when no worker answered within ``wait`` s,
-    and ClipUnavailableError when CLIP was asked for and is not there.
+    ``feature_type`` forces one kind of features, even if parts of the catalogue lack them.
+    Raises ImageProcessingError for a bad image, FeaturesPendingError if no worker responds within ``wait`` seconds,
+    and ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
     """
     return _search(query_features(upload, wait), threshold, limit, category, feature_type=feature_type)
 
 
-def save_matches(answer: SearchResult) -> SearchResult:
-    """Keep an answer about a product: scores and ranks are updated, verdicts never touched.
+def save_matches(result: SearchResult) -> SearchResult:
+    """Save the candidates of a product as matches. Keep the verdicts.
 
-    Pending matches that are no longer in the answer go, unless somebody left a note on them.
-    Raises Product.DoesNotExist when the product was deleted meanwhile.
+    Deletes pending matches that the result no longer has, unless they have a note.
+    Raises Product.DoesNotExist if the product was deleted during the search.
     """
-    product = answer.product
+    product = result.product
     if product is None:
-        raise ValueError("an answer about a picture that is not stored cannot be saved")
-    # Made before: on SQLite all other writers wait for this transaction.
+        raise ValueError("the result of an image that is not stored cannot be saved")
+    # Built outside the transaction, because on SQLite it blocks all other writers.
     now = timezone.now()
-    wanted = {
-        found.product.pk: Match(
+    matches = {
+        candidate.product.pk: Match(
             product=product,
-            candidate=found.product,
-            similarity_score=found.score,
-            feature_type=answer.feature_type,
-            model_name=answer.model_name,
-            rank=found.rank,
+            candidate=candidate.product,
+            similarity_score=candidate.score,
+            feature_type=result.feature_type,
+            model_name=result.model_name,
+            rank=candidate.rank,
             created_at=now,
             updated_at=now,
         )
-        for found in answer.candidates
+        for candidate in result.candidates
     }
     with transaction.atomic():
-        # A row lock (PostgreSQL; SQLite has the write lock anyway): the product and the candidates stay meanwhile.
-        alive = set(
+        # On PostgreSQL the row locks keep the products from being deleted. SQLite has its write lock.
+        existing = set(
             Product.objects.select_for_update(no_key=True)
-            .filter(pk__in=[product.pk, *wanted])
+            .filter(pk__in=[product.pk, *matches])
             .order_by("pk")
             .values_list("pk", flat=True)
         )
-        if product.pk not in alive:
+        if product.pk not in existing:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
         Match.objects.bulk_create(
-            [match for candidate, match in wanted.items() if candidate in alive],
+            [match for candidate, match in matches.items() if candidate in existing],
             update_conflicts=True,
             unique_fields=["product", "candidate"],
             update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
         )
         saved = {match.candidate_id: match for match in product.matches.order_by()}
-        unwanted = [match.pk for candidate, match in saved.items() if candidate not in wanted]
-        if unwanted:
-            product.matches.filter(pk__in=unwanted, review_status=Match.Status.PENDING, note="").delete()
+        obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
+        if obsolete:
+            product.matches.filter(pk__in=obsolete, review_status=Match.Status.PENDING, note="").delete()
         if product.unmatched_since is not None:
-            # Only if the features are still those that were searched by.
+            # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-    kept = [found for found in answer.candidates if found.product.pk in saved]
-    return replace(answer, candidates=[replace(found, match=saved[found.product.pk]) for found in kept])
+    candidates = [candidate for candidate in result.candidates if candidate.product.pk in saved]
+    return replace(
+        result, candidates=[replace(candidate, match=saved[candidate.product.pk]) for candidate in candidates]
+    )
 
 
 def find_and_save_matches(
@@ -143,18 +145,19 @@ def find_and_save_matches(
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
 ) -> SearchResult:
-    """``find_matches`` and ``save_matches`` in one; raises what they raise."""
+    """Find the matches of a product and save them. Raises what the two functions raise."""
     return save_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
 def match_product(
     product_id: int, threshold: float = DEFAULT_THRESHOLD, limit: int = DEFAULT_LIMIT
 ) -> list[dict[str, Any]]:
-    """Match a product, keep the answer, and give it as dictionaries (see ``as_dict``), best first.
+    """Match a product, save the matches and return them as dictionaries, best first.
 
-    Raises what ``find_matches`` raises.
+    See ``serialize_candidate`` for the keys. Raises what ``find_matches`` raises.
     """
-    return [serialize_candidate(found) for found in find_and_save_matches(product_id, threshold, limit).candidates]
+    result = find_and_save_matches(product_id, threshold, limit)
+    return [serialize_candidate(candidate) for candidate in result.candidates]
 
 
 def match_products(
@@ -163,9 +166,10 @@ def match_products(
     limit: int = DEFAULT_LIMIT,
     progress: Callable[[int, str | None], None] | None = None,
 ) -> int:
-    """Match many products and keep the answers; answers how many were matched.
+    """Match these products and save the matches. Return how many were matched.
 
-    A product that is gone or has no usable features is reported to ``progress(product_id, reason)`` and stops nothing.
+    Calls ``progress(product_id, reason)`` for each. ``reason`` is None unless the product was deleted or has no usable
+    features; the others are still matched.
     """
     matched = 0
     for product_id in product_ids:
@@ -185,51 +189,50 @@ def match_products(
 
 
 def unmatched() -> QuerySet[Product]:
-    """New products whose features changed since their matches were last looked up, longest waiting first."""
+    """Return the new products whose features changed since they were matched, longest waiting first."""
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
-def serialize_candidate(found: Candidate) -> dict[str, Any]:
-    """A candidate in the words of the API; ``match_id`` and the verdict are there when the match is saved."""
+def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as the API shows it. ``match_id`` is None unless the match is saved."""
     return {
-        "match_id": found.match.pk if found.match else None,
-        "product_id": found.product.pk,
-        "sku": found.product.sku,
-        "name": found.product.name,
-        "category": found.product.category,
-        "similarity_score": round(found.score, 2),
-        "rank": found.rank,
-        "image_url": found.image.file.url,
-        "review_status": found.match.review_status if found.match else Match.Status.PENDING.value,
+        "match_id": candidate.match.pk if candidate.match else None,
+        "product_id": candidate.product.pk,
+        "sku": candidate.product.sku,
+        "name": candidate.product.name,
+        "category": candidate.product.category,
+        "similarity_score": round(candidate.score, 2),
+        "rank": candidate.rank,
+        "image_url": candidate.image.file.url,
+        "review_status": candidate.match.review_status if candidate.match else Match.Status.PENDING.value,
     }
 
 
 def clip_covers_catalogue() -> bool:
-    """Whether every historical picture that can be searched is embedded with the current CLIP model.
+    """Return whether the current CLIP model has embedded every searchable catalogue image.
 
-    Until then answers come from the legacy features, which all pictures have: while a catalogue moves to
-    CLIP, or to another model, nothing of it is invisible.
+    Until then search uses legacy features, which all images have. So no catalogue product is missing from the results
+    while the catalogue is embedded with CLIP or with another model.
     """
-    lagging = ProductImage.objects.filter(images_without_features_of(model_id()), product__is_historical=True)
-    return not lagging.exclude(state=ProductImage.State.FAILED).exists()
+    without_clip = ProductImage.objects.filter(images_without_features_of(model_id()), product__is_historical=True)
+    return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
 
 
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
-    """The answer about a product, whatever was saved of earlier ones."""
     product = Product.objects.get(pk=product_id)
     rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
     features = [row.to_features() for row in rows]
     if not features:
-        raise FeaturesPendingError(_why_no_features(product))
+        raise FeaturesPendingError(_missing_features_message(product))
     return replace(_search(features, threshold, limit, category, exclude=product.pk), product=product)
 
 
-def _attach_matches(answer: SearchResult) -> SearchResult:
-    """The answer about a product with the matches that are saved of it, by which verdicts are known."""
-    assert answer.product is not None  # noqa: S101  (for the type checker)
-    matches = {match.candidate_id: match for match in answer.product.matches.order_by()}
-    candidates = [replace(found, match=matches.get(found.product.pk)) for found in answer.candidates]
-    return replace(answer, candidates=candidates)
+def _attach_matches(result: SearchResult) -> SearchResult:
+    """Return the result with the saved matches of its candidates."""
+    assert result.product is not None  # noqa: S101  (for the type checker)
+    matches = {match.candidate_id: match for match in result.product.matches.order_by()}
+    candidates = [replace(candidate, match=matches.get(candidate.product.pk)) for candidate in result.candidates]
+    return replace(result, candidates=candidates)
 
 
 def _search(
@@ -240,34 +243,34 @@ def _search(
     exclude: int | None = None,
     feature_type: Kind | None = None,
 ) -> SearchResult:
-    by_clip = [part for part in features if part.kind == CLIP and part.model_name == model_id()]
+    clip_features = [item for item in features if item.kind == CLIP and item.model_name == model_id()]
     if feature_type is None:
-        feature_type = CLIP if by_clip and clip_covers_catalogue() else LEGACY
-    if feature_type == CLIP and not by_clip:
-        raise ClipUnavailableError(clip_status().reason or "The picture was not embedded with CLIP.")
-    used = by_clip if feature_type == CLIP else [part for part in features if part.model_name == LEGACY_MODEL]
+        feature_type = CLIP if clip_features and clip_covers_catalogue() else LEGACY
+    if feature_type == CLIP and not clip_features:
+        raise ClipUnavailableError(clip_status().reason or "The image was not embedded with CLIP.")
+    used = clip_features if feature_type == CLIP else [item for item in features if item.model_name == LEGACY_MODEL]
     if not used:
         raise FeaturesPendingError(_("Legacy features are missing; `manage.py reindex --missing` computes them."))
     kind, model = used[0].kind, used[0].model_name
-    vectors = np.stack([search_vector(part) for part in used])
+    vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
-        raise SearchVectorError(_("The stored features are damaged. `manage.py verify --fix` has them computed anew."))
+        raise SearchVectorError(_("The stored features are damaged. `manage.py verify --fix` computes them again."))
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
     k = limit
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters)
-        found = _load(hits, category)
-        # Rows that went since the index looked are replaced: ask for as many more.
-        if len(found) >= limit or len(hits) < k:
+        images = _load_images(hits, category)
+        # Rows may have been deleted since the search. Search for as many more.
+        if len(images) >= limit or len(hits) < k:
             break
-        k += limit - len(found)
-    good = [(image, hit.score) for image, hit in found[:limit] if hit.score >= threshold]
-    candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(good, start=1)]
+        k += limit - len(images)
+    above_threshold = [(image, hit.score) for image, hit in images[:limit] if hit.score >= threshold]
+    candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(above_threshold, start=1)]
     return SearchResult(kind, model, candidates)
 
 
-def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
-    """The pictures of the hits with their products, without those that no longer qualify; one query."""
+def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
+    """Return the images of the hits with their products, if these still qualify. Makes one query."""
     qualifying = Q(product__is_historical=True)
     if category:
         qualifying &= Q(product__category=category)
@@ -276,14 +279,12 @@ def _load(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage,
     return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
 
 
-def _why_no_features(product: Product) -> str:
+def _missing_features_message(product: Product) -> str:
     states = set(product.images.values_list("state", flat=True))
     if not states:
-        return _("Product %(id)s has no picture. Add one, then ask again.") % {"id": product.pk}
+        return _("Product %(id)s has no image. Add one, then try again.") % {"id": product.pk}
     if states == {ProductImage.State.FAILED}:
-        return _("No picture of product %(id)s could be embedded. See the reasons at its pictures, or add another.") % {
+        return _("No image of product %(id)s could be embedded. See the reasons at its images, or add another.") % {
             "id": product.pk
         }
-    return _("The pictures of product %(id)s are still waiting to be embedded. Ask again in a moment.") % {
-        "id": product.pk
-    }
+    return _("The images of product %(id)s are waiting to be embedded. Try again in a moment.") % {"id": product.pk}

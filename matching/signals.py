@@ -1,4 +1,4 @@
-"""Features that were stored for a new product lead to its matches."""
+"""Match new products when their features are stored, and maintain the index when it is stale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
 
 @receiver(bulk_embedding_done)
 def follow_bulk_embedding(check: Callable[[], None], *, rebuild_index: bool, match: bool, **_: Any) -> list[str]:
-    """Rebuild the index and match new products, as a command asks. Return what was done in sentences."""
+    """Rebuild the index and match new products, as requested. Return sentences about what was done."""
     sentences = []
     if rebuild_index:
         try:

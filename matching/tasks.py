@@ -1,4 +1,4 @@
-"""Celery tasks: look up the matches of new products, and keep the search index in shape."""
+"""Celery tasks: match new products and maintain the search index."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from matching.index import IndexFileError
 
 logger = logging.getLogger(__name__)
 
-MAX_PRODUCTS_PER_TASK = 200  # products a task, so that nothing waits long behind it; the next sweep takes the rest
+MAX_PRODUCTS_PER_TASK = 200  # so that other tasks need not wait long; the next sweep matches the rest
 
 
 @shared_task(name="matching.tasks.match_unmatched")
 def match_unmatched(product_ids: list[int] | None = None) -> None:
-    """Match the new products (the named ones, or any) whose features changed since they were last matched."""
-    waiting = service.unmatched()
+    """Match new products whose features changed since they were matched: these, or all."""
+    unmatched = service.unmatched()
     if product_ids is not None:
-        waiting = waiting.filter(pk__in=product_ids)
-    service.match_products(list(waiting.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK]))
+        unmatched = unmatched.filter(pk__in=product_ids)
+    service.match_products(list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK]))
 
 
 def notify_workers(product_ids: Sequence[int]) -> None:
-    """Have these new products matched soon. Where no worker can be told, the next sweep does it."""
+    """Ask the workers to match these new products soon. If the broker is away, the next sweep does it."""
     try:
         with circuit_breaker.redis_call():
             match_unmatched.delay(list(product_ids))
     except circuit_breaker.BrokerUnavailableError as error:
-        logger.warning("The sweep will match the new products, no worker could be told: %s", error)
+        logger.warning("No worker could be notified, so the sweep will match the new products: %s", error)
 
 
 def notify_index_maintenance() -> None:
-    """Have a worker maintain the search index soon. If none can be told, the schedule does it."""
+    """Ask a worker to maintain the search index soon. If the broker is away, the schedule does it."""
     try:
         with circuit_breaker.redis_call():
             maintain_index.delay()
     except circuit_breaker.BrokerUnavailableError as error:
-        logger.warning("The search index waits for its schedule, no worker could be told: %s", error)
+        logger.warning("No worker could be notified, so the search index waits for its schedule: %s", error)
 
 
 @shared_task(name="matching.tasks.keep_index")
 def maintain_index() -> None:
-    """Build what is due of the search index; nothing most of the time."""
+    """Build what is stale in the search index. Usually nothing is."""
     try:
         for sentence in index.maintain():
             logger.info("Search index built: %s", sentence)
     except IndexFileError as error:
-        logger.warning("The search index was not built, searches are slower: %s", error)
+        logger.warning("The search index was not built, so search is slower: %s", error)

@@ -1,4 +1,4 @@
-"""Matches by words: those of a product that has them in its SKU or name."""
+"""Text search for matches by product SKU or name."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from django.db.models import Q, QuerySet
 from matching.models import Match
 from products.models import Product
 
-MAX_PRODUCTS = 1_000  # products with the words, whose matches are then found by an index
+MAX_PRODUCTS = 1_000  # whose matches are then found by an index
 
 
 @dataclass(frozen=True, slots=True)
 class TextMatches:
-    """Matches, and whether they are only those of the newest ``NEWEST`` products that have the words."""
+    """Matches. Truncated: more than MAX_PRODUCTS products have the words, and only the newest count."""
 
     matches: QuerySet[Match]
-    more: bool
+    is_truncated: bool
 
 
 def search_matches(matches: QuerySet[Match], words: Sequence[str]) -> TextMatches:
-    """Matches of which one product has all the words; where no product has, those that have each in one of the two.
+    """Return the matches with a product that has all the words.
 
-    The products are asked for first, since matches are many more, and of very many the newest are taken, so that the
-    answer takes the same time for a word that everything has.
+    If no product has them all, each word must occur in one of the two products. Searches products first, because
+    matches are many more. Takes at most the newest MAX_PRODUCTS, so that a very common word takes no longer.
     """
-    together = _products(words)
-    groups = [together] if together or len(words) < 2 else [_products([word]) for word in words]
+    with_all = _product_ids(words)
+    groups = [with_all] if with_all or len(words) < 2 else [_product_ids([word]) for word in words]
     for products in groups:
         newest = products[:MAX_PRODUCTS]
         matches = matches.filter(Q(product__in=newest) | Q(candidate__in=newest))
     return TextMatches(matches, any(len(products) > MAX_PRODUCTS for products in groups))
 
 
-def _products(words: Sequence[str]) -> list[int]:
-    """Ids of the newest products with all the words, up to one more than ``NEWEST``."""
+def _product_ids(words: Sequence[str]) -> list[int]:
+    """Return the ids of the newest products with all the words, up to one more than MAX_PRODUCTS."""
     products = Product.objects.order_by("-pk")
     for word in words:
         products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))

@@ -180,7 +180,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         if not words:
             return queryset, False
         result = search_matches(queryset, words)
-        if result.more:
+        if result.is_truncated:
             text = _("More than %d products have this in SKU or name. Only the newest are searched. Add a word.")
             messages.info(request, text % MAX_PRODUCTS)
         return result.matches, False

@@ -1,4 +1,4 @@
-"""What the matching API takes and gives."""
+"""Input and output of the matching API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of the matching API, below /api/."""
+"""URLs of the matching API, below /api/."""
 
 from django.urls import path
 

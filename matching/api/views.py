@@ -1,4 +1,4 @@
-"""Matching over HTTP: ask about a product or a picture, list matches, give verdicts."""
+"""The matching API: search by product or image, list matches, give verdicts."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class MatchProductView(APIView):
         responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request, pk: int) -> Response:
-        """The historical products most like this one, best first. Saving them needs the role of an uploader."""
+        """Return the catalogue products most similar to this one, best first. Saving them needs the role uploader."""
         options = serializers.MatchRequestSerializer(data=request.data)
         options.is_valid(raise_exception=True)
-        wanted = dict(options.validated_data)
-        save = wanted.pop("save")
+        values = dict(options.validated_data)
+        save = values.pop("save")
         if save and not request.user.has_perm("matching.add_match"):
             self.permission_denied(
-                request, message="Saving matches needs the role of an uploader; ask with save=false."
+                request, message="Saving matches needs the role uploader. Send save=false to search without saving."
             )
         find = service.find_and_save_matches if save else service.find_matches
-        return Response(_body(find(pk, **wanted)))
+        return Response(_body(find(pk, **values)))
 
 
 class MatchImageView(APIView):
@@ -56,17 +56,17 @@ class MatchImageView(APIView):
         responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request) -> Response:
-        """The historical products most like a picture. Nothing is stored."""
+        """Return the catalogue products most similar to an image. Nothing is stored."""
         wait = wait_of(request)
         form = serializers.ImageQuerySerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        wanted = dict(form.validated_data)
-        [upload] = uploads_of([wanted.pop("image")])
-        return Response(_body(service.match_image(upload, wait=wait, **wanted)))
+        values = dict(form.validated_data)
+        [upload] = uploads_of([values.pop("image")])
+        return Response(_body(service.match_image(upload, wait=wait, **values)))
 
 
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types
-    """A number that the database can compare with its ids."""
+    """A number in the range of the database's ids."""
 
     field_class = IntegerField
 
@@ -100,7 +100,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
 
     @extend_schema(request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
     def patch(self, request: Request, pk: int) -> Response:
-        """Confirm or reject a match, take the verdict back (`pending`), or leave a note."""
+        """Confirm or reject a match, undo the verdict (`pending`), or save a note."""
         match = self.get_object()
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
@@ -109,10 +109,10 @@ class MatchView(generics.RetrieveAPIView[Match]):
         return Response(serializers.MatchSerializer(match).data)
 
 
-def _body(answer: service.SearchResult) -> dict[str, Any]:
+def _body(result: service.SearchResult) -> dict[str, Any]:
     return {
-        "product_id": answer.product.pk if answer.product else None,
-        "feature_type": answer.feature_type,
-        "model_name": answer.model_name,
-        "matches": [service.serialize_candidate(found) for found in answer.candidates],
+        "product_id": result.product.pk if result.product else None,
+        "feature_type": result.feature_type,
+        "model_name": result.model_name,
+        "matches": [service.serialize_candidate(candidate) for candidate in result.candidates],
     }

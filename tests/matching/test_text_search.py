@@ -47,7 +47,7 @@ def test_matches_are_found_by_the_words_of_their_products(
 ) -> None:
     response = found(text)
     assert {match.pk for match in response.matches} == {matches[name].pk for name in expected}
-    assert not response.more
+    assert not response.is_truncated
 
 
 def test_search_with_too_many_products_covers_the_newest_and_says_so(
@@ -55,8 +55,8 @@ def test_search_with_too_many_products_covers_the_newest_and_says_so(
 ) -> None:
     monkeypatch.setattr(text_search, "MAX_PRODUCTS", 1)
     response = found("cup")
-    assert response.more
+    assert response.is_truncated
     assert {match.pk for match in response.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
     page = browser_of("viewer").get(f"{LIST}?q=cup")
-    assert "add a word" in page.content.decode()
-    assert "add a word" not in browser_of("viewer").get(f"{LIST}?q=H-2").content.decode()
+    assert "Add a word" in page.content.decode()
+    assert "Add a word" not in browser_of("viewer").get(f"{LIST}?q=H-2").content.decode()

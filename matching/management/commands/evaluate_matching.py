@@ -1,4 +1,4 @@
-"""evaluate_matching: recall and speed of the answers on queries whose products are known."""
+"""evaluate_matching: measure recall and speed on queries whose products are known."""
 
 from __future__ import annotations
 
@@ -21,49 +21,51 @@ from products.queue.query_features import FeaturesPendingError
 class Command(BaseCommand):
     help = (
         "Measure recall@1/5/10 by product, mean reciprocal rank and seconds per query. Nothing is stored. "
-        "Exit code 0: every query was asked; 3: some could not be and count as missed; 1: nothing could be done."
+        "Exit code 0: every query was searched; 3: some could not be and count as missed; 1: nothing could be done."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queries", type=Path, help="a CSV with the columns image and sku")
-        parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="write the figures there too")
-        parser.add_argument("--feature-type", choices=["clip", "legacy"], help="compare by this kind of features alone")
+        parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="also write the figures here")
+        parser.add_argument("--feature-type", choices=["clip", "legacy"], help="compare only this kind of features")
 
     def handle(self, *, queries: Path, report: Path | None, feature_type: Kind | None, **_: Any) -> None:
         try:
             with (
                 interruptible() as check,
                 open_table(queries, ["image", "sku"]) as table,
-                progress_bar(table.total, "Asking", "queries") as bar,
+                progress_bar(table.total, "Searching", "queries") as bar,
             ):
 
-                def progress(refused: RejectedQuery | None) -> None:
+                def progress(rejected: RejectedQuery | None) -> None:
                     bar.update()
-                    if refused is not None:
+                    if rejected is not None:
                         with bar.external_write_mode():
-                            self.stderr.write(f"row {refused.row} ({refused.image}): {refused.code}: {refused.reason}")
+                            self.stderr.write(
+                                f"row {rejected.row} ({rejected.image}): {rejected.code}: {rejected.reason}"
+                            )
                     check()
 
-                done = evaluate(table, queries.parent, feature_type, progress)
+                evaluation = evaluate(table, queries.parent, feature_type, progress)
         except (UnreadableFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
-            raise CommandError("Stopped; figures of a part would mislead.", returncode=EXIT_INTERRUPTED) from interrupt
-        if not done.ranks:
-            raise CommandError(f"{queries} holds no queries.")
-        figures = done.figures()
+            raise CommandError("Stopped. Figures of a part would mislead.", returncode=EXIT_INTERRUPTED) from interrupt
+        if not evaluation.ranks:
+            raise CommandError(f"{queries} has no queries.")
+        figures = evaluation.figures()
         for name in ("queries", "recall@1", "recall@5", "recall@10", "mrr", "seconds_per_query", "compared_by"):
-            self.stdout.write(f"{name:18} {_plain(figures[name])}")
+            self.stdout.write(f"{name:18} {_format(figures[name])}")
         if report is not None:
             _write(report, figures)
-        if done.refused:
+        if evaluation.rejected:
             raise CommandError(
-                f"{len(done.refused)} queries could not be asked and count as missed, see above.",
-                returncode=3 if done.seconds else 1,
+                f"{len(evaluation.rejected)} queries could not be searched and count as missed, see above.",
+                returncode=3 if evaluation.seconds else 1,
             )
 
 
-def _plain(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return ", ".join(value) if isinstance(value, list) else str(value)

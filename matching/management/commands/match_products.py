@@ -1,4 +1,4 @@
-"""match_products: look up the matches of new products and save the answers."""
+"""match_products: match new products and save the matches."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from products.models import Product
 
 class Command(BaseCommand):
     help = (
-        "Match new products against the historical ones and save the answers; verdicts stay. "
+        "Match new products with the catalogue and save the matches. Verdicts stay. "
         "Exit code 0: all matched; 3: some could not be; 1: none could be; 130: stopped by Ctrl-C."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("--all", action="store_true", help="all new products, not only those still unmatched")
-        which.add_argument("--ids", type=int, nargs="+", metavar="ID", help="these products")
+        selection = parser.add_mutually_exclusive_group()
+        selection.add_argument("--all", action="store_true", help="all new products, not only the unmatched ones")
+        selection.add_argument("--ids", type=int, nargs="+", metavar="ID", help="only these products")
         parser.add_argument(
             "--threshold", type=_score, default=service.DEFAULT_THRESHOLD, help="lowest score, 0 to 100 (default 50)"
         )
         parser.add_argument(
-            "--limit", type=_count, default=service.DEFAULT_LIMIT, help="most matches a product (default 10)"
+            "--limit", type=_count, default=service.DEFAULT_LIMIT, help="most matches for each product (default 10)"
         )
 
     def handle(self, *, all: bool, ids: list[int] | None, threshold: float, limit: int, **_: Any) -> None:
@@ -37,18 +37,18 @@ class Command(BaseCommand):
             product_ids = list(new.values_list("pk", flat=True))
         try:
             with interruptible() as check:
-                done = batch.match_products(product_ids, check, threshold, limit)
+                summary = batch.match_products(product_ids, check, threshold, limit)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                "Stopped. `manage.py match_products` goes on with the unmatched ones.", returncode=EXIT_INTERRUPTED
+                "Stopped. `manage.py match_products` matches the remaining products.", returncode=EXIT_INTERRUPTED
             ) from interrupt
-        self.stdout.write(f"Matched {done.matched:,} products.")
-        for product_id, reason in done.refused.items():
+        self.stdout.write(f"Matched {summary.matched:,} products.")
+        for product_id, reason in summary.failed.items():
             self.stderr.write(f"product {product_id}: {reason}")
-        if done.refused:
+        if summary.failed:
             raise CommandError(
-                f"{len(done.refused):,} products could not be matched, see above.",
-                returncode=3 if done.matched else 1,
+                f"{len(summary.failed):,} products could not be matched, see above.",
+                returncode=3 if summary.matched else 1,
             )
 
 
