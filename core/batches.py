@@ -22,6 +22,6 @@ def iter_pk_batches(rows: QuerySet[Any], size: int = BATCH_SIZE) -> Iterator[lis
 
 
 def iter_batches(ids: Sequence[int], size: int = BATCH_SIZE) -> Iterator[Sequence[int]]:
-    """Yield these keys in their order, ``size`` at a time. A query can name only so many."""
+    """Yield these keys in order, ``size`` at a time, as many as a query can name."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

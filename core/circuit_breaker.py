@@ -31,7 +31,10 @@ class BrokerUnavailableError(Exception):
 
 @contextmanager
 def redis_call() -> Iterator[None]:
-    """Wrap a block that uses Redis. Raises BrokerUnavailableError at once while Redis is down."""
+    """Wrap a block that uses Redis.
+
+    Raises BrokerUnavailableError, at once while Redis is down.
+    """
     global _tried_at
     with _lock:
         if _is_open and time.monotonic() < _tried_at + RETRY_SECONDS:

@@ -18,10 +18,11 @@ BATCH_SIZE = 1_000  # rows in one statement
 
 
 def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
-    """Delete rows of a model with an audit trail, and what refers to them. Return what Django's ``delete`` returns.
+    """Delete rows of a model with an audit trail, and everything that refers to them.
 
-    Django loads every related row to send a signal for each, and a product has dozens of matches. Nothing listens to
-    those signals here. The history records the row itself, and its files are removed after the commit.
+    Returns what Django's ``delete`` returns. Django loads every related row to send a signal for each, and a product
+    has dozens of matches. Nothing listens to those signals here. The history records the row itself, and its files are
+    removed after the commit.
     """
     counts: Counter[str] = Counter()
     with transaction.atomic():
@@ -43,7 +44,10 @@ class BulkDeletableQuerySet(models.QuerySet[Row]):
 
 
 class BulkDeletable(models.Model):
-    """Base of models that are deleted with ``delete_rows``. Models override the two hooks."""
+    """Base of models that are deleted with ``delete_rows``.
+
+    Models override the two hooks.
+    """
 
     objects = BulkDeletableQuerySet.as_manager()
 
@@ -52,12 +56,12 @@ class BulkDeletable(models.Model):
 
     @classmethod
     def rows_to_lock_first(cls, _chosen: models.QuerySet[Any]) -> models.QuerySet[Any] | None:
-        """Return the rows of another model that are locked before the chosen rows of this one."""
+        """Return rows of another model that are locked before the chosen rows of this one."""
         return None
 
     @classmethod
     def before_deletion(cls, rows: models.QuerySet[Any]) -> None:
-        """Prepare what goes with these rows, such as removing their files after the commit."""
+        """Prepare the deletion, such as removing the rows' files after the commit."""
 
     def delete(self, *_arguments: Any, **_options: Any) -> tuple[int, dict[str, int]]:
         return delete_rows(type(self)._default_manager.filter(pk=self.pk))

@@ -34,7 +34,10 @@ class SupersededError(Exception):
 
 
 class BackgroundJob(models.Model):
-    """The row of a job. Subclasses add their states. ACTIVE lists the states in which a thread runs."""
+    """The row of a job.
+
+    Subclasses add their states. ACTIVE lists the states in which a thread runs.
+    """
 
     ACTIVE: ClassVar[tuple[str, ...]]
 
@@ -65,7 +68,10 @@ class BackgroundJob(models.Model):
         return self.is_active and self.heartbeat_at < timezone.now() - STALE_AFTER
 
     def start(self, do: Callable[[], None], by: ChangeSource) -> None:
-        """Run ``do`` in a thread, in the user's language. The history names the user and the source ``by``."""
+        """Run ``do`` in a thread, in the user's language.
+
+        The history names the user and the source ``by``.
+        """
         name, language = f"{self._meta.model_name} {self.pk}", get_language()
         threading.Thread(target=self._run, args=(do, by, language), name=name, daemon=True).start()
 

@@ -17,7 +17,10 @@ _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A failure of the installation. ``detail`` is for users; the log has the exact error with its paths."""
+    """A failure of the installation.
+
+    ``detail`` is for users. The log has the exact error with its paths.
+    """
 
     status: int
     code: str
@@ -43,7 +46,10 @@ def outage_of(error: BaseException | None) -> Outage | None:
 
 
 def server_error(_request: HttpRequest) -> HttpResponse:
-    """Render the page for an unexpected error without using the database. Django logs the traceback."""
+    """Render the page for an unexpected error without using the database.
+
+    Django logs the traceback.
+    """
     outage = outage_of(sys.exception())
     page = render_to_string("500.html", {"detail": outage.detail if outage else ""})
     return HttpResponse(page, status=outage.status if outage else 500)

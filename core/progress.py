@@ -20,7 +20,10 @@ EXIT_INTERRUPTED = 130  # the exit code that shells give a program stopped by Ct
 
 @contextmanager
 def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoReturn]]:
-    """Show a bar on stderr, rarely redrawn if that is a file. Log only warnings until it ends."""
+    """Show a progress bar on stderr and log only warnings until it ends.
+
+    If stderr is a file, the bar is redrawn rarely.
+    """
     interval = 0.2 if sys.stderr.isatty() else 10
     loggers = [logging.getLogger(name) for name in ("gpu", "products", "matching")]
     levels = [logger.level for logger in loggers]
@@ -38,7 +41,7 @@ def progress_bar(total: int | None, what: str, unit: str) -> Iterator[tqdm[NoRet
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Yield a function that raises KeyboardInterrupt once Ctrl-C or SIGTERM was received.
+    """Yield a function that raises KeyboardInterrupt after Ctrl-C or SIGTERM.
 
     Call it between rows or batches, so that a command never stops within one. A second signal stops at once.
     """

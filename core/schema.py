@@ -13,11 +13,14 @@ Key = tuple[str, str]  # app label and name of a migration
 
 
 class SchemaTooOldError(Exception):
-    """The database is older than this version can upgrade. The message says what to do."""
+    """The database is too old to be upgraded. The message says what to do."""
 
 
 def missing_migrations() -> list[str]:
-    """Return the migrations that the database has yet to get. Raises SchemaTooOldError and DatabaseError."""
+    """Return the migrations that the database lacks.
+
+    Raises SchemaTooOldError and DatabaseError.
+    """
     check_upgradable(MigrationRecorder(connection).applied_migrations())
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -31,7 +34,7 @@ def known_migrations() -> set[Key]:
 
 
 def check_upgradable(applied: Collection[Key]) -> None:
-    """Raise SchemaTooOldError if a database with these migrations lacks some that were squashed since."""
+    """Raise SchemaTooOldError if migrations are missing that were squashed since."""
     for replaced in _squashed_migrations().values():
         missing = [key for key in replaced if key not in applied]
         if missing and len(missing) < len(replaced):
@@ -43,7 +46,10 @@ def check_upgradable(applied: Collection[Key]) -> None:
 
 
 def without_squashed(applied: Collection[Key]) -> set[Key]:
-    """Return the migrations without those that others replace, so that old and new databases compare equal."""
+    """Return the migrations without those that others replace.
+
+    With this, old and new databases compare equal.
+    """
     return set(applied) - {key for replaced in _squashed_migrations().values() for key in replaced}
 
 

@@ -31,7 +31,10 @@ _override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = Con
 
 @contextmanager
 def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Iterator[None]:
-    """Record changes within the block as made from ``source`` by ``user`` (default: the user of the request)."""
+    """Record changes within the block as made from ``source`` by ``user``.
+
+    The default is the user of the request.
+    """
     token = _override.set((source, user))
     try:
         yield
@@ -40,7 +43,7 @@ def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Ite
 
 
 def current_user() -> AbstractBaseUser | None:
-    """Return the user to record for a change made now, or None if no user is signed in."""
+    """Return the signed-in user to record for a change made now, or None."""
     override = _override.get()
     if override is not None and override[1] is not None:
         return override[1]
@@ -60,7 +63,10 @@ def current_source() -> ChangeSource:
 
 
 class AuditTrailManager(HistoryManager):
-    """Cache the manager classes. The library makes one at each access, which costs half a millisecond."""
+    """Cache the manager classes.
+
+    The library makes one at each access, which costs half a millisecond.
+    """
 
     _classes: ClassVar[dict[Any, Any]] = {}
 
@@ -72,7 +78,7 @@ class AuditTrailManager(HistoryManager):
 
 
 class AuditTrail(HistoricalRecords):
-    """Record each change of the fields that users look at, in the transaction of the change.
+    """Record each change of the fields that users see, in the change's transaction.
 
     track_creation: also record creation, and deletion of rows that never changed.
     context_fields: fields that an entry stores although a change of them alone makes no entry.
@@ -127,12 +133,18 @@ class AuditTrail(HistoricalRecords):
 
 
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
-    """Record that ``user`` changed these rows with ``QuerySet.update``, in one statement."""
+    """Record that ``user`` changed these rows with ``QuerySet.update``.
+
+    Takes one statement for all rows.
+    """
     _record(rows, "~", user)
 
 
 def record_deletions(rows: QuerySet[Any]) -> None:
-    """Record the deletion of these rows, in one statement, right before they are deleted."""
+    """Record the deletion of these rows, right before they are deleted.
+
+    Takes one statement for all rows.
+    """
     history: Any = rows.model.history.model
     if not history.track_creation:
         rows = rows.exclude(**{field.attname: field.get_default() for field in history.compared_fields})

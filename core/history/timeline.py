@@ -52,18 +52,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Entries, newest first. ``older`` is the cursor of the next page, or "" on the last page."""
+    """Entries, newest first.
+
+    ``older`` is the cursor of the next page, or "" on the last page.
+    """
 
     entries: list[Entry]
     older: str
 
 
 def read_timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int = PAGE_SIZE) -> Timeline:
-    """Return the newest ``limit`` entries of these records, merged by time. Takes two queries for each queryset.
+    """Return the newest ``limit`` entries of these records, merged by time.
 
-    records: querysets of historical models; one list must always pass the same ones in the same order.
-    before: the ``older`` of the previous page. It names the last entry seen of each queryset, so that entries with
-    equal times are neither left out nor repeated.
+    ``records`` are querysets of historical models. One list must always pass the same ones in the same order.
+    ``before`` is the ``older`` of the previous page. It names the last entry seen of each queryset, so that entries
+    with equal times are neither left out nor repeated. Takes two queries for each queryset.
     """
     seen = [int(part) if part.isdecimal() else None for part in before.split("-")]
     last: list[int | None] = seen if len(seen) == len(records) else [None] * len(records)
@@ -89,7 +92,10 @@ def _entries(records: QuerySet[Any], last: int | None, limit: int) -> list[Entry
 
 
 def _changes(record: Any, previous: Any | None) -> list[Change]:
-    """Return how a record differs from the previous one. The first is compared with an empty row."""
+    """Return how a record differs from the previous one.
+
+    The first is compared with an empty row.
+    """
     if record.history_type == "-":
         return []
     changes: list[Change] = []

@@ -16,7 +16,7 @@ def suggest_column(column: str, names: Collection[str]) -> str:
 
 
 def missing_columns_message(file: str, missing: Sequence[str], columns: Sequence[str]) -> str:
-    """Return a sentence that names the missing columns, those of the header, and likely typing errors."""
+    """Return a sentence on missing columns, the header and likely typing errors."""
     text = _("%(file)s has no column %(names)s. Its first row must name the columns; it reads: %(read)s.") % {
         "file": file,
         "names": _(" and no column ").join(missing),

@@ -54,7 +54,10 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. ``columns`` are as in the header. ``total`` counts the rows below it, None if not known yet."""
+    """A table with its rows.
+
+    ``columns`` are as in the header. ``total`` counts the rows below it, None if not known yet.
+    """
 
     columns: list[str]
     total: int | None
@@ -81,7 +84,10 @@ _Rows = Iterator[list[str] | _Unreadable]
 def open_table(
     path: Path, required: Sequence[str], one_of: Sequence[str] = (), known: Collection[str] = (), *, name: str = ""
 ) -> Iterator[Table]:
-    """Open a file and read it with ``read_table``. ``name`` is shown to users, by default the file's own."""
+    """Open a file and read it with ``read_table``.
+
+    ``name`` is shown to users, by default the file's own.
+    """
     try:
         file = path.open("rb")
     except OSError as error:

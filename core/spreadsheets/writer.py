@@ -80,9 +80,10 @@ def csv_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
 
 
 def xlsx_bytes(rows: Iterable[Iterable[Cell]]) -> Iterator[bytes]:
-    """Yield the rows as a workbook of one sheet, streamed. Text stays text and numbers stay numbers.
+    """Yield the rows as a workbook of one sheet, streamed.
 
-    Characters that XML cannot hold are left out. The caller must keep to XLSX_MAX_ROWS and XLSX_MAX_CELL_LENGTH.
+    Text stays text and numbers stay numbers. Characters that XML cannot hold are left out. The caller must keep to
+    XLSX_MAX_ROWS and XLSX_MAX_CELL_LENGTH.
     """
     target = _StreamBuffer()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -109,7 +110,7 @@ def _xlsx_cell(cell: Cell) -> str:
 
 
 class _StreamBuffer(io.RawIOBase):
-    """A target for ZipFile that cannot seek. It keeps the bytes that were not taken yet."""
+    """A target for ZipFile that cannot seek. It keeps the bytes until they are taken."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -32,7 +32,10 @@ os.register_at_fork(after_in_child=_reset_write_lock)
 
 
 class RetryingCursor(base.SQLiteCursorWrapper):
-    """Retry a statement for ``timeout_seconds`` if the database is locked, but never within a transaction."""
+    """Retry statements for ``timeout_seconds`` while the database is locked.
+
+    Never retries within a transaction.
+    """
 
     timeout_seconds = 0.0
 
@@ -50,7 +53,10 @@ class RetryingCursor(base.SQLiteCursorWrapper):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Take the write lock before BEGIN. Raises OperationalError after SQLite's own timeout."""
+    """Take the write lock before BEGIN.
+
+    Raises OperationalError after SQLite's own timeout.
+    """
 
     _held: threading.Lock | None = None
 

@@ -10,10 +10,10 @@ SAMPLE_ROWS = 4_000  # of each index; fewer mislead, since 100,000 matches can s
 
 
 def analyze(using: str = DEFAULT_DB_ALIAS) -> None:
-    """Let SQLite sample its indexes. Takes some hundredths of a second for any number of rows.
+    """Let SQLite sample its indexes.
 
-    Without statistics SQLite assumes that ten rows share a value, such as the state of an image, and chooses the wrong
-    index. Only new connections use the new statistics.
+    Takes some hundredths of a second for any number of rows. Without statistics SQLite assumes that ten rows share a
+    value, such as the state of an image, and chooses the wrong index. Only new connections use the new statistics.
     """
     connection = connections[using]
     if connection.vendor == "sqlite":
