@@ -30,7 +30,7 @@ class ChildDiedError(Exception):
 
 
 class ChildProcess:
-    """A module of this program that runs in a process of its own and serves requests on its pipes.
+    """A module of this program that runs as a process and serves requests on pipes.
 
     Raises RuntimeError if the process does not start.
     """
@@ -60,7 +60,7 @@ class ChildProcess:
 
     @property
     def exit_status(self) -> int | None:
-        """The exit code, the negative number of the signal that ended the child, or None while it runs."""
+        """The exit code, the negative signal number, or None while the child runs."""
         return self._process.returncode
 
     def read(self, size: int) -> memoryview:
@@ -108,7 +108,7 @@ Child = TypeVar("Child", bound=ChildProcess)
 
 
 class ChildPool(Generic[Child]):
-    """Up to ``size()`` children. Each starts when it is needed, and again after its death."""
+    """Up to ``size()`` children, each started when it is needed and after its death."""
 
     def __init__(self, start: Callable[[], Child], size: Callable[[], int]) -> None:
         self._start, self._size = start, size
@@ -120,7 +120,10 @@ class ChildPool(Generic[Child]):
 
     @contextmanager
     def checkout(self) -> Iterator[Child]:
-        """Lend a child to this thread, after waiting for a free one. An exception in the block ends the child."""
+        """Wait for a free child and lend it to this thread.
+
+        An exception in the block ends the child.
+        """
         slots = self._open()
         child = slots.get()
         try:
@@ -142,7 +145,10 @@ class ChildPool(Generic[Child]):
             slots.put(child)
 
     def close(self) -> None:
-        """End the children: idle ones now, busy ones after their request. The next request starts new ones."""
+        """End idle children now and busy ones after their request.
+
+        The next request starts new ones.
+        """
         with self._lock:
             slots, self._slots = self._slots, None
         if slots is None:

@@ -18,9 +18,10 @@ __all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "pro
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:
-    """Return the CLIP embedding of one image: (512,) float32 of unit length. Other models have other lengths.
+    """Return the CLIP embedding of one image, (512,) float32 of unit length.
 
-    Raises ImageProcessingError for an image that cannot be used, and ClipUnavailableError without a model.
+    Other models have other lengths. Raises ImageProcessingError for an image that cannot be used, and
+    ClipUnavailableError without a model.
     """
     vector = process_batch([image_path])[0]
     if isinstance(vector, ImageProcessingError):
@@ -31,9 +32,9 @@ def extract_clip_embedding(image_path: str | Path) -> FloatVector:
 def process_batch(
     image_paths: Sequence[str | Path], batch_size: int | None = None
 ) -> list[FloatVector | ImageProcessingError]:
-    """Return one result per path, in order: the embedding (512,) float32 of unit length, or the error.
+    """Return the embedding or the error for each path, in order.
 
-    Raises ClipUnavailableError without a model.
+    An embedding is (512,) float32 of unit length. Raises ClipUnavailableError without a model.
     """
     jobs = [EmbedRequest(Path(path), clip=True, legacy=False) for path in image_paths]
     results: list[FloatVector | ImageProcessingError] = []
@@ -47,6 +48,9 @@ def process_batch(
 
 
 def unload() -> None:
-    """Unload the model and stop the preprocessing workers. The next use starts them again."""
+    """Unload the model and stop the preprocessing workers.
+
+    The next use starts them again.
+    """
     registry.unload()
     preprocess_workers.close()

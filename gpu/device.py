@@ -31,7 +31,10 @@ def _reason_for_cpu() -> str | None:
 
 
 def get_device_info() -> DeviceInfo:
-    """Return the device of the model, its name, its memory in GB (2**30 bytes) and the reason. Imports torch."""
+    """Return the device of the model, its name, its memory and why it was chosen.
+
+    Memory is in GB (2**30 bytes). Imports torch.
+    """
     import torch
 
     def info(device: Device, reason: str, name: str | None = None, memory: float | None = None) -> DeviceInfo:
@@ -60,7 +63,10 @@ def get_device_info() -> DeviceInfo:
 
 
 def likely_device() -> tuple[Device, str]:
-    """Return the device that a worker will probably use, and why. Does not import torch."""
+    """Return the device that a worker will probably use, and why.
+
+    Does not import torch.
+    """
     if (wanted_cpu := _reason_for_cpu()) is not None:
         return "cpu", wanted_cpu
     hardware = _hardware()
@@ -75,7 +81,7 @@ def likely_device() -> tuple[Device, str]:
 
 
 def describe_device() -> DeviceInfo:
-    """Describe the device: exactly if torch is loaded in this process, otherwise the likely one."""
+    """Return the device, exactly if torch is loaded here, otherwise the likely one."""
     if "torch" in sys.modules:
         return get_device_info()
     device, reason = likely_device()
@@ -87,7 +93,10 @@ def describe_device() -> DeviceInfo:
 
 
 def memory_gb() -> tuple[float | None, float | None]:
-    """Return allocated and reserved GPU memory of this process in GB (2**30 bytes), or None without a GPU."""
+    """Return allocated and reserved GPU memory of this process, or None without a GPU.
+
+    Both are in GB (2**30 bytes).
+    """
     if "torch" not in sys.modules:
         return None, None
     import torch
@@ -102,7 +111,10 @@ def memory_gb() -> tuple[float | None, float | None]:
 
 
 def process_memory_gb() -> float | None:
-    """Return the main memory of this process in GB (2**30 bytes), or None if the system does not tell."""
+    """Return the main memory of this process in GB (2**30 bytes).
+
+    None if the system does not tell.
+    """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -131,7 +143,10 @@ _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."
 
 
 def _hardware() -> Literal["cuda", "rocm", "mps"] | None:
-    """Return the kind of GPU that the operating system shows, or None. Respects CUDA_VISIBLE_DEVICES."""
+    """Return the kind of GPU that the operating system shows, or None.
+
+    Respects CUDA_VISIBLE_DEVICES.
+    """
     if platform.system() == "Darwin":
         return "mps" if platform.machine() == "arm64" else None
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:

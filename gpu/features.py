@@ -16,10 +16,11 @@ __all__ = ["detect_feature_type", "extract_features"]
 
 
 def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str, np.ndarray[Any, Any]]:
-    """Return a dictionary with ``color_features``, ``shape_features`` and ``texture_features`` of one image.
+    """Return the features of one image as a dictionary.
 
-    With CLIP (if available and ``use_clip``): the embedding (512,) float32 and two empty arrays. Otherwise legacy
-    features: (256,) uint8, (7,) float32, (256,) uint8. Raises ImageProcessingError.
+    Its keys are ``color_features``, ``shape_features`` and ``texture_features``. With CLIP (if available and
+    ``use_clip``): the embedding (512,) float32 and two empty arrays. Otherwise legacy features: (256,) uint8, (7,)
+    float32, (256,) uint8. Raises ImageProcessingError.
     """
     path = Path(image_path)
     try:

@@ -67,13 +67,13 @@ _SIDEWAYS = {5, 6, 7, 8}
 
 
 def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Image.Image:
-    """Decode the first frame of an image: upright, RGB, 8 bits per channel, transparency over white, no metadata.
+    """Decode the first frame of an image to upright RGB.
 
-    ``source`` is the content of a file or its path. With ``draft_side`` a JPEG may be decoded at a half, a quarter
-    or an eighth of its size, with its shorter side never below ``draft_side`` pixels.
-    Raises ImageProcessingError with the code not_an_image, unsupported_format, image_corrupt, image_too_large (over
-    20 MiB or 40 megapixels), image_too_small (a side under 16 pixels), image_aspect (longer than 50:1), or, for a
-    path, file_missing or file_unreadable.
+    The result has 8 bits per channel, transparency over white and no metadata. ``source`` is the content of a file or
+    its path. With ``draft_side`` a JPEG may be decoded at a half, a quarter or an eighth of its size, with its shorter
+    side never below ``draft_side`` pixels. Raises ImageProcessingError with the code not_an_image, unsupported_format,
+    image_corrupt, image_too_large (over 20 MiB or 40 megapixels), image_too_small (a side under 16 pixels),
+    image_aspect (longer than 50:1), or, for a path, file_missing or file_unreadable.
     """
     data = source if isinstance(source, bytes) else read_file(Path(source))
     with _open_checked(data) as (image, kind):
@@ -89,11 +89,11 @@ def decode(source: bytes | Path | str, *, draft_side: int | None = None) -> Imag
 def decode_downscaled(
     data: bytes, side: int, on_costly: Callable[[], None] = lambda: None
 ) -> tuple[Image.Image, int, int]:
-    """Decode like ``decode``, but a large image only as large as scaling it down to ``side`` pixels needs.
+    """Decode an image only as large as scaling it down to ``side`` pixels needs.
 
-    Return the image, and the width and height of the upright original. The longer side of the image is at least
-    1.5 × ``side`` if that of the original is. Needs the memory of the decoder and of one full image. ``on_costly`` is
-    called before an image whose decoder keeps several copies of many pixels.
+    Otherwise like ``decode``. Return the image, and the width and height of the upright original. The longer side of
+    the image is at least 1.5 × ``side`` if that of the original is. Needs the memory of the decoder and of one full
+    image. ``on_costly`` is called before an image whose decoder keeps several copies of many pixels.
     """
     with _open_checked(data, on_costly) as (image, kind):
         width, height = image.size
@@ -113,7 +113,10 @@ def decode_downscaled(
 
 
 def _factor(size: tuple[int, int], side: int) -> int:
-    """Return the integer factor by which an image can be reduced before scaling to ``side`` without visible loss."""
+    """Return the integer factor by which an image can be reduced without visible loss.
+
+    The fine scaling to ``side`` follows.
+    """
     return max(1, 2 * max(size) // (3 * side))
 
 
@@ -155,7 +158,10 @@ def _open_checked(data: bytes, on_costly: Callable[[], None] = lambda: None) -> 
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of an image file. Raises file_missing, file_unreadable or image_too_large."""
+    """Return the content of an image file.
+
+    Raises ImageProcessingError with file_missing, file_unreadable or image_too_large.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -202,7 +208,10 @@ def _is_costly(kind: str, width: int, height: int) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image, 1 to 8. Loading a TIFF or a HEIC already applies it."""
+    """Return the EXIF orientation of a loaded image, 1 to 8.
+
+    Loading a TIFF or a HEIC already applies it.
+    """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except _DECODER_ERRORS:

@@ -35,11 +35,11 @@ TEXTURE_RADIUS = 3
 
 
 def extract_legacy(image: Image.Image) -> Features:
-    """Return legacy features of an RGB image: colour (256,) uint8, shape (7,) float32, texture (256,) uint8.
+    """Return the legacy features of an RGB image.
 
-    A histogram is stored as the square root of each bin relative to the fullest one, 0 to 255. With one byte per bin,
-    this distinguishes rare colours from absent ones. The shape holds the Hu moments on a logarithmic scale, see
-    ``log_scaled``.
+    They are colour (256,) uint8, shape (7,) float32 and texture (256,) uint8. A histogram is stored as the square root
+    of each bin relative to the fullest one, 0 to 255. With one byte per bin, this distinguishes rare colours from
+    absent ones. The shape holds the Hu moments on a logarithmic scale, see ``log_scaled``.
     """
     # reducing_gap lets Pillow first shrink large images by integer factors, without a visible loss.
     square = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -54,10 +54,11 @@ def extract_legacy(image: Image.Image) -> Features:
 
 
 def color_histogram(hsv: Pixels) -> Doubles:
-    """Return the weighted colour histogram (256,) of HSV pixels (h, w, 3) on Pillow's 0-255 scales. It sums to 1.
+    """Return the weighted colour histogram (256,) of HSV pixels (h, w, 3).
 
-    Pixels near the centre and saturated pixels weigh more. A pixel between two bins counts for both, so that small
-    changes of light or JPEG quality change the histogram only a little.
+    The pixels have Pillow's 0-255 scales. The histogram sums to 1. Pixels near the centre and saturated pixels weigh
+    more. A pixel between two bins counts for both, so that small changes of light or JPEG quality change the histogram
+    only a little.
     """
     hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
     hues, saturations, values, greys, coloured = _color_tables()
@@ -79,7 +80,10 @@ def color_histogram(hsv: Pixels) -> Doubles:
 
 
 def texture_histogram(grey: Pixels) -> Doubles:
-    """Return the weighted histogram (256,) of local binary patterns of grey pixels (h, w > 6). It sums to 1."""
+    """Return the weighted histogram (256,) of local binary patterns of grey pixels.
+
+    The pixels are (h, w), both over 6. The histogram sums to 1.
+    """
     patterns = local_binary_patterns(grey, TEXTURE_RADIUS)
     weights = _centre_weights(*patterns.shape, TEXTURE_SPREAD)
     histogram = np.bincount(patterns.ravel(), weights=weights.ravel(), minlength=TEXTURE_BINS)
@@ -87,11 +91,11 @@ def texture_histogram(grey: Pixels) -> Doubles:
 
 
 def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
-    """Return the pattern 0-255 of each pixel that has all neighbours, (h - 2·radius, w - 2·radius).
+    """Return the pattern 0-255 of each pixel that has all its neighbours.
 
-    Bit k is set if the k-th of eight neighbours is at least as bright as the pixel. The neighbours are ``radius``
-    pixels away along each axis, clockwise from the upper left. Source: Ojala, Pietikäinen and Harwood,
-    Pattern Recognition 29, 1996.
+    The result is (h - 2·radius, w - 2·radius). Bit k is set if the k-th of eight neighbours is at least as bright as
+    the pixel. The neighbours are ``radius`` pixels away along each axis, clockwise from the upper left. Source: Ojala,
+    Pietikäinen and Harwood, Pattern Recognition 29, 1996.
     """
     height, width = grey.shape
     centre = grey[radius : height - radius, radius : width - radius]
@@ -105,9 +109,10 @@ def local_binary_patterns(grey: Pixels, radius: int) -> Pixels:
 
 
 def hu_moments(grey: Pixels) -> Doubles:
-    """Return the seven invariants (7,) of Hu, IRE Transactions on Information Theory 8, 1962, of grey pixels (h, w).
+    """Return Hu's seven invariants (7,) of grey pixels (h, w).
 
-    Brightness is the mass, as in OpenCV's ``HuMoments(moments(grey))``. A black image has zeros.
+    Source: Hu, IRE Transactions on Information Theory 8, 1962. Brightness is the mass, as in OpenCV's
+    ``HuMoments(moments(grey))``. A black image has zeros.
     """
     pixels = grey.astype(np.float64)
     mass = pixels.sum()
@@ -138,7 +143,7 @@ def hu_moments(grey: Pixels) -> Doubles:
 
 
 def log_scaled(moments: Doubles) -> FloatVector:
-    """Return ``-sign(m)·log10|m|`` of each moment as float32, and 0 for moments below 1e-30."""
+    """Return ``-sign(m)·log10|m|`` of each moment as float32, and 0 below 1e-30."""
     size = np.abs(moments)
     vanishing = size < 1e-30
     logarithm = np.log10(np.where(vanishing, 1.0, size))
@@ -146,7 +151,10 @@ def log_scaled(moments: Doubles) -> FloatVector:
 
 
 def quantise(histogram: Doubles) -> ByteVector:
-    """Return the square root of each bin relative to the fullest one, 0 to 255, as (256,) uint8."""
+    """Return the square root of each bin relative to the fullest one.
+
+    The result is (256,) uint8, 0 to 255.
+    """
     return np.asarray(np.rint(255 * np.sqrt(histogram / histogram.max())), dtype=np.uint8)
 
 
@@ -159,7 +167,10 @@ def _centre_weights(height: int, width: int, spread: float) -> Doubles:
 
 @cache
 def _color_tables() -> tuple[SoftBins, SoftBins, SoftBins, SoftBins, Doubles]:
-    """Return the bins of each byte of hue, saturation, value and grey, and how coloured each saturation is."""
+    """Return the bins of each byte of hue, saturation, value and grey.
+
+    The last part says how coloured each saturation is.
+    """
     level = np.arange(256)
     of_saturation = np.interp(level, SATURATION_CENTRES, range(len(SATURATION_CENTRES)))
     of_value = np.interp(level, VALUE_CENTRES, range(len(VALUE_CENTRES)))
@@ -177,7 +188,7 @@ def _color_tables() -> tuple[SoftBins, SoftBins, SoftBins, SoftBins, Doubles]:
 
 
 def _between_bins(position: Doubles) -> SoftBins:
-    """Return the bins below and above each position on the scale of bins, and the share of each.
+    """Return the bins below and above each position, and the share of each.
 
     Within a quarter of a bin's width from a centre the whole pixel belongs to that bin. Beyond, the share is linear.
     """

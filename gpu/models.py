@@ -17,7 +17,7 @@ SAMPLE_SECONDS = 60
 
 class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
     def live(self) -> EmbeddingWorkerQuerySet:
-        """Return workers with a heartbeat within LIVE_AFTER_HEARTBEAT_SECONDS, latest first."""
+        """Return workers whose heartbeat is recent enough, latest first."""
         since = timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
         return self.filter(heartbeat_at__gte=since).order_by("-heartbeat_at")
 

@@ -16,7 +16,7 @@ _images = 0
 
 
 class ThroughputMeter:
-    """Measure one run: one rate per ``window`` of images, or one for a whole short run."""
+    """Measure a run, with one rate per ``window`` of images or one for a short run."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -47,7 +47,10 @@ class ThroughputMeter:
 
 
 def recent_rates() -> list[float]:
-    """Return images per second of up to MAX_RATES recent windows, oldest first, rounded to one digit."""
+    """Return images per second of up to MAX_RATES recent windows, oldest first.
+
+    Rounded to one digit.
+    """
     with _lock:
         return [round(rate, 1) for rate in _rates]
 

@@ -16,7 +16,10 @@ _seconds: dict[Stage, float] = {}
 
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
-    """Add the time of the block to a stage. Threads add up, so the sum can exceed the wall time."""
+    """Add the time of the block to a stage.
+
+    Threads add up, so the sum can exceed the wall time.
+    """
     started = time.perf_counter()
     try:
         yield

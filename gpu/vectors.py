@@ -41,11 +41,14 @@ class Features:
 
     @property
     def dim(self) -> int:
-        """Return the length of ``color``: the size of the embedding, or the number of colour bins."""
+        """Return the size of the embedding, or the number of colour bins."""
         return int(self.color.shape[0])
 
     def to_blobs(self) -> tuple[bytes, bytes, bytes]:
-        """Return the BLOBs for colour, shape and texture: 4·dim, 0, 0 bytes for CLIP; 256, 28, 256 for legacy."""
+        """Return the BLOBs for colour, shape and texture.
+
+        They have 4·dim, 0 and 0 bytes for CLIP, and 256, 28 and 256 for legacy.
+        """
         color_type = np.dtype("<f4") if self.kind == CLIP else np.dtype(np.uint8)
         return (
             np.ascontiguousarray(self.color, dtype=color_type).tobytes(),
@@ -71,7 +74,10 @@ class Features:
 
     @classmethod
     def from_embedding(cls, embedding: npt.ArrayLike, model_name: str) -> Features:
-        """Normalise and wrap a CLIP embedding (dim,). Raises ValueError for zero or non-finite vectors."""
+        """Normalise and wrap a CLIP embedding (dim,).
+
+        Raises ValueError for zero or non-finite vectors.
+        """
         vector = np.asarray(
             embedding, dtype=np.float64
         )  # squares of large or small float32 values do not fit into float32
@@ -83,9 +89,10 @@ class Features:
 
 
 def detect_feature_type(color_features: np.ndarray[Any, Any]) -> Kind:
-    """Return ``clip`` for 512 values and ``legacy`` for 256. Raises ValueError for any other length.
+    """Return ``clip`` for 512 values and ``legacy`` for 256.
 
-    The program itself uses the stored kind, since other CLIP models have other lengths.
+    Raises ValueError for any other length. The program itself uses the stored kind, since other CLIP models have other
+    lengths.
     """
     length = len(color_features)
     if length == 512:

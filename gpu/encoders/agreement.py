@@ -12,7 +12,10 @@ from gpu.encoders.protocol import Embeddings
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Cosines between the two vectors of each image, and the share of the ten nearest images in common."""
+    """How much two encoders agree.
+
+    The cosines compare the two vectors of each image. ``top10`` is the share of the ten nearest images in common.
+    """
 
     images: int
     min_cosine: float

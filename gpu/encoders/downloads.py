@@ -27,9 +27,9 @@ class DownloadError(Exception):
 
 
 def download_model(name: str | None = None) -> Weights:
-    """Download the configured (or named) model into the cache folder and check it. Raises DownloadError.
+    """Download the configured (or named) model into the cache folder and check it.
 
-    Continues an interrupted download. Files that are complete are not downloaded again.
+    Raises DownloadError. Continues an interrupted download. Files that are complete are not downloaded again.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     if weights.is_local(name):

@@ -15,9 +15,10 @@ _ALL_TOKENS, _CLASS_TOKEN = slice(None), slice(1)
 
 
 def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
-    """Return a torch module from (n, crop, crop, 3) uint8 pixels to (n, dim) float32 unit vectors.
+    """Return a torch module from pixels to unit vectors.
 
-    It shares the weights of ``clip``, a transformers CLIPModel. Pixels arrive as bytes and are normalised here.
+    Pixels are (n, crop, crop, 3) uint8, vectors (n, dim) float32. It shares the weights of ``clip``, a transformers
+    CLIPModel. Pixels arrive as bytes and are normalised here.
     """
     import torch
 
@@ -42,7 +43,10 @@ def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
 
 
 def text_encoder(clip: Any) -> Any:
-    """Return a torch module from token ids and attention mask, (n, tokens) each, to (n, dim) float32 unit vectors."""
+    """Return a torch module from token ids and attention mask to unit vectors.
+
+    Both inputs are (n, tokens), vectors (n, dim) float32.
+    """
     import torch
 
     class TextEncoder(torch.nn.Module):
@@ -72,7 +76,10 @@ def _pool(vision: Any, pixel_values: Any) -> Any:
 
 
 def _layer(layer: Any, tokens: Any, selected: slice) -> Any:
-    """Apply a layer and return the ``selected`` tokens: (n, tokens, width) to (n, selected, width)."""
+    """Apply a layer and return the ``selected`` tokens.
+
+    From (n, tokens, width) to (n, selected, width).
+    """
     import torch
 
     attention = layer.self_attn
@@ -91,7 +98,10 @@ def _layer(layer: Any, tokens: Any, selected: slice) -> Any:
 
 
 def _is_known(vision: Any) -> bool:
-    """Return whether the installed transformers has the parts of the vision model that ``_pool`` uses."""
+    """Return whether the vision model has the parts that ``_pool`` uses.
+
+    Another version of transformers may name them differently.
+    """
     try:
         operator.attrgetter("embeddings", "pre_layrnorm", "post_layernorm")(vision)
         for layer in vision.encoder.layers:

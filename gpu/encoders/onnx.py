@@ -22,7 +22,10 @@ Modality = Literal["image", "text"]
 
 
 def export_folder(found: Weights) -> Path:
-    """Return the folder of this model's exports: in the cache, never in a folder that belongs to the user."""
+    """Return the folder of this model's exports.
+
+    It is in the cache, never in a folder that belongs to the user.
+    """
     return cache_dir() / "onnx" / re.sub(r"[^\w.@-]+", "--", found.model_id)
 
 
@@ -37,7 +40,10 @@ def stamp_file_name(precision: Precision) -> str:
 
 
 def find_export(found: Weights, precision: Precision) -> Path | None:
-    """Return the image encoder's file if it is complete and made from exactly these weights, else None."""
+    """Return the image encoder's file, or None if there is no usable export.
+
+    An export is usable if it is complete and made from exactly these weights.
+    """
     folder = export_folder(found)
     try:
         stamp = json.loads((folder / stamp_file_name(precision)).read_text(encoding="utf-8"))
@@ -50,7 +56,10 @@ def find_export(found: Weights, precision: Precision) -> Path | None:
 
 
 def open_session(path: Path, threads: int = 1) -> Any:
-    """Open an inference session on the CPU. Raises LoadError if ONNX Runtime cannot read the file."""
+    """Open an inference session on the CPU.
+
+    Raises LoadError if ONNX Runtime cannot read the file.
+    """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -65,7 +74,7 @@ def open_session(path: Path, threads: int = 1) -> Any:
 
 
 class OnnxEncoder:
-    """The image encoder in ONNX Runtime: one session, and one batch and thread per core."""
+    """The image encoder in ONNX Runtime, with one batch and thread per core."""
 
     device = "cpu"
     # As fast as larger batches, and less idle time at the end of a run.

@@ -47,7 +47,10 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExportedModel:
-    """One installed precision. ``agreement`` is None if there were too few images to measure."""
+    """One installed precision.
+
+    ``agreement`` is None if there were too few images to measure.
+    """
 
     precision: Precision
     path: Path
@@ -56,11 +59,11 @@ class ExportedModel:
 
 
 def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = False) -> list[ExportedModel]:
-    """Export the configured model in float32 and, if ``int8``, in INT8. Install what agrees with torch.
+    """Export the configured model and install what agrees with torch.
 
-    float32 needs a cosine ≥ 0.9999. INT8 needs a mean cosine ≥ 0.99 and ≥ 90 % of the ten nearest in common, measured
-    on at least 20 readable ``images``. ``force`` installs INT8 below these limits, or unmeasured.
-    An export becomes visible only when it is complete. Raises ExportError and WeightsError.
+    Exports float32 and, if ``int8``, INT8. float32 needs a cosine ≥ 0.9999. INT8 needs a mean cosine ≥ 0.99 and ≥ 90 %
+    of the ten nearest in common, measured on at least 20 readable ``images``. ``force`` installs INT8 below these
+    limits, or unmeasured. An export becomes visible only when it is complete. Raises ExportError and WeightsError.
     """
     found = weights.find_weights()
     folder = onnx.export_folder(found)
@@ -92,7 +95,7 @@ def _export(found: Weights, work: Path, images: Sequence[Path], int8: bool, forc
 
 
 def _preprocess_sample(images: Sequence[Path], found: Weights) -> list[Pixels]:
-    """Return the pixels of up to MAX_IMAGES images, spread over all. Skip unreadable ones."""
+    """Return the pixels of up to MAX_IMAGES readable images, spread over all."""
     step = max(1, len(images) // MAX_IMAGES)
     prepared = []
     for path in images[::step][:MAX_IMAGES]:
@@ -188,7 +191,10 @@ def _write_int8(work: Path) -> None:
 
 
 def _has_vnni() -> bool:
-    """Return whether the CPU sums byte products in 32 bits. Only Linux on x86 tells; others are not affected."""
+    """Return whether the CPU sums byte products in 32 bits.
+
+    Only Linux on x86 tells. Others are not affected.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

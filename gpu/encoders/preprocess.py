@@ -18,7 +18,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Settings of ``preprocessor_config.json``: scale the shorter side to ``size``, crop the centre, normalise."""
+    """Scale the shorter side to ``size``, crop the centre, normalise.
+
+    The settings come from ``preprocessor_config.json``.
+    """
 
     size: int
     crop: int
@@ -28,7 +31,10 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
-        """Read the configuration in its old or new form. Raises ValueError if it differs from CLIP's steps."""
+        """Read the configuration in its old or new form.
+
+        Raises ValueError if it differs from CLIP's steps.
+        """
         steps = ("do_resize", "do_center_crop", "do_normalize", "do_rescale")
         if not all(config.get(step, True) for step in steps):
             raise ValueError("its preprocessor skips one of resize, crop, rescale and normalise")
@@ -66,7 +72,10 @@ class Preprocess:
         return np.asarray(square)
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return two (3,) float32 vectors that normalise uint8 pixels: ``pixels * scale + shift``."""
+        """Return the vectors that normalise uint8 pixels by ``pixels * scale + shift``.
+
+        Both are (3,) float32.
+        """
         std = np.asarray(self.std, np.float64)
         scale = 1.0 / (255.0 * std)
         return scale.astype(np.float32), (-np.asarray(self.mean, np.float64) / std).astype(np.float32)

@@ -20,7 +20,10 @@ class DeviceMemoryError(Exception):
 
 
 class LoadError(Exception):
-    """A model cannot be loaded although its files are complete. The message says why in one line."""
+    """A model cannot be loaded although its files are complete.
+
+    The message says why in one line.
+    """
 
 
 class Encoder(Protocol):
@@ -38,9 +41,10 @@ class Encoder(Protocol):
     preprocess: Preprocess
 
     def start(self, batch: Sequence[Pixels]) -> Pending:
-        """Start to encode n images of (crop, crop, 3) uint8. Return a function that waits for the vectors.
+        """Start to encode a batch and return a function that waits for the vectors.
 
-        The vectors are (n, dim) float32 of unit length. Both functions raise DeviceMemoryError.
+        Images are (crop, crop, 3) uint8. The vectors are (n, dim) float32 of unit length. Both functions raise
+        DeviceMemoryError.
         """
 
     def release_memory(self) -> None:

@@ -59,7 +59,10 @@ _failure: tuple[tuple[object, ...], str] | None = None
 
 
 def clip_status() -> ClipStatus:
-    """Return whether CLIP is available, from the installed packages and model files. Does not import torch."""
+    """Return whether CLIP is available, from the installed packages and model files.
+
+    Does not import torch.
+    """
     name, backend = settings.CLIP_CONFIG["model_name"], settings.CLIP_CONFIG["backend"]
     try:
         found = weights.find_weights()
@@ -79,12 +82,18 @@ def clip_status() -> ClipStatus:
 
 
 def is_clip_available() -> bool:
-    """Return whether CLIP is available. Costs a few stat() calls. A failed load counts until the files change."""
+    """Return whether CLIP is available.
+
+    Costs a few stat() calls. A failed load counts until the files change.
+    """
     return clip_status().available
 
 
 def get_clip_model() -> SentenceTransformer:
-    """Return the model, loaded once per process. Never downloads. Raises ClipUnavailableError."""
+    """Return the model, loaded once per process.
+
+    Never downloads. Raises ClipUnavailableError.
+    """
     global _model
     with _lock:
         found = _require_weights()
@@ -95,7 +104,10 @@ def get_clip_model() -> SentenceTransformer:
 
 
 def get_encoder() -> Encoder:
-    """Return the image encoder, loaded and warmed up once per process. Raises ClipUnavailableError."""
+    """Return the image encoder, loaded and warmed up once per process.
+
+    Raises ClipUnavailableError.
+    """
     global _encoder
     with _lock:
         found = _require_weights()

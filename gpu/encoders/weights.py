@@ -30,12 +30,15 @@ Signature = tuple[tuple[str, int, int], ...]
 
 
 class WeightsError(Exception):
-    """The model's files cannot be used. The message says which file and why, in one line."""
+    """The model's files cannot be used. The message says which and why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A complete model on disk. SentenceTransformer loads ``folder``. ``model_id`` names its vectors."""
+    """A complete model on disk.
+
+    SentenceTransformer loads ``folder``. ``model_id`` names its vectors.
+    """
 
     folder: Path
     model_id: str
@@ -62,9 +65,9 @@ def cache_dir() -> Path:
 
 
 def find_weights(name: str | None = None) -> Weights:
-    """Return the configured (or named) model on disk after checking every file. Raises WeightsError.
+    """Return the configured (or named) model on disk after checking every file.
 
-    Further calls cost a few stat() calls while no file changes.
+    Raises WeightsError. Further calls cost a few stat() calls while no file changes.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     folder = _folder(name)
@@ -75,9 +78,10 @@ def find_weights(name: str | None = None) -> Weights:
 
 
 def model_id(name: str | None = None) -> str:
-    """Return the name stored with features: the hub's name, or ``folder@fingerprint`` for a local folder.
+    """Return the name that is stored with features.
 
-    A local folder with missing or broken files has its bare name, under which no feature is ever stored.
+    It is the hub's name, or ``folder@fingerprint`` for a local folder. A local folder with missing or broken files has
+    its bare name, under which no feature is ever stored.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
     if not is_local(name):
@@ -89,12 +93,18 @@ def model_id(name: str | None = None) -> str:
 
 
 def known_dim(name: str) -> int | None:
-    """Return the embedding length of a well-known hub model without its files, else None."""
+    """Return the embedding length of a well-known hub model, else None.
+
+    Needs no files of the model.
+    """
     return _HUB_DIMENSIONS.get(name.removeprefix(f"{HUB_OWNER}/"))
 
 
 def hub_cache(name: str) -> Path:
-    """Return the folder of a hub model in the hub's own cache layout, so that downloads can resume."""
+    """Return the folder of a hub model.
+
+    It has the hub's own cache layout, so that downloads can resume.
+    """
     return cache_dir() / f"models--{hub_repository(name).replace('/', '--')}"
 
 
@@ -115,7 +125,10 @@ def _folder(name: str) -> Path:
 
 
 def _shorten_home(folder: Path) -> str:
-    """Replace the home folder by ~. Pages and API responses must not name the user's account."""
+    """Replace the home folder by ~.
+
+    Pages and API responses must not name the user's account.
+    """
     home = Path("~").expanduser()
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
@@ -171,7 +184,10 @@ def _json(path: Path) -> Any:
 
 
 def _preprocessor(module: Path) -> dict[str, Any]:
-    """Return the image processor's configuration. Newer libraries write it into ``processor_config.json``."""
+    """Return the image processor's configuration.
+
+    Newer libraries write it into ``processor_config.json``.
+    """
     if not (module / "preprocessor_config.json").is_file() and (module / "processor_config.json").is_file():
         config = _json(module / "processor_config.json")
         config = config.get("image_processor", config) if isinstance(config, dict) else config
@@ -183,14 +199,12 @@ def _preprocessor(module: Path) -> dict[str, Any]:
 
 
 def _checked_weights(module: Path) -> Path:
-    """Return the weights file if it is as long as its header says. Raises WeightsError."""
+    """Return the weights file. Raises WeightsError if it is missing or cut off."""
     path = module / "model.safetensors"
     if path.is_file():
         size = path.stat().st_size
         if size != _safetensors_size(path):
-            raise WeightsError(
-                f"The file {path} is damaged or truncated: {size:,} bytes are not what its header says."
-            )
+            raise WeightsError(f"The file {path} is damaged or truncated: {size:,} bytes are not what its header says.")
         return path
     path = module / "pytorch_model.bin"
     if not path.is_file():
@@ -201,7 +215,7 @@ def _checked_weights(module: Path) -> Path:
 
 
 def _safetensors_size(path: Path) -> int | None:
-    """Return the file size that a safetensors header declares, or None for an invalid header.
+    """Return the file size that a safetensors header declares, or None if invalid.
 
     The format: eight bytes with the length of the header, the header in JSON, then the tensors at its offsets.
     """

@@ -28,7 +28,10 @@ def to_rgb(image: Image.Image, factor: int = 1) -> Image.Image:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """Yield strips from the top, each with its first row. Their height is a multiple of ``multiple``."""
+    """Yield strips from the top, each with its first row.
+
+    Their height is a multiple of ``multiple``.
+    """
     width, height = image.size
     rows = max(1, STRIP_PIXELS // (width * multiple)) * multiple
     for top in range(0, height, rows):

@@ -47,7 +47,7 @@ _OTHER_SIGNATURES = (
 
 
 def sniff(data: bytes) -> str:
-    """Return the accepted format of the file. Raises not_an_image or unsupported_format."""
+    """Return the file's format. Raises not_an_image or unsupported_format."""
     head = data[:512]
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
@@ -72,7 +72,10 @@ def sniff(data: bytes) -> str:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a WebP, or (0, 0) if its first chunk has none (RFC 9649, section 2)."""
+    """Return width and height of a WebP, or (0, 0) if its first chunk has none.
+
+    Source: RFC 9649, section 2.
+    """
     head = data[:30].ljust(30, b"\0")
     kind = head[12:16]
     if kind == b"VP8X":

@@ -11,10 +11,13 @@ from gpu.models import EmbeddingWorker
 
 
 def gpu_status() -> dict[str, Any]:
-    """Return the response of GET /api/gpu/status, from the live workers or, without workers, from this process.
+    """Return the response of GET /api/gpu/status.
 
-    vram: GB or None. throughput: such as ``"150-300"``, the 10th to 90th percentile of images/s over recent batches,
-    None before any. error: why CLIP is not available.
+    It describes the live workers or, without workers, this process.
+
+    vram: GB or None.
+    throughput: such as ``"150-300"``, as ``throughput`` returns it.
+    error: why CLIP is not available.
     """
     workers = list(EmbeddingWorker.objects.live())
     status = clip_status()
@@ -46,7 +49,10 @@ def gpu_status() -> dict[str, Any]:
 
 
 def clip_info() -> dict[str, Any]:
-    """Return the response of GET /api/clip/info. ``cache_size_mb`` is 0 before the model is downloaded."""
+    """Return the response of GET /api/clip/info.
+
+    ``cache_size_mb`` is 0 before the model is downloaded.
+    """
     status = clip_status()
     best = _best(list(EmbeddingWorker.objects.live()))
     return {
@@ -60,7 +66,10 @@ def clip_info() -> dict[str, Any]:
 
 
 def throughput() -> str | None:
-    """Return the 10th and 90th percentile of images/s over recent batches as ``"150-300"``, or None."""
+    """Return the 10th and 90th percentile of images/s over recent batches.
+
+    The form is ``"150-300"``. Returns None before any batch.
+    """
     rates = sorted(_recent_rates())
     if not rates:
         return None
@@ -69,7 +78,7 @@ def throughput() -> str | None:
 
 
 def images_per_second() -> float | None:
-    """Return the expected rate of all live workers together, the sum of their medians, or None."""
+    """Return the expected rate of all live workers, the sum of their medians, or None."""
     medians = [_median(worker.rates) for worker in EmbeddingWorker.objects.live() if worker.rates]
     if medians:
         return round(sum(medians), 1)
@@ -78,7 +87,7 @@ def images_per_second() -> float | None:
 
 
 def _recent_rates() -> list[float]:
-    """Return the rates of the live workers, else of this process, else of the last worker."""
+    """Return the rates of live workers, else of this process, else of the last worker."""
     rates = [rate for worker in EmbeddingWorker.objects.live() for rate in worker.rates]
     if rates or (rates := meter.recent_rates()):
         return rates

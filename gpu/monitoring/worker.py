@@ -81,7 +81,10 @@ _lock = threading.Lock()
 
 
 def register() -> None:
-    """Register this process as a worker and start its heartbeat. Further calls do nothing."""
+    """Register this process as a worker and start its heartbeat.
+
+    Further calls do nothing.
+    """
     global _heartbeat
     with _lock:
         if _heartbeat is not None and _heartbeat.pid == os.getpid() and _heartbeat.is_alive():
@@ -114,7 +117,10 @@ def unregister() -> None:
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """Register this process as a worker within the block, for commands that embed by themselves."""
+    """Register this process as a worker within the block.
+
+    Used by commands that embed by themselves.
+    """
     register()
     try:
         yield
@@ -124,7 +130,7 @@ def registered() -> Iterator[None]:
 
 @contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
-    """Load the model, then end this process if the block takes longer than ``seconds``.
+    """Load the model, then end this process if the block exceeds ``seconds``.
 
     A hanging device or decoder cannot be interrupted and may hold the GIL, so faulthandler's own thread keeps the time
     and prints all stacks to stderr. The supervisor restarts the process. Only one block at a time.
@@ -142,7 +148,10 @@ def watchdog(seconds: float) -> Iterator[None]:
 
 
 def unload_if_idle() -> bool:
-    """Unload a model that was idle for CLIP_IDLE_UNLOAD_SECONDS. Return whether that happened."""
+    """Unload a model that was idle for CLIP_IDLE_UNLOAD_SECONDS.
+
+    Returns whether that happened.
+    """
     limit = settings.CLIP_CONFIG["idle_unload_seconds"]
     idle = registry.idle_seconds()
     if limit is None or idle is None or idle < limit:

@@ -20,7 +20,7 @@ CPU_BATCH_SIZE = 8
 
 
 def batch_size(device: str, free_gb: float | None, cpu_batch_size: int = CPU_BATCH_SIZE) -> int:
-    """Return CLIP_BATCH_SIZE, or else a size for the GPU's free memory in GB or for a CPU.
+    """Return CLIP_BATCH_SIZE, else a size for a CPU or the GPU's free memory in GB.
 
     90 % of an amount of memory is enough for its size, because a card sold with 8 GB never has all of it free.
     """
@@ -33,7 +33,10 @@ def batch_size(device: str, free_gb: float | None, cpu_batch_size: int = CPU_BAT
 
 
 def free_memory_gb(device: str) -> float | None:
-    """Return the GPU's free memory in GB (2**30 bytes), including torch's cache. None on a CPU."""
+    """Return the GPU's free memory in GB (2**30 bytes), or None on a CPU.
+
+    Memory in torch's cache counts as free.
+    """
     if device == "cpu":
         return None  # an installation with ONNX Runtime may have no torch
     import torch
@@ -47,16 +50,20 @@ def free_memory_gb(device: str) -> float | None:
 
 
 class AdaptiveBatcher:
-    """Splits images into batches that fit. ``size`` shrinks when memory runs out, and does not grow again."""
+    """Splits images into batches that fit.
+
+    ``size`` shrinks when memory runs out, and does not grow again.
+    """
 
     def __init__(self, encoder: Encoder, size: int) -> None:
         self.encoder = encoder
         self.size = size
 
     def start(self, images: Sequence[Pixels]) -> Pending:
-        """Start to encode any number of images. The result returns their vectors (n, dim) in order.
+        """Start to encode any number of images.
 
-        Raises DeviceMemoryError only if a single image does not fit.
+        The returned function returns their vectors (n, dim) in order. Raises DeviceMemoryError only if a single image
+        does not fit.
         """
         started: list[tuple[Sequence[Pixels], Pending]] = []
         position = 0

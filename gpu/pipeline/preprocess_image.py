@@ -24,7 +24,10 @@ class EmbedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """CLIP's input pixels and the legacy features of an image. None for what was not requested."""
+    """CLIP's input pixels and the legacy features of an image.
+
+    None for what was not requested.
+    """
 
     pixels: Pixels | None
     legacy: Features | None

@@ -30,7 +30,7 @@ PreprocessResult = Preprocessed | ImageProcessingError
 
 
 def preprocess_in_subprocess(requests: Sequence[EmbedRequest], preprocess: Preprocess | None) -> list[PreprocessResult]:
-    """Return what ``preprocess_image`` returns for each request, computed in a subprocess.
+    """Return the results of ``preprocess_image``, computed in a subprocess.
 
     An image that ends its process is image_corrupt, or image_too_large if the system was short of memory.
     """
@@ -91,7 +91,10 @@ def _send(write: Callable[[Any], None], value: Any) -> None:
 
 
 def _receive(read: Callable[[int], memoryview]) -> Any:
-    """Read a value. The other end is this program too, so that its pickles can be trusted."""
+    """Read a value.
+
+    The other end is this program too, so that its pickles can be trusted.
+    """
     (count,) = struct.unpack("<Q", read(8))
     sizes = struct.unpack(f"<{count}Q", read(8 * count))
     head, *buffers = [read(size) for size in sizes]

@@ -46,7 +46,7 @@ ImageResult = ImageFeatures | ImageProcessingError
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Consecutive preprocessed images, and the pending vectors of those that have pixels."""
+    """Consecutive preprocessed images, and the pending vectors of those with pixels."""
 
     preprocessed: list[PreprocessResult]
     vectors: Pending | None
@@ -55,7 +55,7 @@ class _Group:
 def run_pipeline(
     requests: Sequence[EmbedRequest], *, batch_size: int | None = None
 ) -> Generator[ImageResult, None, None]:
-    """Yield one result for each request, in order, while later images are being decoded.
+    """Yield one result for each request, in order, while later images are decoded.
 
     Memory does not grow with the number of requests. The result of an image that cannot be used is an
     ImageProcessingError. ``batch_size`` overrides CLIP_BATCH_SIZE and the size chosen for the device. Raises
@@ -71,9 +71,10 @@ def run_pipeline(
 
 
 def extract_query_features(source: bytes | Path | str) -> ImageFeatures:
-    """Return the legacy features of one image, and those of CLIP if it is available and gives a usable vector.
+    """Return the legacy features of one image, and those of CLIP if available.
 
-    Decodes in this thread, because a user waits. Raises ImageProcessingError.
+    CLIP's are left out if its vector is not usable. Decodes in this thread, because a user waits. Raises
+    ImageProcessingError.
     """
     image = decode(source)
     legacy = extract_legacy(image)
@@ -136,7 +137,7 @@ def _results(
 def _preprocess_ahead(
     requests: Sequence[EmbedRequest], preprocess: Preprocess | None, ahead: int, use_subprocesses: bool
 ) -> Generator[PreprocessResult, None, None]:
-    """Preprocess on threads or in subprocesses, at most ``ahead`` images before the caller takes them."""
+    """Preprocess on threads or in subprocesses, at most ``ahead`` images early."""
     waiting: deque[Future[list[PreprocessResult]]] = deque()
     share = IMAGES_PER_REQUEST if use_subprocesses else 1
     work = preprocess_in_subprocess if use_subprocesses else _preprocess_here

@@ -26,7 +26,10 @@ _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "O
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An image as JPEGs, upright, RGB, without metadata; width and height of the upright original in pixels."""
+    """An image as JPEGs, upright, RGB, without metadata.
+
+    Width and height are those of the upright original in pixels.
+    """
 
     width: int
     height: int

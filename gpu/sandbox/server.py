@@ -76,7 +76,10 @@ def main() -> None:
 
 
 def _decode(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
-    """Return the response, and derivative and thumbnail as JPEGs. Raises ImageProcessingError."""
+    """Return the response, and derivative and thumbnail as JPEGs.
+
+    Raises ImageProcessingError.
+    """
     image, width, height = decode_downscaled(data, side, lambda: memory.allow(COSTLY_MEMORY_BYTES))
     derivative = _shrink(image, side)
     jpeg = _jpeg(derivative, JPEG_QUALITY)
@@ -85,7 +88,7 @@ def _decode(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tup
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:
-    """Return the image, or a copy of ``side`` pixels on its longer side if it is larger."""
+    """Return the image, scaled down if its longer side exceeds ``side`` pixels."""
     if max(image.size) <= side:
         return image
     scale = side / max(image.size)
@@ -112,7 +115,7 @@ def _write(responses: BinaryIO, response: dict[str, int | str], files: list[byte
 
 
 class _Memory:
-    """The address space of this process and its limit. Does nothing on systems other than Linux."""
+    """The address space of this process and its limit. Works on Linux only."""
 
     def __init__(self) -> None:
         # It stays open, because the limits forbid opening files.
@@ -134,7 +137,10 @@ class _Memory:
 
 
 def _limit(memory: _Memory) -> None:
-    """Give up what decoding does not need: files, sockets, processes, core dumps and unlimited memory."""
+    """Give up what decoding does not need.
+
+    These are files, sockets, processes, core dumps and unlimited memory.
+    """
     # A bad file could make the libraries write endless warnings to stderr.
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stderr.fileno())
@@ -146,7 +152,10 @@ def _limit(memory: _Memory) -> None:
 
 
 def _limit_time(seconds: int) -> None:
-    """Let the kernel end this process if the next image takes too long. The limit counts all seconds of the process."""
+    """Let the kernel end this process if the next image takes too long.
+
+    The limit counts all seconds of the process.
+    """
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, resource.RLIM_INFINITY))
 

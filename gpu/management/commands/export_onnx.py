@@ -22,7 +22,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--int8", action="store_true", help="also write the INT8 model")
         parser.add_argument(
-            "--verify", type=Path, metavar="IMAGES_DIR", help="folder of images to measure with; default: those of the catalogue"
+            "--verify",
+            type=Path,
+            metavar="IMAGES_DIR",
+            help="folder of images to measure with; default: those of the catalogue",
         )
         parser.add_argument("--force", action="store_true", help="install INT8 even below the bar, or unmeasured")
 
