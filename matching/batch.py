@@ -20,9 +20,9 @@ class MatchSummary:
 
 
 def rebuild_index(check: Callable[[], None]) -> list[str]:
-    """Rebuild the search index. Return a sentence for each part. Raises IndexFileError.
+    """Rebuild the search index. Return a sentence for each part.
 
-    Calls ``check`` often; it may raise to stop. The index then stays as it was.
+    Raises IndexFileError. Calls ``check`` often; it may raise to stop. The index then stays as it was.
     """
     with progress_bar(None, "Indexing", "vectors") as bar:
 
@@ -41,7 +41,10 @@ def match_products(
     threshold: float = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
 ) -> MatchSummary:
-    """Match these products and save the matches. Calls ``check`` after each; it may raise to stop."""
+    """Match these products and save the matches.
+
+    Calls ``check`` after each product; it may raise to stop.
+    """
     summary = MatchSummary()
     if not product_ids:
         return summary

@@ -32,15 +32,15 @@ class RejectedQuery:
 
 @dataclass(slots=True)
 class Evaluation:
-    """The results of all queries. ``ranks``: the rank of each true product, None beyond MAX_RANK."""
+    """The results of all queries."""
 
-    ranks: list[int | None] = field(default_factory=list)
+    ranks: list[int | None] = field(default_factory=list)  # of each true product; None beyond MAX_RANK
     seconds: list[float] = field(default_factory=list)
     rejected: list[RejectedQuery] = field(default_factory=list)
     compared_by: set[str] = field(default_factory=set)
 
     def figures(self) -> dict[str, object]:
-        """Return the report: number of queries, recall@k and mrr (0 to 1), seconds per query, features compared.
+        """Return the report: recall@k and mrr (0 to 1), seconds per query and more.
 
         Rejected queries count for recall and mrr but not for the seconds. Raises ValueError without queries.
         """
@@ -63,12 +63,12 @@ def evaluate(
     feature_type: Kind | None = None,
     progress: Callable[[RejectedQuery | None], None] | None = None,
 ) -> Evaluation:
-    """Search by each row's ``image`` (absolute, or relative to ``folder``) and find the rank of its ``sku``.
+    """Search by the ``image`` of each row and find the rank of its ``sku``.
 
-    A query counts as missed if its image is bad or no catalogue product has its SKU. ``progress`` gets each rejected
-    query, or None. A product ranks by its best image. Raises FeaturesPendingError if no worker responds,
-    ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available, and SearchVectorError if the stored
-    vectors have another length than the model's.
+    Relative paths start at ``folder``. A product ranks by its best image. A query counts as missed if its image is bad
+    or no catalogue product has its SKU. ``progress`` gets each rejected query, or None.
+    Raises FeaturesPendingError if no worker responds, and ClipUnavailableError if ``feature_type`` is CLIP and CLIP is
+    not available. Raises SearchVectorError if the stored vectors have another length than the model's.
     """
     evaluation = Evaluation()
     for row in queries.rows:

@@ -32,7 +32,7 @@ COLUMNS = {
 
 
 def matches_table(ids: Sequence[int]) -> ExportTable:
-    """Yield a header and the matches with these ids in this order, without deleted ones."""
+    """Yield a header and the matches with these ids, in this order."""
     yield list(COLUMNS)
     for batch in iter_batches(ids):
         rows = {row["pk"]: row for row in Match.objects.filter(pk__in=batch).order_by().values(*COLUMNS.values())}

@@ -12,7 +12,7 @@ from core.history.recording import AuditTrail
 from matching.index.models import IndexChange
 from products.models import Feature, Product
 
-__all__ = ["IndexChange", "Match"]
+__all__ = ["IndexChange", "Match", "ReviewLease"]
 
 
 class Match(BulkDeletable):
@@ -87,7 +87,7 @@ class Match(BulkDeletable):
 
 
 class ReviewLease(models.Model):
-    """A reviewer's lease on the case of a product, so that two reviewers do not get the same case."""
+    """A lease on the case of a product, so that two reviewers do not get the same one."""
 
     product = models.OneToOneField(
         Product, on_delete=models.CASCADE, primary_key=True, related_name="review_lease", verbose_name=_("product")

@@ -47,9 +47,9 @@ class Table:
 
 
 def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *_: None) -> list[Table]:
-    """Copy every table of the SQLite catalogue at ``path`` with its keys, and compare both sides.
+    """Copy every table of the SQLite catalogue at ``path`` and compare both sides.
 
-    Works in one transaction. Calls ``progress(table, rows)``.
+    Keeps the keys. Works in one transaction. Calls ``progress(table, rows)``.
     Raises CopyError if the target has products or anything differs.
     """
     if connection.vendor != "postgresql":
@@ -80,7 +80,7 @@ def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *
 
 
 def compare_results(path: Path) -> tuple[int, int]:
-    """Run the same 100 queries in both databases. Return how many results are the same, and how many there are.
+    """Run the same 100 queries in both databases. Return (same results, all results).
 
     Raises CopyError if fewer than 98 % are the same.
     """
@@ -95,7 +95,10 @@ def compare_results(path: Path) -> tuple[int, int]:
 
 
 def sample_results() -> dict[str, list[int]]:
-    """Return the ten most similar products of up to 100 features spread over the catalogue, by feature id."""
+    """Return the ten most similar products of up to 100 features, by feature id.
+
+    The features are spread evenly over the catalogue.
+    """
     ids = list(Feature.objects.order_by("id").values_list("id", flat=True))
     sample = ids[:: max(1, len(ids) // _SAMPLE_QUERIES)][:_SAMPLE_QUERIES]
     results = {}
@@ -145,7 +148,10 @@ def _models() -> list[type[Model]]:
 
 
 def _clear(model: type[Model]) -> None:
-    """Delete what migrate added to the target: content types, permissions and groups have other keys."""
+    """Delete the rows that migrate added to the target.
+
+    Its content types, permissions and groups have other keys.
+    """
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")  # noqa: S608
 

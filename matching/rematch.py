@@ -12,10 +12,10 @@ from products.models import Feature, Product
 
 
 def rematch(products: QuerySet[Product]) -> int:
-    """Mark the new products among these as unmatched and notify the workers. Return how many.
+    """Mark the new products among these as unmatched. Return how many.
 
-    Skips products without features. Without workers, `match_products` matches them. The sweep finds those whose
-    message was lost.
+    Notifies the workers. Skips products without features. Without workers, `match_products` matches them.
+    The sweep finds those whose message was lost.
     """
     count = 0
     embedded = products.filter(Exists(Feature.objects.filter(product=OuterRef("pk"))), is_historical=False)

@@ -80,8 +80,8 @@ def match_image(
     """Return the catalogue products most similar to an image that is not stored.
 
     ``feature_type`` forces one kind of features, even if parts of the catalogue lack them.
-    Raises ImageProcessingError for a bad image, FeaturesPendingError if no worker responds within ``wait`` seconds,
-    and ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
+    Raises ImageProcessingError for a bad image, and FeaturesPendingError if no worker responds within ``wait`` seconds.
+    Raises ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
     """
     return _search(query_features(upload, wait), threshold, limit, category, feature_type=feature_type)
 
@@ -145,7 +145,10 @@ def find_and_save_matches(
     limit: int = DEFAULT_LIMIT,
     category: str | None = None,
 ) -> SearchResult:
-    """Find the matches of a product and save them. Raises what the two functions raise."""
+    """Find and save the matches of a product.
+
+    Raises what ``find_matches`` and ``save_matches`` raise.
+    """
     return save_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
@@ -189,12 +192,12 @@ def match_products(
 
 
 def unmatched() -> QuerySet[Product]:
-    """Return the new products whose features changed since they were matched, longest waiting first."""
+    """Return the new products to match: their features changed. Oldest change first."""
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
 def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as the API shows it. ``match_id`` is None unless the match is saved."""
+    """Return a candidate as the API shows it. An unsaved match has no ``match_id``."""
     return {
         "match_id": candidate.match.pk if candidate.match else None,
         "product_id": candidate.product.pk,
@@ -209,7 +212,9 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def clip_covers_catalogue() -> bool:
-    """Return whether the current CLIP model has embedded every searchable catalogue image.
+    """Return whether the current CLIP model has embedded all catalogue images.
+
+    Failed images do not count.
 
     Until then search uses legacy features, which all images have. So no catalogue product is missing from the results
     while the catalogue is embedded with CLIP or with another model.
@@ -270,7 +275,10 @@ def _search(
 
 
 def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
-    """Return the images of the hits with their products, if these still qualify. Makes one query."""
+    """Return the images of those hits that still qualify, with their products.
+
+    Makes one query.
+    """
     qualifying = Q(product__is_historical=True)
     if category:
         qualifying &= Q(product__category=category)

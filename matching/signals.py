@@ -21,7 +21,7 @@ def match_new_products(product_ids: Sequence[int], **_: Any) -> None:
 
 @receiver(bulk_embedding_done)
 def follow_bulk_embedding(check: Callable[[], None], *, rebuild_index: bool, match: bool, **_: Any) -> list[str]:
-    """Rebuild the index and match new products, as requested. Return sentences about what was done."""
+    """Rebuild the index and match new products. Return what was done, in sentences."""
     sentences = []
     if rebuild_index:
         try:

@@ -89,7 +89,7 @@ def score_of(dot: float, kind: str) -> float:
 
 
 def search_vector(features: Features) -> FloatVector:
-    """Return the vector (d,) float32 whose dot products ``score_of`` turns into scores.
+    """Return the search vector (d,) float32. ``score_of`` takes its dot products.
 
     It has unit length, or is zero if the features are zero. For CLIP it is the embedding. For legacy features it
     concatenates colour, texture and shape, each of unit length times the root of its weight.
@@ -111,16 +111,19 @@ def _legacy_vector(features: Features | FeatureDict) -> Doubles:
 
 
 def _legacy_vectors(color: npt.NDArray[Any], shape: npt.NDArray[Any], texture: npt.NDArray[Any]) -> Doubles:
-    """Return search vectors of one (d,) or many (N, d). So all helpers work along the last axis."""
+    """Return search vectors of one (d,) or many (N, d).
+
+    All helpers work along the last axis, so they take both.
+    """
     parts = (_histogram_vector(color, COLOR_POWER), _histogram_vector(texture, TEXTURE_POWER), _shape_vector(shape))
     weighted = zip((COLOR_WEIGHT, TEXTURE_WEIGHT, SHAPE_WEIGHT), parts, strict=True)
     return _unit(np.concatenate([np.sqrt(weight) * part for weight, part in weighted], axis=-1))
 
 
 def _histogram_vector(stored: npt.NDArray[Any], power: float) -> Doubles:
-    """Return the histogram minus its mean, so that a dot product is a correlation, not an overlap.
+    """Return the histogram minus its mean. A dot product is then a correlation.
 
-    Otherwise two images with many bins in common would already score high.
+    With an overlap, two images with many bins in common would already score high.
     """
     raised = (np.asarray(stored, dtype=np.float64) / 255) ** power
     return _unit(raised - raised.mean(axis=-1, keepdims=True))

@@ -18,7 +18,7 @@ MAX_PRODUCTS_PER_TASK = 200  # so that other tasks need not wait long; the next 
 
 @shared_task(name="matching.tasks.match_unmatched")
 def match_unmatched(product_ids: list[int] | None = None) -> None:
-    """Match new products whose features changed since they were matched: these, or all."""
+    """Match those of these new products, or of all, whose features changed."""
     unmatched = service.unmatched()
     if product_ids is not None:
         unmatched = unmatched.filter(pk__in=product_ids)
@@ -26,7 +26,10 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
 
 
 def notify_workers(product_ids: Sequence[int]) -> None:
-    """Ask the workers to match these new products soon. If the broker is away, the next sweep does it."""
+    """Ask the workers to match these new products soon.
+
+    If the broker is not available, the next sweep does it.
+    """
     try:
         with circuit_breaker.redis_call():
             match_unmatched.delay(list(product_ids))
@@ -35,7 +38,10 @@ def notify_workers(product_ids: Sequence[int]) -> None:
 
 
 def notify_index_maintenance() -> None:
-    """Ask a worker to maintain the search index soon. If the broker is away, the schedule does it."""
+    """Ask a worker to maintain the search index soon.
+
+    If the broker is not available, the schedule does it.
+    """
     try:
         with circuit_breaker.redis_call():
             maintain_index.delay()

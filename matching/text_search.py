@@ -15,10 +15,10 @@ MAX_PRODUCTS = 1_000  # whose matches are then found by an index
 
 @dataclass(frozen=True, slots=True)
 class TextMatches:
-    """Matches. Truncated: more than MAX_PRODUCTS products have the words, and only the newest count."""
+    """The matches that a text search found."""
 
     matches: QuerySet[Match]
-    is_truncated: bool
+    is_truncated: bool  # only the newest of more than MAX_PRODUCTS products were searched
 
 
 def search_matches(matches: QuerySet[Match], words: Sequence[str]) -> TextMatches:
@@ -36,7 +36,10 @@ def search_matches(matches: QuerySet[Match], words: Sequence[str]) -> TextMatche
 
 
 def _product_ids(words: Sequence[str]) -> list[int]:
-    """Return the ids of the newest products with all the words, up to one more than MAX_PRODUCTS."""
+    """Return the ids of the newest products with all the words.
+
+    They are at most MAX_PRODUCTS + 1.
+    """
     products = Product.objects.order_by("-pk")
     for word in words:
         products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))

@@ -32,7 +32,10 @@ class MatchProductView(APIView):
         responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request, pk: int) -> Response:
-        """Return the catalogue products most similar to this one, best first. Saving them needs the role uploader."""
+        """Return the catalogue products most similar to this one, best first.
+
+        Saving them needs the role uploader.
+        """
         options = serializers.MatchRequestSerializer(data=request.data)
         options.is_valid(raise_exception=True)
         values = dict(options.validated_data)

@@ -11,10 +11,10 @@ from products.models import Product
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One attribute of the new product and of the candidate. Empty: the product does not have it."""
+    """One attribute of the new product and of the candidate."""
 
     name: str
-    product: str
+    product: str  # "" if the product does not have the attribute
     candidate: str
 
     @property

@@ -41,7 +41,7 @@ def release_leases(product_ids: Collection[int], reviewer: AbstractBaseUser) -> 
 def lease_next_case(
     reviewer: AbstractBaseUser, review_filter: ReviewFilter = NO_FILTER, after: int | None = None
 ) -> int | None:
-    """Lease the next case for this reviewer. Return its product's id; None if none is left."""
+    """Lease the next case for this reviewer. Return its product's id, or None."""
     ReviewLease.objects.filter(taken_at__lte=timezone.now() - LEASE_DURATION).delete()
     while True:
         product_id = next_case(review_filter, after, excluding=ReviewLease.objects.exclude(reviewer_id=reviewer.pk))

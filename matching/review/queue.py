@@ -40,7 +40,7 @@ BANDS = tuple(ScoreBand(low, high) for low, high in ((90, 100), (80, 90), (70, 8
 
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """Which cases to review: by score band, category, and the days on which the product was added."""
+    """Which cases to review. ``since`` and ``until``: when the product was added."""
 
     band: ScoreBand | None = None
     category: str = ""
