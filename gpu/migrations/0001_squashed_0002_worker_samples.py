@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("started_at", models.DateTimeField(verbose_name="started")),
-                ("heartbeat_at", models.DateTimeField(verbose_name="last sign of life")),
+                ("heartbeat_at", models.DateTimeField(verbose_name="last heartbeat")),
                 ("device", models.CharField(max_length=10, verbose_name="device")),
                 (
                     "device_reason",
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
                 ),
                 ("vram_allocated_gb", models.FloatField(blank=True, null=True, verbose_name="memory in use in GB")),
                 ("vram_reserved_gb", models.FloatField(blank=True, null=True, verbose_name="memory reserved in GB")),
-                ("images_done", models.PositiveBigIntegerField(default=0, verbose_name="pictures embedded")),
+                ("images_done", models.PositiveBigIntegerField(default=0, verbose_name="images embedded")),
             ],
             options={
                 "verbose_name": "embedding worker",
@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 ("vram_reserved_gb", models.FloatField(null=True, verbose_name="memory of the GPU reserved in GB")),
                 (
                     "images_per_second",
-                    models.FloatField(default=0, verbose_name="pictures per second since the sample before"),
+                    models.FloatField(default=0, verbose_name="images per second since the previous sample"),
                 ),
                 (
                     "worker",

@@ -94,7 +94,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
                         to="products.product",
-                        verbose_name="product asked about",
+                        verbose_name="new product",
                     ),
                 ),
             ],
@@ -115,7 +115,7 @@ class Migration(migrations.Migration):
                     models.OneToOneField(
                         on_delete=django.db.models.deletion.CASCADE,
                         primary_key=True,
-                        related_name="review_turn",
+                        related_name="review_lease",
                         serialize=False,
                         to="products.product",
                         verbose_name="product",
@@ -133,8 +133,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "review turn",
-                "verbose_name_plural": "review turns",
+                "verbose_name": "review lease",
+                "verbose_name_plural": "review leases",
                 "db_table": "review_turns",
             },
         ),
@@ -179,7 +179,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="matches",
                         to="products.product",
-                        verbose_name="product asked about",
+                        verbose_name="new product",
                     ),
                 ),
                 (

@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             name="EmbeddingDay",
             fields=[
                 ("day", models.DateField(primary_key=True, serialize=False, verbose_name="day")),
-                ("pictures", models.PositiveBigIntegerField(default=0, verbose_name="pictures")),
+                ("pictures", models.PositiveBigIntegerField(default=0, verbose_name="images")),
             ],
             options={
                 "verbose_name": "day of embedding",
@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                     "state",
                     models.CharField(
                         choices=[
-                            ("running", "at work"),
+                            ("running", "running"),
                             ("done", "done"),
                             ("stopped", "stopped"),
                             ("failed", "failed"),
@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
                     "is_historical",
                     models.BooleanField(
                         default=False,
-                        help_text="Historical products are the catalogue that new products are compared with.",
+                        help_text="New products are compared with the historical products.",
                         verbose_name="historical",
                     ),
                 ),
@@ -225,7 +225,7 @@ class Migration(migrations.Migration):
                     "is_historical",
                     models.BooleanField(
                         default=False,
-                        help_text="Historical products are the catalogue that new products are compared with.",
+                        help_text="New products are compared with the historical products.",
                         verbose_name="historical",
                     ),
                 ),
@@ -235,7 +235,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         blank=True,
                         editable=False,
-                        help_text="A new product's features changed then and its matches have not been looked up since.",
+                        help_text="A new product's features have changed since its last matching.",
                         null=True,
                         verbose_name="unmatched since",
                     ),
@@ -305,8 +305,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "historical picture",
-                "verbose_name_plural": "historical pictures",
+                "verbose_name": "historical image",
+                "verbose_name_plural": "historical images",
                 "db_table": "product_image_history",
                 "ordering": ("-history_date", "-history_id"),
                 "get_latest_by": ("history_date", "history_id"),
@@ -333,7 +333,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="By this a damaged file is found; pictures without it are decoded instead.",
+                        help_text="Detects a damaged file. Images without it are decoded instead.",
                         max_length=64,
                         verbose_name="SHA-256 of the stored file",
                     ),
@@ -365,7 +365,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="The model of the best features it has: CLIP's name, the legacy version, or empty for none.",
+                        help_text="The model of its best features: the CLIP model, the legacy version, or empty.",
                         max_length=200,
                         verbose_name="embedded with",
                     ),
@@ -375,7 +375,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="The request that brought it, so that the worker's log lines can be told apart.",
+                        help_text="The id of the upload's request, which the worker's log lines repeat.",
                         max_length=64,
                         verbose_name="request",
                     ),
@@ -393,8 +393,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "picture",
-                "verbose_name_plural": "pictures",
+                "verbose_name": "image",
+                "verbose_name_plural": "images",
                 "db_table": "product_images",
                 "ordering": ("product", "position", "id"),
             },
@@ -436,7 +436,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="features",
                         to="products.productimage",
-                        verbose_name="picture",
+                        verbose_name="image",
                     ),
                 ),
             ],
