@@ -42,11 +42,11 @@ def get_device_info() -> DeviceInfo:
         version = str(torch.__version__)
         return {"device": device, "gpu_name": name, "vram_gb": vram, "torch_version": version, "reason": reason}
 
-    if (wanted_cpu := _reason_for_cpu()) is not None:
-        return info("cpu", wanted_cpu)
+    if (cpu_reason := _reason_for_cpu()) is not None:
+        return info("cpu", cpu_reason)
     missing = []
-    for wanted in settings.CLIP_CONFIG["device_priority"]:
-        if wanted in {"cuda", "rocm"}:
+    for candidate in settings.CLIP_CONFIG["device_priority"]:
+        if candidate in {"cuda", "rocm"}:
             if torch.cuda.is_available():
                 properties = torch.cuda.get_device_properties(0)
                 # AMD's GPUs appear as CUDA devices; the build of torch tells them apart.
@@ -54,10 +54,10 @@ def get_device_info() -> DeviceInfo:
                 reason = f"torch {torch.__version__} sees {properties.name}."
                 return info("rocm" if amd else "cuda", reason, properties.name, properties.total_memory)
             missing.append(_reason_for_no_cuda(torch.version.cuda is not None or torch.version.hip is not None))
-        elif wanted == "mps":
+        elif candidate == "mps":
             if torch.backends.mps.is_available():
                 return info("mps", "torch sees Apple's GPU.", "Apple GPU", torch.mps.recommended_max_memory())
-        elif wanted == "cpu":
+        elif candidate == "cpu":
             break
     return info("cpu", " ".join(missing) or "The device priority names no GPU.")
 
@@ -67,15 +67,15 @@ def likely_device() -> tuple[Device, str]:
 
     Does not import torch.
     """
-    if (wanted_cpu := _reason_for_cpu()) is not None:
-        return "cpu", wanted_cpu
+    if (cpu_reason := _reason_for_cpu()) is not None:
+        return "cpu", cpu_reason
     hardware = _hardware()
-    for wanted in settings.CLIP_CONFIG["device_priority"]:
-        if wanted == "mps" and hardware == "mps":
+    for candidate in settings.CLIP_CONFIG["device_priority"]:
+        if candidate == "mps" and hardware == "mps":
             return "mps", "This is Apple silicon."
-        if wanted in {"cuda", "rocm"} and hardware in {"cuda", "rocm"}:
+        if candidate in {"cuda", "rocm"} and hardware in {"cuda", "rocm"}:
             return hardware, "A GPU driver is installed; a worker will find out whether torch can use it."
-        if wanted == "cpu":
+        if candidate == "cpu":
             break
     return "cpu", _NO_HARDWARE if hardware is None else "The device priority names no GPU that this machine has."
 

@@ -65,13 +65,13 @@ def ensure_weights() -> None:
     if failure is not None and time.time() - failure[0] < RETRY_SECONDS:
         return
     try:
-        found = download_model(name)
+        model_weights = download_model(name)
     except DownloadError as error:
         _store_failure(name, str(error))
         logger.warning("CLIP is not available: %s", error)
         return
     _failure_file().unlink(missing_ok=True)
-    logger.info("Downloaded %s (%.0f MB) to %s.", name, found.size_mb, found.folder)
+    logger.info("Downloaded %s (%.0f MB) to %s.", name, model_weights.size_mb, model_weights.folder)
 
 
 def last_failure(name: str) -> str | None:

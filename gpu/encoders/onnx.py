@@ -21,12 +21,12 @@ Precision = Literal["float32", "int8"]
 Modality = Literal["image", "text"]
 
 
-def export_folder(found: Weights) -> Path:
+def export_folder(model_weights: Weights) -> Path:
     """Return the folder of this model's exports.
 
     It is in the cache, never in a folder that belongs to the user.
     """
-    return cache_dir() / "onnx" / re.sub(r"[^\w.@-]+", "--", found.model_id)
+    return cache_dir() / "onnx" / re.sub(r"[^\w.@-]+", "--", model_weights.model_id)
 
 
 def export_file_name(modality: Modality, precision: Precision) -> str:
@@ -39,16 +39,16 @@ def stamp_file_name(precision: Precision) -> str:
     return f"{precision}.json"
 
 
-def find_export(found: Weights, precision: Precision) -> Path | None:
+def find_export(model_weights: Weights, precision: Precision) -> Path | None:
     """Return the image encoder's file, or None if there is no usable export.
 
     An export is usable if it is complete and made from exactly these weights.
     """
-    folder = export_folder(found)
+    folder = export_folder(model_weights)
     try:
         stamp = json.loads((folder / stamp_file_name(precision)).read_text(encoding="utf-8"))
         is_complete = all((folder / name).stat().st_size == size for name, size in stamp["files"].items())
-        if is_complete and stamp["fingerprint"] == found.fingerprint:
+        if is_complete and stamp["fingerprint"] == model_weights.fingerprint:
             return folder / export_file_name("image", precision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # no export, or an incomplete one without its stamp
@@ -80,10 +80,10 @@ class OnnxEncoder:
     # As fast as larger batches, and less idle time at the end of a run.
     cpu_batch_size = 4
 
-    def __init__(self, path: Path, precision: Precision, found: Weights) -> None:
+    def __init__(self, path: Path, precision: Precision, model_weights: Weights) -> None:
         self.backend = "onnx" if precision == "float32" else "onnx-int8"
-        self.dim = found.embedding_dim
-        self.preprocess = found.preprocess
+        self.dim = model_weights.embedding_dim
+        self.preprocess = model_weights.preprocess
         self.max_in_flight = cpu_cores()
         self.used_at = monotonic_seconds()
         self._session = open_session(path)

@@ -65,42 +65,42 @@ def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = Fa
     of the ten nearest in common, measured on at least 20 readable ``images``. ``force`` installs INT8 below these
     limits, or unmeasured. An export becomes visible only when it is complete. Raises ExportError and WeightsError.
     """
-    found = weights.find_weights()
-    folder = onnx.export_folder(found)
+    model_weights = weights.find_weights()
+    folder = onnx.export_folder(model_weights)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-            return _export(found, Path(temporary), images, int8, force)
+            return _export(model_weights, Path(temporary), images, int8, force)
     except OSError as error:
         raise ExportError(f"The export cannot be written to {folder}: {error.strerror or error}.") from error
 
 
-def _export(found: Weights, work: Path, images: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
-    model = load_torch(found, "cpu")
-    reference = TorchEncoder(model, found.preprocess)
-    prepared = _preprocess_sample(images, found)
+def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
+    model = load_torch(model_weights, "cpu")
+    reference = TorchEncoder(model, model_weights.preprocess)
+    prepared = _preprocess_sample(images, model_weights)
     expected = _encode(reference, prepared)
     if int8 and len(prepared) < MIN_IMAGES and not force:
         raise ExportError(
             f"INT8 is installed only after a measurement on at least {MIN_IMAGES} images "
             f"({len(prepared)} could be read). Name a folder with --verify, or use --force."
         )
-    _write_float32(model, found, work)
+    _write_float32(model, model_weights, work)
     if int8:
         _write_int8(work)
-    installed = [_install(found, work, "float32", prepared, expected, force=False)]
+    installed = [_install(model_weights, work, "float32", prepared, expected, force=False)]
     if int8:
-        installed.append(_install(found, work, "int8", prepared, expected, force))
+        installed.append(_install(model_weights, work, "int8", prepared, expected, force))
     return installed
 
 
-def _preprocess_sample(images: Sequence[Path], found: Weights) -> list[Pixels]:
+def _preprocess_sample(images: Sequence[Path], model_weights: Weights) -> list[Pixels]:
     """Return the pixels of up to MAX_IMAGES readable images, spread over all."""
     step = max(1, len(images) // MAX_IMAGES)
     prepared = []
     for path in images[::step][:MAX_IMAGES]:
         try:
-            prepared.append(found.preprocess(decode(path)))
+            prepared.append(model_weights.preprocess(decode(path)))
         except ImageProcessingError:
             continue  # a folder may hold other files; the report says how many were read
     return prepared
@@ -111,17 +111,17 @@ def _encode(encoder: TorchEncoder | OnnxEncoder, prepared: Sequence[Pixels]) -> 
     return np.concatenate([np.empty((0, encoder.dim), np.float32), *(pending() for pending in started)])
 
 
-def _write_float32(model: Any, found: Weights, work: Path) -> None:
+def _write_float32(model: Any, model_weights: Weights, work: Path) -> None:
     import torch
 
     clip = model[0].auto_model
-    crop = found.preprocess.crop
+    crop = model_weights.preprocess.crop
     pixels = torch.zeros((2, crop, crop, 3), dtype=torch.uint8)
     words = model.preprocess(list(_SENTENCES))
     text = (words["input_ids"], words["attention_mask"])
     batch, tokens = {0: "n"}, {0: "n", 1: "tokens"}
     _write(
-        image_encoder(clip, found.preprocess),
+        image_encoder(clip, model_weights.preprocess),
         (pixels,),
         {"pixels": batch},
         work / onnx.export_file_name("image", "float32"),
@@ -211,26 +211,33 @@ def _is_accurate(measured: Agreement, precision: Precision) -> bool:
 
 
 def _install(
-    found: Weights, work: Path, precision: Precision, prepared: Sequence[Pixels], expected: Embeddings, force: bool
+    model_weights: Weights,
+    work: Path,
+    precision: Precision,
+    prepared: Sequence[Pixels],
+    expected: Embeddings,
+    force: bool,
 ) -> ExportedModel:
     """Measure the exported files in ``work`` and move them into place, the stamp last."""
     measured = None
     if len(prepared) >= MIN_IMAGES:
-        actual = _encode(OnnxEncoder(work / onnx.export_file_name("image", precision), precision, found), prepared)
+        actual = _encode(
+            OnnxEncoder(work / onnx.export_file_name("image", precision), precision, model_weights), prepared
+        )
         measured = measure_agreement(expected, actual)
         if not _is_accurate(measured, precision) and not force:
             raise ExportError(f"{precision} is not installed because it differs too much from torch: {measured}.")
     names = [onnx.export_file_name(modality, precision) for modality in ("image", "text")]
     sizes = {name: (work / name).stat().st_size for name in names}
     stamp = {
-        "model_id": found.model_id,
-        "fingerprint": found.fingerprint,
+        "model_id": model_weights.model_id,
+        "fingerprint": model_weights.fingerprint,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": sizes,
         "agreement": asdict(measured) if measured else None,
     }
     (work / onnx.stamp_file_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-    folder = onnx.export_folder(found)
+    folder = onnx.export_folder(model_weights)
     for name in [*names, onnx.stamp_file_name(precision)]:
         (work / name).replace(folder / name)
     image = folder / names[0]

@@ -65,20 +65,20 @@ def clip_status() -> ClipStatus:
     """
     name, backend = settings.CLIP_CONFIG["model_name"], settings.CLIP_CONFIG["backend"]
     try:
-        found = weights.find_weights()
+        model_weights = weights.find_weights()
     except WeightsError as error:
         tried = downloads.last_failure(name)
         reason = f"{error} The last attempt: {tried}" if tried else str(error)
         return ClipStatus(False, reason, name, weights.known_dim(name), False, 0.0, _choose_backend(None)[0])
-    used, _ = _choose_backend(found)
+    used, _ = _choose_backend(model_weights)
     problem = None
     if backend not in BACKENDS:
         problem = f"CLIP_BACKEND is {backend!r}. It must be one of {', '.join(BACKENDS)}."
     elif (missing := _missing_package(used)) is not None:
         problem = f"The Python package {missing} is not installed."
-    elif _failure is not None and _failure[0] == _cache_key(found):
+    elif _failure is not None and _failure[0] == _cache_key(model_weights):
         problem = _failure[1]
-    return ClipStatus(problem is None, problem, name, found.embedding_dim, True, found.size_mb, used)
+    return ClipStatus(problem is None, problem, name, model_weights.embedding_dim, True, model_weights.size_mb, used)
 
 
 def is_clip_available() -> bool:
@@ -96,10 +96,10 @@ def get_clip_model() -> SentenceTransformer:
     """
     global _model
     with _lock:
-        found = _require_weights()
-        if _model is None or _model[0] != _cache_key(found):
-            with _cache_load_failure(found):
-                _model = (_cache_key(found), load_torch(found))
+        model_weights = _require_weights()
+        if _model is None or _model[0] != _cache_key(model_weights):
+            with _cache_load_failure(model_weights):
+                _model = (_cache_key(model_weights), load_torch(model_weights))
         return _model[1]
 
 
@@ -110,13 +110,13 @@ def get_encoder() -> Encoder:
     """
     global _encoder
     with _lock:
-        found = _require_weights()
-        if _encoder is None or _encoder[0] != _cache_key(found):
+        model_weights = _require_weights()
+        if _encoder is None or _encoder[0] != _cache_key(model_weights):
             _encoder = None  # free the old one first: both may not fit into memory
-            encoder = _load_encoder(found)
-            blank = np.zeros((found.preprocess.crop, found.preprocess.crop, 3), np.uint8)
+            encoder = _load_encoder(model_weights)
+            blank = np.zeros((model_weights.preprocess.crop, model_weights.preprocess.crop, 3), np.uint8)
             encoder.start([blank])()  # warm up: the first batch also pays for allocations and kernels
-            _encoder = (_cache_key(found), encoder)
+            _encoder = (_cache_key(model_weights), encoder)
         return _encoder[1]
 
 
@@ -126,7 +126,7 @@ def idle_seconds() -> float | None:
 
 
 def unload() -> None:
-    """Drop the loaded model and free its memory. The next use loads it again."""
+    """Drop the model. Its memory is free once no batch uses it. The next use reloads it."""
     global _model, _encoder
     with _lock:
         _model = _encoder = None
@@ -146,49 +146,49 @@ def _missing_package(backend: str) -> str | None:
     return next((package for package in packages if importlib.util.find_spec(package) is None), None)
 
 
-def _choose_backend(found: Weights | None) -> tuple[str, Path | None]:
+def _choose_backend(model_weights: Weights | None) -> tuple[str, Path | None]:
     """Return the backend to use, and the exported file for ONNX.
 
     ``auto`` means exported ONNX float32 on a CPU, otherwise torch. An ONNX backend without an export falls back to
     torch, which computes the same vectors.
     """
-    wanted = settings.CLIP_CONFIG["backend"]
-    if found is not None and (wanted == "onnx" or (wanted == "auto" and likely_device()[0] == "cpu")):
-        path = onnx.find_export(found, "float32")
+    configured = settings.CLIP_CONFIG["backend"]
+    if model_weights is not None and (configured == "onnx" or (configured == "auto" and likely_device()[0] == "cpu")):
+        path = onnx.find_export(model_weights, "float32")
         return ("onnx", path) if path is not None else ("torch", None)
-    if found is not None and wanted == "onnx-int8":
-        path = onnx.find_export(found, "int8")
+    if model_weights is not None and configured == "onnx-int8":
+        path = onnx.find_export(model_weights, "int8")
         return ("onnx-int8", path) if path is not None else ("torch", None)
     return "torch", None
 
 
-def _cache_key(found: Weights) -> tuple[object, ...]:
+def _cache_key(model_weights: Weights) -> tuple[object, ...]:
     """Return what must not change while a loaded model stays in use."""
-    backend, path = _choose_backend(found)
+    backend, path = _choose_backend(model_weights)
     made = path.stat().st_mtime_ns if path is not None else 0
-    return (found.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
+    return (model_weights.signature, settings.CLIP_CONFIG["force_cpu"], backend, made)
 
 
-def _load_encoder(found: Weights) -> Encoder:
-    backend, path = _choose_backend(found)
+def _load_encoder(model_weights: Weights) -> Encoder:
+    backend, path = _choose_backend(model_weights)
     if path is None:
-        wanted = settings.CLIP_CONFIG["backend"]
-        if wanted.startswith("onnx"):
-            logger.warning("CLIP_BACKEND is %s, but there is no export: using torch. Run 'export_onnx'.", wanted)
-        return TorchEncoder(get_clip_model(), found.preprocess)
-    with _cache_load_failure(found):
-        encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", found)
-    logger.info("Loaded %s in ONNX Runtime (%s).", found.model_id, backend)
+        configured = settings.CLIP_CONFIG["backend"]
+        if configured.startswith("onnx"):
+            logger.warning("CLIP_BACKEND is %s, but there is no export: using torch. Run 'export_onnx'.", configured)
+        return TorchEncoder(get_clip_model(), model_weights.preprocess)
+    with _cache_load_failure(model_weights):
+        encoder = onnx.OnnxEncoder(path, "float32" if backend == "onnx" else "int8", model_weights)
+    logger.info("Loaded %s in ONNX Runtime (%s).", model_weights.model_id, backend)
     return encoder
 
 
 @contextmanager
-def _cache_load_failure(found: Weights) -> Iterator[None]:
+def _cache_load_failure(model_weights: Weights) -> Iterator[None]:
     """Remember a failed load, so that it is not tried again before the files change."""
     global _failure
     try:
         yield
     except LoadError as error:
-        _failure = (_cache_key(found), str(error))
+        _failure = (_cache_key(model_weights), str(error))
         logger.exception("Loading CLIP failed")
         raise ClipUnavailableError(str(error)) from error

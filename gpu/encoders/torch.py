@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
-def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer:
+def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTransformer:
     """Load the model on ``device`` (default: the best one). Raises LoadError."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
@@ -43,17 +43,17 @@ def load_torch(found: Weights, device: str | None = None) -> SentenceTransformer
     load_errors = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)
     try:
         model = SentenceTransformer(
-            str(found.folder),
+            str(model_weights.folder),
             device=target,
             local_files_only=True,
             # Half precision is twice as fast on CUDA, slower on a CPU, and not measured on Apple's GPU.
             model_kwargs={"dtype": torch.float16 if target == "cuda" else torch.float32},
         )
     except (*load_errors, SafetensorError, StrictDataclassError) as error:
-        reason = f"The model in {found.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        reason = f"The model in {model_weights.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
         raise LoadError(reason) from error
     seconds = time.monotonic() - started
-    logger.info("Loaded %s on %s in %.1f s. %s", found.model_id, target, seconds, info["reason"])
+    logger.info("Loaded %s on %s in %.1f s. %s", model_weights.model_id, target, seconds, info["reason"])
     return model
 
 

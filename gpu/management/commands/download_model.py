@@ -17,9 +17,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, name: str | None = None, **options: Any) -> None:
         try:
-            found = download_model(name)
+            model = download_model(name)
         except DownloadError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(
-            f"{found.model_id}: {found.embedding_dim} dimensions, {found.size_mb:.0f} MB in {found.folder}"
+            f"{model.model_id}: {model.embedding_dim} dimensions, {model.size_mb:.0f} MB in {model.folder}"
         )
