@@ -42,4 +42,4 @@ def post_worker_init(_worker: Any) -> None:
 def worker_exit(_server: Any, _worker: Any) -> None:
     """Unregister as a worker."""
     if "gpu.monitoring.worker" in sys.modules:  # missing if the application could not be loaded
-        sys.modules["gpu.monitoring.worker"].stop()
+        sys.modules["gpu.monitoring.worker"].unregister()
