@@ -1,4 +1,4 @@
-"""What all tests share: a folder for images of their own, and counters that start at zero."""
+"""Fixtures of all tests: own folders for files, empty caches, and a small CLIP model."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from products.models import triggers
 
 @pytest.fixture(autouse=True)
 def media(settings: Settings, tmp_path: Path) -> Path:
-    """Every test's own folder for images; empty, and not there before the first is stored."""
+    """Give each test its own folder for images. It does not exist before the first image is stored."""
     settings.MEDIA_ROOT = tmp_path / "media"
     return tmp_path / "media"
 
 
 @pytest.fixture(autouse=True)
 def imports_root(settings: Settings, tmp_path: Path) -> Path:
-    """Every test's own folder for what is sent to be imported."""
+    """Give each test its own folder for the files of imports."""
     settings.IMPORTS_ROOT = tmp_path / "imports"
     return tmp_path / "imports"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_counted() -> None:
-    """No test is throttled for the calls of another."""
+def _empty_caches() -> None:
+    """Clear the caches, so that no test is throttled for the calls of another."""
     for cache in caches.all(initialized_only=True):
         cache.clear()
 
@@ -56,19 +56,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CLIP with random weights in the hub's exact layout, for all tests; none may change its files."""
+    """Build a small CLIP with random weights in the layout of the hub. No test may change its files."""
     return build(tmp_path_factory.mktemp("clip") / "tiny")
 
 
 @pytest.fixture
 def own_clip(tiny_clip: Path, tmp_path: Path) -> Path:
-    """The small CLIP as a folder of the test's own, which it may damage."""
+    """Copy the small CLIP to a folder that the test may damage."""
     return Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
 
 
 @pytest.fixture
 def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[Path]:
-    """CLIP can be used: CLIP_MODEL names the small one, and what is exported from it is the test's own."""
+    """Make CLIP available: CLIP_MODEL names the small model, and exports go to a folder of the test."""
     use_clip(settings, tiny_clip, tmp_path / "cache")
     yield tiny_clip
     clip.unload()
@@ -76,7 +76,7 @@ def with_clip(tiny_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[P
 
 @pytest.fixture
 def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test found out about Redis is forgotten after it."""
+    """Close the circuit breaker of Redis after the test."""
     yield
     monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 0)
     with circuit_breaker.redis_call():
@@ -85,19 +85,19 @@ def redis_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def unconstrained_vectors(db: None) -> Iterator[None]:
-    """The database takes vectors that no search can use, as one does that somebody wrote to by hand."""
+    """Remove the triggers that reject invalid vectors, as in a database that was changed by hand."""
     triggers.drop_triggers(DEFAULT_DB_ALIAS)
     yield
     triggers.install_triggers(DEFAULT_DB_ALIAS)
 
 
 def use_clip(settings: Settings, folder: Path | str, cache: Path, **config: object) -> None:
-    """Let CLIP_MODEL name ``folder``, with ``cache`` as CLIP_CACHE_DIR and further keys of CLIP_CONFIG."""
+    """Set CLIP_MODEL to ``folder``, CLIP_CACHE_DIR to ``cache``, and further keys of CLIP_CONFIG."""
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(folder), "cache_dir": str(cache), **config}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests measured (by ``record_property``) is said at the end."""
+    """Print the measurements of the tests (``record_property``) at the end."""
     for report in terminalreporter.getreports("passed"):
         if report.user_properties:
             measured = ", ".join(f"{name} {value}" for name, value in report.user_properties)

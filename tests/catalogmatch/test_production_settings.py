@@ -1,4 +1,4 @@
-"""The production settings of docs/deployment.md: nothing to complain of, and each that is missing is refused."""
+"""The production settings of docs/deployment.md pass all checks, and each missing one stops the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = "kH3-only-for-this-test-0123456789-abcdefghijklmnopqrstuvwxyz"
 
 
 def documented() -> dict[str, str]:
-    """The environment file of the operators' guide, with its placeholders filled."""
+    """Return the settings of the environment file in docs/deployment.md, with its placeholders filled."""
     text = (REPO / "docs" / "deployment.md").read_text()
     [block] = re.findall(r"```ini\n# /etc/catalogmatch\.env.*?\n(.*?)```", text, re.DOTALL)
     settings = dict(line.split("=", 1) for line in block.splitlines())
@@ -24,9 +24,9 @@ def documented() -> dict[str, str]:
 
 
 def check(data: Path, changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """``manage.py check --deploy`` as production, with these settings changed."""
+    """Run ``manage.py check --deploy`` with the production settings and these changes."""
     env = os.environ | documented() | {"CATALOGMATCH_DATA_DIR": str(data)} | changes
-    env.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # the browser tests need it, and the check rightly complains
+    env.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # needed by the browser tests, but rejected by the check
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True)
 

@@ -1,4 +1,4 @@
-"""The settings as an operator sees them: from the environment, safe unless told otherwise."""
+"""The settings: read from the environment, with safe defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.installations import REPO
 
 
 def python(code: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run code with the project's settings loaded, from nothing but this environment."""
+    """Run code with the project's settings and only these environment variables."""
     clean = {"PATH": os.environ["PATH"], "CATALOGMATCH_DATA_DIR": str(folder), "CATALOGMATCH_ENV_FILE": os.devnull}
     script = f"from catalogmatch import settings\n{code}"
     return subprocess.run(

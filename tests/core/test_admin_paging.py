@@ -1,4 +1,4 @@
-"""The admin's long lists: every row on one page and no other, in the order asked for, and no search too long."""
+"""Long admin lists: each row is on exactly one page, in the requested order, and any search works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = 50
 
 @pytest.fixture
 def names() -> list[str]:
-    """Names of 120 products of 3 categories, in the order in which they were added."""
+    """Create 120 products of 3 categories. Return their names in the order of creation."""
     products = Product.objects.bulk_create(
         Product(name=f"product {n}", category="abc"[n % 3], sku=f"S-{n}") for n in range(120)
     )

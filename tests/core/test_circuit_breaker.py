@@ -1,4 +1,4 @@
-"""Redis that does not answer is asked once, and then left alone for a moment."""
+"""The circuit breaker: after a failed call to Redis, further calls fail at once for a moment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_only_one_caller_retries_redis_after_the_pause(
     with circuit_breaker.redis_call():
         monkeypatch.setattr(circuit_breaker, "RETRY_SECONDS", 60)
         with pytest.raises(circuit_breaker.BrokerUnavailableError):
-            reach()  # another thread, while this one tries
+            reach()  # a call by another thread while this one retries
     reach()
     assert caplog.messages[-1] == "Redis responds again."
 

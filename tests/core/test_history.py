@@ -1,4 +1,4 @@
-"""Who changed what, and when: the same from the admin, the API, imports and commands, and kept when it is gone."""
+"""The history: changes by admin, API, imports and commands, kept also for deleted objects."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LIST = "/admin/products/product/"
 
 
 def entries(product_id: int) -> list[Entry]:
-    """What the history of a product says of its fields and images, newest first."""
+    """Return the history of a product and its images, newest first."""
     records = [Product.history.filter(id=product_id), ProductImage.history.filter(product_id=product_id)]
     return read_timeline(records).entries
 
 
 def summary(entry: Entry) -> tuple[str | None, str, str, str]:
-    """(who, by which way, of what, what was done)"""
+    """Return (user, source of the change, object, action)."""
     record = entry.record
     return (record.history_user and record.history_user.username, entry.source, entry.kind, record.history_type)
 
@@ -46,7 +46,7 @@ def changed(entry: Entry) -> dict[str, tuple[str, str]]:
     return {change.name: (change.old, change.new) for change in entry.changes}
 
 
-# --- Who, what, and by which way -----------------------------------------------------------------
+# --- Users and sources ---------------------------------------------------------------------------
 
 
 def test_api_change_is_recorded_for_the_token_owner() -> None:
@@ -95,7 +95,7 @@ def test_background_job_is_recorded_for_its_user() -> None:
     assert summary(entries(product.pk)[-1])[:2] == ("manager", "import")
 
 
-# --- What is an entry, and what is none ----------------------------------------------------------
+# --- What is recorded ----------------------------------------------------------------------------
 
 
 def test_save_without_changes_leaves_no_entry() -> None:
@@ -125,7 +125,7 @@ def test_history_of_a_deleted_product_can_still_be_read() -> None:
 
     deletion, *_earlier = entries(product.pk)
     assert summary(deletion) == ("uploader", "API", "product", "-")
-    # Its image and its match went along: the one entry says it.
+    # Its image and its match were deleted too: the one entry covers them.
     assert not ProductImage.history.filter(history_type="-").exists()
     page = browser_of("viewer").get(f"{LIST}{product.pk}/history/").content.decode()
     assert "Product deleted" in page
@@ -138,7 +138,7 @@ def test_history_of_a_deleted_product_can_still_be_read() -> None:
 
 
 def verdict_entries(match: Match) -> list[tuple[str, str, str]]:
-    """(who, what, before) of each decision, oldest first."""
+    """Return (user, verdict, previous verdict) of each decision, oldest first."""
     found = read_timeline([Match.history.filter(id=match.pk)]).entries
     return [(e.record.history_user.username, *reversed(changed(e)["verdict"])) for e in reversed(found)]
 
@@ -251,7 +251,7 @@ def test_history_of_an_unknown_object_returns_404() -> None:
     assert browser_of("viewer").get(f"{LIST}999/history/").status_code == 404
 
 
-# --- Keeping -------------------------------------------------------------------------------------
+# --- Retention -----------------------------------------------------------------------------------
 
 
 def test_old_history_can_be_deleted() -> None:

@@ -1,4 +1,4 @@
-"""SQLite is told what is in its tables: after migrations, after bulk commands and by the schedule."""
+"""The statistics of SQLite's query planner are updated after migrations and bulk commands, and by schedule."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.helpers.sample_images import jpeg
 
 pytestmark = [
     pytest.mark.django_db,
-    pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL looks at its tables by itself"),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL updates its statistics by itself"),
 ]
 
 
 def known() -> dict[str, str]:
-    """What the planner knows, by index."""
+    """Return the planner's statistics by index."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT idx, stat FROM sqlite_stat1")
         return dict(cursor.fetchall())

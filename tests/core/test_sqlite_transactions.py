@@ -1,4 +1,4 @@
-"""Transactions of one process wait in a queue and give their turn back however they end; processes wait patiently."""
+"""The write lock of SQLite: threads of a process queue for it, and processes retry until a timeout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.helpers.threads import run_concurrently
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif("connection.vendor != 'sqlite'", reason="about SQLite's one writer"),
+    pytest.mark.skipif("connection.vendor != 'sqlite'", reason="SQLite allows one writer"),
 ]
 
 
 def in_a_thread(work):
-    """What ``work`` answers or raises on a connection of its own."""
+    """Return what ``work`` returns or raises on a connection of its own."""
     [result] = run_concurrently(work)
     return result
 
@@ -91,7 +91,7 @@ def test_savepoint_needs_no_second_write_lock():
 
 @pytest.fixture
 def another_process():
-    """The lock as another process takes it: on a connection that knows nothing of this process's queue."""
+    """Hold the lock like another process: on a connection outside this process's queue."""
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as other:
         yield other
 

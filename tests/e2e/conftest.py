@@ -1,4 +1,4 @@
-"""A real browser on a live server: signed-in people, a small catalogue, and an eye on what pages load and report."""
+"""A real browser on a live server: signed-in users, a small catalogue, and a check for errors of the pages."""
 
 from __future__ import annotations
 
@@ -35,21 +35,24 @@ def browser_type_launch_args() -> dict[str, Any]:
 
 @pytest.fixture
 def sign_in(browser: Browser, live_server: Any) -> Iterator[SignIn]:
-    """``sign_in(role, **options of the browser's context)``: a page of somebody in that role.
+    """Return ``sign_in(role, **options)``, which opens a page for a user in that role.
 
-    At the end no page may have raised an error, logged one, or asked another host for anything.
+    The options go to the browser context. After the test, no page may have raised or logged an error, or have called
+    another host.
     """
-    complaints: list[str] = []
+    problems: list[str] = []
     contexts: list[BrowserContext] = []
 
     def on_console(message: ConsoleMessage) -> None:
-        # ERR_FAILED is what a request gets that the test itself stops.
-        if message.type == "error" and not any(meant in message.text for meant in ("status of 4", "net::ERR_FAILED")):
-            complaints.append(message.text)
+        # A request that the test itself aborts gets ERR_FAILED.
+        if message.type == "error" and not any(
+            expected in message.text for expected in ("status of 4", "net::ERR_FAILED")
+        ):
+            problems.append(message.text)
 
     def on_request(request: Request) -> None:
         if not request.url.startswith((live_server.url, "data:", "blob:")):
-            complaints.append(f"asked another host: {request.url}")
+            problems.append(f"called another host: {request.url}")
 
     def sign_in(role: str, **options: Any) -> Page:
         session = browser_of(role).cookies[settings.SESSION_COOKIE_NAME].value
@@ -57,7 +60,7 @@ def sign_in(browser: Browser, live_server: Any) -> Iterator[SignIn]:
         contexts.append(context)
         context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
         page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", on_console)
         page.on("request", on_request)
         return page
@@ -65,12 +68,15 @@ def sign_in(browser: Browser, live_server: Any) -> Iterator[SignIn]:
     yield sign_in
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert problems == []
 
 
 @pytest.fixture
 def catalogue(live_server: Any) -> list[Product]:
-    """Four catalogue products, the first with two views and the last much like it, and a new one that is the first."""
+    """Create four historical products and a new one that shows the first.
+
+    The first has two images, and the last looks much like it.
+    """
     products = [
         add_product(
             [Upload(photograph(seed, angle))], sku=f"OLD-{seed}{angle}", name=f"product {seed}{'b' if angle else ''}",
@@ -88,6 +94,6 @@ def photograph(seed: int, angle: float = 0.0) -> bytes:
 
 
 def save_screenshot(page: Page, name: str) -> None:
-    """Keep what the page looks like, for people to look at."""
+    """Save a screenshot of the page, to be looked at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")

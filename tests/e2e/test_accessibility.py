@@ -1,4 +1,4 @@
-"""Every page of ours for everyone: no axe violation in light and dark, and nothing beyond the edge at 390 pixels."""
+"""The project's own pages: no axe violation in light and dark, and no overflow at a width of 390 pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin's other pages for everyone, those that the libraries bring included: no axe violation, light or dark."""
+"""All other admin pages, including those of the libraries: no axe violation in light and dark."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PAGES = {
 
 @pytest.fixture
 def ids() -> dict[str, object]:
-    """A product with a history, a match with a verdict, a user, a role and a deletion."""
+    """Create a product with a history, a match with a verdict, a user, a role and a deletion."""
     product = Product.objects.get(name="arrival")
     intake.change_product(product, {"name": "arrival, renamed", "description": "long " * 200, "category": "mugs"})
     match = Match.objects.filter(product=product)[0]
@@ -125,7 +125,9 @@ def test_error_pages_have_no_axe_violations(
     sign_in: SignIn, ids: dict[str, object], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    page = sign_in("viewer", color_scheme=scheme).context.new_page()  # a page of its own: it shall complain
+    page = sign_in(
+        "viewer", color_scheme=scheme
+    ).context.new_page()  # a page outside the error check: it must log errors
     monkeypatch.setattr("catalogmatch.admin.history.history_page", lambda *_: 1 / 0)
     for name, path in {"forbidden": "/admin/auth/user/", "broken": "/admin/history/", "absent": "/nothing"}.items():
         page.goto(path)

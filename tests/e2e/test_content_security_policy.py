@@ -1,4 +1,4 @@
-"""The content security policy in a real browser: every page works under it, and markup that slipped in runs nothing."""
+"""The content security policy in a real browser: every page works, and injected markup runs no script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.conftest import SignIn
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
-# Besides the pages of test_pages: what the libraries bring along. ``sign_in`` complains of whatever the policy stops.
+# Pages of the libraries, besides those of test_accessibility. ``sign_in`` reports whatever the policy blocks.
 PAGES = (
     "/admin/auth/user/",
     "/admin/auth/user/add/",
@@ -55,7 +55,7 @@ def test_the_api_page_works_under_the_policy(sign_in: SignIn) -> None:
 
 
 def test_injected_markup_runs_no_script(sign_in: SignIn) -> None:
-    page = sign_in("manager").context.new_page()  # a page of its own: it shall complain
+    page = sign_in("manager").context.new_page()  # a page outside the error check: it must log errors
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
     page.goto("/admin/")

@@ -1,4 +1,4 @@
-"""The jobs of a day in a real browser: upload, see what matches, judge by button and by key, delete."""
+"""Daily work in a real browser: upload, review matches by button and by key, delete."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_uploaded_image_gets_matches_and_one_is_confirmed(sign_in: SignIn) -> No
     page.get_by_role("link", name="Review side by side").click()
     best = page.locator(".cm-candidate").first
     best.get_by_role("button", name="Confirm product 2").click()
-    expect(page.locator(".cm-asked h2")).to_have_text("arrival")  # nothing else waits there: on to the next case
+    expect(page.locator(".cm-asked h2")).to_have_text("arrival")  # no match is left in this case, so the next one opens
     save_screenshot(page, "case")
     match = Match.objects.get(product__name="something new", candidate__name="product 2")
     assert match.review_status == "confirmed"
@@ -138,7 +138,7 @@ def test_page_shows_the_progress_of_a_large_deletion(sign_in: SignIn, monkeypatc
     page.locator("#action-toggle").check()
     page.locator("select[name=action]").select_option("delete_selected")
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text("They are deleted step by step")).to_be_visible()
+    expect(page.get_by_text("So many rows are deleted in the background.")).to_be_visible()
     save_screenshot(page, "delete-many")
     page.get_by_role("button", name="Yes, delete").click()
     expect(page.get_by_text("All selected rows are deleted.")).to_be_visible(timeout=15_000)

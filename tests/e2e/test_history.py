@@ -1,4 +1,4 @@
-"""What was done can be told, by whom and when; and what ends in the middle loses nothing and stores nothing twice."""
+"""The history in a real browser, and work that is interrupted by an expired session or a closed tab."""
 
 from __future__ import annotations
 
@@ -79,9 +79,11 @@ def test_session_that_expires_during_review_leads_back_to_the_case(sign_in: Sign
 
 
 def send_each(page: Page, *seeds: int) -> None:
-    """Choose an image for each seed and send them, each as a product of its own."""
+    """Upload an image for each seed, each as its own product."""
     page.goto(f"{PRODUCTS}add/")
-    page.get_by_label("Images", exact=True).set_input_files([jpeg_file(f"{seed}.jpg", photograph(seed)) for seed in seeds])
+    page.get_by_label("Images", exact=True).set_input_files(
+        [jpeg_file(f"{seed}.jpg", photograph(seed)) for seed in seeds]
+    )
     page.get_by_text("Each image is a product of its own").click()
     page.get_by_role("button", name="Add", exact=True).click()
 

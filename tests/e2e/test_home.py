@@ -1,4 +1,4 @@
-"""Home and device page in a real browser: live, with numbers that lead to their lists, and pause and retry."""
+"""Home and device page in a real browser: live numbers with links to lists, pause and retry."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.helpers.rows import make_product
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
 
-def work_lately() -> None:
-    """Some days on which images were embedded and verdicts given."""
+def recent_work() -> None:
+    """Create embedded images and verdicts on some recent days."""
     today = timezone.localdate()
     for ago, pictures in ((1, 40), (3, 120), (20, 7)):
         EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
@@ -42,10 +42,10 @@ def a_worker() -> None:
 
 
 def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
-    claims.set_paused(True, user_in("manager"))  # so that what waits goes on waiting
+    claims.set_paused(True, user_in("manager"))  # so that pending images stay pending
     make_product("failed", name="broken")
     make_product("pending", name="waits")
-    work_lately()
+    recent_work()
     page = sign_in("manager")
     page.goto("/admin/")
     addresses = page.locator(".cm-home a:has(.cm-number)").evaluate_all(
@@ -57,7 +57,8 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     bands = page.locator("a.cm-band").evaluate_all(
         "links => links.map((link) => [link.getAttribute('href'), Number(link.querySelector('strong').innerText)])"
     )
-    one_image_each = {"pending", "claimed", "failed"}  # the list of products counts products
+    # The list counts products, so each of these states needs one image per product.
+    one_image_each = {"pending", "claimed", "failed"}
     assert len(addresses) == 6
     assert len(bands) == 5
     for address, count in [*addresses, *waiting, *bands]:
@@ -71,12 +72,12 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
 
 
 def test_home_shows_the_last_days_as_chart_and_as_text(sign_in: SignIn) -> None:
-    work_lately()
+    recent_work()
     page = sign_in("viewer")
     page.goto("/admin/")
     embedded = page.get_by_role("img", name="Images embedded on each of the last 30 days")
     expect(embedded).to_be_visible()
-    expect(embedded.locator("rect.cm-plot-bar")).to_have_count(3 + 1)  # and today's catalogue
+    expect(embedded.locator("rect.cm-plot-bar")).to_have_count(3 + 1)  # one more day for the images of the catalogue
     rows = page.get_by_role("table", name="Images embedded").get_by_role("row")
     expect(rows).to_have_count(31)
     yesterday = timezone.localdate() - timedelta(days=1)
@@ -102,7 +103,9 @@ def test_queue_is_paused_and_resumed(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     page.goto("/admin/device/")
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_text("The queue is paused. Workers finish the images that they are embedding now.")).to_be_visible()
+    expect(
+        page.get_by_text("The queue is paused. Workers finish the images that they are embedding now.")
+    ).to_be_visible()
     expect(page.get_by_text("uploader paused the queue")).to_be_visible()
     save_screenshot(page, "device-paused")
     assert claims.is_paused()

@@ -1,4 +1,4 @@
-"""A table comes in and goes out again in a real browser: preview, confirm, correct what was refused, export."""
+"""Import and export in a real browser: preview, confirm, correct rejected rows, export."""
 
 from __future__ import annotations
 
@@ -98,11 +98,9 @@ def test_unusable_file_is_reported_on_the_same_page(sign_in: SignIn) -> None:
     send(page, file("list.csv", b"Artikel,Bild\n1,a.jpg\n"))
     expect(page.get_by_role("alert")).to_contain_text("list.csv has no column image and no column sku.")
     save_screenshot(page, "import-refused")
-    # The files are still chosen; others take their place.
+    # The files are still selected and are replaced by others.
     expect(page.get_by_text("list.csv", exact=True)).to_be_visible()
-    page.get_by_label("Table, ZIP with images, or both").set_input_files(
-        [file("good.csv", b"sku,name\nOLD-10,New\n")]
-    )
+    page.get_by_label("Table, ZIP with images, or both").set_input_files([file("good.csv", b"sku,name\nOLD-10,New\n")])
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
     wait_for_jobs()

@@ -1,4 +1,4 @@
-"""Reviewing in a real browser: case after case by keyboard alone, two people at once, and back again."""
+"""Review in a real browser: cases by keyboard, two reviewers at the same time, and undo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASE = "/admin/matching/match/case/"
 
 
 def make_cases(count: int, candidates: list[Product], each: int = 1) -> None:
-    """Cases of these candidates; the files of their images are those of the candidates."""
+    """Create cases with these candidates, whose image files they use too."""
     image = candidates[0].images.all()[0]
     for number in range(count):
         product = make_product(name=f"case {number}")
@@ -30,7 +30,7 @@ def make_cases(count: int, candidates: list[Product], each: int = 1) -> None:
 
 @pytest.fixture
 def candidates(catalogue: list[Product]) -> list[Product]:
-    """Products of the catalogue to compare with; nothing waits yet."""
+    """Return the historical products, without any pending match."""
     Match.objects.all().delete()
     return catalogue
 
@@ -40,7 +40,7 @@ def shown_product(page: Page) -> str:
 
 
 def key(page: Page, name: str) -> None:
-    """Press a key, and wait until what it does is done and the case after it is there."""
+    """Press a key and wait for its effect and for the prefetched next case."""
     page.keyboard.press(name)
     page.wait_for_function("!isBusy")
 
@@ -86,7 +86,7 @@ def test_next_case_is_prefetched_with_its_images(sign_in: SignIn, candidates: li
             late.append(request.url)
 
     page.on("request", on_request)
-    page.route(re.compile("/ahead/"), lambda route: None)  # whatever is asked from now on never comes
+    page.route(re.compile("/ahead/"), lambda route: None)  # requests for the next case get no response from now on
     page.keyboard.press("c")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
     assert page.evaluate("[...document.querySelectorAll('#case img')].every((one) => one.complete && one.naturalWidth)")

@@ -1,4 +1,4 @@
-"""Ask in a real browser: with a file that is dropped, an image that is pasted, and from there to a product."""
+"""Search by image in a real browser: with a dropped file or a pasted image, and saved as a product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.conftest import SignIn, photograph, save_screenshot
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
-# Into the clipboard as a screenshot gets there.
+# Put the image into the clipboard like a screenshot.
 COPY = """
 async (data) => {
     const picture = new Image();
@@ -32,7 +32,7 @@ Give = Callable[[Page, bytes], None]
 
 @pytest.fixture
 def drop(tmp_path: Path) -> Give:
-    """Drops a file on the page's field for images, as the browser itself does it."""
+    """Return a function that drops a file on the image field, with the events of a browser."""
 
     def drop(page: Page, data: bytes) -> None:
         file = tmp_path / "from elsewhere.jpg"
@@ -50,7 +50,7 @@ def drop(tmp_path: Path) -> Give:
 
 @pytest.fixture
 def paste() -> Give:
-    """Copies an image and pastes it with the keyboard."""
+    """Return a function that copies an image and pastes it with the keyboard."""
 
     def paste(page: Page, data: bytes) -> None:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -96,7 +96,7 @@ def test_category_narrows_the_results(sign_in: SignIn, drop: Give) -> None:
 def test_a_phone_offers_its_camera(sign_in: SignIn) -> None:
     page = sign_in("viewer", viewport={"width": 390, "height": 844}, has_touch=True)
     page.goto("/admin/ask/")
-    # What makes phones offer the camera beside the images that they have.
+    # Phones offer the camera for this file type.
     assert "image/*" in (page.get_by_label("Image", exact=True).get_attribute("accept") or "").split(",")
 
 
@@ -104,4 +104,4 @@ def test_page_says_why_a_file_is_rejected(sign_in: SignIn, drop: Give) -> None:
     page = sign_in("viewer")
     page.goto("/admin/ask/")
     drop(page, b"text")
-    expect(page.locator("#answer").get_by_role("alert")).to_contain_text("The file is not an image.")
+    expect(page.locator("#results").get_by_role("alert")).to_contain_text("The file is not an image.")

@@ -1,9 +1,9 @@
-"""A process that writes to an installation's database without a pause, as the test of many writers starts it.
+"""A process that writes to the database without a pause, for the test of concurrent writers.
 
-    python -m tests.faults.busy_writer add NAME TIMES    products, each added and then changed through intake
-    python -m tests.faults.busy_writer edit NAME TIMES   the form of the admin, posted for products of its own
+    python -m tests.faults.busy_writer add NAME TIMES    add products and change each of them
+    python -m tests.faults.busy_writer edit NAME TIMES   post the admin form of its own products
 
-Prints the seconds of each write as JSON. Whatever goes wrong ends it with a traceback.
+Prints the seconds of each write as JSON. Ends with a traceback at the first error.
 """
 
 from __future__ import annotations

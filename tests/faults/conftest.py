@@ -1,4 +1,4 @@
-"""Every test here breaks a real installation of its own."""
+"""Fixtures of the fault tests: a real installation for each test to break."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.helpers.processes import Stack
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """An installation with Redis and a web server, on SQLite; the test starts the workers."""
+    """Run an installation with Redis and a web server on SQLite. The test starts the workers."""
     with Stack(tmp_path) as running:
         yield running
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def either_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
-    """The same, on SQLite and on PostgreSQL."""
+    """Run the same installation on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         with Stack(tmp_path) as running:
             yield running

@@ -1,7 +1,7 @@
-"""Lets every nth write to the database fail, in a process that ``sitecustomize`` loads this into.
+"""Let every nth write to the database fail. ``sitecustomize`` loads this module.
 
-The file that FAULT_WRITES names holds n; while it is not there, all is well. Statements that change rows and commits
-count alike, each process for itself. What is failed was not done, as with a disk that gives an error.
+The file that FAULT_WRITES names holds n. While it does not exist, all writes work. Each process counts its statements
+that change rows and its commits. A failed write has no effect, as with a disk error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must hold after any fault: each accepted image has its features, once, and nobody held it for long."""
+"""Checks after any fault: each accepted image is embedded once, and no claim lasted too long."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gpu.pipeline.run import extract_query_features
 from tests.helpers.files import files_in
 from tests.helpers.processes import LEASE_SECONDS, Stack, wait_until
 
-MAX_CLAIM_SECONDS = 2 * LEASE_SECONDS  # seconds after which a claim must be finished or given back
+MAX_CLAIM_SECONDS = 2 * LEASE_SECONDS  # by then a claim must be finished or released
 
 
 class ClaimWatch:
-    """Looks at the queue for as long as the block lasts: how long was an image held by one and the same claim.
+    """Watch the queue during the block and measure the longest claim on an image.
 
-    Time in which no worker runs does not count, since nobody could give anything back.
+    Time without a running worker does not count, because then no claim can be released.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -48,7 +48,7 @@ class ClaimWatch:
 
 
 def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
-    """Wait until no image waits and none is held; answers how long that took."""
+    """Wait until no image is pending or claimed. Return the seconds."""
     started = time.monotonic()
     unfinished = (
         "SELECT state, attempts, count(*) FROM product_images WHERE state IN ('pending', 'claimed') GROUP BY 1, 2"
@@ -62,10 +62,10 @@ def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
 
 
 def assert_intact(stack: Stack, accepted: dict[int, int], *, failed: int = 0, uploads_died: bool = False) -> None:
-    """The accepted products (id: number of images) are there, and all of them, and each image has its features.
+    """Check that exactly the accepted products (id: number of images) exist and each image has its features.
 
-    ``failed`` is the number of images that had to be given up. Where uploads died with their process, files that
-    they had written may be left; `verify --fix` removes those.
+    ``failed`` is the expected number of failed images. After ``uploads_died``, files of aborted uploads may be left.
+    `verify --fix` removes them.
     """
     rows = stack.rows("SELECT product_id, count(*) FROM product_images GROUP BY product_id")
     assert dict(rows) == accepted
@@ -80,7 +80,7 @@ def assert_intact(stack: Stack, accepted: dict[int, int], *, failed: int = 0, up
 
 
 def _assert_features(stack: Stack) -> None:
-    """Each image has one row of features, and it is what its own file gives; nothing else has any."""
+    """Check that each image has one row of features, computed from its own file, and that there are no other rows."""
     ready = stack.rows("SELECT count(*) FROM product_images WHERE state = 'ready'")[0][0]
     orphans = "SELECT count(*) FROM features f LEFT JOIN product_images i ON i.id = f.image_id WHERE i.id IS NULL"
     assert stack.rows(orphans) == [(0,)]
@@ -104,7 +104,7 @@ def _features_of(file: Path) -> tuple[bytes, bytes]:
 
 
 def _assert_files(stack: Stack, *, leftovers: bool) -> None:
-    """Each image has its file and thumbnail, and nobody else has one."""
+    """Check that each image has its file and thumbnail, and that there are no other files."""
     names = [name for (name,) in stack.rows("SELECT file FROM product_images")]
     wanted = {*names, *(name.replace("pictures/", "thumbnails/", 1) for name in names)}
     found = set(files_in(stack.media))
@@ -113,6 +113,6 @@ def _assert_files(stack: Stack, *, leftovers: bool) -> None:
 
 
 def _stored_by_workers(stack: Stack) -> list[int]:
-    """Numbers of the images whose features a worker's log says were stored, as often as it says so."""
+    """Return the ids of the images whose features were stored, once per line in a worker's log."""
     lines = re.findall(r"Embedded images \[([\d, ]+)\]", stack.log("worker"))
     return [int(number) for line in lines for number in line.split(",")]

@@ -1,4 +1,4 @@
-"""A relay in front of Redis, that can forget its connections as a firewall or a failover does."""
+"""A relay in front of Redis that can drop its connections silently, like a firewall or a failover."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Relay:
-    """Passes each connection on to ``port_behind``; those it is told to silence stay open and carry nothing more."""
+    """Forward each connection to ``port_behind``. Silenced connections stay open and forward no more data."""
 
     def __init__(self) -> None:
         self.port_behind = 0
@@ -31,7 +31,7 @@ class Relay:
             each.close()
 
     def silence_connections(self) -> None:
-        """From now on nothing passes through the connections that there are; new ones work."""
+        """Stop forwarding on all open connections. New connections work."""
         self._silent |= self._open
 
     def _accept(self) -> None:

@@ -1,14 +1,14 @@
-"""Faults of a process, without a hook in the program: Python runs this file before anything else.
+"""Faults in a process, without a hook in the program: Python runs this file first.
 
-A test puts this folder on a process's PYTHONPATH and chooses by the environment:
+A test puts this folder on the PYTHONPATH of a process and chooses the faults by environment variables:
 
-FAULT_SECONDS_PER_IMAGE   every image takes that long to compute
-FAULT_DEADLY_SIDE         an image of that height in pixels kills the process, as a segmentation fault would
-FAULT_ENDLESS_SIDE        an image of that height never ends
-FAULT_DEAF_SIDE           the same, and no other thread of the process runs any more
-FAULT_DELIVERIES          every message to a queue is published that often
-FAULT_SECONDS_A_COMMIT    what a transaction wrote waits that long for its commit
-FAULT_WRITES              writes to the database fail, see ``failing_writes``
+FAULT_SECONDS_PER_IMAGE    computing each image takes that long
+FAULT_DEADLY_SIDE          an image of that height in pixels kills the process, like a segmentation fault
+FAULT_ENDLESS_SIDE         computing an image of that height never ends
+FAULT_DEAF_SIDE            the same, and it blocks all other threads of the process
+FAULT_DELIVERIES           every message to a queue is published that often
+FAULT_SECONDS_PER_COMMIT   every transaction waits that long before its commit
+FAULT_WRITES               writes to the database fail, see ``failing_writes``
 """
 
 import ctypes
@@ -24,7 +24,7 @@ DEADLY_SIDE = int(os.environ.get("FAULT_DEADLY_SIDE", "0"))
 ENDLESS_SIDE = int(os.environ.get("FAULT_ENDLESS_SIDE", "0"))
 DEAF_SIDE = int(os.environ.get("FAULT_DEAF_SIDE", "0"))
 DELIVERIES = int(os.environ.get("FAULT_DELIVERIES", "1"))
-SECONDS_A_COMMIT = float(os.environ.get("FAULT_SECONDS_A_COMMIT", "0"))
+SECONDS_A_COMMIT = float(os.environ.get("FAULT_SECONDS_PER_COMMIT", "0"))
 
 _extract = legacy.extract_legacy
 
@@ -36,7 +36,7 @@ def faulty(image: Any) -> Any:
     if image.height == ENDLESS_SIDE:
         time.sleep(3600)
     if image.height == DEAF_SIDE:
-        ctypes.PyDLL(None).sleep(3600)  # a call that keeps the interpreter's lock
+        ctypes.PyDLL(None).sleep(3600)  # this call keeps the GIL
     return _extract(image)
 
 

@@ -1,4 +1,4 @@
-"""A disk of a few megabytes that a test can fill: a tmpfs, which takes the right to mount."""
+"""A disk of a few megabytes that a test can fill: a tmpfs, which needs the right to mount."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class SmallDisk:
         self._ballast = path / "ballast"
 
     def fill(self, leave: int = 0) -> None:
-        """Leave just so many bytes free, in whole pages."""
+        """Fill the disk except for ``leave`` bytes, in whole pages."""
         self.free()
         with self._ballast.open("wb", buffering=0) as file:
             space = os.statvfs(self.path)
             os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - leave)
 
     def free(self) -> None:
-        """Make room again."""
+        """Free the space again."""
         self._ballast.unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """Skips the test where mounting is not allowed, except in CI, where that is a failure."""
+    """Mount a small disk. If mounting is not allowed, skip the test, or fail in CI."""
     path.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
     mounted = subprocess.run(command, capture_output=True, text=True)

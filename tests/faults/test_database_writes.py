@@ -1,4 +1,4 @@
-"""A database that fails now and then, and one that many processes write to: nothing is lost, doubled or stuck."""
+"""Failing writes and many concurrent writers: no image is lost, duplicated or stuck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that come three times at once, and products that are deleted while they are embedded."""
+"""Messages that are delivered three times, and products that are deleted during embedding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY = [jpeg(seed) for seed in range(24)]
 
 
 def start_workers(stack: Stack, number: int, **env: str) -> None:
-    """Workers that take tasks, the first with the beat."""
+    """Start workers, the first with the beat."""
     for each in range(number):
         stack.launch_worker(beat="" if each else "-B", **env)
     wait_until(lambda: stack.log("worker").count(" ready.") == number, 60, "the workers are ready")
@@ -36,9 +36,9 @@ def test_messages_delivered_three_times_embed_each_image_once(either_stack: Stac
     with ThreadPoolExecutor(4) as pool, ClaimWatch(stack) as watch:
         candidate = stack.upload(MANY[:1], wait=30, is_historical="true").body["product_id"]
         stack.wait_for_states(candidate, ready=1)
-        assert stack.ask(MANY[0], wait=30).status == 200
+        assert stack.match_image(MANY[0], wait=30).status == 200
         uploads = [pool.submit(stack.upload, MANY, wait=number % 2) for number in range(12)]
-        responses = [pool.submit(stack.ask, MANY[0], 30) for _ in range(6)]
+        responses = [pool.submit(stack.match_image, MANY[0], 30) for _ in range(6)]
         products = {upload.result().body["product_id"]: len(MANY) for upload in uploads}
         wait_until_idle(stack)
     assert {response.result().body["matches"][0]["product_id"] for response in responses} == {candidate}
@@ -56,7 +56,7 @@ def test_messages_delivered_three_times_embed_each_image_once(either_stack: Stac
 
 def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, record_property: Record) -> None:
     stack = either_stack
-    start_workers(stack, 2, FAULT_SECONDS_A_COMMIT="0.05")
+    start_workers(stack, 2, FAULT_SECONDS_PER_COMMIT="0.05")
     choice = random.Random(4)
     with ThreadPoolExecutor(4) as pool, ClaimWatch(stack) as watch:
         historical = [number % 2 == 0 for number in range(40)]
@@ -76,7 +76,7 @@ def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, re
     kept = [upload.result().body["product_id"] for upload in uploads]
     assert_intact(stack, {product_id: 8 for product_id in kept if product_id not in deletions})
     assert watch.longest_claim < MAX_CLAIM_SECONDS
-    found = {match["product_id"] for match in stack.ask(MANY[0], wait=30).body["matches"]}
+    found = {match["product_id"] for match in stack.match_image(MANY[0], wait=30).body["matches"]}
     assert found
     assert not found & set(deletions)
     in_matches = stack.rows("SELECT product_id FROM matches UNION SELECT candidate_id FROM matches")

@@ -1,4 +1,4 @@
-"""A full disk: what was accepted stays, what cannot be stored is refused with a code, and work goes on with room."""
+"""A full disk: accepted uploads stay, others are rejected with a code, and work continues with free space."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole_disk(folder: Path) -> Iterator[SmallDisk]:
+def module_disk(folder: Path) -> Iterator[SmallDisk]:
     with small_disk(folder / "var", megabytes=24) as disk:
         yield disk
 
 
 @pytest.fixture(scope="module")
-def installation(folder: Path, whole_disk: SmallDisk) -> Iterator[Stack]:
-    """A web server whose data folder is the small disk; the logs lie elsewhere."""
+def installation(folder: Path, module_disk: SmallDisk) -> Iterator[Stack]:
+    """Run a web server whose data folder is the small disk. The logs are on another disk."""
     with Stack(folder) as running:
         yield running
 
 
 @pytest.fixture
-def disk(whole_disk: SmallDisk) -> Iterator[SmallDisk]:
-    yield whole_disk
-    whole_disk.free()
+def disk(module_disk: SmallDisk) -> Iterator[SmallDisk]:
+    yield module_disk
+    module_disk.free()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def stack(installation: Stack) -> Iterator[Stack]:
 
 
 def exit_of(stack: Stack, *arguments: str) -> tuple[int, str]:
-    """Exit code of a management command on the installation, and what it said; where it failed, also on stderr."""
+    """Run a management command. Return its exit code and stdout, and after a failure also stderr."""
     try:
         return 0, stack.manage(*arguments)
     except subprocess.CalledProcessError as error:
@@ -74,8 +74,8 @@ def wait_until_all_is_embedded(stack: Stack) -> None:
     wait_until(lambda: stack.rows(unfinished) == [(0,)], 60, "all that was accepted is embedded")
 
 
-def assert_sound(stack: Stack) -> None:
-    """Every row has its files and its features once, no file is left over, and ``verify`` agrees."""
+def assert_consistent(stack: Stack) -> None:
+    """Check that every image has its files and features once, no other file exists, and ``verify`` passes."""
     [(images,)] = stack.rows("SELECT count(*) FROM product_images")
     assert len(files_in(stack.media)) == 2 * images
     assert stack.rows("SELECT state, attempts, count(*) FROM product_images GROUP BY 1, 2") == [("ready", 0, images)]
@@ -102,7 +102,7 @@ def test_uploads_to_a_full_disk_are_rejected_and_leave_no_files(stack: Stack, di
     disk.free()
     assert stack.upload([jpeg(1)], wait=60).body["status"] == "success"
     wait_until_all_is_embedded(stack)
-    assert_sound(stack)
+    assert_consistent(stack)
 
 
 @pytest.mark.parametrize("leave", [0, 16_000])
@@ -111,12 +111,12 @@ def test_images_wait_while_the_disk_is_too_full_for_their_features(stack: Stack,
     before = len(stack.log("worker"))
     product_id = stack.upload([jpeg(1000 * leave + seed) for seed in range(96)]).body["product_id"]
     disk.fill(leave)
-    # More often than an image is tried.
+    # More often than the allowed number of attempts.
     met = re.compile("disk is full|disk I/O error")
     wait_until(lambda: len(met.findall(stack.log("worker")[before:])) > 6, 60, "the worker finds no room")
     disk.free()
     stack.wait_for_states(product_id, ready=96)
-    assert_sound(stack)
+    assert_consistent(stack)
 
 
 def test_import_stops_with_the_reason_and_resumes_with_free_space(
@@ -132,7 +132,7 @@ def test_import_stops_with_the_reason_and_resumes_with_free_space(
     assert exit_of(stack, "import_products", str(tmp_path))[0] == 0
     assert stack.rows("SELECT count(*) FROM products WHERE name LIKE 'imported-%'") == [(40,)]
     wait_until_all_is_embedded(stack)
-    assert_sound(stack)
+    assert_consistent(stack)
 
 
 def test_failed_backup_on_a_full_disk_leaves_no_partial_backup(stack: Stack, disk: SmallDisk) -> None:
@@ -145,7 +145,7 @@ def test_failed_backup_on_a_full_disk_leaves_no_partial_backup(stack: Stack, dis
     disk.free()
     stack.start_worker()
     wait_until_all_is_embedded(stack)
-    assert_sound(stack)
+    assert_consistent(stack)
     assert exit_of(stack, "backup", str(target))[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""Workers that are killed, frozen or hang in the middle of their work lose no image and double none."""
+"""Workers that are killed, frozen or hang: no image is lost or embedded twice."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_no_image_is_lost_over_twenty_killed_workers(stack: Stack, record_proper
 
 def test_frozen_worker_that_resumes_late_stores_nothing(stack: Stack, record_property: Record) -> None:
     products = [stack.upload(HUNDRED[:8]).body["product_id"] for _ in range(4)]
-    # Alone with its own clock: this worker would hold its claim for an hour.
+    # Only this worker has this long lease: it would keep its claim for an hour.
     late = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
     wait_until(lambda: stack.claimed() == 32, 60, "it holds all pictures")
     late.send_signal(signal.SIGSTOP)
@@ -67,7 +67,7 @@ def test_only_images_that_crash_or_hang_the_worker_fail(stack: Stack, record_pro
     expected = {"ready": 29, "failed": 3}
     deadline = time.monotonic() + 120
     with ClaimWatch(stack) as watch:
-        # Whoever runs the worker (systemd, a container) starts it again each time that it ends.
+        # In production systemd or a container restarts the worker each time.
         while stack.states(product_id) != expected and time.monotonic() < deadline:
             worker = stack.start_worker(FAULT_DEADLY_SIDE="77", FAULT_ENDLESS_SIDE="75", FAULT_DEAF_SIDE="73")
             wait_until(
@@ -81,4 +81,4 @@ def test_only_images_that_crash_or_hang_the_worker_fail(stack: Stack, record_pro
     assert stack.rows(failed) == [(position, "worker_lost", 3) for position in (9, 20, 25)]
     assert_intact(stack, {product_id: 32}, failed=3)
     assert watch.longest_claim < MAX_CLAIM_SECONDS
-    assert "Timeout (0:00:05)!" in stack.log("worker")  # and the stacks of its threads
+    assert "Timeout (0:00:05)!" in stack.log("worker")  # followed by the stacks of its threads

@@ -1,4 +1,4 @@
-"""Web server, workers and beat are ended fifty times at random moments while clients upload without a pause."""
+"""Fifty restarts of web server, workers and beat at random moments during continuous uploads."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(300)]
 Record = Callable[[str, object], None]
 
 RESTARTS = 50
-# The issue's bar for the first answer after a restart.
+# The limit for the first response after a restart.
 FIRST_ANSWER_SECONDS = 10.0
 
 
 class Client(threading.Thread):
-    """Uploads product after product as an import does: one whose answer was lost is sent again, under its SKU."""
+    """Upload one product after another. After a lost response, send the product again with the same SKU."""
 
     def __init__(self, stack: Stack, name: str) -> None:
         super().__init__(name=name)

@@ -1,4 +1,4 @@
-"""CLIP through its public functions: vectors, pairing of results with inputs, and what happens without a model."""
+"""The public CLIP functions: vectors, order of results, and behaviour without a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.sample_images import as_file, drawing, truncated
 
 @pytest.fixture
 def photographs(tmp_path):
-    """Forty images of different shapes and formats."""
+    """Write forty images of different sizes and formats."""
     paths = []
     for number in range(40):
         size = (230 + 7 * number, 420 - 5 * number)
@@ -100,7 +100,7 @@ def test_unloadable_model_is_not_retried_until_its_files_change(own_clip, settin
     config = own_clip / "0_CLIPModel" / "config.json"
     whole = config.read_text()
     config.write_text(whole.replace('"num_attention_heads": 2', '"num_attention_heads": 7'))
-    assert registry.is_clip_available()  # its files are whole
+    assert registry.is_clip_available()  # its files are complete
     with pytest.raises(registry.ClipUnavailableError, match="cannot be loaded"):
         registry.get_encoder()
     assert not registry.is_clip_available()

@@ -1,4 +1,4 @@
-"""Legacy features: colour, shape and texture of an image, against OpenCV and against what they are for."""
+"""Legacy features: colour, shape and texture, compared with OpenCV and tested for their purpose."""
 
 import io
 
@@ -68,7 +68,7 @@ def test_hue_bin_does_not_depend_on_brightness():
     bright = [extract_legacy(plain(color)).color.argmax() for color in [(255, 0, 0), (0, 255, 0), (0, 0, 255)]]
     dark = [extract_legacy(plain(color)).color.argmax() for color in [(100, 0, 0), (0, 100, 0), (0, 0, 100)]]
 
-    # Eight bins a hue: four saturations by two values.
+    # Eight bins per hue: four saturations by two values.
     assert len({bin_ // 8 for bin_ in bright}) == 3
     assert [bin_ // 8 for bin_ in bright] == [bin_ // 8 for bin_ in dark]
     assert bright != dark
@@ -119,7 +119,7 @@ def test_hu_moments_are_invariant_to_translation_rotation_and_scale():
     there = hu_moments(shape(10, 20))
     assert hu_moments(shape(90, 120)) == pytest.approx(there)
     assert hu_moments(shape(60, 50, turned=True)) == pytest.approx(there)
-    # A grown shape of pixels is only nearly the same shape.
+    # A scaled shape of pixels is only nearly the same shape.
     assert hu_moments(shape(10, 20, scale=3))[:4] == pytest.approx(there[:4], rel=0.02)
 
 

@@ -1,4 +1,4 @@
-"""On a real GPU: the same vectors as on the CPU, and what its memory does. Skipped where there is none."""
+"""On a real GPU: the vectors of the CPU, and the use of GPU memory. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture
 def gpu(with_clip):
-    """A GPU that torch can use, with the small CLIP. Skips the test where there is none."""
+    """Return torch with the small CLIP on a GPU. Skip the test without a GPU."""
     torch = pytest.importorskip("torch")
     if get_device_info()["device"] not in ("cuda", "rocm"):
         pytest.skip("no GPU that torch can use")
@@ -27,7 +27,7 @@ def gpu(with_clip):
 
 @pytest.fixture
 def files(tmp_path):
-    """Forty photographs on disk, the third of them damaged."""
+    """Write forty photographs. The third is damaged."""
     paths = [tmp_path / f"{number}.jpg" for number in range(40)]
     for number, path in enumerate(paths):
         data = jpeg(number, (320, 240))
@@ -74,7 +74,7 @@ def test_gpu_out_of_memory_loses_no_image_and_releases_its_memory(gpu, files):
 def test_unloading_releases_the_gpu_memory(gpu, files):
     process_batch(files)
     registry.unload()
-    of_libraries = gpu.cuda.memory_allocated()  # cuBLAS keeps its workspace for as long as the process lives
+    of_libraries = gpu.cuda.memory_allocated()  # cuBLAS keeps its workspace until the process ends
     process_batch(files)
     weights = sum(part.nbytes for part in registry.get_clip_model().parameters())
     assert gpu.cuda.memory_allocated() >= of_libraries + weights

@@ -1,4 +1,4 @@
-"""People and programs that call: users in a role, and API clients with a token of theirs."""
+"""Users with a role, and API clients with a token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from catalogmatch.accounts.roles import give_role
 
 
 def user_in(role: str) -> User:
-    """A user of the name of the role, who has that role and no other."""
+    """Return the user named like the role, with this role only."""
     user, created = User.objects.get_or_create(username=role)
     if created:
         give_role(user, role)
@@ -18,7 +18,7 @@ def user_in(role: str) -> User:
 
 
 def client_of(role: str | None) -> APIClient:
-    """A client that signs its requests with a token of a user in ``role``; None is somebody unknown."""
+    """Return an API client with a token of a user in ``role``, or without a token for None."""
     client = APIClient()
     if role is not None:
         _, token = AuthToken.objects.create(user_in(role))

@@ -1,4 +1,4 @@
-"""Some 200 files that no upload should be trusted for: broken, lying, far too large once decoded, or something else."""
+"""Some 200 bad uploads: damaged files, wrong headers, decompression bombs, and other file types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers import sample_images
 
 SHARES = (0.02, 0.1, 0.3, 0.6, 0.9)
 FLIPS = 8
-# What an answer may say of an image, and nothing else: neither a crash nor an open question.
+# The only allowed error codes for an image, with their HTTP status.
 STATUS = {
     "not_an_image": 415,
     "unsupported_format": 415,
@@ -31,7 +31,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class BadImage:
-    """``harmless``: a decoder may find nothing wrong with it, and then it is an image like any other."""
+    """A bad file. A decoder may accept it as a valid image if it is ``harmless``."""
 
     name: str
     data: bytes
@@ -41,32 +41,32 @@ class BadImage:
 def bad_images() -> Iterator[BadImage]:
     yield from _truncated()
     yield from _damaged()
-    yield from _lying()
+    yield from _wrong_sizes()
     yield from _bombs()
     yield from _tiffs()
-    yield from _something_else()
+    yield from _other_files()
 
 
 def many_scans(scans: int = 20_000, side: int = 4_900) -> bytes:
-    """A progressive JPEG of some hundred kB that comes back to its coefficients ``scans`` times: seconds of work."""
+    """Return a progressive JPEG of some hundred kB with so many scans that decoding takes seconds."""
     data = sample_images.as_file(Image.new("RGB", (side, side), "grey"), progressive=True)
     start = data.rindex(b"\xff\xda")
     return data[:start] + data[start:-2] * scans + data[-2:]
 
 
-def _sound() -> dict[str, bytes]:
-    """A sound file of each accepted format, large enough that cutting it hurts."""
+def _valid_files() -> dict[str, bytes]:
+    """Return a valid file of each accepted format, large enough that truncation damages it."""
     return {name: sample_images.as_file(sample_images.noise(3, (96, 80)), name) for name in sample_images.FORMATS}
 
 
 def _truncated() -> Iterator[BadImage]:
-    for name, data in _sound().items():
+    for name, data in _valid_files().items():
         for share in SHARES:
             yield BadImage(f"{name} cut to {share:.0%}", sample_images.truncated(data, share))
 
 
 def _damaged() -> Iterator[BadImage]:
-    for name, data in _sound().items():
+    for name, data in _valid_files().items():
         for seed in range(FLIPS):
             random = np.random.default_rng(seed)
             broken = bytearray(data)
@@ -79,10 +79,10 @@ def _damaged() -> Iterator[BadImage]:
             yield BadImage(f"{name} with zeros at {start}", bytes(broken), harmless=True)
 
 
-def _lying() -> Iterator[BadImage]:
-    """Sizes in headers that the data does not hold, at the offset where each format has width and height."""
+def _wrong_sizes() -> Iterator[BadImage]:
+    """Yield files whose header states a wrong size, at the offset of width and height in each format."""
     places = {"PNG": (16, ">II", 2**31 - 1), "GIF": (6, "<HH", 65_535), "BMP": (18, "<ii", 2**31 - 1)}
-    sound = _sound()
+    sound = _valid_files()
     for name, (offset, layout, largest) in places.items():
         for width, height in ((largest, largest), (0, 0), (13_300, 13_300), (6_000, 6_000), (largest, 1)):
             data = bytearray(sound[name])
@@ -101,7 +101,7 @@ def _lying() -> Iterator[BadImage]:
 
 
 def _with_ispe(data: bytes, side: int) -> bytes:
-    """An AVIF or HEIC whose every image has another spatial extent (the ispe box of ISO/IEC 23008-12)."""
+    """Change the spatial extents of all images in an AVIF or HEIC (the ispe box of ISO/IEC 23008-12)."""
     changed = bytearray(data)
     position = changed.find(b"ispe")
     while position >= 0:
@@ -111,7 +111,7 @@ def _with_ispe(data: bytes, side: int) -> bytes:
 
 
 def _webp_canvas(data: bytes, side: int) -> bytes:
-    """The extended format: a canvas of its own size around a small frame (RFC 9649)."""
+    """Return an extended WebP: a small frame on a canvas of another size (RFC 9649)."""
     size = (side - 1).to_bytes(3, "little") * 2
     chunks = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size + data[12:]
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
@@ -158,7 +158,10 @@ def _bombs() -> Iterator[BadImage]:
 
 
 def _tiff(entries: list[tuple[int, int, int, int]], following: int = 0, rest: bytes = b"", count: int = -1) -> bytes:
-    """A little-endian TIFF: entries of tag, type, count, value; ``following`` is the offset of the next directory."""
+    """Return a little-endian TIFF with entries (tag, type, count, value).
+
+    ``following`` is the offset of the next directory.
+    """
     body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     number = len(entries) if count < 0 else count
     return b"II*\0" + struct.pack("<IH", 8, number) + body + struct.pack("<I", following) + rest
@@ -191,10 +194,10 @@ def _tiffs() -> Iterator[BadImage]:
         yield BadImage(f"TIFF that says {side}x{side}", _tiff(entries, rest=bytes(5_000)))
 
 
-def _something_else() -> Iterator[BadImage]:
+def _other_files() -> Iterator[BadImage]:
     yield BadImage("nothing", b"")
     yield BadImage("one byte", b"\xff")
-    for name, data in _sound().items():
+    for name, data in _valid_files().items():
         yield BadImage(f"the first 12 bytes of {name}", data[:12])
     yield BadImage("text", b"This is not a picture.\n" * 100)
     yield BadImage("HTML", b"<!doctype html><script>alert(1)</script>")

@@ -1,4 +1,4 @@
-"""Management commands as a shell sees them: exit code, stdout and stderr."""
+"""Run management commands and return exit code, stdout and stderr, as in a shell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CommandResult:
 
 
 def run(*args: object) -> CommandResult:
-    """Run a command in this process; its refusal is the exit code and the last line of stderr."""
+    """Run a command in this process. A CommandError becomes the exit code and the last line of stderr."""
     out, err = io.StringIO(), io.StringIO()
     try:
         call_command(*map(str, args), stdout=out, stderr=err)

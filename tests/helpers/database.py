@@ -1,4 +1,4 @@
-"""The database of a running installation, read and changed from outside by SQL, on either engine."""
+"""Read and change the database of a running installation by SQL, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class InstallationDatabase:
-    """A PostgreSQL by its URL, else the SQLite file of the installation in ``folder``. SQL has ``?`` for parameters."""
+    """The PostgreSQL database of ``url``, or the SQLite file in ``folder``. Parameters in SQL are ``?``."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self._file = folder / "var" / "catalogmatch.sqlite3"
@@ -23,7 +23,7 @@ class InstallationDatabase:
             return list(cursor.fetchall())
 
     def execute(self, sql: str, *parameters: Any) -> None:
-        """Change the database behind everybody's back, as lost messages and crashed machines do."""
+        """Change rows without the program, to imitate lost messages and crashed machines."""
         with self._connected() as connection:
             connection.cursor().execute(self._in_dialect(sql), parameters)
             connection.commit()

@@ -1,4 +1,4 @@
-"""What lies in a folder."""
+"""List the files of a folder."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def files_in(folder: Path) -> list[str]:
-    """Paths of all files below ``folder``, relative to it; none for a folder that is not there."""
+    """Return the sorted relative paths of all files below ``folder``, or [] if it does not exist."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Imports as a person does them on the page: send files, look, confirm."""
+"""Use the import page like a browser: send files, read the preview, confirm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Files = Mapping[str, bytes | str]  # content by name
 
 
 def zipped(files: Files) -> bytes:
-    """A ZIP of these files."""
+    """Return a ZIP of these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -29,7 +29,7 @@ def zipped(files: Files) -> bytes:
 
 
 class ImportPage:
-    """What a person sent, and what the page says of it."""
+    """An upload to the import page, and the page of the import."""
 
     def __init__(self, browser: Client, files: Files, **fields: str) -> None:
         self.browser = browser
@@ -42,7 +42,7 @@ class ImportPage:
 
     @property
     def error(self) -> str:
-        """What is said of files that could not be taken."""
+        """The error message for files that were rejected as a whole."""
         assert self.response.status_code == 422
         return str(self.response.context["error"])
 
@@ -52,20 +52,20 @@ class ImportPage:
         return self
 
     def context(self, kind: str = "", page: int = 1) -> ContextList:
-        """The context of the page, opened at the rows of a kind."""
+        """Return the template context of the page with the rows of one status."""
         response = self.browser.get(self.page, {"kind": kind, "page": str(page)})
         assert response.status_code == 200
-        return response.context  # type: ignore[return-value]  # a page of several templates
+        return response.context  # type: ignore[return-value]  # the page uses several templates
 
     def counts(self) -> dict[str, int]:
-        """How many rows came to what, without the noughts."""
+        """Return the number of rows by status, without zeros."""
         return {one["name"]: one["count"] for one in self.context()["kinds"] if one["count"]}
 
     def reasons(self) -> dict[int, str]:
-        """Why rows were refused, by their number."""
+        """Return the reasons of rejected rows by row number."""
         return {row["row"]: row["reason"] for row in self.context("REJECTED")["rows"]}
 
     def rejected_rows(self) -> list[dict[str, str]]:
-        """The refused rows as the page gives them to be corrected."""
+        """Return the rejected rows from the CSV file for corrections."""
         response = self.browser.get(f"{self.page}refused.csv")
         return list(csv.DictReader(io.StringIO(response.getvalue().decode("utf-8-sig"))))

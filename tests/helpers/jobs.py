@@ -1,4 +1,4 @@
-"""Work that a page has started in the background."""
+"""Wait for background jobs that a page has started."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 def wait_for_jobs() -> None:
-    """Wait until every import and every deletion that this process has started is at its end."""
+    """Wait until every import and deletion of this process has finished."""
     for thread in threading.enumerate():
         if thread.name.startswith(("import ", "deletion ")):
             thread.join(120)

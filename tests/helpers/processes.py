@@ -1,4 +1,4 @@
-"""A whole installation as an operator runs it: Redis, a web server and workers, each a process of its own."""
+"""A complete installation: Redis, a web server and workers as separate processes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.helpers.database import InstallationDatabase
 from tests.helpers.installations import REPO
 from tests.helpers.redis_server import RedisServer, free_port
 
-LEASE_SECONDS = 5  # short, but longer than a worker takes to start or for a slow batch
+LEASE_SECONDS = 5  # short, but longer than the start of a worker or a slow batch
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the web server answered, and how long that took."""
+    """A response of the web server and its duration."""
 
     status: int
     body: Any
@@ -38,9 +38,9 @@ class Response:
 
 
 class Stack:
-    """An installation in ``folder``: its own database, media, Redis and ports.
+    """An installation in ``folder`` with its own database, media, Redis and ports.
 
-    As a context manager it runs for the length of the block; ``close`` ends all that it started.
+    The context manager starts it and ends all its processes.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -90,7 +90,7 @@ class Stack:
         self.start_web()
 
     def start_web(self, **env: str) -> float:
-        """Start the web server (again), and wait until it answers; answers after how many seconds."""
+        """Start or restart the web server and wait until it responds. Return the seconds."""
         started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
         self.web = self._run(
@@ -100,7 +100,7 @@ class Stack:
         return time.monotonic() - started
 
     def start_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:
-        """Start a worker and wait until it takes tasks. The option ``beat`` is empty where another process has it."""
+        """Start a worker and wait until it accepts tasks. ``beat`` is empty if another process runs the beat."""
         before = self.log("worker").count(" ready.")
         worker = self._starting = self.launch_worker(beat=beat, **env)
         wait_until(lambda: self.log("worker").count(" ready.") > before, 60, "the worker is ready")
@@ -117,22 +117,22 @@ class Stack:
         return worker
 
     def has_workers(self) -> bool:
-        """Whether any worker runs, beyond its start."""
+        """Return whether a worker runs that has finished its start."""
         return any(worker.poll() is None and worker is not self._starting for worker in list(self._workers))
 
     def start_beat(self) -> subprocess.Popen[bytes]:
-        """Start a beat of its own, for workers without."""
+        """Start a separate beat, for workers without one."""
         beat = self._run("beat", "celery", "-A", "catalogmatch", "beat", "--loglevel", "info")
         self._workers.append(beat)
         return beat
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command to its end; answers its stdout. Raises CalledProcessError."""
+        """Run a management command to its end. Return its stdout. Raises CalledProcessError."""
         command = [sys.executable, str(REPO / "manage.py"), *arguments]
         return subprocess.run(command, env=self._env, cwd=REPO, check=True, capture_output=True, text=True).stdout
 
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
-        """Send ``how`` to a process and wait for its end; nobody that it started outlives it."""
+        """Send the signal ``how`` to a process, wait for its end, and kill its children."""
         process.send_signal(how)
         try:
             process.wait(60)
@@ -140,13 +140,13 @@ class Stack:
             self._end(process)
 
     def stop_workers(self) -> None:
-        """End every worker that still runs, at once."""
+        """Kill every worker that still runs."""
         for worker in self._workers:
             self._end(worker)
         self._workers.clear()
 
     def close(self) -> None:
-        """End everything."""
+        """Kill all processes."""
         self.stop_workers()
         if self.web is not None:
             self._end(self.web)
@@ -179,10 +179,10 @@ class Stack:
     def media(self) -> Path:
         return self.folder / "var" / "media"
 
-    # --- what users see --------------------------------------------------------------------------
+    # --- API calls -------------------------------------------------------------------------------
 
     def call(self, method: str, path: str, form: dict[str, Any] | None = None) -> Response:
-        """One request with the manager's token; ``form`` goes as multipart."""
+        """Send a request with the manager's token. ``form`` is sent as multipart."""
         data = encode_multipart(BOUNDARY, form) if form is not None else None
         headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
         url = f"http://127.0.0.1:{self._web_port}{path}"
@@ -196,49 +196,49 @@ class Stack:
         return Response(status, json.loads(body) if body else None, time.monotonic() - started)
 
     def upload(self, images: Iterable[bytes], wait: float = 0, **fields: Any) -> Response:
-        """Add a product with these pictures."""
+        """Add a product with these images."""
         files = [SimpleUploadedFile(f"{number}.jpg", data) for number, data in enumerate(images)]
         return self.call("POST", f"/api/products/upload?wait={wait}", {"image": files, **fields})
 
-    def ask(self, image: bytes, wait: float) -> Response:
-        """Match an image that is not stored."""
-        return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("question.jpg", image)})
+    def match_image(self, image: bytes, wait: float) -> Response:
+        """Find matches for a query image, which is not stored."""
+        return self.call("POST", f"/api/match?wait={wait}", {"image": SimpleUploadedFile("query.jpg", image)})
 
-    # --- what is in the database -----------------------------------------------------------------
+    # --- database --------------------------------------------------------------------------------
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of the installation's database, read from outside; ``?`` in the SQL is a parameter."""
+        """Read rows of the installation's database. Parameters in SQL are ``?``."""
         return self._database.rows(sql, *parameters)
 
     def execute(self, sql: str, *parameters: Any) -> None:
-        """Change the database behind everybody's back, as lost messages and crashed machines do."""
+        """Change rows without the program, to imitate lost messages and crashed machines."""
         self._database.execute(sql, *parameters)
 
     def states(self, product_id: int) -> Counter[str]:
-        """How many of a product's images are in each state."""
+        """Return the number of a product's images by state."""
         return Counter(
             state for (state,) in self.rows("SELECT state FROM product_images WHERE product_id = ?", product_id)
         )
 
     def claimed(self) -> int:
-        """How many images some worker holds."""
+        """Return the number of claimed images."""
         return int(self.rows("SELECT count(*) FROM product_images WHERE state = 'claimed'")[0][0])
 
     def features(self, product_id: int) -> int:
-        """How many features the product has."""
+        """Return the number of the product's features."""
         return int(self.rows("SELECT count(*) FROM features WHERE product_id = ?", product_id)[0][0])
 
     def wait_for_states(self, product_id: int, seconds: float = 90, **expected: int) -> None:
-        """Wait until the product's images are in exactly these states, such as ``ready=31, failed=1``."""
+        """Wait until the product's images have exactly these states, such as ``ready=31, failed=1``."""
         wait_until(
             lambda: self.states(product_id) == Counter(expected),
             seconds,
-            lambda: f"pictures are {expected}, they are {self.states(product_id)}\n{self.log('worker')[-3000:]}",
+            lambda: f"images are {expected}, they are {self.states(product_id)}\n{self.log('worker')[-3000:]}",
         )
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
-    """Wait for ``condition``. Raises AssertionError with ``what`` was waited for."""
+    """Wait for ``condition``. Raises AssertionError with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

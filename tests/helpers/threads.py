@@ -1,4 +1,4 @@
-"""Work that several threads do at the same time, each with a database connection of its own."""
+"""Run functions in concurrent threads, each with its own database connection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from django.db import connection
 Result = TypeVar("Result")
 
 
-def run_concurrently(*work: Callable[[], Result]) -> list[Result]:
-    """What each of these answers, in order. Raises what one of them raises."""
+def run_concurrently(*functions: Callable[[], Result]) -> list[Result]:
+    """Run these functions in threads. Return their results in order, or raise the first exception."""
 
-    def done(one: Callable[[], Result]) -> Result:
+    def run(function: Callable[[], Result]) -> Result:
         try:
-            return one()
+            return function()
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(done, work))
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return list(pool.map(run, functions))

@@ -1,4 +1,4 @@
-"""Catalogues of features for the tests of the search index, written to the real tables."""
+"""Create products with given features, for tests of the search index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIM = 32
 
 
 def random_vectors(n: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
-    """(n, dim) float32 unit rows."""
+    """Return (n, dim) random unit vectors, float32."""
     rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
@@ -51,7 +51,7 @@ def add_feature(image: ProductImage, features: Features) -> Feature:
 
 
 def add_product(*views: Features, historical: bool = True, category: str = "") -> Product:
-    """A product with one image per view."""
+    """Create a product with one image per features."""
     product = Product.objects.create(is_historical=historical, category=category)
     for number, features in enumerate(views):
         add_feature(add_image(product, number), features)
@@ -59,7 +59,7 @@ def add_product(*views: Features, historical: bool = True, category: str = "") -
 
 
 def add_products(features: Iterable[Features], historical: bool = True, category: str = "") -> list[Product]:
-    """Many products at once, one image each."""
+    """Create many products with one image each."""
     parts = list(features)
     products = Product.objects.bulk_create(
         [Product(is_historical=historical, category=category) for _ in parts], batch_size=1000
@@ -89,5 +89,5 @@ def add_products(features: Iterable[Features], historical: bool = True, category
 
 
 def exact_scores(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """(n,): what the guide's formula says, 0 to 100."""
+    """Return (n,) scores of 0 to 100 by the documented formula."""
     return np.clip(100 * (vectors.astype(np.float64) @ query.astype(np.float64)), 0, 100)

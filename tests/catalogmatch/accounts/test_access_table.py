@@ -1,7 +1,6 @@
-"""Who may call what: every address of the program, by each method and identity, against ``access_table.txt``.
+"""Check the status of every route for each method and role against ``access_table.txt``.
 
-An address without a line fails the test, and so does an answer that differs. Whoever means the difference changes
-the line, which is where a reviewer sees it.
+A route without a line fails, and so does another status. To change access on purpose, change the line in the table.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterat
 
 
 def calls() -> list[tuple[str, str]]:
-    """(method, route) of everything that can be asked for, in the order of the addresses."""
+    """Return (method, route) of every possible call, in the order of the routes."""
     return [
         (method, route)
         for route in routes(get_resolver().url_patterns)
@@ -51,7 +50,7 @@ def calls() -> list[tuple[str, str]]:
 
 
 def table() -> dict[tuple[str, str], dict[str, int]]:
-    """The checked-in table: (method, route) → identity → status."""
+    """Read the checked-in table as (method, route) → identity → status."""
     header, *lines = [line.split() for line in TABLE.read_text().splitlines() if line and not line.startswith("#")]
     assert header == ["method", "route", *IDENTITIES]
     return {
@@ -62,12 +61,12 @@ def table() -> dict[tuple[str, str], dict[str, int]]:
 
 @pytest.fixture
 def ids(db: None) -> dict[str, object]:
-    """Something of everything, by the beginning of the routes that ask for it."""
+    """Create one object of each type. Return their ids by the prefix of the routes that need them."""
     product, candidate = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
     ProductImage.objects.create(product=product, file=PICTURE, sha256=64 * "0", width=96, height=96)
     default_storage.save(PICTURE, ContentFile(jpeg(1)))
     match = Match.objects.create(product=product, candidate=candidate, similarity_score=90, rank=1)
-    other = User.objects.create_user("somebody")
+    other = User.objects.create_user("colleague")
     return {
         "api/matches": match.pk,
         "admin/matching/match/case": product.pk,
@@ -85,7 +84,7 @@ def ids(db: None) -> dict[str, object]:
 
 
 def address(route: str, ids: dict[str, object]) -> str:
-    """A route with its placeholders filled."""
+    """Fill the placeholders of a route."""
     if route.startswith("^media"):
         return f"/media/{PICTURE}"
     value = next(value for prefix, value in ids.items() if route.startswith(prefix))
@@ -111,7 +110,7 @@ def test_every_route_returns_the_status_of_the_table(identity: str, ids: dict[st
     settings.METRICS_TOKEN = "the scraper's"
     responses = {}
     for method, route in calls():
-        # Whatever a call changed is undone before the next, also who is signed in.
+        # Roll back the changes of each call before the next one, including the session.
         with transaction.atomic():
             responses[method, route] = client_as(identity).generic(method, address(route, ids)).status_code
             transaction.set_rollback(True)

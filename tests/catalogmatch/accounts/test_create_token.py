@@ -1,4 +1,4 @@
-"""create_token: a token that works, for a user in a role."""
+"""The command create_token: a working token for a user with a role."""
 
 from __future__ import annotations
 

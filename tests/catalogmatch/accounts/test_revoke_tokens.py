@@ -1,4 +1,4 @@
-"""revoke_tokens: what was handed out opens nothing any more, other people's tokens stay."""
+"""The command revoke_tokens: all tokens of one user stop working, those of others stay valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A role's pages: whatever a page offers to somebody, a link, a button or an action, is theirs to use."""
+"""Every link, button and action that a page offers to a role may be used by that role."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRODUCTS, MATCHES = "/admin/products/product/", "/admin/matching/match/"
 
 
 class Offers(HTMLParser):
-    """What a page offers: addresses of links, and of forms with a button that posts them."""
+    """The links of a page, and the addresses of its forms that have a submit button."""
 
     def __init__(self, address: str, page: str) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class Offers(HTMLParser):
 
 
 def kind(address: str) -> str:
-    """Addresses that differ in their numbers and queries only are one kind."""
+    """Return the address without numbers and query, so that similar pages are visited once."""
     return re.sub(r"\d+", "0", urlsplit(address).path)
 
 
 @pytest.fixture(autouse=True)
 def catalogue() -> None:
-    """Cases to review, a failed image, a product without matches, and users to look after."""
+    """Create review cases, a failed image, a product without matches, and users."""
     make_case(91, 72, sku="NEW-1", category="mugs", attributes={"colour": "blue"})
     make_case(60)
     make_product("failed", "pending", name="broken")
@@ -71,7 +71,7 @@ def catalogue() -> None:
 
 
 def walk(browser: Client) -> dict[str, tuple[int, str]]:
-    """Follow every link from home on, one of each kind: address → status and where it was found."""
+    """Follow one link of each kind from the home page. Return address → (status, page with the link)."""
     seen: dict[str, tuple[int, str]] = {}
     kinds: set[str] = set()
     waiting = [("/admin/", "")]
@@ -103,7 +103,7 @@ def walk(browser: Client) -> dict[str, tuple[int, str]]:
 def test_every_link_and_button_of_a_role_may_be_used(role: str) -> None:
     seen = walk(browser_of(role))
     assert {address: found for address, found in seen.items() if found[0] in (401, 403, 404) or found[0] >= 500} == {}
-    assert len(seen) > 12  # it did go somewhere
+    assert len(seen) > 12  # the walk reached more than the home page
 
 
 @pytest.mark.parametrize("role", ROLES)

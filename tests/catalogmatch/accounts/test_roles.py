@@ -1,4 +1,4 @@
-"""Who may call what: every endpoint for somebody unknown and for each of the four roles."""
+"""Access to every API endpoint, without a sign-in and for each of the four roles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYBODY = {"viewer", "uploader", "reviewer", "manager"}
 UPLOADERS = {"uploader", "manager"}
 REVIEWERS = {"reviewer", "manager"}
 
-# Asked for things that are not there or forms that are empty: who may call gets a 2xx, 400 or 404.
+# The calls name missing objects or send empty forms: an allowed call returns 2xx, 400 or 404.
 CALLS = [
     ("GET", "/api/gpu/status", EVERYBODY),
     ("GET", "/api/clip/info", EVERYBODY),

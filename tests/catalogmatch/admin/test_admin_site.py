@@ -1,4 +1,4 @@
-"""The admin as a whole: sign-in and its limit, home, device page, users and roles."""
+"""The admin site: sign-in and its limit, home page, device page, users and roles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.rows import browser_of, make_case, make_product
 pytestmark = pytest.mark.django_db
 
 LOGIN = "/admin/login/"
-LIMIT = 5  # attempts a minute from one address
+LIMIT = 5  # sign-in attempts a minute from one address
 
 
 def sign_in(client: Client, password: str, **extra: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The pages and lists that people wait for ask the database as often for fifty rows as for five.
+"""The number of database queries of a page or list does not grow with its rows.
 
-The admin's lists are found by walking the site, in each way in which they can be asked for; a new list is covered as
-soon as MAKE says how its rows come to be. How fast they are on a full catalogue is measured by benchmarks/admin.py.
+The test finds all admin lists by itself. A new list only needs an entry in MAKE that creates its rows.
+benchmarks/admin.py measures the speed of these lists on a full catalogue.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.helpers.rows import browser_of, make_case
 pytestmark = pytest.mark.django_db
 
 LIST_BOUND = 14
-PAGING = 1  # what is more than one page is asked for its keys first
+PAGING = 1  # a list of more than one page needs one more query for its keys
 PAGE_BOUND = 24
 API_BOUND = 7
 
@@ -55,7 +55,7 @@ API_LISTS = ("/api/products", "/api/products?search=arrival", "/api/matches", "/
 
 
 def queries(client: Client, address: str) -> list[str]:
-    """What the database is asked for a page that answers with 200."""
+    """Return the SQL queries of a page that returns 200."""
     with CaptureQueriesContext(connection) as captured:
         assert client.get(address, follow=True).status_code == 200, address
     return [query["sql"] for query in captured.captured_queries]

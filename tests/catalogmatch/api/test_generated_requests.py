@@ -1,6 +1,6 @@
-"""Whatever the API's own description allows, and what it does not, from everybody: no crash, no undescribed answer.
+"""Fuzz the API with valid and invalid calls from its OpenAPI document, for every role.
 
-FUZZ_EXAMPLES=500 tries more than the few calls of each kind that every run of the tests makes, and new ones each time.
+No call may crash or return an undocumented response. FUZZ_EXAMPLES=500 tries more calls, and new ones in each run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytes
 
 
 def fill() -> list[int]:
-    """Something that calls can find; answers the numbers of products and matches."""
+    """Create products and matches that calls can find. Return their ids."""
     historical = add_product([Upload(jpeg(1))], sku="S-1", is_historical=True).product
     new = add_product([Upload(jpeg(1, angle=3))], sku="S-2").product
     embed_pending()
@@ -80,7 +80,7 @@ def test_every_response_is_documented(role: str | None, mode: GenerationMode) ->
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     for result in api.get_all_operations():
-        operation: Any = result.ok()  # type: ignore[union-attr]  # an Err raises here, as it should
+        operation: Any = result.ok()  # type: ignore[union-attr]  # an Err raises here, which fails the test
         if mode is GenerationMode.NEGATIVE and not any((*operation.path_parameters, *operation.query, *operation.body)):
             continue  # nothing can be wrong with it
         cases = operation.as_strategy(generation_mode=mode)

@@ -1,4 +1,4 @@
-"""The API describes itself, and its page loads nothing from other hosts."""
+"""The OpenAPI document and the API page, which loads nothing from other hosts."""
 
 from __future__ import annotations
 

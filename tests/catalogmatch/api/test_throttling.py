@@ -1,4 +1,4 @@
-"""Who may try or ask how often: by address and by user, whatever the client says of its address."""
+"""Limits on sign-in attempts and API calls, by address and by user. Clients cannot forge their address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def behind(settings: Settings) -> Any:
-    """Set the number of proxies before the program."""
+    """Return a function that sets the number of proxies in front of the program."""
 
     def these(proxies: int) -> None:
         settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | {"NUM_PROXIES": proxies}
@@ -42,7 +42,7 @@ def test_behind_proxies_the_address_is_the_one_seen_by_the_first_proxy(
 ) -> None:
     behind(proxies)
     seen = behind_them.format("203.0.113.7")
-    # What the client itself sent stands before what the proxies added.
+    # The client's own header value stands before the values that the proxies add.
     responses = [sign_in(f"198.51.100.{number}, {seen}", f"name{number}") for number in range(6)]
     assert responses == [200] * 5 + [429]
     assert sign_in(behind_them.format("203.0.113.8"), "somebody") == 200

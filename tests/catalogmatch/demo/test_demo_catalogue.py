@@ -1,4 +1,4 @@
-"""The demo catalogue: worth trying, small enough to ship, and loaded only once."""
+"""The demo catalogue: varied, small enough to ship, and loaded only once."""
 
 from collections import Counter
 from hashlib import sha256

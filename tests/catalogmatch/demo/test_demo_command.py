@@ -1,4 +1,4 @@
-"""The demo command: it serves a catalogue, can run again, and refuses a database that is not the demo's."""
+"""The demo command: serves a catalogue, can run again, and rejects any other database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Served:
-    """The demo as ``make demo`` starts it."""
+    """The demo, started as by ``make demo``."""
 
     def __init__(self, data: Path) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"

@@ -1,4 +1,4 @@
-"""Backups: whole or not there, true to one moment, and checked before they are restored."""
+"""Backups are complete or absent, show one moment, and are checked before a restore."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = [
 
 
 def bar(on_update: Callable[[], object] = lambda: None) -> ProgressBar:
-    """A progress bar that draws nothing and calls ``on_update`` at each step."""
+    """Return a progress bar that draws nothing and calls ``on_update`` at each step."""
 
-    class Silent(tqdm):  # type: ignore[type-arg]
+    class SilentBar(tqdm):  # type: ignore[type-arg]
         def update(self, n: float | None = 1) -> bool | None:
             on_update()
             return None
 
-    return lambda total, what, unit: Silent(total=total, disable=True)
+    return lambda total, what, unit: SilentBar(total=total, disable=True)
 
 
 def upload(seed: int) -> ProductImage:
@@ -83,7 +83,7 @@ def test_backup_holds_the_originals_if_they_are_kept(tmp_path: Path, settings: S
 
 def test_image_deleted_during_the_backup_is_not_reported_as_missing(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
-    doomed = max(images, key=name_of)  # files are copied by name: this one is last
+    doomed = max(images, key=name_of)  # files are copied in the order of their names, so this is the last
 
     def delete() -> None:
         Product.objects.filter(pk=doomed.product_id).delete()
@@ -99,7 +99,7 @@ def test_image_deleted_after_it_was_copied_is_left_out(tmp_path: Path) -> None:
     steps = iter(range(100))
 
     def delete() -> None:
-        if next(steps) == 2:  # the first is copied by now, the last is not
+        if next(steps) == 2:  # now the first file is copied and the last is not
             Product.objects.filter(pk__in=[images[0].product_id, images[-1].product_id]).delete()
 
     backup.take_backup(tmp_path / "b", bar(delete))

@@ -1,4 +1,4 @@
-"""Backups of a PostgreSQL catalogue, by PostgreSQL's own programs."""
+"""Backups of a PostgreSQL catalogue, made by pg_dump and restored by pg_restore."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ Command = Callable[..., CompletedProcess[str]]
 
 @pytest.fixture
 def on() -> Iterator[Callable[[str, Path], Command]]:
-    """``on(database, data)``: a function that runs commands of an installation on that (at first empty) database."""
+    """Return ``on(database, data)``, which creates a database and returns a function that runs commands on it."""
     with postgres.running() as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE other")
             [(folder,)] = connection.execute("SHOW data_directory").fetchall()
-        # The server's own pg_dump: one of an older version refuses to work with it.
+        # Use the server's own pg_dump: an older version cannot dump a newer server.
         [programs] = (Path(folder).parents[2] / "installation").glob("*/bin")
 
         def on(database: str, data: Path) -> Command:

@@ -1,4 +1,4 @@
-"""Ten backups taken while others upload, embed and delete: each restores to an installation that answers the same."""
+"""Ten backups during uploads, embedding and deletions: each restores to an installation with the same matches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ call_command("verify", stdout=io.StringIO())
 
 
 def run(data: Path, script: str, **names: object) -> str:
-    """Run ``script`` inside the installation in ``data`` with these names defined; answers what it printed."""
+    """Run ``script`` in the installation in ``data`` with these names defined. Return its output."""
     done = manage(data, "shell", "--no-imports", "--command", defined(names) + script, CATALOGMATCH_API_RATE="1000/s")
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

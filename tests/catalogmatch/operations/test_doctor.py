@@ -1,4 +1,4 @@
-"""doctor: one line per part, with what to do, and an exit code that scripts can use."""
+"""The command doctor: one line per part with what to do, and an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARTS = ["device", "model", "broker", "database", "features", "index", "media", 
 
 @pytest.fixture(autouse=True)
 def static_files(settings, tmp_path) -> None:
-    """The static files are collected, as ``make demo`` and the documented deployment do."""
+    """Create the folder of collected static files, as in a deployment."""
     settings.STATIC_ROOT = tmp_path / "static"
     settings.STATIC_ROOT.mkdir()
     (settings.STATIC_ROOT / "staticfiles.json").write_text("{}")
@@ -32,14 +32,14 @@ def static_files(settings, tmp_path) -> None:
 
 @pytest.fixture
 def picture(db) -> ProductImage:
-    """An embedded image."""
+    """Return an embedded image."""
     intake.add_product([Upload(jpeg(1), "a.jpg")], sku="A")
     embed_pending()
     return ProductImage.objects.get()
 
 
 def diagnosis() -> tuple[int, dict[str, str]]:
-    """The exit code, and each part's line from its level on."""
+    """Return the exit code, and the line of each part from its level on."""
     ran = run("doctor")
     lines = {line.split()[1]: line for line in ran.out.splitlines()}
     return ran.code, lines

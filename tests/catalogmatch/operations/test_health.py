@@ -1,4 +1,4 @@
-"""/healthz and /readyz: alive as long as the process answers, ready as long as the work gets done."""
+"""/healthz returns 200 while the process runs, and /readyz while it can do its work."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.helpers.rows import make_product
 
 @pytest.fixture
 def broker(settings: Settings) -> None:
-    """As where workers embed: then nobody may be embedding."""
+    """Pretend that there is a broker. Then only workers embed, and there may be none."""
     settings.HAS_BROKER = True
 
 
 def age(minutes: float, **which: str) -> None:
-    """As if these images had last changed so long ago."""
+    """Let these images have changed last so many minutes ago."""
     ProductImage.objects.filter(**which).update(updated_at=timezone.now() - timedelta(minutes=minutes))
 
 

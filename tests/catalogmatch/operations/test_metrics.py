@@ -1,4 +1,4 @@
-"""/metrics: for who has the token; true numbers of the queue, the matches and the requests of every process."""
+"""/metrics: needs a token, counts the queue, matches, and the requests of all processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def token(settings: Settings) -> str:
 
 
 def numbers() -> dict[tuple[str, str], float]:
-    """What is scraped: (name, the values of the labels) → value."""
+    """Scrape /metrics. Return (name, label values) → value."""
     response = Client().get("/metrics", HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
     assert response.status_code == 200
     return parsed(response.content.decode())
@@ -57,7 +57,7 @@ def test_metrics_need_the_token(token: str, given: str) -> None:
 def test_metrics_count_images_failures_and_matches(token: str) -> None:
     historical = add_product([Upload(jpeg(1))], is_historical=True).product
     product = add_product([Upload(jpeg(2))]).product
-    embed_pending(send_signal=False)  # so that nobody looks up its matches
+    embed_pending(send_signal=False)  # so that no matches are looked up
     broken = add_product([Upload(jpeg(3))]).images[0]
     ProductImage.objects.filter(pk=broken.pk).update(state="failed", error_code="image_corrupt")
     add_product([Upload(jpeg(4))])

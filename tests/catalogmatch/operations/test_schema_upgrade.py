@@ -1,4 +1,4 @@
-"""Databases from before the migrations were squashed: the newest of them go on, older ones get one clear sentence."""
+"""Databases from before the migrations were squashed: the newest are migrated, older ones are rejected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.installations import manage
 
-# A backup made with the last version before the squash: products, images, a verdict, a token and jobs.
+# A backup made by the last version before the squash, with products, images, a verdict, a token and jobs.
 BACKUP = Path(__file__).parent / "fixtures" / "backup-of-1.0.0.zip"
 
 SHOW = """
@@ -33,7 +33,7 @@ def backup(tmp_path):
 
 @pytest.fixture
 def old_database(tmp_path, backup):
-    """An installation whose database is of the last version before the squash."""
+    """Return an installation with a database of the last version before the squash."""
     folder = tmp_path / "installation"
     assert manage(folder, "restore", str(backup)).returncode == 0
     return folder
@@ -66,7 +66,7 @@ def test_squashed_migrations_make_the_same_schema_as_the_old_ones(tmp_path, old_
 
 
 def schema_of(path: Path) -> dict[str, object]:
-    """Columns and foreign keys of each table in any order, and the text of each index and trigger."""
+    """Return the columns and foreign keys of each table in any order, and the SQL of each index and trigger."""
     schema: dict[str, object] = {}
     with sqlite3.connect(path) as database:
         entries = database.execute(

@@ -1,4 +1,4 @@
-"""verify: each fault is named, and mended where it can be."""
+"""The command verify: reports each fault and fixes what can be fixed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def image() -> ProductImage:
-    """An image that was uploaded and embedded."""
+    """Return an uploaded and embedded image."""
     added = add_product([Upload(jpeg(1))], sku="A-1", is_historical=True)
     embed_pending()
     return ProductImage.objects.get(pk=added.images[0].pk)
 
 
 def verify(*options: str) -> tuple[int, str]:
-    """Exit code and output of the command."""
+    """Return the exit code and output of the command."""
     out = StringIO()
     try:
         call_command("verify", *options, stdout=out)
@@ -46,8 +46,8 @@ def verify(*options: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def assert_mended(fault: str) -> None:
-    """``verify`` names the fault, ``verify --fix`` mends it, and then everything holds."""
+def assert_fixed(fault: str) -> None:
+    """Check that ``verify`` reports the fault, ``verify --fix`` fixes it, and no fault is left."""
     assert verify()[0] == 3
     assert fault in verify()[1]
     code, out = verify("--fix")
@@ -90,7 +90,7 @@ def test_missing_thumbnail_is_created_again(image: ProductImage, media: Path) ->
     thumbnail = media / image.thumbnail_name
     before = thumbnail.read_bytes()
     thumbnail.unlink()
-    assert_mended("has no thumbnail")
+    assert_fixed("has no thumbnail")
     assert thumbnail.stat().st_size == pytest.approx(len(before), rel=0.2)
 
 
@@ -101,7 +101,7 @@ def test_old_orphaned_files_are_deleted(image: ProductImage, media: Path) -> Non
     age(forgotten, 60)
     assert verify()[0] == 0, "it may belong to an upload that is just being saved"
     age(forgotten, 7200)
-    assert_mended("belongs to no image")
+    assert_fixed("belongs to no image")
     assert not forgotten.exists()
     assert Path(image.file.path).exists()
 
@@ -115,7 +115,7 @@ def test_original_of_an_image_is_kept_and_an_orphaned_one_deleted(settings: Sett
     originals.keep_original("pictures/ab/ab00.jpg", b"left behind")
     forgotten = originals.original_path("pictures/ab/ab00.jpg")
     age(forgotten, 7200)
-    assert_mended("belongs to no image")
+    assert_fixed("belongs to no image")
     assert original.exists()
     assert not forgotten.exists()
 
@@ -128,13 +128,13 @@ def test_invalid_vectors_are_computed_again(image: ProductImage, value: float) -
         color_features=np.full(8, value, "<f4").tobytes(),
     )  # fmt: skip
     triggers.install_triggers(DEFAULT_DB_ALIAS)
-    assert_mended("1 features are invalid vectors")
+    assert_fixed("1 features are invalid vectors")
     assert not Feature.objects.filter(pk=feature.pk).exists()
 
 
 def test_ready_image_without_features_is_embedded_again(image: ProductImage) -> None:
     Feature.objects.all().delete()
-    assert_mended("have no features")
+    assert_fixed("have no features")
     assert Feature.objects.filter(image=image, kind="legacy").exists()
 
 
@@ -142,34 +142,34 @@ def test_features_of_the_wrong_product_are_fixed(image: ProductImage) -> None:
     other = add_product([Upload(jpeg(3))], sku="B-1").product
     embed_pending()
     Feature.objects.filter(image=image).update(product=other)
-    assert_mended("1 features have another product")
+    assert_fixed("1 features have another product")
     assert Feature.objects.get(image=image).product_id == image.product_id
 
 
 def test_claims_of_dead_workers_are_released(image: ProductImage) -> None:
     long_ago = timezone.now() - timedelta(hours=1)
     ProductImage.objects.update(state="claimed", claim_token=uuid.uuid4(), claimed_at=long_ago)
-    assert_mended("claimed by workers that are gone")
+    assert_fixed("claimed by workers that are gone")
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite loses triggers when a table is altered")
 def test_missing_change_log_triggers_are_installed_again(image: ProductImage) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP TRIGGER index_feature_deleted")
-    assert_mended("index_feature_deleted")
+    assert_fixed("index_feature_deleted")
     assert not changes.missing_triggers()
 
 
 def test_missing_vector_triggers_are_installed_again(image: ProductImage) -> None:
     triggers.drop_triggers(DEFAULT_DB_ALIAS)
-    assert_mended("feature_vector_inserted")
+    assert_fixed("feature_vector_inserted")
     assert not triggers.missing_triggers(DEFAULT_DB_ALIAS)
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL searches without files of ours")
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the PostgreSQL engine has no index files")
 def test_damaged_index_file_is_replaced(image: ProductImage, settings: Settings, tmp_path: Path) -> None:
     settings.INDEX_DIR = tmp_path / "index"
     stamp = main_file.folder_of("legacy", LEGACY_MODEL) / "stamp.json"
     stamp.parent.mkdir(parents=True)
     stamp.write_text("{")
-    assert_mended("is not a stamp")
+    assert_fixed("is not a stamp")

@@ -1,4 +1,4 @@
-"""With a real web server, Redis and worker: the id of a request is in the worker's lines of its pictures."""
+"""With a real web server, Redis and worker: log lines of the worker have the id of the upload request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lines(stack: Stack, process: str) -> list[dict[str, Any]]:
 
 
 def request_of(stack: Stack, path: str) -> str:
-    """The id under which the web server logged the one request for ``path``."""
+    """Return the id that the web server logged for the one request of ``path``."""
     [line] = [line for line in lines(stack, "web") if line.get("path") == path]
     return str(line["request_id"])
 
@@ -32,6 +32,6 @@ def test_worker_logs_have_the_request_id_of_the_upload(tmp_path: Path) -> None:
         traced = request_of(stack, "/api/products/upload")
         stored = [line for line in lines(stack, "worker") if line["logger"] == "products.queue.embed"]
         assert [line["request_ids"] for line in stored] == [[traced]]
-        # Celery speaks the same language, and tells no results.
+        # Celery logs in the same format, and without results.
         assert any(line["logger"].startswith("celery") for line in lines(stack, "worker"))
         assert "succeeded in" not in stack.log("worker")

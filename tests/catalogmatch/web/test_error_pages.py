@@ -1,4 +1,4 @@
-"""What a person sees where something is refused or goes wrong: a sentence and a way on, never a bare code."""
+"""Error pages: a sentence and a link, never only a status code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web process stays light: it starts and takes uploads without loading a model's libraries."""
+"""The web process starts and accepts uploads without loading the libraries of a model."""
 
 from __future__ import annotations
 

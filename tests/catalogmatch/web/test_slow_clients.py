@@ -1,4 +1,4 @@
-"""How slowly a request may come, on the web server as it is meant to run, and what one that breaks off comes to."""
+"""Slow and aborted requests, on gunicorn with the configuration of production."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
-    """The port of a running web server and an uploader's token."""
+    """Start a web server. Return its port and an uploader's token."""
     folder = tmp_path_factory.mktemp("web")
     env = os.environ | {
         "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
@@ -56,7 +56,7 @@ def connect(port: int) -> socket.socket:
 
 
 def read_response(connection: socket.socket) -> bytes:
-    """All that comes until the answer's end or the connection's."""
+    """Read until the end of the response or of the connection."""
     received = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65_536):
@@ -84,7 +84,7 @@ def head(token: str, length: int) -> bytes:
 
 
 def form(**fields: str) -> bytes:
-    """An upload's body: the image first, then other fields."""
+    """Return the body of an upload: the image first, then other fields."""
     parts = [b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.jpg"\r\n\r\n' + jpeg(1) + b"\r\n"]
     parts += [
         f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -107,7 +107,7 @@ def test_request_shorter_than_its_content_length_is_rejected(server: tuple[int, 
     port, token = server
     body = form(sku="CUT-SHORT")
     with connect(port) as connection:
-        # The image is whole, its SKU is not there: taken as it came, it would be another product.
+        # The image is complete but its SKU is missing. Accepting it would create another product.
         connection.sendall(head(token, len(body)) + body[: body.index(b"sku") - 40])
         connection.shutdown(socket.SHUT_WR)
         response = read_response(connection)

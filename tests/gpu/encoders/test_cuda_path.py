@@ -1,4 +1,4 @@
-"""The way a CUDA device is fed, on a stand-in for it that keeps a list of what is asked of it in which order."""
+"""The order of operations on a CUDA device, recorded by a fake device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.pipeline.batching import AdaptiveBatcher
 
 
 class Device:
-    """Streams and events of a device that is done with a thing as soon as it is asked; ``log`` says what it was."""
+    """Fake streams and events. Every operation finishes at once and is recorded in ``log``."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -22,7 +22,7 @@ class Device:
 
 @pytest.fixture
 def device(with_clip, monkeypatch):
-    """An encoder of the small CLIP that takes this process for a GPU, and what it asked of it."""
+    """Return the encoder of the small CLIP on a fake GPU, and that device."""
     import torch
 
     device = Device()

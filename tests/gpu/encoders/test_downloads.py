@@ -1,4 +1,4 @@
-"""Weights from the hub: fetched whole by command, a clear line when they cannot be had, and one try an hour."""
+"""Model downloads: complete, with a clear error line, and at most one attempt an hour by workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def hub(tiny_clip):
-    """The address of a model hub on this host that has one model."""
+    """Run a model hub with one model on this host. Return its address."""
     files = {str(p.relative_to(tiny_clip)): p.read_bytes() for p in tiny_clip.rglob("*") if p.is_file()}
 
     class Hub(BaseHTTPRequestHandler):
@@ -68,7 +68,7 @@ def hub(tiny_clip):
 
 
 def download(tmp_path, endpoint, *name, **environment):
-    """``manage.py download_model`` in a process of its own, since the hub's address is read once."""
+    """Run ``manage.py download_model`` in a new process, because the address of the hub is read only once."""
     settings = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "CLIP_CACHE_DIR": str(tmp_path / "cache"),
                 "CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
     return subprocess.run(

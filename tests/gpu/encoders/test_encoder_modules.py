@@ -1,4 +1,4 @@
-"""The image tower gives the vectors of the library's own model, and computes of the last layer only what is read."""
+"""The image encoder gives the vectors of transformers, and computes only the class token in the last layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: what export_onnx writes and refuses, and which backend is used."""
+"""ONNX Runtime on a CPU: the command export_onnx and the choice of the backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exports(tiny_clip, images, tmp_path_factory):
-    """A cache folder into which the small CLIP was exported in both precisions, for tests that only read."""
+    """Export the small CLIP in both precisions to a cache folder, for tests that only read it."""
     from django.conf import settings
     from django.test import override_settings
 
@@ -42,7 +42,7 @@ def exports(tiny_clip, images, tmp_path_factory):
 
 @pytest.fixture
 def exported(exports, tiny_clip, settings, tmp_path):
-    """The same in a cache folder of the test's own."""
+    """Copy the exports to a cache folder that the test may change."""
     cache = shutil.copytree(exports, tmp_path / "cache")
     use_clip(settings, tiny_clip, cache)
     yield cache / "onnx" / weights.model_id()
@@ -160,7 +160,7 @@ def test_int8_below_the_required_agreement_is_installed_only_with_force(with_cli
 @pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
 def test_full_disk_leaves_no_partial_export(room, with_clip, images):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # files end there, as they do on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # larger files cannot be written, as on a full disk
     try:
         with pytest.raises(CommandError, match="cannot be written") as told:
             call_command("export_onnx", int8=True, verify=images)

@@ -1,4 +1,4 @@
-"""Prepared pixels are those of the model's own image processor."""
+"""Preprocessed pixels equal those of the model's own image processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_pixels_equal_those_of_the_models_image_processor(size, with_clip):
     expected = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
     scale, shift = preprocess.scale_and_shift()
     actual = (preprocess(image) * scale + shift).transpose(2, 0, 1)
-    # A level of brightness is 0.0146 of these units: this is the same pixels and float32's rounding.
+    # One level of brightness is 0.0146 in these units, so this bound only allows float32 rounding.
     assert np.abs(actual - expected).max() < 1e-5
 
 

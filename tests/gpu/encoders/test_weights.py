@@ -1,4 +1,4 @@
-"""Models on disk: which are whole, what is said of those that are not, and the name of their vectors."""
+"""Models on disk: which are complete, the reasons for the others, and the model name of their vectors."""
 
 from __future__ import annotations
 

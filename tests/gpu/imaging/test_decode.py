@@ -1,4 +1,4 @@
-"""One image: what is accepted, what is refused and with which code, and that it comes out upright in RGB."""
+"""Decoding: accepted formats, error codes, orientation and conversion to RGB."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_missing_files_raise_an_error_with_a_code(tmp_path):
 
 
 @pytest.mark.shared_data
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about what it then refuses
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about files that it then rejects
 @pytest.mark.parametrize("part", ["bad", "odd"])
 def test_files_of_public_corpora_are_decoded_or_rejected_with_a_code(part, shared_data):
     rules = {"image_too_large", "image_too_small", "image_aspect"}

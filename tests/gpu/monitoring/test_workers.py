@@ -1,4 +1,4 @@
-"""Workers and status: what is told of device, model and speed, to whom, and how a worker lives and ends."""
+"""Workers and status: device, model and speed, who may see them, and the life of a worker."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_worker_stores_memory_and_rate_samples_and_deletes_old_ones(monkeypatch)
     old = a_worker("host:1")
     WorkerSample.objects.create(worker=old, taken_at=timezone.now() - timedelta(days=2))
     with worker.registered():
-        pass  # one beat at the start and one at the end
+        pass  # one heartbeat at the start and one at the end
     samples = WorkerSample.objects.all()
     assert len(samples) == 2
     assert all(sample.memory_gb and sample.worker != old for sample in samples)

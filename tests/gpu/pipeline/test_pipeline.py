@@ -1,4 +1,4 @@
-"""Many images at once: order, what each job asks for, decoding ahead in bounds, and memory that does not grow."""
+"""The pipeline: order of results, requested features, bounded decoding ahead, and constant memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_only_a_few_batches_are_decoded_ahead(with_clip, paths):
     stream = run.run_pipeline([EmbedRequest(path, clip=True, legacy=False) for path in paths * 10], batch_size=2)
     next(stream)
     for path in paths:
-        path.unlink()  # what is decoded by now lies in memory, all the rest is lost
+        path.unlink()  # images decoded until now are in memory, all others are lost
     results = list(stream)
     decoded = sum(isinstance(result, ImageFeatures) for result in results)
     encoder = registry.get_encoder()

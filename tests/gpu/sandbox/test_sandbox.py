@@ -1,4 +1,4 @@
-"""The decoder's box: what comes out of it, and what becomes of whoever breaks it."""
+"""The sandboxed decoder: its results, and its recovery from crashes and hangs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers.installations import REPO
 
 @pytest.fixture
 def fresh(settings: Any) -> Any:
-    """The settings, for boxes that start with them and end with the test."""
+    """Return the settings for decoders that start with them and end with the test."""
     box_pool.close()
     yield settings
     box_pool.close()
@@ -52,7 +52,7 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
 
 
-# --- what comes out --------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", sample_images.FORMATS)
@@ -145,7 +145,7 @@ def test_memory_hungry_formats_are_decoded_up_to_40_megapixels(kind: str, option
     assert (derived.width, derived.height) == (8000, 5000)
 
 
-# --- what becomes of whoever breaks it -------------------------------------------------------------
+# --- crashes and hangs -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
@@ -159,7 +159,7 @@ def test_crashing_decoder_rejects_only_its_image(fresh: Any, how: signal.Signals
             time.sleep(0.01)
         child.send_signal(how)
         code = working.result()
-    # Nobody but a kernel that is short of memory kills.
+    # Only a kernel without free memory sends SIGKILL.
     assert code == ("image_too_large" if how == signal.SIGKILL else "image_corrupt")
     assert decode_in_sandbox(sample_images.jpeg(1), 400, 100).width == 96
     assert boxes() != [child]

@@ -141,7 +141,7 @@ def test_query_image_is_matched_by_the_worker(stack: Stack) -> None:
     stack.start_worker()
     candidate = stack.upload(batch(800, 1), wait=60, is_historical="true").body["product_id"]
     with ThreadPoolExecutor(8) as pool:
-        responses = list(pool.map(lambda _: stack.ask(jpeg(800), wait=60), range(16)))
+        responses = list(pool.map(lambda _: stack.match_image(jpeg(800), wait=60), range(16)))
     assert {response.status for response in responses} == {200}
     assert {response.body["matches"][0]["product_id"] for response in responses} == {candidate}
 
@@ -156,14 +156,14 @@ def test_new_product_is_matched_by_the_worker(stack: Stack) -> None:
 
 @pytest.mark.parametrize("wait", [0, 0.5])
 def test_query_without_a_worker_gets_a_response_in_time(stack: Stack, wait: float) -> None:
-    response = stack.ask(jpeg(1), wait=wait)
+    response = stack.match_image(jpeg(1), wait=wait)
     assert (response.status, response.body["code"]) == (503, "features_pending")
 
 
 def test_query_without_redis_gets_a_response_in_time(stack: Stack) -> None:
     stack.redis.stop()
     try:
-        response = stack.ask(jpeg(1), wait=2)
+        response = stack.match_image(jpeg(1), wait=2)
     finally:
         stack.redis.start()
     assert (response.status, response.body["code"]) == (503, "features_pending")
@@ -191,7 +191,7 @@ def test_paused_queue_stays_paused_for_new_workers_while_queries_are_matched(sta
     product_id = stack.upload(batch(1100, 3), wait=5).body["product_id"]
     stack.stop_workers()
     stack.start_worker()
-    assert stack.ask(jpeg(1), wait=60).status == 200
+    assert stack.match_image(jpeg(1), wait=60).status == 200
     assert stack.states(product_id) == {"pending": 3}
     stack.manage("shell", "--no-imports", "--command", script.format(paused=False))
     stack.wait_for_states(product_id, ready=3)
