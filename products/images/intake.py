@@ -22,7 +22,7 @@ from products.validation import validate_fields, validate_product
 
 
 class SkuExistsError(Exception):
-    """The SKU belongs to another product, or to the same one with other pictures."""
+    """The SKU belongs to another product, or the same product lacks an image."""
 
     code = "sku_exists"
 
