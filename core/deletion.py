@@ -27,7 +27,7 @@ def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
     counts: Counter[str] = Counter()
     with transaction.atomic():
         locked = set(_lock(rows))
-        # Select again: whoever held a lock may have changed the rows, such as the verdict of a match.
+        # Select again: the rows may have changed before the lock, such as the verdict of a match.
         ids = iter([pk for pk in rows.order_by().values_list("pk", flat=True) if pk in locked])
         while batch := list(islice(ids, BATCH_SIZE)):
             selected = rows.model._default_manager.filter(pk__in=batch)
