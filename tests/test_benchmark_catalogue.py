@@ -1,4 +1,4 @@
-"""The catalogue that the benchmarks measure on is one that the program itself could have made."""
+"""The catalogue of the benchmarks is valid: the program itself could have made it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENTS = catalogue.Contents(arrivals=60, failed=3, pending=5, reviewers=8, com
 
 @pytest.fixture(autouse=True)
 def _written() -> None:
-    """200 products, 240 images and what people and workers left."""
+    """Write 200 products with 240 images, matches, verdicts and failures."""
     vectors = np.random.default_rng(0).standard_normal((240, 16), dtype=np.float32)
     catalogue.fill_database(vectors, catalogue.zipf_categories(200), CONTENTS)
 

@@ -1,4 +1,4 @@
-"""Imports go one way, without circles. Heavy libraries are imported only inside the functions that use them."""
+"""Imports go one way and without circles. Heavy libraries are imported only in the functions that use them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-PACKAGES = ["core", "gpu", "products", "matching", "catalogmatch"]  # each may import those before it
+PACKAGES = ["core", "gpu", "products", "matching", "catalogmatch"]  # each package may import those before it
 HEAVY = {"torch", "sentence_transformers", "transformers", "onnxruntime", "onnx", "faiss", "safetensors", "openpyxl"}
 PATHS = sorted(path for package in PACKAGES for path in (REPO / package).rglob("*.py"))
 
-# Our own modules that are imported inside a function, and why. Everything else stands at the top of its file.
+# The project's modules that may be imported in a function, and why. All others are imported at the top.
 LATE_IMPORTS = {
     ("catalogmatch.apps", "catalogmatch.accounts.roles"): "Django's ready()",
     ("products.apps", "products.models.triggers"): "Django's ready()",
@@ -46,7 +46,7 @@ def tree_of(module: str) -> ast.Module:
 
 
 def imported_names(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
-    """The dotted names that these statements import."""
+    """Yield the dotted names that these statements import."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,16 +56,16 @@ def imported_names(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
 
 
 def imported_modules(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
-    """Our own modules that these statements import."""
+    """Return the project's modules that these statements import."""
     found = set()
     for name in imported_names(nodes):
         found |= {part for part in (name, name.rpartition(".")[0]) if part in MODULES and part.count(".")}
-    # ``from package import module`` needs the module; the package itself runs first and imports what it names.
+    # ``from package import module`` imports the module. The package is left out: its imports are checked separately.
     return {module for module in found if not any(other.startswith(f"{module}.") for other in found)}
 
 
 def at_import_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when the module is imported: all but those in functions and for type checkers."""
+    """Yield the statements that run at import, without those in functions and for type checkers."""
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -78,7 +78,7 @@ def at_import_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def late_imports(module: str) -> set[str]:
-    """Our own modules that a function imports, or a block for type checkers."""
+    """Return the project's modules that are imported in a function or for type checkers."""
     tree = tree_of(module)
     return imported_modules(ast.walk(tree)) - imported_modules(list(at_import_time(tree.body)))
 
@@ -102,7 +102,7 @@ def test_only_the_listed_modules_are_imported_inside_functions():
 
 
 def test_there_is_no_import_circle():
-    """Also not through functions, except through the listed late imports."""
+    """Imports in functions count too, except the listed ones."""
     arrows = {
         module: {other for other in imported_modules(ast.walk(tree_of(module))) if (module, other) not in LATE_IMPORTS}
         for module in MODULES
@@ -116,7 +116,7 @@ def test_no_room_holds_more_than_eighteen_files():
 
 
 def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Every group of names that can reach each other, by Tarjan's algorithm."""
+    """Return the groups of names that can reach each other, by Tarjan's algorithm."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

@@ -1,4 +1,4 @@
-"""The module map in docs/architecture.md lists every module, each once and where it lies."""
+"""The module map in docs/architecture.md lists every module once, with its path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES = ("core", "gpu", "products", "matching", "catalogmatch")
 
 
 def listed_modules() -> list[str]:
-    """The paths in the tables below the heading "Module map"."""
+    """Return the paths in the tables below the heading "Module map"."""
     text = (REPO / "docs" / "architecture.md").read_text("utf-8").partition("## Module map")[2]
     paths, folder = [], ""
     for line in text.splitlines():
@@ -24,7 +24,7 @@ def listed_modules() -> list[str]:
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a file belongs on the map: migrations and packages without code do not."""
+    """Return whether a file belongs on the map. Migrations and packages without code do not."""
     if "migrations" in path.parts:
         return False
     statements = ast.parse(path.read_text("utf-8")).body

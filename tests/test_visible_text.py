@@ -1,4 +1,4 @@
-"""All that people read on pages goes through Django's translation functions: templates, scripts and Python alike."""
+"""All visible text of templates, scripts and Python code goes through Django's translation functions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BLOCK = re.compile(r"{%\s*(blocktranslate|comment)\b.*?{%\s*end\1\s*%}", re.DOTA
 TAG = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}", re.DOTALL)
 READ_OUT = {"aria-label", "title", "alt", "placeholder"}
 NOT_READ = {"code", "script", "style", "kbd", "span.material-symbols-outlined"}
-NAMES = {"CatalogMatch", "CLIP", "CSV", "GB", "MB", "XLSX"}  # which are the same in every language
+NAMES = {"CatalogMatch", "CLIP", "CSV", "GB", "MB", "XLSX"}  # the same in every language
 TRANSLATE = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext"}
 SENTENCE = re.compile(r"[A-Z][a-z]+( [a-z]+)+|[A-Z][a-z]+.*\.$")
 SHOWN = {"success", "warning", "error", "info", "ValidationError"}
-ERRORS = {"UnreadableFileError", "RowError", "ExportError", "FeaturesPendingError"}  # whose text pages show
+ERRORS = {"UnreadableFileError", "RowError", "ExportError", "FeaturesPendingError"}  # their text is shown on pages
 
 
 class Text(HTMLParser):
-    """Collects what a page says, in its text and in attributes that are read out."""
+    """Collect the text of a page, and of attributes that screen readers read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_scripts_take_their_texts_from_the_page(path: Path) -> None:
 
 
 def untranslated(tree: ast.AST) -> Iterator[str]:
-    """Sentences that are shown, and names of fields and columns, that no translation function gets."""
+    """Yield visible sentences and names of fields that are not passed to a translation function."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue

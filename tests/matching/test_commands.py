@@ -1,4 +1,4 @@
-"""match_products and evaluate_matching, as an operator runs them."""
+"""The commands match_products and evaluate_matching."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def catalogue(tmp_path) -> None:
-    """Six historical products H0 to H5, drawn from the seeds 1 to 6, and two new ones that look like H0 and H1."""
+    """Import six historical products H0 to H5 (seeds 1 to 6), and two new ones that look like H0 and H1."""
     write_images(tmp_path, *(f"{number}.jpg" for number in range(6)))
     rows = [{"sku": f"H{number}", "is_historical": "yes", "image": f"{number}.jpg"} for number in range(6)]
     for number in range(2):
@@ -34,7 +34,7 @@ def best(sku: str) -> str:
 
 
 def unmatch(*skus: str) -> None:
-    """As if the matches of these products had never been looked up."""
+    """Mark these products as unmatched."""
     products = Product.objects.filter(sku__in=skus)
     Match.objects.filter(product__in=products).delete()
     for product in products:
@@ -92,7 +92,7 @@ class TestEvaluateMatching:
         for number in range(3):
             (tmp_path / f"q{number}.jpg").write_bytes(jpeg(number + 1, angle=-3))
             queries.append({"image": f"q{number}.jpg", "sku": f"H{number}"})
-        # The right answer to the fourth is another product than the one that it shows.
+        # The fourth query shows another product than its expected one.
         queries.append({"image": str(tmp_path / "q0.jpg"), "sku": "H5"})
         report = tmp_path / "report.json"
         ran = run("evaluate_matching", write_csv(tmp_path / "q.csv", queries), "--json", report)
@@ -123,7 +123,7 @@ class TestEvaluateMatching:
             {"image": "bad.jpg", "sku": "H1"},
             {"image": "gone.jpg", "sku": "H1"},
             {"image": "q.jpg", "sku": "nobody's"},
-            {"image": "q.jpg", "sku": "N0"},  # a new product is no answer
+            {"image": "q.jpg", "sku": "N0"},  # a new product is never a candidate
         ]
         report = tmp_path / "report.json"
         ran = run("evaluate_matching", write_csv(tmp_path / "q.csv", queries), "--json", report)

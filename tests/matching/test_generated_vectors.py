@@ -1,4 +1,4 @@
-"""Any bytes and any numbers: BLOBs come back as they were or are refused, and a score is always one from 0 to 100."""
+"""Features with random bytes and numbers: stored unchanged or rejected, with scores from 0 to 100."""
 
 from __future__ import annotations
 

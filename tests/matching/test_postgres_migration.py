@@ -1,4 +1,4 @@
-"""Moving house: a SQLite catalogue goes into PostgreSQL whole, verified, or not at all."""
+"""The command move_to_postgres: copies a SQLite catalogue completely and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/sca
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """DATABASE_URL of a real server. Skips without one, except in CI, where that is a failure."""
+    """Run a PostgreSQL server. Return its DATABASE_URL. Without a server, skip the test, or fail in CI."""
     postgres.require_server()
     with postgres.running() as url:
         yield url
@@ -64,7 +64,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def target(server: str) -> str:
-    """An empty and migrated database."""
+    """Return an empty and migrated database."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS target")
         connection.execute("CREATE DATABASE target")
@@ -73,7 +73,7 @@ def target(server: str) -> str:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """The SQLite file of a small catalogue with a verdict in it."""
+    """Create a small SQLite catalogue with a verdict. Return its file."""
     for command in (["migrate", "-v0"], ["shell", "-v0", "-c", FILL]):
         done = manage(tmp_path, *command, DATABASE_URL=f"sqlite:///{tmp_path / 'catalogmatch.sqlite3'}")
         assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
         assert connection.execute("SELECT attributes FROM products ORDER BY id LIMIT 1").fetchone() == (
             {"größe": [1, 2.5, None]},
         )
-        # New rows go behind those that moved.
+        # New rows get ids after those of the copied rows.
         ahead = connection.execute(
             "SELECT nextval(pg_get_serial_sequence('products', 'id')) - max(id) FROM products"
         ).fetchone()

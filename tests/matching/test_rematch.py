@@ -1,4 +1,4 @@
-"""Matching again what somebody chose in the list of products, where that is more than a person waits for."""
+"""Match now for many selected products: by the workers, or later if there are none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
-    """Two new products that look like one of the catalogue, their matches lost; already two are many."""
+    """Create two unmatched new products that look like a historical one, and let two count as many."""
     monkeypatch.setattr(matches, "INLINE_LIMIT", 1)
     add_product([Upload(jpeg(1))], is_historical=True)
     products = [add_product([Upload(jpeg(1))]).product for _ in range(2)]
@@ -31,7 +31,7 @@ def arrivals(monkeypatch: pytest.MonkeyPatch) -> list[Product]:
 
 
 def match_all() -> str:
-    """What the page says after *Match now* on every product of the list."""
+    """Run *Match now* on every product of the list. Return the message of the page."""
     chosen = {"_selected_action": [product.pk for product in Product.objects.all()], "action": "match_now"}
     response: Any = browser_of("uploader").post("/admin/products/product/", chosen, follow=True)
     return str(response.content.decode())
@@ -43,7 +43,7 @@ def waiting() -> set[int]:
 
 def test_workers_match_many_products(arrivals: list[Product], settings: Settings) -> None:
     settings.HAS_BROKER = True
-    make_product("pending")  # it has no features that it could be matched by
+    make_product("pending")  # cannot be matched without features
     assert "2 new products will be matched." in match_all()
     assert set(Match.objects.values_list("product", flat=True)) == {product.pk for product in arrivals}
     assert not waiting()

@@ -1,4 +1,4 @@
-"""Finding, saving and judging matches: who is found, with what score, and what a person decided stays."""
+"""Finding, saving and judging matches: candidates, scores, and verdicts that survive reruns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 def clip(*degrees: float) -> list[Features]:
-    """Embeddings in a plane: the score of two of them is 100 times the cosine of the angle between them."""
+    """Return embeddings in a plane. The score of two is 100 times the cosine of their angle."""
     radians = np.radians(degrees)
     return [Features.from_embedding(np.array([np.cos(a), np.sin(a)]), model_id()) for a in radians]
 
@@ -43,7 +43,7 @@ def scores(result: service.SearchResult) -> list[float]:
 
 @pytest.fixture
 def new() -> Product:
-    """A new product at 0 degrees."""
+    """Return a new product at 0 degrees."""
     return add_product(*clip(0), historical=False)
 
 
@@ -179,7 +179,7 @@ def test_verdict_and_note_survive_every_rerun(new: Product) -> None:
     verdicts.set_verdict(by_candidate[rejected.pk], "rejected", reviewer)
     verdicts.set_verdict(by_candidate[noted.pk], "pending", reviewer, "ask the supplier")
 
-    for threshold in (50, 100, 50):  # in between none of them is in the answer
+    for threshold in (50, 100, 50):  # at 100 none of them is a candidate
         service.match_product(new.pk, threshold=threshold)
         assert {
             match.candidate_id: (match.review_status, match.note, match.reviewer) for match in Match.objects.all()

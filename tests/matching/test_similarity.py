@@ -1,4 +1,4 @@
-"""Scores 0 to 100: the guide's functions, and the one dot product that they all are."""
+"""Scores of 0 to 100: the documented functions, and the dot product of search vectors behind them."""
 
 import csv
 import logging
@@ -166,7 +166,7 @@ def test_features_of_unknown_length_raise_an_error():
 
 @pytest.mark.shared_data
 def test_real_images_find_their_product_among_others(shared_data):
-    """Views only, each asked against the views before the last two of every product; queries stay unseen."""
+    """Search with the last image of each product among the first four images of every product."""
     folder = shared_data / "grocery"
     with (folder / "views.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

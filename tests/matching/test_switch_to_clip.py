@@ -1,4 +1,4 @@
-"""A catalogue that was loaded without CLIP moves to it with one command, once the weights are there."""
+"""A catalogue that was loaded without CLIP switches to CLIP by the command reindex."""
 
 from __future__ import annotations
 

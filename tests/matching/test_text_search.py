@@ -1,4 +1,4 @@
-"""Matches by words: of either product, of both together, and of products too many to be looked up one by one."""
+"""Text search for matches: by words of one product, of both, and of very many products."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def found(text: str) -> text_search.TextMatches:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("blue", {"blue-vase", "blue-bowl", "red-vase"}),  # on either side, whatever the case
+        ("blue", {"blue-vase", "blue-bowl", "red-vase"}),  # in either product, in upper or lower case
         ("H-2", {"blue-bowl", "red-bowl"}),
-        ("blue cup", {"blue-vase", "blue-bowl"}),  # one product has both
-        ("N-2 H-1", {"red-vase"}),  # no product has both, but the two of a match
+        ("blue cup", {"blue-vase", "blue-bowl"}),  # both words in one product
+        ("N-2 H-1", {"red-vase"}),  # one word in each product of the match
         ("N-2 nothing", set()),
         ("nothing", set()),
     ],

@@ -1,4 +1,4 @@
-"""reindex: what waits, what failed, what the current model has not seen, or everything."""
+"""The command reindex: pending or failed images, features of another model, or all images."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from core.cpu import cpu_cores
 from gpu import clip, timings
-from gpu.device import cpu_cores
 from gpu.encoders import registry, weights
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run

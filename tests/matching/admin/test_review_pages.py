@@ -1,4 +1,4 @@
-"""Review in the admin: the list side by side, the case page, verdicts by button and in bulk, and who may give them."""
+"""Review in the admin: match list, case page, verdicts by button and in bulk, and permissions."""
 
 from __future__ import annotations
 

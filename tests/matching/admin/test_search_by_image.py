@@ -1,4 +1,4 @@
-"""The ask page: candidates for an image that nobody stores."""
+"""The search page: candidates for a query image, which is not stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching over HTTP: questions about products and images, the list of matches, verdicts."""
+"""The matching API: queries by product and by image, the list of matches, verdicts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def api() -> APIClient:
 
 @pytest.fixture
 def mug() -> Product:
-    """A historical mug, embedded, with a lamp beside it."""
+    """Create a historical mug and a historical lamp, both embedded. Return the mug."""
     lamp, mug = jpeg(2), jpeg(1)
     add_product([Upload(lamp)], sku="L-1", category="lamps", is_historical=True)
     product = add_product([Upload(mug)], sku="M-1", name="Mug", category="mugs", is_historical=True).product
@@ -49,7 +49,7 @@ def mug() -> Product:
 
 @pytest.fixture
 def arrival(mug: Product) -> Product:
-    """Another photograph of the mug, embedded and not yet matched."""
+    """Create a new product from another photograph of the mug, embedded and not yet matched."""
     product = add_product([Upload(jpeg(1, angle=3))], sku="N-1").product
     embed.embed_pending(send_signal=False)
     return product

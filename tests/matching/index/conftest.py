@@ -1,4 +1,4 @@
-"""Each search engine's own tests run where it is in use; what both promise runs on both databases."""
+"""Collect the tests of an engine only on its database. Tests of both engines run on both."""
 
 from django.conf import settings
 

@@ -1,4 +1,4 @@
-"""What every search promises, whichever engine answers: the right products, k of them, by filters, always fresh."""
+"""The behaviour of every search engine: correct order, k products, filters, and no stale results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base file of a large catalogue: built, mapped, kept fresh, replaced, and never trusted when it is not whole."""
+"""The main segment of a large catalogue: built, loaded, updated, replaced, and checked for damage."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def built(products: list[Product]) -> list[Product]:
 
 
 def a_process() -> VectorCatalogue:
-    """A process that has just started: it knows nothing but what is on disk and in the database."""
+    """Imitate a process that has just started, with an empty memory."""
     return VectorCatalogue(CLIP, MODEL)
 
 
@@ -79,7 +79,7 @@ def stamp_path() -> Path:
     return main_file.folder_of(CLIP, MODEL) / "stamp.json"
 
 
-def base_of(process: VectorCatalogue):
+def main_segment_of(process: VectorCatalogue):
     return process.current_snapshot().main
 
 
@@ -93,7 +93,7 @@ def test_main_segment_finds_the_results_and_scores_of_exact_search(vectors, buil
         hit += len(truth & {one.product_id for one in hits})
         by_product = dict(zip((product.pk for product in built), scores, strict=True))
         assert [one.score for one in hits] == pytest.approx([by_product[one.product_id] for one in hits], abs=1e-4)
-    assert base_of(process) is not None
+    assert main_segment_of(process) is not None
     assert hit >= 0.95 * 300
 
 
@@ -126,7 +126,7 @@ def test_clustered_vectors_are_found_with_and_without_a_filter(category):
         truth = rows[np.argsort(-exact_scores(query, made.vectors[rows]))[:10]]
         hit += len({products[row].pk for row in truth} & set(found(process, query, 10, category=category)))
     assert hit >= 0.96 * 400
-    assert base_of(process).stamp.probes < 100  # of 126 lists: it has not just looked everywhere
+    assert main_segment_of(process).stamp.probes < 100  # of 126 lists: it has not just searched all of them
 
 
 def test_products_of_many_images_do_not_crowd_out_the_others(vectors, built):
@@ -180,18 +180,18 @@ def test_changes_after_the_build_are_found_at_once(vectors, built):
         assert found(reader, vectors[5], 1) != [built[5].pk]
         assert found(reader, vectors[6], 5, category="moved") == [built[6].pk]
         assert deleted not in found(reader, vectors[7], 50)
-        assert base_of(reader) is not None
+        assert main_segment_of(reader) is not None
 
 
 def test_running_process_loads_the_next_main_segment(vectors, built):
     process = a_process()
-    before = base_of(process).stamp
+    before = main_segment_of(process).stamp
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
     index.rebuild()
 
     found(process, vectors[0])
 
-    assert base_of(process).stamp.count == before.count + 20
+    assert main_segment_of(process).stamp.count == before.count + 20
     delta = process.current_snapshot().delta
     assert delta is not None
     assert len(delta.rows) == 0
@@ -225,7 +225,7 @@ def test_damaged_file_leads_to_exact_search_and_a_rebuild(vectors, built, woken,
         assert index.maintain()
     else:
         assert index.rebuild()
-    assert base_of(a_process()) is not None
+    assert main_segment_of(a_process()) is not None
 
 
 def test_main_segment_of_another_model_or_other_data_is_not_used(vectors, built):
@@ -233,15 +233,15 @@ def test_main_segment_of_another_model_or_other_data_is_not_used(vectors, built)
     content = json.loads(path.read_text())
 
     path.write_text(json.dumps(content | {"model": "another"}))
-    assert base_of(a_process()) is None
+    assert main_segment_of(a_process()) is None
 
     path.write_text(json.dumps(content | {"format": 0}))
-    assert base_of(a_process()) is None
+    assert main_segment_of(a_process()) is None
 
     content["revision"]["token"] += 1
     path.write_text(json.dumps(content))
     process = a_process()
-    assert base_of(process) is None
+    assert main_segment_of(process) is None
     assert found(process, vectors[0], 1) == [built[0].pk]
 
 
@@ -250,12 +250,12 @@ def test_loaded_main_segment_stays_in_use_while_its_successor_is_damaged(vectors
     found(process, vectors[0])
     stamp_path().write_text("{")
     assert found(process, vectors[0], 1) == [built[0].pk]
-    assert base_of(process) is not None
+    assert main_segment_of(process) is not None
 
 
 @contextmanager
-def _room_for(size: int) -> Iterator[None]:
-    """No file of this process may grow beyond ``size`` bytes: the operating system refuses as on a full disk."""
+def _limited_file_size(size: int) -> Iterator[None]:
+    """Limit files of this process to ``size`` bytes. Larger writes fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -265,8 +265,8 @@ def _room_for(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def _as_somebody_else() -> Iterator[None]:
-    """Files have the rights of a user who owns none of them; root would be let through."""
+def _as_another_user() -> Iterator[None]:
+    """Run as a user who owns none of the files, because root could read them all."""
     os.seteuid(65534 if os.getuid() == 0 else os.getuid())
     try:
         yield
@@ -280,21 +280,21 @@ def test_full_disk_raises_a_clear_error_and_the_old_file_stays_in_use(vectors, b
     add_products(embeddings(random_vectors(20, seed=3, dim=64)))
     [size, _] = before.checks[before.index_name]
 
-    with _room_for(size - missing), pytest.raises(index.IndexFileError) as error:
+    with _limited_file_size(size - missing), pytest.raises(index.IndexFileError) as error:
         index.rebuild()
 
     assert error.value.code == "base_not_written"
     assert str(stamp_path().parent) in str(error.value)
     assert main_file.read_stamp(CLIP, MODEL) == before
     assert len(list(stamp_path().parent.iterdir())) == 3
-    assert base_of(a_process()) is not None
+    assert main_segment_of(a_process()) is not None
 
 
 def test_file_of_another_user_leads_to_exact_search_and_a_clear_error(vectors, built, woken, caplog):
     folder = stamp_path().parent
     for path in [*folder.iterdir(), folder.parent / "lock"]:
         path.chmod(0)
-    with _as_somebody_else():
+    with _as_another_user():
         assert found(a_process(), vectors[0], 1) == [built[0].pk]
         assert "cannot be read" in caplog.text
         with pytest.raises(index.IndexFileError) as error:

@@ -1,4 +1,4 @@
-"""The graphs of the PostgreSQL engine: built beside running searches, filtered, and never short of answers."""
+"""The graphs of the PostgreSQL engine: built during searches, filtered, and always with k results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose case it is: nobody gets what another has in front of them or ahead, and what is left goes to the next."""
+"""Leases on review cases: two reviewers never get the same case, and free cases go to the next reviewer."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ CASE = "/admin/matching/match/case/"
 
 @pytest.fixture
 def arrivals() -> list[int]:
-    """Products with a case each, in the order in which they are served."""
+    """Create products with one case each. Return their ids in the order of review."""
     return [make_case(80)[0].pk for _ in range(4)][::-1]
 
 
 def ahead(role: str, shown: int, *released: int, query: str = "") -> int | None:
-    """Which case is loaded ahead of the shown one; None for none."""
+    """Return the case that is prefetched after the shown one, or None."""
     response = browser_of(role).post(f"{CASE}ahead/{query}", {"shown": shown, "left": released})
     assert response.status_code in (200, 204)
     return response.context["product"].pk if response.status_code == 200 else None
 
 
 def opened(role: str, query: str = "") -> int | None:
-    """The case at which reviewing begins, opened; None for none."""
+    """Start a review. Return its first case, or None."""
     response = browser_of(role).get(CASE + query, follow=True)
     found = re.match(rf"{CASE}(\d+)/", response.redirect_chain[-1][0])
     return int(found[1]) if found else None
@@ -51,7 +51,9 @@ def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int
     assert ahead("reviewer", first) == second
     assert opened("manager") == third
     assert ahead("manager", third) == fourth
-    assert ahead("reviewer", second, first) == first  # what was skipped comes round; all else is the manager's
+    assert (
+        ahead("reviewer", second, first) == first
+    )  # the skipped case comes again, all others are leased by the manager
     assert ahead("manager", fourth, third) == third
 
 
@@ -143,7 +145,7 @@ def test_a_rejected_pair_is_not_served_again() -> None:
 
 
 def selection(kind: str) -> tuple[Product, str]:
-    """A case that an address selects among others, and that address."""
+    """Create cases. Return the one that a filter selects, and the query string of that filter."""
     if kind == "score":
         return make_case(95, 40)[0], "?score=90"
     if kind == "category":
@@ -193,7 +195,7 @@ def test_none_of_these_is_undone_as_one_decision_and_the_case_returns() -> None:
     assert (verdict["matches"], verdict["none"], verdict["left"]) == ([matches[1].pk], True, 0)
     response = browser.post(f"{CASE}{product.pk}/undo/", {"match": [match.pk for match in matches]})
     assert response.context["product"] == product
-    # The manager's own verdict is not the reviewer's to take back this way.
+    # The reviewer cannot undo the manager's verdict.
     assert statuses(product) == ["confirmed", "pending"]
 
 

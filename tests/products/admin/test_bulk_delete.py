@@ -1,4 +1,4 @@
-"""Deleting the selected rows of a list: what goes is told first, a few go at once, many in the background."""
+"""Deleting selected rows of a list: confirmed first, then at once for a few and in the background for many."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def browser() -> Client:
 
 @pytest.fixture
 def _many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three rows are many, and two of them a step."""
+    """Let three rows count as many, in batches of two."""
     monkeypatch.setattr(deletion_jobs, "INLINE_LIMIT", 2)
     monkeypatch.setattr(deletion_jobs, "BATCH_SIZE", 2)
 
 
 def select_and_delete(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
-    """Select these rows and choose to delete them."""
+    """Select these rows and the action to delete them. Return the confirmation page."""
     chosen = {"action": "delete_selected", "_selected_action": [str(row.pk) for row in rows]}
     return browser.post(address, chosen | fields)
 
 
 def confirm(browser: Client, rows: list[Any], address: str = PRODUCTS, **fields: str) -> Any:
-    """The answer to a yes, when all that it started is done."""
+    """Confirm the deletion and wait for its end. Return the response."""
     response = select_and_delete(browser, rows, address, expected=str(len(rows)), **fields)
     wait_for_jobs()
     return response
 
 
 def deleted(response: Any) -> dict[str, int]:
-    """What a deletion's page says has gone."""
+    """Return the number of deleted rows by type from the page of a deletion."""
     return dict(response.context["job"].deleted)
 
 
@@ -132,11 +132,11 @@ def test_stopped_deletion_keeps_the_remaining_rows_intact(
     browser: Client, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [uploaded(number) for number in range(1, 6)]
-    taken_away = storage.delete_files
+    delete_files = storage.delete_files
 
     def stop_during_deletion(names: list[str]) -> None:
-        """The files go after the commit of a step; the person stops it then."""
-        taken_away(names)
+        """Stop the deletion when it deletes the files of a batch, after its commit."""
+        delete_files(names)
         job = Deletion.objects.get()
         browser.post(f"{PRODUCTS}deletion/{job.pk}/stop/")
 
@@ -159,7 +159,7 @@ def test_deletion_resumes_after_a_restart(browser: Client) -> None:
     assert "Your deletion is running: 2 of 7 rows." in browser.get(PRODUCTS).content.decode()
     browser.post(f"{address}run/")
     wait_for_jobs()
-    assert Product.objects.count() == 5  # somebody was at work until a moment ago
+    assert Product.objects.count() == 5  # the job is still active, so it is not resumed
 
     Deletion.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=5))
     assert "Continue" in browser.get(address).content.decode()
@@ -176,7 +176,7 @@ def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
         with transaction.atomic():
             verdicts.set_verdict(match.pk, "confirmed", reviewer)
             judged.set()
-            time.sleep(0.3)  # by then the other one has seen the match as it was, and waits for its lock
+            time.sleep(0.3)  # by now the deletion has read the pending match and waits for its lock
 
     def forget_what_waits() -> None:
         judged.wait()
@@ -188,12 +188,12 @@ def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
 
 def test_page_shows_progress_and_reloads_at_the_end(browser: Client) -> None:
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=200, done=40)
-    address, asked_by_htmx = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
-    entry_values = browser.get(address, headers=asked_by_htmx).content.decode()
+    address, htmx_headers = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
+    entry_values = browser.get(address, headers=htmx_headers).content.decode()
     assert "40 of 200 rows" in entry_values
     assert "<html" not in entry_values
     Deletion.objects.update(state="done")
-    assert browser.get(address, headers=asked_by_htmx).headers["HX-Refresh"] == "true"
+    assert browser.get(address, headers=htmx_headers).headers["HX-Refresh"] == "true"
 
 
 def test_deletion_finishes_although_its_user_loses_the_permission() -> None:

@@ -1,4 +1,4 @@
-"""What a list shows goes out as CSV and XLSX, harmless to whatever opens it, and products come in again unchanged."""
+"""Exports of lists as CSV and XLSX: complete, safe in spreadsheets, and importable without changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 PRODUCTS, MATCHES = "/admin/products/product/", "/admin/matching/match/"
 
-# What spreadsheets run, what tables are made of, and what breaks either.
+# Formulas, delimiters and line breaks, and characters that break CSV or XLSX files.
 TEXTS = [
     "=1+1", "+49 30", "-5", "@SUM(A1)", "\tx", "\rx", "'=x", "''-", "'quoted'", '"', "a,b;c\td", "two\nlines",
     "two\r\nlines", "<b>&amp;</b>", "שלום", "😀", "x" * 10_000, "1.0", "2026-01-01", "true", "#N/A", "  ", "a\x07b",
@@ -34,7 +34,7 @@ def browser() -> Client:
 
 
 def exported(browser: Client, address: str) -> list[dict[str, Any]]:
-    """The rows of a table by its header, as a spreadsheet program reads them."""
+    """Download an export. Return its rows as dictionaries."""
     data = browser.get(address).getvalue()
     if address.split("?")[0].endswith(".csv"):
         return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))

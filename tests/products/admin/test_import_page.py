@@ -1,4 +1,4 @@
-"""The import page: what would change is shown before anything does, confirmed by the same person, and then done."""
+"""The import page: a preview of all changes, then the import after its user confirms it."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_import_resumes_after_its_process_was_stopped(browser):
     rows = [{"sku": f"S{number}", "image": name} for number, name in enumerate(names)]
     files = {name: jpeg(seed) for seed, name in enumerate(names, start=1)}
     upload = ImportPage(browser, {"list.csv": rows_as_csv(rows), "p.zip": zipped(files)}).confirm()
-    # As if it had been killed after four rows, in the middle of noting the fifth.
+    # Imitate a process that was killed while it recorded the fifth row.
     job = Import.objects.get()
     added = job.folder / "results" / "created.jsonl"
     lines = added.read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Whatever somebody sends to the import page: what can be used is, and of the rest the page says where and why."""
+"""Unusual and bad files on the import page: usable rows are imported, the others get a reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def workbook(*sheets: list[list[object]]) -> bytes:
 
 
 def with_sheet(xml: str) -> bytes:
-    """A workbook whose sheet is this XML."""
+    """Return a workbook whose sheet is this XML."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(workbook([["x"]]))) as good, zipfile.ZipFile(buffer, "w", 8) as bad:
         for name in good.namelist():
@@ -109,7 +109,7 @@ def test_workbook_cells_are_read_as_they_are_displayed(browser):
     ]
     assert ImportPage(browser, {"list.xlsx": workbook(rows, [])}).confirm().counts() == {"UPDATED": 1}
     product.refresh_from_db()
-    # No program has computed the formula yet, so its cell has no value.
+    # The formula was never computed, so its cell has no value.
     assert product.attributes == {"old": "x", "weight": "2.5", "since": "2026-01-02", "ok": "true"}
 
 

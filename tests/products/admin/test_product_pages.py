@@ -1,4 +1,4 @@
-"""The admin's product pages: the list, one product, and what a role may do there."""
+"""The admin's product list and product page, and the permissions of the roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that come in through the admin: the way through intake, and the words beside the field when it refuses."""
+"""Uploads in the admin: new products, added images, and error messages beside the fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad images through the API: each is refused with a code, or is sound after all; nothing of a refused one stays."""
+"""Bad images in API uploads: each is rejected with a code or is valid, and rejected ones leave no files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def responses(files: list[bytes]) -> list[tuple[int, str]]:
-    """Status and code of uploading each file by itself; the code of an accepted one is empty."""
+    """Upload each file. Return status and error code, which is empty for an accepted file."""
     api = client_of("uploader")
     found = []
     for data in files:
@@ -31,13 +31,13 @@ def responses(files: list[bytes]) -> list[tuple[int, str]]:
     return found
 
 
-def is_refused(response: tuple[int, str]) -> bool:
+def is_rejected(response: tuple[int, str]) -> bool:
     status, code = response
     return code in STATUS and status == STATUS[code]
 
 
-def memory_of_boxes() -> list[int]:
-    """Bytes of address space that each of this process's boxes took at most, above what it has now, idle."""
+def peak_memory_of_decoders() -> list[int]:
+    """Return the peak address space of each decoder process above its idle size, in bytes."""
     peaks = []
     for child in psutil.Process().children():
         if "gpu.sandbox.server" in child.cmdline():
@@ -53,7 +53,7 @@ def test_bad_images_are_rejected_with_a_code_and_leave_no_files(media: Path) -> 
     surprising = {
         image.name: response
         for image, response in zip(bad, found, strict=True)
-        if not is_refused(response) and not (image.harmless and response[0] == 201)
+        if not is_rejected(response) and not (image.harmless and response[0] == 201)
     }
     assert len(bad) > 200
     assert surprising == {}
@@ -61,7 +61,7 @@ def test_bad_images_are_rejected_with_a_code_and_leave_no_files(media: Path) -> 
     assert 0 < accepted < len(bad) / 3
     assert ProductImage.objects.count() == accepted
     assert len(files_in(media)) == 2 * accepted
-    peaks = memory_of_boxes()
+    peaks = peak_memory_of_decoders()
     assert peaks
     assert max(peaks) <= server.MEMORY_BYTES
 
@@ -79,7 +79,7 @@ def test_image_that_decodes_too_long_is_rejected_and_the_next_one_accepted(setti
 def test_every_bad_image_of_the_corpora_is_rejected(shared_data: Path, media: Path) -> None:
     paths = sorted((shared_data / "images" / "bad").iterdir())
     found = responses([path.read_bytes() for path in paths])
-    assert {path.name: response for path, response in zip(paths, found, strict=True) if not is_refused(response)} == {}
+    assert {path.name: response for path, response in zip(paths, found, strict=True) if not is_rejected(response)} == {}
     assert files_in(media) == []
     assert len(paths) == 203
 

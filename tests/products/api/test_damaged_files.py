@@ -1,4 +1,4 @@
-"""Real files that decoders stumble over: refused with a published code, or taken; nothing is left half done."""
+"""Real damaged and unusual files: accepted, or rejected with a documented code and without a trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
 
 
 def upload(folder: Path, every: int = 1) -> dict[str, tuple[int, str]]:
-    """Upload each ``every``-th file of a folder; status and code (empty where there is none) by file name."""
+    """Upload every ``every``-th file of a folder. Return (status, code or "") by file name."""
     api = client_of("uploader")
     responses = {}
     for path in sorted(folder.iterdir())[::every]:

@@ -1,4 +1,4 @@
-"""The catalogue over HTTP once it is there: lists, filters, pages, changes, deletions, images, the queue."""
+"""The products API: lists, filters, pages, changes, deletions, images, the queue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def api() -> APIClient:
 
 
 def product(seed: int = 1, **fields: Any) -> Product:
-    """A product with one image that waits."""
+    """Create a product with one pending image."""
     return add_product([Upload(jpeg(seed), f"{seed}.jpg")], **fields).product
 
 
@@ -100,7 +100,7 @@ def test_product_list_needs_the_same_number_of_queries_for_any_length(
     for length in (2, 12):
         while Product.objects.count() < length:
             product(Product.objects.count())
-        # The token and its user, the user's permissions, the count, the page, its pictures.
+        # Queries: the token with its user, the permissions, the count, the page, its images.
         with django_assert_max_num_queries(7):
             assert len(found(api.get("/api/products"))) == length
 
@@ -138,7 +138,7 @@ def test_duplicate_sku_is_rejected(api: APIClient) -> None:
 )
 def test_invalid_change_is_rejected_and_changes_nothing(api: APIClient, change: dict[str, Any]) -> None:
     kept = product(sku="M-1", name="Mug")
-    # Programs escape what is not ASCII, so that half a pair of surrogates can come in.
+    # JSON escapes non-ASCII characters, so it can contain half of a surrogate pair.
     response = api.generic("PATCH", f"/api/products/{kept.pk}", json.dumps(change), content_type="application/json")
     assert (response.status_code, response.json()["code"]) == (400, "validation_error")
     assert api.get(f"/api/products/{kept.pk}").json()["name"] == "Mug"

@@ -1,4 +1,4 @@
-"""POST /api/products/upload and /api/products/{id}/images: what comes in, what is answered, what stays behind."""
+"""POST /api/products/upload and /api/products/{id}/images: accepted files, responses and errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def upload(api: APIClient, *files: bytes, path: str = "/api/products/upload", **
 
 
 def refused(response: Any, status: int, code: str) -> bool:
-    """Whether the answer is a problem document with this status and code."""
+    """Return whether the response is a problem document with this status and code."""
     problem = response.json()
     return (
         response.status_code == status == problem["status"]

@@ -1,4 +1,4 @@
-"""What stays true of intake when things go wrong in the middle, or happen twice at once."""
+"""Intake when a write fails, when fields are invalid, and under concurrent uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request may weigh, and what is kept of an upload."""
+"""Size limits of requests, and the files that are stored of an upload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.accounts import client_of, user_in
 from tests.helpers.files import files_in
 from tests.helpers.sample_images import as_file, drawing, jpeg, with_orientation
 
-# --- weight ----------------------------------------------------------------------------------------
+# --- size limits -----------------------------------------------------------------------------------
 
 
 def post(path: str, body: io.BytesIO, length: int, client: Client | None = None, **more: Any) -> Any:
@@ -97,7 +97,7 @@ def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: An
     assert files_in(media) == []
 
 
-# --- what is kept ------------------------------------------------------------------------------------
+# --- stored files ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

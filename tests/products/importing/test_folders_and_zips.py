@@ -1,4 +1,4 @@
-"""Folders and ZIPs of images become products, and no ZIP can reach outside of itself or exhaust the machine."""
+"""Imports from folders and ZIPs. No ZIP can reach files outside or exhaust the machine."""
 
 from __future__ import annotations
 

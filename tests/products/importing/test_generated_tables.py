@@ -1,4 +1,4 @@
-"""Whatever a table or an archive holds: its text comes through as it is, and nonsense is refused, never a crash."""
+"""Random tables and archives: text is read unchanged, and damaged files are rejected without a crash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from products.importing.importer import import_rows
 from products.importing.rows import open_source
 from tests.helpers.tables import rows_as_csv, write_xlsx
 
-# No surrogates and no controls: neither UTF-8 nor XML can hold them. A number is a number in a workbook.
+# No surrogates and control characters: UTF-8 and XML cannot contain them. Workbooks store numbers as numbers.
 cell = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30).map(str.strip)
 rows = st.lists(st.fixed_dictionaries({"sku": cell, "Größe; cm": cell, "image": cell}), max_size=8).map(
     lambda rows: [row for row in rows if any(row.values())]
@@ -82,12 +82,12 @@ def test_damaged_file_is_rejected_as_a_whole_or_by_row(tmp_path, name, valid, da
             assert result.code
 
 
-# Pieces of which names are made that try to lead elsewhere.
+# Parts of names that try to reach other folders.
 piece = st.sampled_from(["..", ".", "", "a", "b.jpg", "C:", "\\", "etc", "passwd", "~", "%2e%2e", "\x00", "ü"]) | cell
 path_name = st.tuples(st.sampled_from(["", "/", "//", "\\"]), st.lists(piece, min_size=1, max_size=5)).map(
     lambda parts: parts[0] + "/".join(parts[1])
 )
-entry_name = path_name.filter(lambda name: name.partition("\x00")[0])  # up to there zipfile takes it
+entry_name = path_name.filter(lambda name: name.partition("\x00")[0])  # zipfile cuts names at the first null character
 
 
 @quickly
@@ -96,7 +96,7 @@ def test_zip_entry_name_cannot_reach_outside_the_zip(tmp_path, names, asked, fol
     path = tmp_path / "c.zip"
     (tmp_path / "b.jpg").write_bytes(b"outside")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile warns of names that are the same once they are written
+        warnings.simplefilter("ignore")  # zipfile warns about names that are equal after this cut
         with zipfile.ZipFile(path, "w") as archive:
             for number, name in enumerate(names):
                 archive.writestr(name, f"entry {number}")

@@ -1,4 +1,4 @@
-"""An import can be stopped, repeated and rehearsed, and ends with everything embedded and matched."""
+"""An import can be stopped, repeated and run dry, and it embeds and matches all its products."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.helpers.tables import write_csv, write_images
 
 @pytest.fixture
 def catalogue(tmp_path) -> Path:
-    """Eight products, one of them without SKU, two with a second view."""
+    """Write a table of eight products, one without a SKU and two with a second image."""
     write_images(tmp_path, *(f"{number}.jpg" for number in range(10)))
     rows = [{"sku": f"S{number}", "name": f"Number {number}", "image": f"{number}.jpg"} for number in range(7)]
     rows += [{"sku": "", "name": "Nameless no more", "image": "7.jpg"}]
@@ -130,5 +130,5 @@ def test_ctrl_c_stops_after_the_current_row_and_the_next_run_resumes(tmp_path):
     assert (count("products"), count("product_images")) == (number, number)
     [[ready]] = database.execute("SELECT count(*) FROM product_images WHERE state = 'ready'")
     assert ready == number
-    # An image and its thumbnail each, and nothing of the row that was being read.
+    # An image and its thumbnail each, and no files of the interrupted row.
     assert len(files_in(tmp_path / "var" / "media")) == 2 * number

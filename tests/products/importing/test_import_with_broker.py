@@ -1,4 +1,4 @@
-"""With a broker an import leaves the embedding to the workers."""
+"""With a broker, an import leaves embedding and matching to the workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV and XLSX files become products; rows that cannot are reported and stop nothing."""
+"""Imports of CSV and XLSX files. Bad rows are reported and do not stop the import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the database itself refuses of stored vectors, however they are written."""
+"""The database rejects invalid vectors, even from plain SQL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_invalid_embedding_is_rejected_by_the_database(picture, color):
 
 
 def test_extreme_but_finite_numbers_are_accepted(picture):
-    # Bytes of not-a-number across two numbers, the largest finite one, and the smallest.
+    # The bytes of NaN across two numbers, the largest finite number, and the smallest.
     assert store(picture, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
     assert store(picture, embedding(float(np.finfo("<f4").max), float(np.finfo("<f4").tiny)), model_name="another").pk
 

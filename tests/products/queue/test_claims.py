@@ -1,4 +1,4 @@
-"""The queue in the database: who claims what, what comes of it, and how often an image is tried."""
+"""The embedding queue: claims, results, retries and lost workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def waiting() -> list[ProductImage]:
-    """Five images of one product that wait to be embedded."""
+    """Create a product with five pending images."""
     return add_product([Upload(jpeg(seed)) for seed in range(5)]).images
 
 
@@ -44,7 +44,7 @@ def claimed(limit: int = 10) -> queue.Claim:
 
 
 def age_claims() -> None:
-    """As if the workers had claimed so long ago that they must be gone."""
+    """Let all leases expire, as if the workers were lost."""
     ProductImage.objects.filter(state="claimed").update(claimed_at=timezone.now() - timedelta(days=1))
 
 
@@ -96,7 +96,7 @@ def test_images_are_claimed_by_waiting_time(waiting: list[ProductImage], media: 
     embed.embed_batch(claimed(1))
     later = add_product([Upload(jpeg(seed)) for seed in (10, 11)]).images
     turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
-    # A batch takes untried ones as far as it looks; what was given back is alone, before what came after that.
+    # A batch has only untried images. A retried image is alone, before images that were added after its release.
     assert turns == [
         [image.pk for image in waiting[1:4]],
         [waiting[4].pk, later[0].pk],

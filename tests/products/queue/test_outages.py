@@ -1,4 +1,4 @@
-"""A database that takes no writes is not the images' fault: they wait, and no attempt of theirs is counted."""
+"""While the database rejects writes, images stay pending and no attempt is counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @contextmanager
 def failing(statement: str, times: int = 1000) -> Iterator[None]:
-    """Let statements that begin like this one fail, as on a full disk, so many times."""
+    """Let the next ``times`` statements with this prefix fail, as on a full disk."""
     left = times
 
     def fail(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
@@ -38,7 +38,7 @@ def failing(statement: str, times: int = 1000) -> Iterator[None]:
 
 @pytest.fixture
 def waiting() -> list[int]:
-    """Ids of images that wait for a worker."""
+    """Create pending images. Return their ids."""
     with notifications_suspended():
         return [image.pk for image in add_product([Upload(jpeg(seed)) for seed in range(3)]).images]
 

@@ -1,4 +1,4 @@
-"""A paused queue: uploads are taken, questions are answered, and nobody claims an image until it is resumed."""
+"""A paused queue: uploads and queries work, and no image is claimed until it is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue with a real Redis and real workers: whatever dies, stops or is lost, no image is lost or doubled."""
+"""The queue with a real Redis and real workers: no image is lost or embedded twice after any failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(installation: Stack) -> Iterator[Stack]:
-    """The installation without workers; those that the test starts end with it."""
+    """Return the installation without workers. Workers that the test starts end with it."""
     yield installation
     installation.stop_workers()
     installation.execute("DELETE FROM gpu_workers")
@@ -100,7 +100,7 @@ def test_only_the_image_that_kills_its_worker_fails(stack: Stack) -> None:
     files[9] = jpeg(1, (96, 77))
     product_id = stack.upload(files).body["product_id"]
     deadline = time.monotonic() + 180
-    # Whoever runs the worker (systemd, a container) starts it again each time that it dies.
+    # In production systemd or a container restarts the worker each time.
     while stack.states(product_id) != {"ready": 31, "failed": 1} and time.monotonic() < deadline:
         worker = stack.start_worker(FAULT_DEADLY_SIDE="77")
         wait_until(
