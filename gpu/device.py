@@ -134,11 +134,6 @@ def empty_cache() -> None:
         torch.mps.empty_cache()
 
 
-def cpu_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 _NO_HARDWARE = "No NVIDIA, AMD or Apple GPU was found."
 
 

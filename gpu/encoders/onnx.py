@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpu.device import cpu_cores
+from core.cpu import cpu_cores
 from gpu.encoders.preprocess import Pixels
 from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds
 from gpu.encoders.weights import Weights, cache_dir

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpu.device import cpu_cores, empty_cache, get_device_info
+from core.cpu import cpu_cores
+from gpu.device import empty_cache, get_device_info
 from gpu.encoders.modules import image_encoder
 from gpu.encoders.preprocess import Pixels, Preprocess
 from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds

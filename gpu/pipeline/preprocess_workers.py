@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from core.cpu import cpu_cores
 from gpu.child_process import ChildDiedError, ChildPool, ChildProcess
 from gpu.encoders.preprocess import Preprocess
 from gpu.images import register_decoders
@@ -71,13 +72,7 @@ class _Worker(ChildProcess):
         return response
 
 
-def _worker_count() -> int:
-    from gpu.device import cpu_cores  # imports Django, which the workers start without
-
-    return cpu_cores()
-
-
-_workers = ChildPool(_Worker, _worker_count)
+_workers = ChildPool(_Worker, cpu_cores)
 
 
 def _send(write: Callable[[Any], None], value: Any) -> None:

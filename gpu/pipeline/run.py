@@ -13,8 +13,9 @@ from pathlib import Path
 
 from django.conf import settings
 
+from core.cpu import cpu_cores
 from gpu import throughput
-from gpu.device import cpu_cores, likely_device
+from gpu.device import likely_device
 from gpu.encoders import registry, weights
 from gpu.encoders.preprocess import Preprocess
 from gpu.encoders.protocol import Embeddings, Encoder, Pending

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpu.device import cpu_cores
+from core.cpu import cpu_cores
 from matching.index import changes, loading, main_file
 from matching.index.loading import Block
 from matching.index.main_file import Stamp

@@ -13,8 +13,8 @@ from itertools import islice
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from core.cpu import cpu_cores
 from core.history.timeline import Change
-from gpu.device import cpu_cores
 from gpu.imaging.errors import ImageProcessingError
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.diff import changed_fields, describe_changes
