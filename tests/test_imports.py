@@ -17,6 +17,7 @@ PATHS = sorted(path for package in PACKAGES for path in (REPO / package).rglob("
 
 # Our own modules that are imported inside a function, and why. Everything else stands at the top of its file.
 LATE_IMPORTS = {
+    ("catalogmatch.accounts.apps", "catalogmatch.accounts.signals"): "Django's ready()",
     ("catalogmatch.apps", "catalogmatch.accounts.roles"): "Django's ready()",
     ("products.apps", "products.models.triggers"): "Django's ready()",
     ("products.apps", "products.signals"): "Django's ready()",
