@@ -73,12 +73,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
-    "knox",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
     "simple_history",
     "catalogmatch",
+    "catalogmatch.accounts",
     "gpu",
     "products",
     "matching",
@@ -270,6 +270,8 @@ UPLOAD_WAIT_MAX_SECONDS = 60.0
 # --- API -------------------------------------------------------------------------------------
 
 NUM_PROXIES = env.int("DJANGO_NUM_PROXIES", default=0)
+if NUM_PROXIES < 0:
+    raise ImproperlyConfigured("DJANGO_NUM_PROXIES is a number of proxies. It cannot be negative.")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "catalogmatch.api.authentication.TokenAuthentication",
@@ -290,11 +292,6 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "catalogmatch.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-}
-REST_KNOX = {
-    "AUTH_HEADER_PREFIX": "Token",
-    "TOKEN_TTL": None,  # create_token --days sets an expiry per token
-    "AUTO_REFRESH": False,
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "catalogmatch.api.errors.ProblemHandler",

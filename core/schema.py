@@ -9,6 +9,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+# Apps of earlier versions. A migration of ours took over their tables, and their own migrations are gone.
+RETIRED_APPS = frozenset({"knox"})
+
 Key = tuple[str, str]  # app label and name of a migration
 
 

@@ -17,6 +17,7 @@ PATHS = sorted(path for package in PACKAGES for path in (REPO / package).rglob("
 
 # The project's modules that may be imported in a function, and why. All others are imported at the top.
 LATE_IMPORTS = {
+    ("catalogmatch.accounts.apps", "catalogmatch.accounts.signals"): "Django's ready()",
     ("catalogmatch.apps", "catalogmatch.accounts.roles"): "Django's ready()",
     ("products.apps", "products.models.triggers"): "Django's ready()",
     ("products.apps", "products.signals"): "Django's ready()",

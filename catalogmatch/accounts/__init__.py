@@ -1,1 +1,1 @@
-"""Roles and API tokens."""
+"""Roles, the limits of what users may do to each other, sessions and API tokens."""

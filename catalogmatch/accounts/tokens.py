@@ -1,16 +1,30 @@
-"""Create and revoke API tokens."""
+"""Create, find and revoke API tokens."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import hashlib
+import logging
+import secrets
+from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db import transaction
-from knox.models import AuthToken
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from catalogmatch.accounts.models import SHOWN_CHARACTERS, ScopedUser, Token
 from catalogmatch.accounts.roles import give_role
 
 DEFAULT_ROLE = "viewer"
+KEY_BYTES = 32
+MAX_ACTIVE_TOKENS = 100  # of one user, made on the page
+USE_RECORDED_EVERY_SECONDS = 60
+ENDED_TOKENS_KEPT_DAYS = 90
+# A request does not wait longer than this for SQLite's write lock, only to record when its token was used.
+RECORD_WAIT_SECONDS = 0.05
+
+logger = logging.getLogger(__name__)
 
 
 class InactiveUserError(Exception):
@@ -38,12 +52,84 @@ def create_token(username: str, role: str | None = None, days: int | None = None
             raise InactiveUserError(f"The user {username} is deactivated. Activate it in the admin first.")
         if role is not None:
             give_role(user, role)
-        _, token = AuthToken.objects.create(user, expiry=timedelta(days=days) if days is not None else None)
-    return str(token)
+        return issue_token(user, name="create_token", days=days)
+
+
+def issue_token(user: User, *, name: str = "", scope: str = "", days: int | None = None) -> str:
+    """Return a new token of the user, limited to the role ``scope`` if that is given.
+
+    Tokens of the user that ended long ago are deleted. Raises ValidationError for an unknown scope or a long name.
+    """
+    key = secrets.token_hex(KEY_BYTES)
+    now = timezone.now()
+    token = Token(
+        user=user,
+        name=name,
+        scope=scope,
+        key_start=key[:SHOWN_CHARACTERS],
+        digest=hashlib.sha256(key.encode()).hexdigest(),
+        created_at=now,
+        expires_at=now + timedelta(days=days) if days is not None else None,
+    )
+    token.full_clean()
+    kept_since = now - timedelta(days=ENDED_TOKENS_KEPT_DAYS)
+    with transaction.atomic():
+        ended = Token.objects.filter(user=user)
+        ended.filter(revoked_at__lt=kept_since).delete()
+        ended.filter(expires_at__lt=kept_since).delete()
+        token.save()
+    return key
+
+
+def issue_own_token(user: User, *, name: str, scope: str, days: int | None) -> str:
+    """Return a new token for a user who asks for one. Raises ValidationError if the user has too many."""
+    with transaction.atomic():
+        if Token.objects.active().filter(user=user).count() >= MAX_ACTIVE_TOKENS:
+            text = _("You have %(count)d active tokens. Revoke one that you do not need, then make a new one.")
+            raise ValidationError(text % {"count": MAX_ACTIVE_TOKENS})
+        return issue_token(user, name=name, scope=scope, days=days)
+
+
+def find_token(key: bytes) -> Token | None:
+    """Return the active token with this key and its user, or None. Does not look at whether the user is active."""
+    return Token.objects.active().with_key(key)
+
+
+def user_of_token(token: Token) -> User:
+    """Return the user that a request with this token acts as."""
+    return ScopedUser.limited(token.user, token.scope) if token.scope else token.user
+
+
+def record_use(token: Token) -> None:
+    """Store that the token was used, at most once a minute. A request never fails or waits for this."""
+    now = timezone.now()
+    if token.needs_use_recorded(now, USE_RECORDED_EVERY_SECONDS):
+        try:
+            _store_use(token, now)
+        except DatabaseError as error:
+            logger.info("The use of an API token was not recorded: %s", error)
+
+
+def _store_use(token: Token, now: datetime) -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.cursor.patience = RECORD_WAIT_SECONDS
+        cursor.execute(
+            "UPDATE api_tokens SET last_used_at = %s WHERE id = %s",
+            [connection.ops.adapt_datetimefield_value(now), token.pk],
+        )
+
+
+def revoke_token(token: Token) -> None:
+    """Revoke one token. A token that was revoked before keeps its date."""
+    Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def revoke_all(user: User) -> int:
+    """Revoke all active tokens of a user. Return their number."""
+    return Token.objects.active().filter(user=user.pk).update(revoked_at=timezone.now())
 
 
 def revoke_tokens(username: str) -> int:
-    """Delete all API tokens of a user and return their number. Raises User.DoesNotExist."""
-    user = User.objects.get(username=username)
-    count, _ = AuthToken.objects.filter(user=user).delete()
-    return int(count)
+    """Revoke all active tokens of a user and return their number. Raises User.DoesNotExist."""
+    return revoke_all(User.objects.get(username=username))

@@ -8,17 +8,20 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from catalogmatch.accounts import rules
+
 admin.site.unregister(User)
 admin.site.unregister(Group)
-admin.site.unregister(AuthToken)
 
 
 @admin.register(User)
@@ -32,14 +35,16 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (_("Name and email"), {"fields": (("first_name", "last_name"), "email")}),
-        (_("Access"), {"fields": ("is_active", "is_staff", "groups")}),
+        (_("Access"), {"fields": ("is_active", "is_staff", "groups", "api_tokens")}),
     )
     superuser_fieldset = (_("Extra permissions"), {"fields": ("is_superuser", "user_permissions")})
     add_fieldsets = ((None, {"fields": ("username", "usable_password", "password1", "password2", "groups")}),)
-    readonly_fields = ("last_login",)
+    readonly_fields = ("last_login", "api_tokens")
     filter_horizontal = ()
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        if request is not None and db_field.name == "groups":
+            kwargs["queryset"] = rules.groups_to_give(request.user)
         field = super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[arg-type]  # stubs differ
         if field is not None and db_field.name == "groups":
             field.label = _("Roles")
@@ -56,17 +61,41 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
         names = [group.name for group in user.groups.all()]
         return ", ".join([*names, str(_("superuser"))] if user.is_superuser else names)
 
+    @display(description=_("API tokens and sessions"))
+    def api_tokens(self, user: User) -> str:
+        return format_html('<a class="cm-link" href="{}">{}</a>', reverse("admin:tokens_of", args=[user.pk]), _("Show"))
+
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("groups")
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        return (*fieldsets, self.superuser_fieldset) if obj and request.user.is_superuser else fieldsets
+        if obj is None:
+            return fieldsets
+        if request.user.is_superuser:
+            return (*fieldsets, self.superuser_fieldset)
+        if rules.may_end_access(request.user, obj):
+            return fieldsets
+        hidden = {"password", "api_tokens"}
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
+            for title, options in fieldsets
+        ]
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Let managers change all users but superusers, since a superuser's password gives every permission."""
+        """Let managers change the users who have no permission that they lack themselves."""
         allowed = bool(super().has_change_permission(request, obj))
-        return allowed and (obj is None or not obj.is_superuser or bool(request.user.is_superuser))
+        return allowed and (obj is None or rules.may_manage(request.user, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        allowed = bool(super().has_delete_permission(request, obj))
+        return allowed and (obj is None or rules.may_manage(request.user, obj))
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save the roles. Raises PermissionDenied, which undoes it all, if the user now has more than the editor."""
+        super().save_related(request, form, formsets, change)
+        if rules.holds_more(form.instance, request.user):
+            raise PermissionDenied
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if not change:
@@ -80,8 +109,22 @@ class RoleAdmin(DjangoGroupAdmin, ModelAdmin):
 
     filter_horizontal = ()
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_superuser(request)
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None:
             field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)
         return field
+
+
+def _is_superuser(request: HttpRequest) -> bool:
+    """Only a superuser edits groups, because a group can hold any permission."""
+    return bool(request.user.is_active and request.user.is_superuser)

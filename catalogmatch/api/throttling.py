@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from typing import TYPE_CHECKING
 
+from django.contrib.auth.forms import UsernameField
 from django.core.cache import caches
-from rest_framework.throttling import SimpleRateThrottle, UserRateThrottle
+from rest_framework.throttling import SimpleRateThrottle
 
+from catalogmatch.api.addresses import network_of
 from core import circuit_breaker
 
 if TYPE_CHECKING:
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     # rest_framework.views imports this module through the settings, so importing it here would be a circle.
     from rest_framework.request import Request
     from rest_framework.views import APIView
+
+
+MAX_NAME_LENGTH = 1_000
 
 
 class OutageTolerantThrottle(SimpleRateThrottle):
@@ -30,13 +36,39 @@ class OutageTolerantThrottle(SimpleRateThrottle):
             return super().allow_request(request, view)
 
 
-class LoginThrottle(OutageTolerantThrottle):
+class AddressThrottle(OutageTolerantThrottle):
+    """Limit an address. IPv6 counts by /64 (one client), and by /48 (one site) at ten times the rate."""
+
+    networks = ((64, 1), (48, 10))  # bits of the prefix, and the multiple of the rate
+    num_requests: int | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed = self.num_requests
+        self.prefix = 64
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        rate = self.allowed
+        for prefix, factor in self.networks:
+            self.prefix = prefix
+            self.num_requests = None if rate is None else rate * factor
+            if not super().allow_request(request, view):
+                return False
+        return True
+
+    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str | None:
+        network = network_of(self.get_ident(request), self.prefix)  # type: ignore[arg-type]
+        if network is None:
+            return None
+        # Hashed, because a text that is no address may be long or contain anything.
+        ident = hashlib.sha256(network.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.cache_format % {"scope": f"{self.scope}{self.prefix}", "ident": ident}
+
+
+class LoginThrottle(AddressThrottle):
     """Limit attempts to sign in from one address."""
 
     scope = "login"
-
-    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
-        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}  # type: ignore[arg-type]
 
 
 class AccountThrottle(OutageTolerantThrottle):
@@ -45,10 +77,26 @@ class AccountThrottle(OutageTolerantThrottle):
     scope = "account"
 
     def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
-        name = request.POST.get("username", "").strip().casefold()
+        name = account_name(request.POST.get("username", ""))
         # Hashed, because not every cache accepts any text as a key.
-        return self.cache_format % {"scope": self.scope, "ident": hashlib.sha256(name.encode()).hexdigest()}
+        ident = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.cache_format % {"scope": self.scope, "ident": ident}
 
 
-class ApiThrottle(OutageTolerantThrottle, UserRateThrottle):
-    """Limit API requests of one user."""
+def account_name(name: str) -> str:
+    """Return one name for all spellings that the sign-in takes for the same user, and for any case."""
+    if len(name) > MAX_NAME_LENGTH:  # the sign-in refuses it, and normalising a megabyte takes seconds
+        return name
+    return unicodedata.normalize("NFKC", (UsernameField().to_python(name) or "").casefold()).strip()
+
+
+class ApiThrottle(AddressThrottle):
+    """Limit API requests of one user, or of one address for requests without a user."""
+
+    scope = "user"
+
+    def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str | None:
+        if not request.user.is_authenticated:
+            return super().get_cache_key(request, view)
+        # A user is counted once, not by network.
+        return self.cache_format % {"scope": self.scope, "ident": request.user.pk} if self.prefix == 64 else None

@@ -21,7 +21,7 @@ from django.utils import timezone
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
 from core.progress import ProgressBar
-from core.schema import SchemaTooOldError, check_upgradable, known_migrations
+from core.schema import RETIRED_APPS, SchemaTooOldError, check_upgradable, known_migrations
 from products.images import originals
 from products.models import ProductImage
 
@@ -177,7 +177,8 @@ def _check_fits(manifest: dict[str, Any]) -> None:
         text = f"The backup is of a {manifest['database']} database, but DATABASE_URL names a {connection.vendor} one."
         raise BackupError("backup_foreign", text)
     known = {f"{app}.{name}" for app, name in known_migrations()}
-    if newer := sorted(set(manifest["migrations"]) - known):
+    made_by = {key for key in manifest["migrations"] if key.partition(".")[0] not in RETIRED_APPS}
+    if newer := sorted(made_by - known):
         text = f"The backup was made by a newer version (it has the migration {newer[0]}). Install that version."
         raise BackupError("backup_newer", text)
     try:

@@ -21,6 +21,7 @@ PAGES = {
     "case": "/admin/matching/match/case/{arrival}/",
     "ask": "/admin/ask/",
     "device": "/admin/device/",
+    "tokens": "/admin/tokens/",
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from catalogmatch.accounts.roles import give_role
+from catalogmatch.accounts.tokens import issue_token
 
 
 def user_in(role: str) -> User:
@@ -21,6 +21,5 @@ def client_of(role: str | None) -> APIClient:
     """Return an API client with a token of a user in ``role``, or without a token for None."""
     client = APIClient()
     if role is not None:
-        _, token = AuthToken.objects.create(user_in(role))
-        client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
+        client.credentials(HTTP_AUTHORIZATION=f"Token {issue_token(user_in(role))}")
     return client

@@ -81,10 +81,10 @@ class Stack:
         self.redis.start()
         self.manage("migrate", "--verbosity", "0")
         script = (
-            "from django.contrib.auth.models import User; from knox.models import AuthToken;"
+            "from django.contrib.auth.models import User; from catalogmatch.accounts.tokens import issue_token;"
             "from catalogmatch.accounts.roles import give_role;"
             "user = User.objects.create_user('manager'); give_role(user, 'manager');"
-            "print(AuthToken.objects.create(user)[1])"
+            "print(issue_token(user))"
         )
         self.token = self.manage("shell", "--no-imports", "--command", script).strip()
         self.start_web()

@@ -20,7 +20,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 from gpu.models import EmbeddingWorker, WorkerSample
-from knox.models import AuthToken
+from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match
 from matching.models import ReviewLease
 from matching.review import verdicts
@@ -38,7 +38,7 @@ verdicts.set_verdict(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
 # And a row of every other table, since each is to arrive.
 now = timezone.now()
 reviewer.user_permissions.add(Permission.objects.first())
-AuthToken.objects.create(reviewer)
+issue_token(reviewer)
 LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].pk), 2)
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()

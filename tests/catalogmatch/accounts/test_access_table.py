@@ -18,6 +18,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from pytest_django import Settings
 
+from catalogmatch.accounts.models import Token
 from catalogmatch.accounts.roles import ROLES
 from matching.models import Match
 from products.models import Deletion, Import, Product, ProductImage
@@ -67,6 +68,7 @@ def ids(db: None) -> dict[str, object]:
     default_storage.save(PICTURE, ContentFile(jpeg(1)))
     match = Match.objects.create(product=product, candidate=candidate, similarity_score=90, rank=1)
     other = User.objects.create_user("colleague")
+    token = Token.objects.create(user=other, digest="0")
     return {
         "api/matches": match.pk,
         "admin/matching/match/case": product.pk,
@@ -76,6 +78,9 @@ def ids(db: None) -> dict[str, object]:
             user=user_in("uploader"), label="products.Product", total=1
         ).pk,
         "admin/auth/user": other.pk,
+        "admin/tokens/of": other.pk,
+        "admin/sign-out": other.pk,
+        "admin/tokens": token.pk,
         "admin/auth/group": Group.objects.get(name="viewer").pk,
         "admin/r": 1,
         "api/<path:rest>": "nothing",

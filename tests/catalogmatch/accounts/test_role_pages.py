@@ -20,7 +20,7 @@ from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 
-AWAY = ("/admin/logout/", "/static/", "/api/docs")
+AWAY = ("/admin/logout/", "/static/", "/api/docs", "/admin/sign-out/")
 PRODUCTS, MATCHES = "/admin/products/product/", "/admin/matching/match/"
 
 

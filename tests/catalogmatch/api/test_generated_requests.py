@@ -14,7 +14,6 @@ from django.core.wsgi import get_wsgi_application
 from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from knox.models import AuthToken
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -24,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from catalogmatch.accounts.tokens import issue_token
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.queue.embed import embed_pending
@@ -64,7 +64,7 @@ def fill() -> list[int]:
 @pytest.mark.parametrize("role", [None, "viewer", "uploader", "reviewer", "manager"])
 def test_every_response_is_documented(role: str | None, mode: GenerationMode) -> None:
     numbers = fill()
-    headers = {"Authorization": f"Token {AuthToken.objects.create(user_in(role))[1]}"} if role else {}
+    headers = {"Authorization": f"Token {issue_token(user_in(role))}"} if role else {}
     api = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
     api.app = get_wsgi_application()
 

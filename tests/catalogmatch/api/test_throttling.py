@@ -7,11 +7,18 @@ from typing import Any
 import pytest
 from django.test import Client
 from pytest_django import Settings
+from rest_framework.test import APIClient
 
 from catalogmatch.api.throttling import AccountThrottle, ApiThrottle, LoginThrottle
 from tests.helpers.accounts import client_of
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(settings: Settings) -> None:
+    """Let a wrong password cost nothing: these tests try hundreds."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
@@ -75,3 +82,80 @@ def test_api_throttle_counts_each_user_over_all_tokens_and_addresses(monkeypatch
     assert responses[-1].json()["code"] == "throttled"
     assert int(responses[-1]["Retry-After"]) > 0
     assert client_of("uploader").get("/api/queue").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["ada", "\uff41\uff44\uff41", "\u1d43da", "\u24d0\u24d3\u24d0"],  # full width, superscript, circled
+        [" ada", "ada\u3000", "\u00a0ada", "ADA"],
+        ["\ufb01na", "fina", "FINA", "\uff26\uff29NA"],  # a ligature
+        ["jos\u00e9", "jose\u0301", "JOS\u00c9", "\uff4aos\u00e9"],
+    ],
+)
+def test_spellings_of_one_user_name_count_as_one(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
+    answers = [sign_in(name=name, REMOTE_ADDR=f"10.0.0.{number}") for number, name in enumerate(names)]
+    assert answers == [200, 200, 200, 429]
+
+
+def test_a_very_long_name_is_refused_and_costs_no_time() -> None:
+    assert sign_in(name="\ufdfa" * 500_000) in (200, 400, 413)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [f"2001:db8:1:2:{number:x}::{number:x}" for number in range(6)],
+        ["2001:db8:1:2::1", "2001:DB8:1:2::2", "2001:0db8:0001:0002:0000:0000:0000:0003", "2001:db8:1:2::4%eth0",
+         "2001:db8:1:2:0:0:1.2.3.4", "2001:db8:1:2:ffff:ffff:ffff:ffff"],
+        ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201", "0:0:0:0:0:ffff:192.0.2.1", "64:ff9b::192.0.2.1",
+         "::FFFF:192.0.2.1"],
+    ],
+    ids=["one /64", "notations", "mapped"],
+)  # fmt: skip
+def test_addresses_of_one_client_count_as_one(addresses: list[str]) -> None:
+    answers = [sign_in(name=f"name{number}", REMOTE_ADDR=address) for number, address in enumerate(addresses)]
+    assert answers == [200] * 5 + [429]
+
+
+def test_the_networks_of_one_site_get_ten_times_the_attempts() -> None:
+    answers = [sign_in(name=f"name{n}", REMOTE_ADDR=f"2001:db8:1:{n:x}::1") for n in range(51)]
+    assert answers == [200] * 50 + [429]
+    assert sign_in(name="other", REMOTE_ADDR="2001:db8:2::1") == 200
+
+
+def test_a_network_that_is_refused_does_not_use_up_its_site() -> None:
+    for number in range(60):
+        sign_in(name=f"name{number}", REMOTE_ADDR="2001:db8:1:1::1")
+    assert sign_in(name="other", REMOTE_ADDR="2001:db8:1:2::1") == 200
+
+
+@pytest.mark.parametrize("mapped", ["::ffff:192.0.2.{}", "64:ff9b::192.0.2.{}", "192.0.2.{}"])
+def test_ipv4_clients_do_not_share_a_network(mapped: str) -> None:
+    assert {sign_in(name=f"name{n}", REMOTE_ADDR=mapped.format(n)) for n in range(1, 61)} == {200}
+
+
+@pytest.mark.parametrize("address", ["", "unknown", "_hidden", "unix:", "1.2.3", "2001:db8::/64", "\xff", "[::1", "%"])
+def test_a_text_that_is_no_address_is_counted_as_it_is(behind: Any, address: str) -> None:
+    behind(1)
+    answers = [sign_in(address or " ", f"name{number}") for number in range(6)]
+    assert answers == [200] * 5 + [429]
+
+
+@pytest.mark.parametrize(
+    "seen", ["192.0.2.1:{}", "[2001:db8::1]:{}", "[2001:db8::{:x}]", "2001:db8::{:x}", "::ffff:192.0.2.1"]
+)
+def test_ports_and_networks_behind_a_proxy_make_no_other_address(behind: Any, seen: str) -> None:
+    behind(1)
+    answers = [sign_in(f"198.51.100.7, {seen.format(number)}", f"name{number}") for number in range(1, 7)]
+    assert answers == [200] * 5 + [429]
+
+
+def test_requests_without_a_user_count_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ApiThrottle, "THROTTLE_RATES", {"user": "3/min"})
+    anonymous = APIClient()
+    answers = [anonymous.get("/api/nothing", REMOTE_ADDR=f"2001:db8:1:1::{number}").status_code for number in range(4)]
+    assert answers == [404, 404, 404, 429]
+    sites = [anonymous.get("/api/nothing", REMOTE_ADDR=f"2001:db8:2:{n:x}::1").status_code for n in range(31)]
+    assert sites == [404] * 30 + [429]

@@ -139,11 +139,11 @@ def test_debug_mode_gets_a_warning_and_missing_static_files_fail(db, settings):
 
 @pytest.mark.django_db(transaction=True)
 def test_missing_migrations_fail(settings):
-    call_command("migrate", "knox", "zero", verbosity=0)
+    call_command("migrate", "accounts", "zero", verbosity=0)
     try:
         code, lines = diagnosis()
     finally:
-        call_command("migrate", "knox", verbosity=0)
+        call_command("migrate", "accounts", verbosity=0)
     assert code == 1
     assert lines["database"].startswith("FAIL")
     assert "manage.py migrate" in lines["database"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -47,7 +49,9 @@ def database_of(folder: Path) -> Path:
 def test_backup_of_the_old_schema_is_restored_and_works(old_database):
     migrated = manage(old_database, "migrate", "-v1")
     assert migrated.returncode == 0, migrated.stderr
-    assert "Applying" not in migrated.stdout
+    applied = re.findall(r"Applying (\w+\.\w+)", migrated.stdout)
+    assert "accounts.0001_tokens" in applied
+    assert not [name for name in applied if name.endswith("_initial")]
     shown = manage(old_database, "shell", "-v0", "--no-imports", "-c", SHOW)
     assert shown.stdout.splitlines() == [
         "5 the same mug reviewer",
@@ -56,6 +60,41 @@ def test_backup_of_the_old_schema_is_restored_and_works(old_database):
     ], shown.stderr
     verified = manage(old_database, "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+ACCESS = """
+from rest_framework.test import APIClient
+from catalogmatch.accounts.models import Token
+client = APIClient(SERVER_NAME="127.0.0.1")
+for key in (64 * "a", 64 * "b", 64 * "c"):
+    for word in ("Token", "Bearer"):
+        print(client.get("/api/products", headers={"Authorization": f"{word} {key}"}).status_code)
+print([(one.algorithm, one.key_start, one.user.username, one.state) for one in Token.objects.order_by("created_at")])
+"""
+
+
+def test_the_tokens_that_knox_made_go_on_working(old_database):
+    path = database_of(old_database)
+    with sqlite3.connect(path) as database:
+        row = "INSERT INTO knox_authtoken (digest, token_key, created, user_id, expiry) VALUES (?, ?, ?, 1, ?)"
+        for letter, expiry in (("a", None), ("b", "2026-11-24 00:00:00")):
+            key = 64 * letter
+            digest = hashlib.sha512(key.encode()).hexdigest()
+            database.execute(row, [digest, key[:15], f"2026-11-2{5 if letter == 'a' else 6} 23:59:59", expiry])
+    assert manage(old_database, "migrate", "-v0").returncode == 0
+    shown = manage(old_database, "shell", "-v0", "--no-imports", "-c", ACCESS)
+    *statuses, stored = shown.stdout.splitlines()
+    assert statuses == ["200", "200", "401", "401", "401", "401"], shown.stderr
+    assert stored == str([
+        ("sha512", "bb446d51", "reviewer", "active"),
+        ("sha512", 8 * "a", "reviewer", "active"),
+        ("sha512", 8 * "b", "reviewer", "expired"),
+    ])  # fmt: skip
+    with sqlite3.connect(path) as database:
+        assert not database.execute("SELECT name FROM sqlite_master WHERE name LIKE '%knox%'").fetchall()
+        assert not database.execute("SELECT name FROM django_migrations WHERE app = 'knox'").fetchall()
+        assert not database.execute("SELECT id FROM django_content_type WHERE app_label = 'knox'").fetchall()
+        assert not database.execute("PRAGMA foreign_key_check").fetchall()
 
 
 def test_squashed_migrations_make_the_same_schema_as_the_old_ones(tmp_path, old_database):

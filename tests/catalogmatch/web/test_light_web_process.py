@@ -24,15 +24,15 @@ started = loaded()
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
-from knox.models import AuthToken
 from rest_framework.test import APIClient
 from catalogmatch.accounts.roles import give_role
+from catalogmatch.accounts.tokens import issue_token
 
 call_command("migrate", verbosity=0)
 user = User.objects.create_user("program")
 give_role(user, "manager")
 client = APIClient()
-client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
+client.credentials(HTTP_AUTHORIZATION=f"Token {issue_token(user)}")
 
 def upload(sku, historical):
     picture = SimpleUploadedFile("picture.jpg", open(PICTURE, "rb").read(), "image/jpeg")
