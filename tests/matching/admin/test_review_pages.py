@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -151,7 +152,9 @@ def test_case_shows_candidates_best_first_with_their_differences() -> None:
     assert shown == ["candidate 90", "same", "candidate 60"]
     differing = {row.name for row in comparison.differences(product, same) if row.differs}
     assert differing == {"colour"}
-    assert "(differs)" in page.content.decode()
+    text = page.content.decode()
+    assert "(differs)" in text
+    assert len(re.findall(r"<dt>size</dt>\s*<dd dir=\"auto\">\s*–", text)) == 2  # candidates without a size
 
 
 def test_match_opens_as_its_case() -> None:
