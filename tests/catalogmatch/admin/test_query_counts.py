@@ -61,23 +61,23 @@ def queries(client: Client, address: str) -> list[str]:
     return [query["sql"] for query in captured.captured_queries]
 
 
-def rows_of(make: Callable[[int], object], numbers: range) -> None:
+def create_rows(make: Callable[[int], object], numbers: range) -> None:
     for number in numbers:
         make(number)
 
 
 @pytest.mark.parametrize("model", [pytest.param(one, id=one._meta.label_lower) for one in admin.site._registry])
 def test_admin_list_needs_the_same_number_of_queries_for_fifty_rows_as_for_five(model: type[models.Model]) -> None:
-    boss = User.objects.create_superuser("boss")
-    browser, make = browser_of(boss), MAKE[model._meta.label_lower]
+    superuser = User.objects.create_superuser("boss")
+    browser, make = browser_of(superuser), MAKE[model._meta.label_lower]
 
     def counts() -> dict[str, int]:
-        addresses: Any = list_addresses(admin.site._registry[model], boss)
+        addresses: Any = list_addresses(admin.site._registry[model], superuser)
         return {address: len(queries(browser, address)) for _, address in addresses if "?p=" not in address}
 
-    rows_of(make, range(5))
+    create_rows(make, range(5))
     few = counts()
-    rows_of(make, range(5, 50))
+    create_rows(make, range(5, 50))
     many = counts()
     assert [address for address in few if many[address] > few[address] + PAGING] == []
     assert max(many.values()) <= LIST_BOUND
@@ -95,10 +95,10 @@ def test_page_needs_the_same_number_of_queries_for_fifty_cases_as_for_five(
     caller: Callable[[], Client], address: str, bound: int
 ) -> None:
     client = caller()
-    asked(client, address)  # the first request of a token stores that it was used
-    rows_of(case, range(5))
+    queries(client, address)  # the first request of a token stores that it was used
+    create_rows(case, range(5))
     few = queries(client, address)
-    rows_of(case, range(5, 50))
+    create_rows(case, range(5, 50))
     many = queries(client, address)
     assert len(many) == len(few) <= bound, "\n".join(many)
 
