@@ -23,10 +23,10 @@ def test_redis_is_not_called_for_a_moment_after_a_failure(error: Exception, capl
         circuit_breaker.redis_call(),
     ):
         raise error
-    asked = False
+    called = False
     with pytest.raises(circuit_breaker.BrokerUnavailableError, match="a moment ago"), circuit_breaker.redis_call():
-        asked = True
-    assert not asked
+        called = True
+    assert not called
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 

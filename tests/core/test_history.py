@@ -87,7 +87,7 @@ def test_changes_of_an_import_are_recorded_as_import(tmp_path: Path) -> None:
     }
 
 
-def test_background_job_is_recorded_for_its_user() -> None:
+def test_changes_within_acting_as_are_recorded_for_its_user_and_source() -> None:
     with acting_as(ChangeSource.IMPORT, user_in("manager")):
         product = make_product()
     intake.change_product(product, {"name": "Mug"})

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-def known() -> dict[str, str]:
+def planner_statistics() -> dict[str, str]:
     """Return the planner's statistics by index."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT idx, stat FROM sqlite_stat1")
@@ -42,7 +42,7 @@ def test_pending_matches_of_a_score_band_are_counted_by_index() -> None:
     [band] = [band for band in queue.BANDS if band.low == 90]
     counted = queue.ReviewFilter(band=band).pending().order_by().values("pk")
     assert "COVERING INDEX match_verdict_score" in counted.explain()
-    assert known()["match_verdict_score"].split()[0] == str(Match.objects.count())
+    assert planner_statistics()["match_verdict_score"].split()[0] == str(Match.objects.count())
 
 
 def test_next_case_of_a_score_band_is_found_without_sorting() -> None:
@@ -74,9 +74,9 @@ def test_home_counts_images_by_state_without_reading_them() -> None:
 def test_statistics_are_updated_after_large_changes(occasion: Callable[[], object]) -> None:
     statistics.analyze()
     add_product([Upload(jpeg(1))], sku="A-1", category="mugs")
-    assert "product_category" not in known()
+    assert "product_category" not in planner_statistics()
     occasion()
-    assert "product_category" in known()
+    assert "product_category" in planner_statistics()
 
 
 def test_schedule_contains_the_statistics_task() -> None:

@@ -19,9 +19,9 @@ pytestmark = [
 ]
 
 
-def in_a_thread(work):
+def in_a_thread(function):
     """Return what ``work`` returns or raises on a connection of its own."""
-    [result] = run_concurrently(work)
+    [result] = run_concurrently(function)
     return result
 
 

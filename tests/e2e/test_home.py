@@ -22,15 +22,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 def recent_work() -> None:
     """Create embedded images and verdicts on some recent days."""
     today = timezone.localdate()
-    for ago, pictures in ((1, 40), (3, 120), (20, 7)):
-        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
+    for ago, images in ((1, 40), (3, 120), (20, 7)):
+        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=images)
     first = Match.objects.latest("pk")
     Match.objects.filter(pk=first.pk).update(
         review_status="confirmed", reviewer=user_in("manager"), reviewed_at=timezone.now()
     )
 
 
-def a_worker() -> None:
+def create_worker() -> None:
     now = timezone.now()
     worker = EmbeddingWorker.objects.create(
         name="host:1", started_at=now, heartbeat_at=now, device="cpu", rates=[10.0], clip_available=True
@@ -99,7 +99,7 @@ def test_home_updates_without_loading_the_page(sign_in: SignIn) -> None:
 
 
 def test_queue_is_paused_and_resumed(sign_in: SignIn) -> None:
-    a_worker()
+    create_worker()
     page = sign_in("uploader")
     page.goto("/admin/device/")
     page.get_by_role("button", name="Pause").click()
@@ -135,7 +135,7 @@ def test_failed_image_is_shown_with_its_reason_and_retried(sign_in: SignIn) -> N
 
 
 def test_charts_of_memory_and_rate_have_their_numbers(sign_in: SignIn) -> None:
-    a_worker()
+    create_worker()
     page = sign_in("viewer")
     page.goto("/admin/device/")
     for name, latest in (("Memory", "1.50 GB"), ("Rate", "10 images/s")):

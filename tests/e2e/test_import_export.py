@@ -84,8 +84,8 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
 
     with page.expect_download() as download:
         page.get_by_role("link", name="Refused rows as CSV").click()
-    [refused] = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig")))
-    corrected = rows_as_csv([refused | {"image": "teapot.jpg"}]).encode()
+    [rejected] = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8-sig")))
+    corrected = rows_as_csv([rejected | {"image": "teapot.jpg"}]).encode()
     send(page, file("refused.csv", corrected), archive)
     page.get_by_role("button", name="Import 1 row").click()
     expect(page.get_by_text("The results of the rows are kept for a day.")).to_be_visible(timeout=15_000)
@@ -108,14 +108,14 @@ def test_unusable_file_is_reported_on_the_same_page(sign_in: SignIn) -> None:
 
 def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> None:
     page = sign_in("uploader")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.method))
+    methods: list[str] = []
+    page.on("request", lambda request: methods.append(request.method))
     page.goto("/admin/products/product/import/")
     page.locator("#import-form").evaluate("form => form.dataset.maxBytes = 10")
     page.get_by_label("Table, ZIP with images, or both").set_input_files([file("list.csv", b"sku,name\nA,B\n")])
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("alert")).to_contain_text("These files are larger than 512")
-    assert "POST" not in asked
+    assert "POST" not in methods
 
 
 def test_import_finishes_although_the_tab_is_closed(sign_in: SignIn) -> None:
@@ -168,17 +168,17 @@ def test_filtered_list_is_exported_and_imported_again(sign_in: SignIn) -> None:
     wait_for_jobs()
 
 
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
-def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, look: str) -> None:
-    options = {"viewport": {"width": 390, "height": 844}} if look == "phone" else {"color_scheme": look}
+@pytest.mark.parametrize("appearance", ["light", "dark", "phone"])
+def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, appearance: str) -> None:
+    options = {"viewport": {"width": 390, "height": 844}} if appearance == "phone" else {"color_scheme": appearance}
     page = sign_in("uploader", reduced_motion="reduce", **options)
 
     def check(name: str) -> None:
         page.wait_for_load_state("networkidle")
-        save_screenshot(page, f"{name}-{look}")
-        found = Axe().run(page, options=WCAG).response["violations"]
-        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
-        if look == "phone":
+        save_screenshot(page, f"{name}-{appearance}")
+        violations = Axe().run(page, options=WCAG).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in violations] == []
+        if appearance == "phone":
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
     page.goto("/admin/products/product/import/")
@@ -191,7 +191,7 @@ def test_every_state_of_the_import_has_no_axe_violations(sign_in: SignIn, look: 
         check(f"import-{kind.lower()}")
     send(page, file("list.csv", b"a,b\n"))
     expect(page.get_by_role("alert")).to_be_visible()
-    check("import-told")
+    check("import-error")
     page.goto("/admin/products/product/")
     check("export-products")
     page.goto("/admin/matching/match/")

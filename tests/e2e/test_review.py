@@ -39,13 +39,13 @@ def shown_product(page: Page) -> str:
     return page.locator(".cm-asked h2").inner_text()
 
 
-def key(page: Page, name: str) -> None:
+def press_key(page: Page, name: str) -> None:
     """Press a key and wait for its effect and for the prefetched next case."""
     page.keyboard.press(name)
     page.wait_for_function("!isBusy")
 
 
-def begin(page: Page, query: str = "") -> None:
+def start_review(page: Page, query: str = "") -> None:
     page.goto(CASE + query)
     page.wait_for_function("nextProduct !== null || document.querySelector('[data-count=left]').textContent === '1'")
 
@@ -56,7 +56,7 @@ def test_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
 ) -> None:
     make_cases(100, candidates)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     pages: list[str] = []
     page.on("request", lambda request: pages.append(request.url) if request.is_navigation_request() else None)
     seen = []
@@ -77,7 +77,7 @@ def test_hundred_cases_are_judged_by_keyboard_without_loading_a_page(
 def test_next_case_is_prefetched_with_its_images(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     page.wait_for_load_state("networkidle")
     late: list[str] = []
 
@@ -98,11 +98,11 @@ def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, 
     pages = [sign_in("reviewer"), sign_in("manager")]
     seen: list[list[str]] = [[], []]
     for page in pages:
-        begin(page)
+        start_review(page)
     for _ in range(5):
         for page, names in zip(pages, seen, strict=True):
             names.append(shown_product(page))
-            key(page, "c")
+            press_key(page, "c")
             expect(page.locator(".cm-asked h2")).not_to_have_text(names[-1])
     assert len(set(seen[0] + seen[1])) == 10
     save_screenshot(pages[0], "review-of-two")
@@ -111,7 +111,7 @@ def test_two_reviewers_in_two_browsers_never_see_the_same_case(sign_in: SignIn, 
 def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates, each=2)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     reviewer = user_in("reviewer")
     reviewer.set_password("correct horse")
     reviewer.save()
@@ -122,13 +122,13 @@ def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candi
     other.fill("[name=password]", "correct horse")
     other.click("[type=submit]")
     other.wait_for_url("**/admin/")
-    refused: list[str] = []
-    page.on("response", lambda response: refused.append(response.url) if response.status == 403 else None)
-    key(page, "c")
-    key(page, "x")
+    rejected: list[str] = []
+    page.on("response", lambda response: rejected.append(response.url) if response.status == 403 else None)
+    press_key(page, "c")
+    press_key(page, "x")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
     expect(page.locator("[data-count=today]")).to_have_text("2")
-    key(page, "u")
+    press_key(page, "u")
     expect(page.locator(".cm-asked h2")).to_have_text("case 2")
     page.goto("/admin/ask/")
     for _ in range(50):
@@ -136,13 +136,13 @@ def test_review_continues_after_signing_in_in_another_tab(sign_in: SignIn, candi
             break
         page.wait_for_timeout(100)
     assert not ReviewLease.objects.exists()
-    assert refused == []
+    assert rejected == []
 
 
 def test_leaving_the_page_releases_the_leases(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     assert ReviewLease.objects.count() == 2
     page.goto("/admin/ask/")
     for _ in range(50):
@@ -155,25 +155,25 @@ def test_leaving_the_page_releases_the_leases(sign_in: SignIn, candidates: list[
 def test_undo_returns_over_several_cases_and_then_continues(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(3, candidates, each=2)
     page = sign_in("reviewer")
-    begin(page)
-    key(page, "x")
+    start_review(page)
+    press_key(page, "x")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
-    key(page, "c")
+    press_key(page, "c")
     statuses = page.locator(".cm-candidate").get_by_role("status")
     expect(statuses.nth(0)).to_have_text("confirmed")
-    key(page, "n")
+    press_key(page, "n")
     expect(page.locator(".cm-asked h2")).to_have_text("case 0")
-    key(page, "u")
+    press_key(page, "u")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
     expect(statuses.nth(0)).to_have_text("pending")
-    key(page, "u")
+    press_key(page, "u")
     expect(page.locator(".cm-asked h2")).to_have_text("case 2")
     expect(statuses).to_have_text(["pending", "pending"])
     expect(page.locator("[data-count=left]")).to_have_text("6")
     expect(page.locator("[data-count=today]")).to_have_text("0")
     assert set(Match.objects.values_list("review_status", flat=True)) == {"pending"}
     expect(page.get_by_role("button", name="Undo U")).to_be_hidden()
-    key(page, "n")
+    press_key(page, "n")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
 
 
@@ -182,9 +182,9 @@ def test_rejecting_moves_to_the_next_candidate_and_then_to_the_next_case(
 ) -> None:
     make_cases(2, candidates, each=3)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     for _ in range(3):
-        key(page, "r")
+        press_key(page, "r")
     expect(page.locator(".cm-asked h2")).to_have_text("case 0")
     assert Match.objects.filter(product__name="case 1", review_status="rejected").count() == 3
 
@@ -194,7 +194,7 @@ def test_images_are_switched_by_key_and_by_click(sign_in: SignIn, candidates: li
     page = sign_in("reviewer")
     page.goto(CASE)
     large = page.locator(".cm-candidate .cm-big img")
-    first = large.evaluate("picture => picture.src")
+    first = large.evaluate("image => image.src")
     page.keyboard.press("v")
     expect(large).not_to_have_js_property("src", first)
     page.locator("[data-image]").first.click()
@@ -207,7 +207,7 @@ def test_cases_are_filtered_by_score_category_and_date(sign_in: SignIn, candidat
     make_match(expected, candidates[1], 95)
     make_cases(2, candidates)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     page.get_by_label("Category", exact=True).select_option("lamps")
     expect(page.locator(".cm-asked h2")).to_have_text("wanted")
     expect(page.locator("[data-count=left]")).to_have_text("1")
@@ -221,13 +221,13 @@ def test_cases_are_filtered_by_score_category_and_date(sign_in: SignIn, candidat
 def test_unreachable_server_loses_no_verdict(sign_in: SignIn, candidates: list[Product]) -> None:
     make_cases(2, candidates)
     page = sign_in("reviewer")
-    begin(page)
+    start_review(page)
     page.keyboard.press("c")
     expect(page.locator(".cm-asked h2")).to_have_text("case 0")
     page.route(re.compile("/undo/"), lambda route: route.abort())
-    key(page, "u")
+    press_key(page, "u")
     expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
     page.unroute(re.compile("/undo/"))
-    key(page, "u")
+    press_key(page, "u")
     expect(page.locator(".cm-asked h2")).to_have_text("case 1")
     expect(page.locator(".cm-candidate").get_by_role("status")).to_have_text("pending")

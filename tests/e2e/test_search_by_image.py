@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 # Put the image into the clipboard like a screenshot.
 COPY = """
 async (data) => {
-    const picture = new Image();
-    picture.src = "data:image/jpeg;base64," + data;
-    await picture.decode();
-    const canvas = new OffscreenCanvas(picture.width, picture.height);
-    canvas.getContext("2d").drawImage(picture, 0, 0);
+    const image = new Image();
+    image.src = "data:image/jpeg;base64," + data;
+    await image.decode();
+    const canvas = new OffscreenCanvas(image.width, image.height);
+    canvas.getContext("2d").drawImage(image, 0, 0);
     const png = await canvas.convertToBlob({type: "image/png"});
     await navigator.clipboard.write([new ClipboardItem({"image/png": png})]);
 }

@@ -56,7 +56,7 @@ def wait_until_idle(stack: Stack, seconds: float = 90) -> float:
     wait_until(
         lambda: not stack.rows(unfinished),
         seconds,
-        lambda: f"every picture is done: {stack.rows(unfinished)}\n{stack.log('worker')[-3000:]}",
+        lambda: f"every image is finished: {stack.rows(unfinished)}\n{stack.log('worker')[-3000:]}",
     )
     return time.monotonic() - started
 

@@ -30,7 +30,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def answer_of(stack: Stack, seed: int) -> tuple[int, Response]:
+def upload_seed(stack: Stack, seed: int) -> tuple[int, Response]:
     return seed, stack.upload([jpeg(seed)], sku=f"W-{seed}", is_historical="true" if seed % 3 else "false")
 
 
@@ -39,22 +39,22 @@ def answer_of(stack: Stack, seed: int) -> tuple[int, Response]:
 def test_failing_writes_lose_no_accepted_upload(installation: Stack, nth: int) -> None:
     stack, switch = installation, installation.folder / "nth"
     first = 1000 * nth
-    expected = {f"W-{answer_of(stack, seed)[0]}" for seed in range(first, first + 20)}
-    doomed = [product for (product,) in stack.rows("SELECT id FROM products ORDER BY id DESC LIMIT 10")]
+    expected = {f"W-{upload_seed(stack, seed)[0]}" for seed in range(first, first + 20)}
+    to_delete = [product for (product,) in stack.rows("SELECT id FROM products ORDER BY id DESC LIMIT 10")]
     switch.write_text(str(nth))
     stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
     with ThreadPoolExecutor(4) as pool:
-        uploads = dict(pool.map(lambda seed: answer_of(stack, seed), range(first + 20, first + 80)))
+        uploads = dict(pool.map(lambda seed: upload_seed(stack, seed), range(first + 20, first + 80)))
         deleted = dict(
-            zip(doomed, pool.map(lambda pk: stack.call("DELETE", f"/api/products/{pk}"), doomed), strict=True)
+            zip(to_delete, pool.map(lambda pk: stack.call("DELETE", f"/api/products/{pk}"), to_delete), strict=True)
         )
     failures = "disk I/O error (a fault that a test asked for"
     wait_until(lambda: stack.log("worker").count(failures) > 5, 60, "the worker meets the fault")
     switch.unlink()
-    refused = [response for response in uploads.values() if response.status != 201]
-    refused += [response for response in deleted.values() if response.status != 204]
-    assert {(response.status, response.body["code"]) for response in refused} == {(503, "database_unavailable")}
-    assert stack.log("web").count(failures) >= len(refused)
+    rejected = [response for response in uploads.values() if response.status != 201]
+    rejected += [response for response in deleted.values() if response.status != 204]
+    assert {(response.status, response.body["code"]) for response in rejected} == {(503, "database_unavailable")}
+    assert stack.log("web").count(failures) >= len(rejected)
     accepted = {f"W-{seed}" for seed, response in uploads.items() if response.status == 201}
     gone = {pk for pk, response in deleted.items() if response.status == 204}
     unfinished = "SELECT count(*) FROM product_images WHERE state IN ('pending', 'claimed')"

@@ -73,8 +73,8 @@ def test_products_deleted_during_embedding_leave_nothing(either_stack: Stack, re
     )
     record_property("longest claim", f"{watch.longest_claim:.1f} of {MAX_CLAIM_SECONDS} s")
     record_property("deleted", len(deletions))
-    kept = [upload.result().body["product_id"] for upload in uploads]
-    assert_intact(stack, {product_id: 8 for product_id in kept if product_id not in deletions})
+    product_ids = [upload.result().body["product_id"] for upload in uploads]
+    assert_intact(stack, {product_id: 8 for product_id in product_ids if product_id not in deletions})
     assert watch.longest_claim < MAX_CLAIM_SECONDS
     found = {match["product_id"] for match in stack.match_image(MANY[0], wait=30).body["matches"]}
     assert found

@@ -61,7 +61,7 @@ def stack(installation: Stack) -> Iterator[Stack]:
     installation.execute("DELETE FROM gpu_workers")
 
 
-def exit_of(stack: Stack, *arguments: str) -> tuple[int, str]:
+def run_command(stack: Stack, *arguments: str) -> tuple[int, str]:
     """Run a management command. Return its exit code and stdout, and after a failure also stderr."""
     try:
         return 0, stack.manage(*arguments)
@@ -71,7 +71,7 @@ def exit_of(stack: Stack, *arguments: str) -> tuple[int, str]:
 
 def wait_until_all_is_embedded(stack: Stack) -> None:
     unfinished = "SELECT count(*) FROM product_images WHERE state IN ('pending', 'claimed')"
-    wait_until(lambda: stack.rows(unfinished) == [(0,)], 60, "all that was accepted is embedded")
+    wait_until(lambda: stack.rows(unfinished) == [(0,)], 60, "all accepted images are embedded")
 
 
 def assert_consistent(stack: Stack) -> None:
@@ -80,11 +80,11 @@ def assert_consistent(stack: Stack) -> None:
     assert len(files_in(stack.media)) == 2 * images
     assert stack.rows("SELECT state, attempts, count(*) FROM product_images GROUP BY 1, 2") == [("ready", 0, images)]
     assert stack.rows("SELECT count(*), count(DISTINCT image_id) FROM features") == [(images, images)]
-    code, output = exit_of(stack, "verify")
+    code, output = run_command(stack, "verify")
     assert code == 0, output
 
 
-def refusal(response: Response) -> tuple[int, str]:
+def status_and_code(response: Response) -> tuple[int, str]:
     return response.status, response.body["code"]
 
 
@@ -92,12 +92,12 @@ def test_uploads_to_a_full_disk_are_rejected_and_leave_no_files(stack: Stack, di
     stack.start_worker()
     disk.fill(leave=150_000)
     responses = [stack.upload([as_file(noise(seed, (200, 200)))]) for seed in range(12)]
-    refused = [response for response in responses if response.status != 201]
-    assert refused
-    assert {refusal(response) for response in refused} <= FULL
+    rejected = [response for response in responses if response.status != 201]
+    assert rejected
+    assert {status_and_code(response) for response in rejected} <= FULL
     assert "disk is full" in stack.log("web") or "No space left" in stack.log("web")
     [(products,)] = stack.rows("SELECT count(*) FROM products")
-    assert products == len(responses) - len(refused)
+    assert products == len(responses) - len(rejected)
     assert len(files_in(stack.media)) == 2 * products
     disk.free()
     assert stack.upload([jpeg(1)], wait=60).body["status"] == "success"
@@ -113,7 +113,7 @@ def test_images_wait_while_the_disk_is_too_full_for_their_features(stack: Stack,
     disk.fill(leave)
     # More often than the allowed number of attempts.
     met = re.compile("disk is full|disk I/O error")
-    wait_until(lambda: len(met.findall(stack.log("worker")[before:])) > 6, 60, "the worker finds no room")
+    wait_until(lambda: len(met.findall(stack.log("worker")[before:])) > 6, 60, "the worker meets the full disk")
     disk.free()
     stack.wait_for_states(product_id, ready=96)
     assert_consistent(stack)
@@ -125,11 +125,11 @@ def test_import_stops_with_the_reason_and_resumes_with_free_space(
     for seed in range(40):
         (tmp_path / f"imported-{seed}.jpg").write_bytes(as_file(noise(seed, (160, 160))))
     disk.fill(leave=400_000)
-    code, output = exit_of(stack, "import_products", str(tmp_path))
+    code, output = run_command(stack, "import_products", str(tmp_path))
     assert (code, "Run the same command again to continue." in output) == (1, True)
     disk.free()
     stack.start_worker()
-    assert exit_of(stack, "import_products", str(tmp_path))[0] == 0
+    assert run_command(stack, "import_products", str(tmp_path))[0] == 0
     assert stack.rows("SELECT count(*) FROM products WHERE name LIKE 'imported-%'") == [(40,)]
     wait_until_all_is_embedded(stack)
     assert_consistent(stack)
@@ -139,14 +139,14 @@ def test_failed_backup_on_a_full_disk_leaves_no_partial_backup(stack: Stack, dis
     assert stack.upload([jpeg(seed) for seed in range(8)]).status == 201
     disk.fill(leave=200_000)
     target = disk.path / "backups" / "today"
-    code, output = exit_of(stack, "backup", str(target))
+    code, output = run_command(stack, "backup", str(target))
     assert (code, "The backup could not be written" in output) == (1, True)
     assert files_in(target.parent) == []
     disk.free()
     stack.start_worker()
     wait_until_all_is_embedded(stack)
     assert_consistent(stack)
-    assert exit_of(stack, "backup", str(target))[0] == 0
+    assert run_command(stack, "backup", str(target))[0] == 0
 
 
 @pytest.mark.django_db
@@ -182,7 +182,7 @@ def test_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> 
     with small_disk(tmp_path / "media", megabytes=1) as disk:
         settings.MEDIA_ROOT = disk.path
         disk.fill()
-        form = {"images": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "no room for it"}
+        form = {"images": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "too large"}
         response = client.post("/admin/products/product/add/", form)
         assert (response.status_code, b"The disk is full." in response.content) == (507, True)
         assert not Product.objects.exists()

@@ -28,7 +28,7 @@ def test_no_image_is_lost_over_twenty_killed_workers(stack: Stack, record_proper
         uploads = [pool.submit(stack.upload, HUNDRED, sku=f"box {number}") for number in range(20)]
         for _ in range(KILLS):
             worker = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
-            wait_until(lambda: stack.claimed() > 0, 60, "the worker holds pictures")
+            wait_until(lambda: stack.claimed() > 0, 60, "the worker claims images")
             time.sleep(moments.uniform(0, 0.3))
             stack.stop(worker, signal.SIGKILL)
         stack.start_worker()
@@ -45,7 +45,7 @@ def test_frozen_worker_that_resumes_late_stores_nothing(stack: Stack, record_pro
     products = [stack.upload(HUNDRED[:8]).body["product_id"] for _ in range(4)]
     # Only this worker has this long lease: it would keep its claim for an hour.
     late = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.2", CATALOGMATCH_CLAIM_LEASE_SECONDS="3600")
-    wait_until(lambda: stack.claimed() == 32, 60, "it holds all pictures")
+    wait_until(lambda: stack.claimed() == 32, 60, "it has claimed all images")
     late.send_signal(signal.SIGSTOP)
     try:
         with ClaimWatch(stack) as watch:

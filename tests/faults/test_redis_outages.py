@@ -23,7 +23,7 @@ Record = Callable[[str, object], None]
 
 OUTAGE_SECONDS = 60
 # One timeout of Redis takes a second or two. Much more would mean several timeouts in one request.
-AT_ONCE = 5.0
+MAX_RESPONSE_SECONDS = 5.0
 
 THREE = [jpeg(seed) for seed in range(3)]
 
@@ -94,10 +94,14 @@ def test_uploads_do_not_wait_for_an_unreachable_redis(
     assert (query.status, query.body["code"]) == (503, "features_pending")
     assert {response.status for response in others} == {200}
     slowest = max(response.seconds for response in [*responses, query, *others])
-    record_property("slowest answer", f"{slowest:.1f} s")
-    assert slowest < AT_ONCE
+    record_property("slowest response", f"{slowest:.1f} s")
+    assert slowest < MAX_RESPONSE_SECONDS
     assert "Redis does not respond" in stack.log("web")
-    wait_until(lambda: stack.upload(THREE[:1], wait=5, sku="after").body["status"] == "success", 60, "all is as before")
+    wait_until(
+        lambda: stack.upload(THREE[:1], wait=5, sku="after").body["status"] == "success",
+        60,
+        "uploads are embedded again",
+    )
     after = stack.call("GET", "/api/products?sku=after").body["results"][0]["id"]
     wait_until(lambda: stack.match_image(THREE[0], wait=30).status == 200, 60, "queries are matched again")
     assert_intact(stack, accepted([first, *responses]) | {after: 1})
@@ -151,6 +155,6 @@ def test_worker_reconnects_when_its_redis_connection_is_dead(tmp_path: Path, rec
         relay.silence_connections()
         response = stack.upload([jpeg(3)], wait=5)
         assert response.status == 201
-        assert response.seconds < 5 + AT_ONCE
+        assert response.seconds < 5 + MAX_RESPONSE_SECONDS
         record_property("worker back", f"after {wait_until_idle(stack):.0f} s")
         wait_until(lambda: stack.match_image(THREE[0], wait=5).status == 200, 60, "queries are matched again")

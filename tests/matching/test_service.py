@@ -88,7 +88,7 @@ def test_candidates_are_other_historical_products(new: Product) -> None:
     assert ids(service.find_matches(historical.pk)) == []
 
 
-def test_a_category_narrows_the_search(new: Product) -> None:
+def test_category_narrows_the_search(new: Product) -> None:
     add_product(*clip(1), category="lamps")
     mug = add_product(*clip(30), category="mugs")
     assert ids(service.find_matches(new.pk, category="mugs", limit=1)) == [mug.pk]
@@ -117,14 +117,14 @@ def test_clip_is_used_only_once_it_covers_the_catalogue() -> None:
     add_feature(query.images.get(), legacy[0])
     covered, lagging = add_product(*clip(10)), add_product()
     add_feature(covered.images.get(), legacy[1])
-    picture = add_image(lagging)
-    add_feature(picture, legacy[2])
+    image = add_image(lagging)
+    add_feature(image, legacy[2])
     ProductImage.objects.filter(product=covered).update(embedded_with=model_id())
     ProductImage.objects.filter(product=lagging).update(embedded_with=LEGACY_MODEL)
 
     result = service.find_matches(query.pk, threshold=0)
     assert (result.feature_type, set(ids(result))) == ("legacy", {covered.pk, lagging.pk})
-    add_feature(picture, clip(20)[0])
+    add_feature(image, clip(20)[0])
     ProductImage.objects.filter(product=lagging).update(embedded_with=model_id())
     result = service.find_matches(query.pk, threshold=0)
     assert (result.feature_type, ids(result)) == ("clip", [covered.pk, lagging.pk])
@@ -141,16 +141,16 @@ def test_product_without_features_raises_an_error_with_the_reason() -> None:
     without = Product.objects.create()
     with pytest.raises(FeaturesPendingError, match="no image"):
         service.find_matches(without.pk)
-    picture = add_image(without)
+    image = add_image(without)
     ProductImage.objects.update(state="pending")
     with pytest.raises(FeaturesPendingError, match="waiting to be embedded"):
         service.find_matches(without.pk)
     ProductImage.objects.update(state="failed")
     with pytest.raises(FeaturesPendingError, match="could be embedded"):
         service.find_matches(without.pk)
-    add_feature(picture, clip(0)[0])
+    add_feature(image, clip(0)[0])
     add_feature(add_image(add_product()), legacy_features(1)[0])
-    ProductImage.objects.exclude(pk=picture.pk).update(embedded_with=LEGACY_MODEL)
+    ProductImage.objects.exclude(pk=image.pk).update(embedded_with=LEGACY_MODEL)
     with pytest.raises(FeaturesPendingError, match="Legacy features are missing"):
         service.find_matches(without.pk)
     with pytest.raises(Product.DoesNotExist):
@@ -160,12 +160,12 @@ def test_product_without_features_raises_an_error_with_the_reason() -> None:
 def test_saving_twice_updates_scores_and_ranks_without_duplicates(new: Product) -> None:
     first, second = add_product(*clip(10)), add_product(*clip(20))
     service.match_product(new.pk)
-    survivor = dict(Match.objects.values_list("candidate", "pk"))
+    match_ids = dict(Match.objects.values_list("candidate", "pk"))
     Feature.objects.filter(product=second).update(color_features=clip(1)[0].to_blobs()[0])
     found = service.match_product(new.pk)
     assert [(row["product_id"], row["rank"], row["match_id"]) for row in found] == [
-        (second.pk, 1, survivor[second.pk]),
-        (first.pk, 2, survivor[first.pk]),
+        (second.pk, 1, match_ids[second.pk]),
+        (first.pk, 2, match_ids[first.pk]),
     ]
     assert Match.objects.get(candidate=second).similarity_score == pytest.approx(99.98, abs=0.01)
     assert Match.objects.count() == 2

@@ -175,8 +175,8 @@ def test_real_images_find_their_product_among_others(shared_data):
         by_sku.setdefault(row["sku"], []).append(row["image"])
 
     def vectors(names: list[str]) -> np.ndarray:
-        pictures: list[Image.Image] = [decode(folder / name) for name in names]
-        return np.stack([search_vector(extract_legacy(image)) for image in pictures])
+        images: list[Image.Image] = [decode(folder / name) for name in names]
+        return np.stack([search_vector(extract_legacy(image)) for image in images])
 
     chosen = {sku: sorted(names) for sku, names in by_sku.items()}
     catalogue = {sku: vectors(names[:4]) for sku, names in chosen.items()}

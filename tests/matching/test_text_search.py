@@ -45,18 +45,18 @@ def found(text: str) -> text_search.TextMatches:
 def test_matches_are_found_by_the_words_of_their_products(
     matches: dict[str, Match], text: str, expected: set[str]
 ) -> None:
-    response = found(text)
-    assert {match.pk for match in response.matches} == {matches[name].pk for name in expected}
-    assert not response.is_truncated
+    result = found(text)
+    assert {match.pk for match in result.matches} == {matches[name].pk for name in expected}
+    assert not result.is_truncated
 
 
 def test_search_with_too_many_products_covers_the_newest_and_says_so(
     matches: dict[str, Match], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text_search, "MAX_PRODUCTS", 1)
-    response = found("cup")
-    assert response.is_truncated
-    assert {match.pk for match in response.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
+    result = found("cup")
+    assert result.is_truncated
+    assert {match.pk for match in result.matches} == {matches["red-vase"].pk, matches["red-bowl"].pk}
     page = browser_of("viewer").get(f"{LIST}?q=cup")
     assert "Add a word" in page.content.decode()
     assert "Add a word" not in browser_of("viewer").get(f"{LIST}?q=H-2").content.decode()

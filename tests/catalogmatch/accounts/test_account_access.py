@@ -1,4 +1,4 @@
-"""What each identity may do to each account, through the pages, against ``account_access_table.txt``."""
+"""Check what each role may do to each kind of account on the pages, against ``account_access_table.txt``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 def officer() -> User:
-    """A user in a group that may do everything with users and groups, and nothing else."""
+    """Return a user in a group with all permissions on users and groups, and no others."""
     group, _created = Group.objects.get_or_create(name="officers")
     names = [f"{verb}_{kind}" for verb in ("view", "add", "change", "delete") for kind in ("user", "group")]
     group.permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="auth"))
@@ -39,8 +39,8 @@ def user_as(identity: str) -> User:
     return officer() if identity == "officer" else user_in(identity)
 
 
-def account(kind: str) -> User:
-    """The account that is to be changed."""
+def create_account(kind: str) -> User:
+    """Create the account that is to be changed."""
     if kind in ("root", "off"):
         return User.objects.create_superuser(kind, is_active=kind == "root")
     user = User.objects.create_user(kind, is_staff=True)
@@ -93,8 +93,8 @@ def give_officers(browser: Client, user: User) -> None:
 
 
 def give_permissions(browser: Client, user: User) -> None:
-    every = [permission.pk for permission in Permission.objects.all()]
-    browser.post(f"{USERS}{user.pk}/change/", form_of(user, is_superuser="on", user_permissions=every))
+    all_permissions = [permission.pk for permission in Permission.objects.all()]
+    browser.post(f"{USERS}{user.pk}/change/", form_of(user, is_superuser="on", user_permissions=all_permissions))
 
 
 def revoke_token(browser: Client, user: User) -> None:
@@ -116,7 +116,7 @@ ACCOUNTS = ("plain", "viewing", "equal", "more", "root", "off")
 
 
 def state_of(user_id: int) -> object:
-    """Everything about an account that one of the actions changes."""
+    """Return everything about an account that one of the actions changes."""
     user = User.objects.filter(pk=user_id).first()
     if user is None:
         return None
@@ -125,34 +125,34 @@ def state_of(user_id: int) -> object:
     return user.first_name, user.password, user.is_active, user.is_superuser, rights, tokens
 
 
-def lines_of(answers: dict[tuple[str, str], dict[str, str]]) -> list[str]:
+def table_lines(outcomes: dict[tuple[str, str], dict[str, str]]) -> list[str]:
     return [
         f"{action:<17}{kind:<9}" + "".join(f"{found[identity]:>10}" for identity in IDENTITIES)
-        for (action, kind), found in answers.items()
+        for (action, kind), found in outcomes.items()
     ]
 
 
-def test_accounts_change_only_for_those_who_hold_as_much() -> None:
-    answers: dict[tuple[str, str], dict[str, str]] = {}
+def test_account_is_changed_only_by_users_with_at_least_its_rights() -> None:
+    outcomes: dict[tuple[str, str], dict[str, str]] = {}
     for name, action in ACTIONS.items():
         for kind in ACCOUNTS:
-            answers[name, kind] = {}
+            outcomes[name, kind] = {}
             for identity in IDENTITIES:
                 with transaction.atomic():
                     browser = Client()
                     browser.force_login(user_as(identity))
-                    user = account(kind)
+                    user = create_account(kind)
                     issue_token(user)
                     before = state_of(user.pk)
                     action(browser, user)
-                    answers[name, kind][identity] = "yes" if state_of(user.pk) != before else "no"
+                    outcomes[name, kind][identity] = "yes" if state_of(user.pk) != before else "no"
                     transaction.set_rollback(True)
     expected = [line for line in TABLE.read_text().splitlines() if line and not line.startswith("#")][1:]
-    assert lines_of(answers) == expected
+    assert table_lines(outcomes) == expected
 
 
 @pytest.mark.parametrize("role", ["manager", "officer"])
-def test_no_form_of_a_new_user_gives_more_than_its_maker_has(role: str) -> None:
+def test_new_user_gets_no_rights_that_its_creator_lacks(role: str) -> None:
     browser = Client()
     browser.force_login(user_as(role))
     officer()
@@ -170,9 +170,9 @@ def test_only_a_superuser_changes_groups() -> None:
     browser = Client()
     browser.force_login(officer())
     group = Group.objects.get(name="officers")
-    every = [permission.pk for permission in Permission.objects.all()]
+    all_permissions = [permission.pk for permission in Permission.objects.all()]
     before = group.permissions.count(), Group.objects.count()
-    form = {"name": "officers", "permissions": every}
+    form = {"name": "officers", "permissions": all_permissions}
     assert browser.get(f"/admin/auth/group/{group.pk}/change/").status_code == 200
     assert browser.post(f"/admin/auth/group/{group.pk}/change/", form).status_code == 403
     assert browser.post("/admin/auth/group/add/", form | {"name": "new"}).status_code == 403
@@ -181,7 +181,7 @@ def test_only_a_superuser_changes_groups() -> None:
     assert (group.permissions.count(), Group.objects.count()) == before
 
 
-def test_one_account_with_more_keeps_the_others_of_a_selection_too() -> None:
+def test_selection_with_an_account_of_more_rights_is_rejected_as_a_whole() -> None:
     browser = Client()
     browser.force_login(officer())
     users = [User.objects.create_user("plain"), User.objects.create_superuser("root")]
@@ -190,13 +190,13 @@ def test_one_account_with_more_keeps_the_others_of_a_selection_too() -> None:
     assert User.objects.filter(pk__in=[user.pk for user in users]).count() == 2
 
 
-def test_the_page_of_an_account_with_more_does_not_show_its_password_or_tokens() -> None:
-    boss = User.objects.create_superuser("boss", password="long-and-odd-1")
+def test_page_of_an_account_with_more_rights_hides_password_and_tokens() -> None:
+    superuser = User.objects.create_superuser("boss", password="long-and-odd-1")
     browser = Client()
     browser.force_login(user_in("manager"))
-    page = browser.get(f"{USERS}{boss.pk}/change/").content.decode()
+    page = browser.get(f"{USERS}{superuser.pk}/change/").content.decode()
     assert "boss" in page
-    assert boss.password.rpartition("$")[2] not in page
+    assert superuser.password.rpartition("$")[2] not in page
     assert "pbkdf2" not in page
-    assert f"/admin/tokens/of/{boss.pk}/" not in page
-    assert browser.get(f"/admin/tokens/of/{boss.pk}/").status_code == 403
+    assert f"/admin/tokens/of/{superuser.pk}/" not in page
+    assert browser.get(f"/admin/tokens/of/{superuser.pk}/").status_code == 403

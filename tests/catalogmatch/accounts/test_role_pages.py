@@ -20,7 +20,7 @@ from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
 
-AWAY = ("/admin/logout/", "/static/", "/api/docs", "/admin/sign-out/")
+NOT_FOLLOWED = ("/admin/logout/", "/static/", "/api/docs", "/admin/sign-out/")
 PRODUCTS, MATCHES = "/admin/products/product/", "/admin/matching/match/"
 
 
@@ -74,10 +74,10 @@ def walk(browser: Client) -> dict[str, tuple[int, str]]:
     """Follow one link of each kind from the home page. Return address → (status, page with the link)."""
     seen: dict[str, tuple[int, str]] = {}
     kinds: set[str] = set()
-    waiting = [("/admin/", "")]
-    while waiting:
-        address, source = waiting.pop(0)
-        if not address or kind(address) in kinds or address.startswith(AWAY):
+    to_visit = [("/admin/", "")]
+    while to_visit:
+        address, source = to_visit.pop(0)
+        if not address or kind(address) in kinds or address.startswith(NOT_FOLLOWED):
             continue
         kinds.add(kind(address))
         response = browser.get(address, follow=True)
@@ -90,9 +90,9 @@ def walk(browser: Client) -> dict[str, tuple[int, str]]:
             continue
         here = response.redirect_chain[-1][0] if response.redirect_chain else address
         offers = Offers(here, response.content.decode())
-        waiting += [(link, address) for link in sorted(offers.links)]
+        to_visit += [(link, address) for link in sorted(offers.links)]
         for form in sorted(offers.forms):
-            if not form.startswith(AWAY):
+            if not form.startswith(NOT_FOLLOWED):
                 with transaction.atomic():
                     seen[f"POST {form}"] = browser.post(form).status_code, address
                     transaction.set_rollback(True)

@@ -43,7 +43,7 @@ def user_with_password(role: str = "viewer") -> User:
 
 
 @pytest.mark.parametrize("scheme", ["Token", "token", "Bearer", "bearer", "BEARER", "Token "])
-def test_both_words_before_a_token_work_in_any_case(scheme: str) -> None:
+def test_token_and_bearer_prefixes_work_in_any_case(scheme: str) -> None:
     assert call(issue_token(user_in("viewer")), scheme=scheme) == 200
 
 
@@ -55,14 +55,14 @@ def test_both_words_before_a_token_work_in_any_case(scheme: str) -> None:
         "Token " + "x" * 9000,         "Bearer " + "\u0661" * 64, "Token,", "Token \u2028x",
     ],
 )  # fmt: skip
-def test_a_malformed_header_is_401(header: str) -> None:
+def test_malformed_header_returns_401(header: str) -> None:
     issue_token(user_in("viewer"))
     for path in ("/api/queue", "/api/matches?page=x", "/media/pictures/00/" + 32 * "0" + ".jpg"):
-        answer = APIClient(raise_request_exception=False).get(path, HTTP_AUTHORIZATION=header)
-        assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+        response = APIClient(raise_request_exception=False).get(path, HTTP_AUTHORIZATION=header)
+        assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
 
 
-def test_the_stored_digest_or_part_of_a_token_opens_nothing() -> None:
+def test_stored_digest_or_part_of_a_token_is_rejected() -> None:
     key = issue_token(user_in("viewer"))
     stored = Token.objects.get()
     assert (stored.algorithm, stored.key_start) == ("sha256", key[:8])
@@ -70,7 +70,7 @@ def test_the_stored_digest_or_part_of_a_token_opens_nothing() -> None:
         assert call(wrong) == 401
 
 
-def test_the_open_api_document_names_both_words() -> None:
+def test_openapi_document_names_both_prefixes() -> None:
     key = issue_token(user_in("viewer"))
     document = APIClient().get("/api/schema?format=json", headers={"Authorization": f"Bearer {key}"}).json()
     schemes = document["components"]["securitySchemes"]
@@ -84,7 +84,7 @@ def test_the_open_api_document_names_both_words() -> None:
 # --- scope ---------------------------------------------------------------------------------------
 
 
-def test_a_scope_limits_every_user_also_a_superuser() -> None:
+def test_scope_limits_every_user_including_superusers() -> None:
     product = make_product()
     boss = User.objects.create_superuser("boss")
     for owner in (user_in("manager"), boss):
@@ -97,33 +97,33 @@ def test_a_scope_limits_every_user_also_a_superuser() -> None:
     assert call(issue_token(boss), "DELETE", f"/api/products/{product.pk}") == 204
 
 
-def test_a_scope_gives_nothing_that_the_user_lacks() -> None:
+def test_scope_gives_no_permission_that_the_user_lacks() -> None:
     product = make_product()
     for scope in ROLES:
         assert call(issue_token(user_in("viewer"), scope=scope), "DELETE", f"/api/products/{product.pk}") == 403
-    nobody = issue_token(User.objects.create_user("nobody"), scope="manager")
-    assert call(nobody) == 403
+    without_role = issue_token(User.objects.create_user("nobody"), scope="manager")
+    assert call(without_role) == 403
 
 
-def test_a_scope_that_no_longer_exists_allows_nothing() -> None:
+def test_scope_that_no_longer_exists_allows_nothing() -> None:
     key = issue_token(user_in("manager"))
     Token.objects.update(scope="owner")
     assert call(key) == 403
 
 
-def test_what_a_scoped_token_changes_is_recorded_as_its_users() -> None:
+def test_change_by_a_scoped_token_is_recorded_for_its_user() -> None:
     product = make_product(name="old")
     client = APIClient()
     key = issue_token(user_in("manager"), scope="uploader")
-    answer = client.patch(f"/api/products/{product.pk}", {"name": "new"}, headers={"Authorization": f"Bearer {key}"})
-    assert answer.status_code == 200
+    response = client.patch(f"/api/products/{product.pk}", {"name": "new"}, headers={"Authorization": f"Bearer {key}"})
+    assert response.status_code == 200
     assert Product.history.latest("history_id").history_user == user_in("manager")
 
 
 # --- last use ------------------------------------------------------------------------------------
 
 
-def test_the_last_use_is_stored_at_most_once_a_minute() -> None:
+def test_last_use_is_stored_at_most_once_a_minute() -> None:
     key = issue_token(user_in("viewer"))
     assert Token.objects.get().last_used_at is None
     call(key)
@@ -137,7 +137,7 @@ def test_the_last_use_is_stored_at_most_once_a_minute() -> None:
     assert Token.objects.get().last_used_at > first  # type: ignore[operator]
 
 
-def test_a_request_does_not_fail_if_its_use_cannot_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_succeeds_although_the_last_use_cannot_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise DatabaseError("database or disk is full")
 
@@ -159,7 +159,7 @@ def is_signed_in(browser: Client) -> bool:
     return browser.get("/admin/").status_code == 200
 
 
-def test_a_changed_password_ends_tokens_and_other_sessions_and_keeps_the_one_that_changed_it() -> None:
+def test_password_change_ends_tokens_and_all_other_sessions() -> None:
     user = user_with_password()
     key, browser, other = issue_token(user), session_of(user), session_of(user)
     form = {"old_password": PASSWORD, "new_password1": "quite-other-2", "new_password2": "quite-other-2"}
@@ -169,7 +169,7 @@ def test_a_changed_password_ends_tokens_and_other_sessions_and_keeps_the_one_tha
 
 
 @pytest.mark.parametrize("how", ["reset", "unusable", "code", "hash"])
-def test_a_reset_password_ends_tokens_and_sessions(how: str) -> None:
+def test_password_reset_ends_tokens_and_sessions(how: str) -> None:
     user = user_with_password()
     key, browser, colleague = issue_token(user), session_of(user), issue_token(user_in("uploader"))
     if how == "reset":
@@ -189,7 +189,7 @@ def test_a_reset_password_ends_tokens_and_sessions(how: str) -> None:
     assert call(colleague) == 200
 
 
-def test_a_sign_in_that_only_renews_the_hash_keeps_the_tokens() -> None:
+def test_sign_in_that_only_upgrades_the_hash_keeps_the_tokens() -> None:
     user = user_with_password()
     key = issue_token(user)
     User.objects.filter(pk=user.pk).update(password=PBKDF2PasswordHasher().encode(PASSWORD, "s" * 22, 1000))
@@ -199,7 +199,7 @@ def test_a_sign_in_that_only_renews_the_hash_keeps_the_tokens() -> None:
     assert call(key) == 200
 
 
-def test_a_deactivated_user_stays_out_after_being_activated_again() -> None:
+def test_tokens_of_a_deactivated_user_stay_invalid_after_reactivation() -> None:
     user = user_with_password()
     key, browser = issue_token(user), session_of(user)
     form = {"username": user.username, "is_staff": "on", "groups": [group.pk for group in user.groups.all()]}
@@ -211,7 +211,7 @@ def test_a_deactivated_user_stays_out_after_being_activated_again() -> None:
     assert not is_signed_in(browser)
 
 
-def test_sign_out_everywhere_ends_ones_own_sessions_and_tokens_and_no_others() -> None:
+def test_sign_out_everywhere_ends_only_the_users_own_sessions_and_tokens() -> None:
     user, other = user_with_password("viewer"), user_in("manager")
     keys, browsers = [issue_token(user), issue_token(other)], [session_of(user), session_of(user), session_of(other)]
     page = browsers[0].get(PAGE).content.decode()
@@ -221,7 +221,7 @@ def test_sign_out_everywhere_ends_ones_own_sessions_and_tokens_and_no_others() -
     assert [is_signed_in(browser) for browser in browsers] == [False, False, True]
 
 
-def test_a_deleted_user_has_no_tokens() -> None:
+def test_deleting_a_user_deletes_the_tokens() -> None:
     user = user_in("viewer")
     key = issue_token(user)
     user.delete()
@@ -242,11 +242,11 @@ def test_other_changes_of_a_user_keep_tokens_and_sessions() -> None:
 # --- the page ------------------------------------------------------------------------------------
 
 
-def test_the_page_makes_a_token_and_shows_it_once() -> None:
+def test_page_creates_a_token_and_shows_it_once() -> None:
     browser = browser_of("uploader")
-    made = browser.post(PAGE, {"name": "scanner", "days": "30", "scope": "viewer"})
-    assert "no-store" in made["Cache-Control"]
-    [key] = re.findall(r'<code id="token">([0-9a-f]{64})</code>', made.content.decode())
+    response = browser.post(PAGE, {"name": "scanner", "days": "30", "scope": "viewer"})
+    assert "no-store" in response["Cache-Control"]
+    [key] = re.findall(r'<code id="token">([0-9a-f]{64})</code>', response.content.decode())
     stored = Token.objects.get()
     assert (stored.user, stored.name, stored.scope) == (user_in("uploader"), "scanner", "viewer")
     assert abs(stored.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)  # type: ignore[operator]
@@ -267,12 +267,12 @@ def test_the_page_makes_a_token_and_shows_it_once() -> None:
         {"name": "x", "days": "36500"}, {"name": "x", "days": "-1"}, {"name": "x", "days": "NaN"}, {"name": "a\x00b"},
     ],
 )  # fmt: skip
-def test_the_page_refuses_what_cannot_be(form: dict[str, str]) -> None:
+def test_page_rejects_invalid_tokens(form: dict[str, str]) -> None:
     assert browser_of("viewer").post(PAGE, form).status_code == 422
     assert not Token.objects.exists()
 
 
-def test_the_page_makes_no_more_than_a_hundred_active_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_creates_at_most_a_hundred_active_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "MAX_ACTIVE_TOKENS", 2)
     browser = browser_of("viewer")
     assert [browser.post(PAGE, {"name": "x"}).status_code for _ in range(3)] == [200, 200, 422]
@@ -290,7 +290,7 @@ def test_tokens_that_ended_long_ago_are_deleted() -> None:
     assert Token.objects.count() == 1
 
 
-def test_nobody_revokes_or_sees_the_tokens_of_an_equal_without_the_right_to_manage() -> None:
+def test_user_without_manage_permission_cannot_see_or_revoke_tokens_of_others() -> None:
     owner = user_in("uploader")
     key = issue_token(owner, name="secret scanner")
     for role in ("viewer", "reviewer"):
@@ -306,7 +306,7 @@ def test_nobody_revokes_or_sees_the_tokens_of_an_equal_without_the_right_to_mana
 
 
 @pytest.mark.parametrize("number", [0, 2**63, 2**64, 10**30])
-def test_unknown_numbers_are_404(number: int) -> None:
+def test_unknown_ids_return_404(number: int) -> None:
     browser = browser_of("manager")
     assert browser.get(f"{PAGE}of/{number}/").status_code == 404
     assert browser.post(f"{PAGE}{number}/revoke/").status_code == 404

@@ -183,8 +183,8 @@ def test_users_with_permission_pause_and_resume_the_queue() -> None:
 
 def test_home_counts_the_work_of_the_last_thirty_days() -> None:
     today = timezone.localdate()
-    for ago, pictures in ((0, 3), (29, 5), (30, 100)):
-        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=pictures)
+    for ago, images in ((0, 3), (29, 5), (30, 100)):
+        EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=images)
     _, matches = make_case(95, 85, 60)
     for match, ago in zip(matches, (0, 29, 31), strict=True):
         given = {"review_status": "confirmed", "reviewed_at": timezone.now() - timedelta(days=ago)}

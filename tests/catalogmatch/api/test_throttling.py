@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _cheap_passwords(settings: Settings) -> None:
-    """Let a wrong password cost nothing: these tests try hundreds."""
+    """Make password checks fast, because these tests try hundreds."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -95,11 +95,11 @@ def test_api_throttle_counts_each_user_over_all_tokens_and_addresses(monkeypatch
 )
 def test_spellings_of_one_user_name_count_as_one(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AccountThrottle, "THROTTLE_RATES", {"account": "3/min"})
-    answers = [sign_in(name=name, REMOTE_ADDR=f"10.0.0.{number}") for number, name in enumerate(names)]
-    assert answers == [200, 200, 200, 429]
+    statuses = [sign_in(name=name, REMOTE_ADDR=f"10.0.0.{number}") for number, name in enumerate(names)]
+    assert statuses == [200, 200, 200, 429]
 
 
-def test_a_very_long_name_is_refused_and_costs_no_time() -> None:
+def test_very_long_name_is_rejected_quickly() -> None:
     assert sign_in(name="\ufdfa" * 500_000) in (200, 400, 413)
 
 
@@ -115,17 +115,17 @@ def test_a_very_long_name_is_refused_and_costs_no_time() -> None:
     ids=["one /64", "notations", "mapped"],
 )  # fmt: skip
 def test_addresses_of_one_client_count_as_one(addresses: list[str]) -> None:
-    answers = [sign_in(name=f"name{number}", REMOTE_ADDR=address) for number, address in enumerate(addresses)]
-    assert answers == [200] * 5 + [429]
+    statuses = [sign_in(name=f"name{number}", REMOTE_ADDR=address) for number, address in enumerate(addresses)]
+    assert statuses == [200] * 5 + [429]
 
 
-def test_the_networks_of_one_site_get_ten_times_the_attempts() -> None:
-    answers = [sign_in(name=f"name{n}", REMOTE_ADDR=f"2001:db8:1:{n:x}::1") for n in range(51)]
-    assert answers == [200] * 50 + [429]
+def test_networks_of_one_site_get_ten_times_the_attempts() -> None:
+    statuses = [sign_in(name=f"name{n}", REMOTE_ADDR=f"2001:db8:1:{n:x}::1") for n in range(51)]
+    assert statuses == [200] * 50 + [429]
     assert sign_in(name="other", REMOTE_ADDR="2001:db8:2::1") == 200
 
 
-def test_a_network_that_is_refused_does_not_use_up_its_site() -> None:
+def test_blocked_network_does_not_use_up_the_attempts_of_its_site() -> None:
     for number in range(60):
         sign_in(name=f"name{number}", REMOTE_ADDR="2001:db8:1:1::1")
     assert sign_in(name="other", REMOTE_ADDR="2001:db8:1:2::1") == 200
@@ -137,25 +137,25 @@ def test_ipv4_clients_do_not_share_a_network(mapped: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "unknown", "_hidden", "unix:", "1.2.3", "2001:db8::/64", "\xff", "[::1", "%"])
-def test_a_text_that_is_no_address_is_counted_as_it_is(behind: Any, address: str) -> None:
+def test_invalid_address_is_counted_as_text(behind: Any, address: str) -> None:
     behind(1)
-    answers = [sign_in(address or " ", f"name{number}") for number in range(6)]
-    assert answers == [200] * 5 + [429]
+    statuses = [sign_in(address or " ", f"name{number}") for number in range(6)]
+    assert statuses == [200] * 5 + [429]
 
 
 @pytest.mark.parametrize(
     "seen", ["192.0.2.1:{}", "[2001:db8::1]:{}", "[2001:db8::{:x}]", "2001:db8::{:x}", "::ffff:192.0.2.1"]
 )
-def test_ports_and_networks_behind_a_proxy_make_no_other_address(behind: Any, seen: str) -> None:
+def test_ports_and_networks_behind_a_proxy_do_not_change_the_address(behind: Any, seen: str) -> None:
     behind(1)
-    answers = [sign_in(f"198.51.100.7, {seen.format(number)}", f"name{number}") for number in range(1, 7)]
-    assert answers == [200] * 5 + [429]
+    statuses = [sign_in(f"198.51.100.7, {seen.format(number)}", f"name{number}") for number in range(1, 7)]
+    assert statuses == [200] * 5 + [429]
 
 
-def test_requests_without_a_user_count_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anonymous_requests_are_counted_by_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ApiThrottle, "THROTTLE_RATES", {"user": "3/min"})
     anonymous = APIClient()
-    answers = [anonymous.get("/api/nothing", REMOTE_ADDR=f"2001:db8:1:1::{number}").status_code for number in range(4)]
-    assert answers == [404, 404, 404, 429]
+    statuses = [anonymous.get("/api/nothing", REMOTE_ADDR=f"2001:db8:1:1::{number}").status_code for number in range(4)]
+    assert statuses == [404, 404, 404, 429]
     sites = [anonymous.get("/api/nothing", REMOTE_ADDR=f"2001:db8:2:{n:x}::1").status_code for n in range(31)]
     assert sites == [404] * 30 + [429]

@@ -55,7 +55,7 @@ def names_in(folder: Path) -> set[str]:
         return {name for (name,) in copy.execute("SELECT file FROM product_images")}
 
 
-def sums_of(folder: Path) -> str:
+def checksums_of(folder: Path) -> str:
     return (folder / "SHA256SUMS").read_text()
 
 
@@ -83,15 +83,15 @@ def test_backup_holds_the_originals_if_they_are_kept(tmp_path: Path, settings: S
 
 def test_image_deleted_during_the_backup_is_not_reported_as_missing(tmp_path: Path) -> None:
     images = [upload(seed) for seed in range(4)]
-    doomed = max(images, key=name_of)  # files are copied in the order of their names, so this is the last
+    deleted_image = max(images, key=name_of)  # files are copied in the order of their names, so this is the last
 
     def delete() -> None:
-        Product.objects.filter(pk=doomed.product_id).delete()
+        Product.objects.filter(pk=deleted_image.product_id).delete()
 
     manifest = backup.take_backup(tmp_path / "b", bar(delete))
     assert manifest["absent"] == []
-    assert names_in(tmp_path / "b") == {image.file.name for image in images if image != doomed}
-    assert name_of(doomed) not in sums_of(tmp_path / "b")
+    assert names_in(tmp_path / "b") == {image.file.name for image in images if image != deleted_image}
+    assert name_of(deleted_image) not in checksums_of(tmp_path / "b")
 
 
 def test_image_deleted_after_it_was_copied_is_left_out(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_image_uploaded_during_the_backup_is_complete_or_left_out(tmp_path: Path
     seeds = iter(range(1, 100))
     backup.take_backup(tmp_path / "b", bar(lambda: upload(next(seeds))))
     for name in names_in(tmp_path / "b"):
-        assert f"  media/{name}\n" in sums_of(tmp_path / "b")
+        assert f"  media/{name}\n" in checksums_of(tmp_path / "b")
 
 
 def test_file_that_was_missing_before_the_backup_is_reported(
@@ -154,7 +154,7 @@ def test_restore_never_overwrites_an_installation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("damage", "reason"),
     [
         (lambda b: (b / "manifest.json").unlink(), "not a backup"),
         (lambda b: (b / "manifest.json").write_text("[]"), "not a backup"),
@@ -167,11 +167,11 @@ def test_restore_never_overwrites_an_installation(tmp_path: Path) -> None:
         (lambda b: (b / "database.sqlite3").write_bytes(b"x"), "is damaged"),
     ],
 )
-def test_incomplete_backup_is_rejected(tmp_path: Path, spoil: Callable[[Path], object], reason: str) -> None:
+def test_incomplete_backup_is_rejected(tmp_path: Path, damage: Callable[[Path], object], reason: str) -> None:
     upload(1)
     backup.take_backup(tmp_path / "b", bar())
     call_command("restore", str(tmp_path / "b"), "--check")
-    spoil(tmp_path / "b")
+    damage(tmp_path / "b")
     with pytest.raises(CommandError, match=reason) as caught:
         call_command("restore", str(tmp_path / "b"), "--check")
     assert caught.value.returncode == 1

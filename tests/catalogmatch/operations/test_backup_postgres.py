@@ -28,7 +28,7 @@ with notifications_suspended():
 embed_pending(send_signal=False)
 """
 
-ANSWERS = """
+MATCHES = """
 from matching.service import find_matches
 from products.models import Product
 for product in Product.objects.filter(sku__startswith="Q-").order_by("sku"):
@@ -59,22 +59,22 @@ def on() -> Iterator[Callable[[str, Path], Command]]:
 def test_restored_backup_gives_the_same_matches(on: Callable[[str, Path], Command], tmp_path: Path) -> None:
     old, new = on("catalogmatch", tmp_path / "old"), on("other", tmp_path / "new")
 
-    def done(finished: CompletedProcess[str]) -> str:
+    def output_of(finished: CompletedProcess[str]) -> str:
         assert finished.returncode == 0, finished.stderr[-3000:]
         return finished.stdout
 
-    done(old("migrate", "--verbosity", "0"))
-    done(old("shell", "--no-imports", "--command", SEED))
-    expected = done(old("shell", "--no-imports", "--command", ANSWERS))
+    output_of(old("migrate", "--verbosity", "0"))
+    output_of(old("shell", "--no-imports", "--command", SEED))
+    expected = output_of(old("shell", "--no-imports", "--command", MATCHES))
     assert expected.count("Q-") == 20
 
     backup = str(tmp_path / "backup")
-    refused = old("backup", backup, PATH="/nowhere")
-    assert (refused.returncode, "pg_dump is not installed" in refused.stderr) == (1, True)
+    failed = old("backup", backup, PATH="/nowhere")
+    assert (failed.returncode, "pg_dump is not installed" in failed.stderr) == (1, True)
     assert not Path(backup).exists()
 
-    done(old("backup", backup))
-    done(new("restore", backup))
-    assert done(new("verify")) == "No problems found.\n"
-    assert done(new("shell", "--no-imports", "--command", ANSWERS)) == expected
+    output_of(old("backup", backup))
+    output_of(new("restore", backup))
+    assert output_of(new("verify")) == "No problems found.\n"
+    assert output_of(new("shell", "--no-imports", "--command", MATCHES)) == expected
     assert "not empty" in new("restore", backup).stderr

@@ -36,12 +36,12 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from tests.helpers.sample_images import jpeg
 def churn(thread):
-    mine = []
+    products = []
     for number in itertools.count():
         seed = 1000 + 100_000 * thread + number
-        mine.append(add_product([Upload(jpeg(seed, (48, 48)))], sku=f"L-{seed}").product)
-        if len(mine) > 5:
-            mine.pop(0).delete()
+        products.append(add_product([Upload(jpeg(seed, (48, 48)))], sku=f"L-{seed}").product)
+        if len(products) > 5:
+            products.pop(0).delete()
 threads = [threading.Thread(target=churn, args=(n,)) for n in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -59,15 +59,15 @@ for number in range(BACKUPS):
     call_command("backup", str(Path(FOLDER) / str(number)))
 """
 
-ANSWERS = """
+MATCHES = """
 import json
 from matching.service import find_matches
 from products.models import Product
-answers = {}
+matches = {}
 for product in Product.objects.filter(sku__startswith="Q-").order_by("sku"):
-    found = find_matches(product.pk, threshold=0, limit=10).candidates
-    answers[product.sku] = [[one.product.sku, round(one.score, 4)] for one in found]
-print(json.dumps(answers))
+    candidates = find_matches(product.pk, threshold=0, limit=10).candidates
+    matches[product.sku] = [[candidate.product.sku, round(candidate.score, 4)] for candidate in candidates]
+print(json.dumps(matches))
 """
 
 RESTORE = """
@@ -95,9 +95,9 @@ def test_ten_backups_under_load_restore_to_the_same_matches(tmp_path: Path) -> N
     live = tmp_path / "live"
     assert manage(live, "migrate", "--verbosity", "0").returncode == 0
     run(live, SEED, QUERIES=QUERIES)
-    expected = json.loads(run(live, ANSWERS))
+    expected = json.loads(run(live, MATCHES))
     assert len(expected) == QUERIES
-    assert all(len(response) == 10 for response in expected.values())
+    assert all(len(found) == 10 for found in expected.values())
 
     load = start(live, "shell", "--no-imports", "--command", CHURN)
     try:
@@ -110,11 +110,11 @@ def test_ten_backups_under_load_restore_to_the_same_matches(tmp_path: Path) -> N
     def restored(number: int) -> dict[str, list[object]]:
         data = tmp_path / f"restored-{number}"
         folder = str(tmp_path / "backups" / str(number))
-        responses: dict[str, list[object]] = json.loads(run(data, RESTORE + ANSWERS, FOLDER=folder))
-        return responses
+        matches: dict[str, list[object]] = json.loads(run(data, RESTORE + MATCHES, FOLDER=folder))
+        return matches
 
     with ThreadPoolExecutor(2) as pool:
-        for number, responses in enumerate(pool.map(restored, range(BACKUPS))):
-            assert responses == expected, f"backup {number}"
+        for number, matches in enumerate(pool.map(restored, range(BACKUPS))):
+            assert matches == expected, f"backup {number}"
     manifests = [json.loads((tmp_path / "backups" / str(n) / "manifest.json").read_text()) for n in range(BACKUPS)]
     assert len({manifest["index"]["revision"][0] for manifest in manifests}) == BACKUPS

@@ -31,7 +31,7 @@ def static_files(settings, tmp_path) -> None:
 
 
 @pytest.fixture
-def picture(db) -> ProductImage:
+def image(db) -> ProductImage:
     """Return an embedded image."""
     intake.add_product([Upload(jpeg(1), "a.jpg")], sku="A")
     embed_pending()
@@ -45,7 +45,7 @@ def diagnosis() -> tuple[int, dict[str, str]]:
     return ran.code, lines
 
 
-def test_healthy_installation_gets_a_line_per_part_and_exit_code_0(picture):
+def test_healthy_installation_gets_a_line_per_part_and_exit_code_0(image):
     code, lines = diagnosis()
     assert code == 0
     assert list(lines) == PARTS
@@ -60,10 +60,10 @@ def test_missing_weights_are_reported_with_the_download_command(db):
 
 
 @pytest.mark.usefixtures("unconstrained_vectors")
-def test_invalid_embedding_fails(picture):
+def test_invalid_embedding_fails(image):
     vector = np.full(512, np.nan, "<f4")
     Feature.objects.create(
-        image=picture, product=picture.product, kind="clip", model_name="m", dim=512, color_features=vector.tobytes()
+        image=image, product=image.product, kind="clip", model_name="m", dim=512, color_features=vector.tobytes()
     )
     code, lines = diagnosis()
     assert code == 1
@@ -82,12 +82,12 @@ def test_feature_that_the_index_left_out_fails(db, monkeypatch):
     assert f"feature {first.features.get().pk}" in lines["features"]
 
 
-def test_missing_image_file_fails(picture, media):
-    (media / picture.file.name).unlink()
+def test_missing_image_file_fails(image, media):
+    (media / image.file.name).unlink()
     code, lines = diagnosis()
     assert code == 1
     assert lines["media"].startswith("FAIL")
-    assert picture.file.name in lines["media"]
+    assert image.file.name in lines["media"]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_missing_image_file_fails(picture, media):
         ),
     ],
 )
-def test_queue_that_needs_attention_gets_a_warning(picture, change, hint):
+def test_queue_that_needs_attention_gets_a_warning(image, change, hint):
     ProductImage.objects.update(**change)
     code, lines = diagnosis()
     assert code == 0

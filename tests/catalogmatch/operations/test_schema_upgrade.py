@@ -73,7 +73,7 @@ print([(one.algorithm, one.key_start, one.user.username, one.state) for one in T
 """
 
 
-def test_the_tokens_that_knox_made_go_on_working(old_database):
+def test_tokens_created_by_knox_still_work(old_database):
     path = database_of(old_database)
     with sqlite3.connect(path) as database:
         row = "INSERT INTO knox_authtoken (digest, token_key, created, user_id, expiry) VALUES (?, ?, ?, 1, ?)"

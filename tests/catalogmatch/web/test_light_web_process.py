@@ -35,8 +35,8 @@ client = APIClient()
 client.credentials(HTTP_AUTHORIZATION=f"Token {issue_token(user)}")
 
 def upload(sku, historical):
-    picture = SimpleUploadedFile("picture.jpg", open(PICTURE, "rb").read(), "image/jpeg")
-    form = {"image": picture, "sku": sku, "is_historical": historical}
+    image = SimpleUploadedFile("image.jpg", open(IMAGE, "rb").read(), "image/jpeg")
+    form = {"image": image, "sku": sku, "is_historical": historical}
     return client.post("/api/products/upload", form, format="multipart").json()
 
 old, new = upload("OLD", "true"), upload("NEW", "false")
@@ -50,7 +50,7 @@ def test_start_upload_and_matching_load_no_model_libraries(tmp_path):
     image = tmp_path / "picture.jpg"
     image.write_bytes(jpeg(1))
     env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}
-    script = f"HEAVY, PICTURE = {HEAVY!r}, {str(image)!r}\n{SCRIPT}"
+    script = f"HEAVY, IMAGE = {HEAVY!r}, {str(image)!r}\n{SCRIPT}"
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=settings.BASE_DIR, env=env, capture_output=True, text=True, check=False
     )

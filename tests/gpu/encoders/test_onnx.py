@@ -21,7 +21,7 @@ from tests.helpers.sample_images import jpeg
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for number in range(30):
         (folder / f"{number}.jpg").write_bytes(jpeg(number, (96, 120), angle=number))
     (folder / "notes.txt").write_text("no picture")
@@ -157,16 +157,19 @@ def test_int8_below_the_required_agreement_is_installed_only_with_force(with_cli
     assert onnx.find_export(weights.find_weights(), "int8") is not None
 
 
-@pytest.mark.parametrize("room", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "INT8's working files not"])
-def test_full_disk_leaves_no_partial_export(room, with_clip, images):
+@pytest.mark.parametrize(
+    "free_bytes", [100_000, 1_100_000, 1_230_000], ids=["none", "a part", "all but the INT8 working files"]
+)
+def test_full_disk_leaves_no_partial_export(free_bytes, with_clip, images):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # larger files cannot be written, as on a full disk
+    # Larger files cannot be written, as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, limits[1]))
     try:
-        with pytest.raises(CommandError, match="cannot be written") as told:
+        with pytest.raises(CommandError, match="cannot be written") as caught:
             call_command("export_onnx", int8=True, verify=images)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     assert list(onnx.export_folder(weights.find_weights()).iterdir()) == []
 
 

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _nothing_measured(monkeypatch):
+def _no_measured_rates(monkeypatch):
     monkeypatch.setattr(meter, "_rates", type(meter._rates)(maxlen=meter.MAX_RATES))
 
 
-def a_worker(name="host:1", **columns):
+def create_worker(name="host:1", **columns):
     now = timezone.now()
     defaults = {"started_at": now, "heartbeat_at": now, "device": "cpu", "clip_available": True, "backend": "torch"}
     return EmbeddingWorker.objects.create(name=name, **(defaults | columns))
@@ -67,8 +67,8 @@ def test_anonymous_client_gets_no_status():
 
 def test_status_describes_the_device_of_the_workers():
     gpu = {"device": "cuda", "gpu_name": "NVIDIA GeForce RTX 3060", "vram_gb": 12.0, "vram_allocated_gb": 0.6}
-    a_worker("host:1", **gpu, rates=[150.0] * 10 + [300.0] * 10)
-    a_worker("host:2", heartbeat_at=timezone.now() - timedelta(minutes=5), device="mps", rates=[1.0])
+    create_worker("host:1", **gpu, rates=[150.0] * 10 + [300.0] * 10)
+    create_worker("host:2", heartbeat_at=timezone.now() - timedelta(minutes=5), device="mps", rates=[1.0])
     status = gpu_status()
     assert (status["available"], status["device"], status["vram"]) == (True, "cuda", 12.0)
     assert status["gpu_name"] == "NVIDIA GeForce RTX 3060"
@@ -78,19 +78,19 @@ def test_status_describes_the_device_of_the_workers():
 
 
 def test_worker_that_cannot_use_clip_reports_the_reason():
-    a_worker(clip_available=False, error="its driver is too old")
+    create_worker(clip_available=False, error="its driver is too old")
     assert gpu_status()["error"] == "its driver is too old"
 
 
 def test_throughput_is_given_as_10th_and_90th_percentile():
-    a_worker(rates=[float(rate) for rate in (1000, *range(11, 21), 3)])
+    create_worker(rates=[float(rate) for rate in (1000, *range(11, 21), 3)])
     assert throughput() == "11-20"
 
 
 def test_expected_rate_is_the_sum_over_all_live_workers():
     assert images_per_second() is None
-    a_worker("host:1", rates=[10.0, 20.0, 30.0])
-    a_worker("host:2", rates=[100.0])
+    create_worker("host:1", rates=[10.0, 20.0, 30.0])
+    create_worker("host:2", rates=[100.0])
     assert images_per_second() == 120.0
 
 
@@ -111,7 +111,7 @@ def test_embedding_process_is_registered_as_a_worker_while_it_runs(with_clip, tm
 
 def test_worker_stores_memory_and_rate_samples_and_deletes_old_ones(monkeypatch):
     monkeypatch.setattr(worker, "SAMPLE_SECONDS", 0)
-    old = a_worker("host:1")
+    old = create_worker("host:1")
     WorkerSample.objects.create(worker=old, taken_at=timezone.now() - timedelta(days=2))
     with worker.registered():
         pass  # one heartbeat at the start and one at the end
@@ -139,7 +139,7 @@ def test_results_that_were_already_finished_are_not_measured(monkeypatch):
 
 
 def test_rows_of_dead_workers_are_deleted():
-    a_worker("host:1", heartbeat_at=timezone.now() - timedelta(days=2))
+    create_worker("host:1", heartbeat_at=timezone.now() - timedelta(days=2))
     with worker.registered():
         assert not EmbeddingWorker.objects.filter(name="host:1").exists()
 

@@ -18,10 +18,10 @@ from tests.helpers.sample_images import as_file, drawing, jpeg
 
 @pytest.fixture
 def paths(tmp_path):
-    made = [tmp_path / f"{number}.jpg" for number in range(30)]
-    for number, path in enumerate(made):
+    paths = [tmp_path / f"{number}.jpg" for number in range(30)]
+    for number, path in enumerate(paths):
         path.write_bytes(jpeg(number, (64 + number, 80)))
-    return made
+    return paths
 
 
 def test_each_request_gets_its_features_in_order(with_clip, paths):

@@ -62,7 +62,7 @@ def paths(tmp_path):
     return made
 
 
-def test_a_process_prepares_what_this_one_would(with_clip, paths):
+def test_subprocess_preprocesses_like_this_process(with_clip, paths):
     preprocess = weights.find_weights().preprocess
     jobs = [EmbedRequest(path, clip=bool(n % 3), legacy=bool(n % 2)) for n, path in enumerate(paths[:12])]
     for job, got in zip(jobs, preprocess_in_subprocess(jobs, preprocess), strict=True):
@@ -79,7 +79,7 @@ def test_a_process_prepares_what_this_one_would(with_clip, paths):
             assert got.legacy.to_blobs() == wanted.legacy.to_blobs()
 
 
-def test_a_relative_path_means_the_callers_folder(paths, monkeypatch):
+def test_relative_path_is_resolved_in_the_callers_folder(paths, monkeypatch):
     monkeypatch.chdir(paths[0].parent)
     (got,) = preprocess_in_subprocess(
         [EmbedRequest(paths[0].relative_to(paths[0].parent), clip=False, legacy=True)], None
@@ -87,13 +87,13 @@ def test_a_relative_path_means_the_callers_folder(paths, monkeypatch):
     assert isinstance(got, Preprocessed)
 
 
-def test_the_time_that_processes_spend_is_counted(paths):
+def test_time_spent_in_subprocesses_is_counted(paths):
     timings.drain()
     preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
     assert {"decode", "prepare"} <= set(timings.drain())
 
 
-def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkeypatch):
+def test_run_on_a_gpu_keeps_the_order_of_results(with_clip, paths, monkeypatch):
     expected = clip.process_batch(paths, batch_size=8)
     asked: list[int] = []
 
@@ -114,7 +114,7 @@ def test_a_run_on_a_gpu_keeps_every_result_in_its_place(with_clip, paths, monkey
             assert float(got @ wanted) > 0.99999
 
 
-def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
+def test_batches_of_one_use_subprocesses_too(with_clip, paths, monkeypatch):
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
     jobs = [EmbedRequest(path, clip=True, legacy=False) for path in paths]
     results = list(run.run_pipeline(jobs, batch_size=1))
@@ -124,7 +124,7 @@ def test_batches_of_one_go_through_processes_too(with_clip, paths, monkeypatch):
 @pytest.mark.parametrize(
     ("ending", "code"), [(signal.SIGSEGV, "image_corrupt"), (signal.SIGKILL, "image_too_large")], ids=str
 )
-def test_an_image_that_ends_its_process_takes_no_other_with_it(ending, code, paths, tmp_path):
+def test_image_that_crashes_its_subprocess_fails_alone(ending, code, paths, tmp_path):
     pipe = tmp_path / "waits.jpg"
     os.mkfifo(pipe)  # reading it waits, until the process is ended from here
 
@@ -147,7 +147,7 @@ def test_an_image_that_ends_its_process_takes_no_other_with_it(ending, code, pat
     assert isinstance(last, Preprocessed)
 
 
-def test_a_process_that_was_ended_while_idle_is_replaced(paths):
+def test_subprocess_that_died_while_idle_is_replaced(paths):
     job = EmbedRequest(paths[0], clip=False, legacy=True)
     preprocess_in_subprocess([job], None)
     (process,) = idle_processes()
@@ -156,7 +156,7 @@ def test_a_process_that_was_ended_while_idle_is_replaced(paths):
     assert isinstance(preprocess_in_subprocess([job], None)[0], Preprocessed)
 
 
-def test_processes_end_with_the_model(with_clip, paths):
+def test_unloading_the_model_stops_the_subprocesses(with_clip, paths):
     preprocess_in_subprocess([EmbedRequest(paths[0], clip=False, legacy=True)], None)
     (process,) = idle_processes()
     clip.unload()

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
-from gpu.sandbox import pool as box_pool
+from gpu.sandbox import pool as sandbox_pool
 from gpu.sandbox.pool import decode_in_sandbox
 from matching.similarity import compute_legacy_similarity
 from tests.helpers import bad_images, sample_images
@@ -27,24 +27,24 @@ from tests.helpers.installations import REPO
 
 
 @pytest.fixture
-def fresh(settings: Any) -> Any:
+def decoder_settings(settings: Any) -> Any:
     """Return the settings for decoders that start with them and end with the test."""
-    box_pool.close()
+    sandbox_pool.close()
     yield settings
-    box_pool.close()
+    sandbox_pool.close()
 
 
-def opened(jpeg: bytes) -> Image.Image:
+def open_jpeg(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg))
 
 
-def code_of(data: bytes) -> str:
+def error_code_of(data: bytes) -> str:
     with pytest.raises(ImageProcessingError) as caught:
         decode_in_sandbox(data, 400, 100)
     return caught.value.code
 
 
-def boxes() -> list[psutil.Process]:
+def decoders() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "gpu.sandbox.server" in child.cmdline()]
 
 
@@ -60,9 +60,9 @@ def test_every_accepted_format_is_decoded_to_the_same_image(kind: str) -> None:
     image = sample_images.drawing(1, (200, 150))
     derived = decode_in_sandbox(sample_images.as_file(image, kind), 400, 100)
     assert (derived.width, derived.height) == (200, 150)
-    assert opened(derived.jpeg).format == "JPEG"
-    assert mean_difference(opened(derived.jpeg), image) < 6
-    assert opened(derived.thumbnail).size == (100, 75)
+    assert open_jpeg(derived.jpeg).format == "JPEG"
+    assert mean_difference(open_jpeg(derived.jpeg), image) < 6
+    assert open_jpeg(derived.thumbnail).size == (100, 75)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
@@ -70,7 +70,7 @@ def test_every_accepted_format_is_decoded_to_the_same_image(kind: str) -> None:
 def test_large_image_is_reduced_without_a_visible_difference(kind: str, size: tuple[int, int]) -> None:
     image = sample_images.drawing(2, size)
     derived = decode_in_sandbox(sample_images.as_file(image, kind), 300, 100)
-    small = opened(derived.jpeg)
+    small = open_jpeg(derived.jpeg)
     assert (derived.width, derived.height) == size
     assert max(small.size) == 300
     assert mean_difference(small, image.resize(small.size, Image.Resampling.LANCZOS)) < 4
@@ -81,7 +81,7 @@ def test_reducing_in_strips_equals_reducing_the_whole_image(mode: str) -> None:
     image = sample_images.drawing(3, (1500, 1400))
     odd = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257) if mode == "I;16" else image
     data = sample_images.as_file(odd if mode == "I;16" else odd.convert(mode), "TIFF" if mode == "CMYK" else "PNG")
-    small = opened(decode_in_sandbox(data, 300, 100).jpeg)
+    small = open_jpeg(decode_in_sandbox(data, 300, 100).jpeg)
     whole = decode(data).resize(small.size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     assert mean_difference(small, whole) < 2.5
 
@@ -105,8 +105,8 @@ def test_rotated_image_becomes_upright(kind: str, orientation: int) -> None:
     turned = decode_in_sandbox(sample_images.as_file(upright.transpose(back), kind, exif=exif, **options), 400, 100)
     assert (turned.width, turned.height) == (240, 160)
     straight = decode_in_sandbox(sample_images.as_file(upright, kind, **options), 400, 100)
-    assert mean_difference(opened(turned.jpeg), opened(straight.jpeg)) < 3
-    features = [extract_legacy(opened(jpeg)) for jpeg in (turned.jpeg, straight.jpeg)]
+    assert mean_difference(open_jpeg(turned.jpeg), open_jpeg(straight.jpeg)) < 3
+    features = [extract_legacy(open_jpeg(jpeg)) for jpeg in (turned.jpeg, straight.jpeg)]
     assert compute_legacy_similarity(*features) >= 99
 
 
@@ -125,7 +125,7 @@ def test_sandbox_returns_only_pixels(kind: str) -> None:
     for jpeg in (derived.jpeg, derived.thumbnail):
         assert secret not in jpeg
         assert b"Exif" not in jpeg
-        assert set(opened(jpeg).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+        assert set(open_jpeg(jpeg).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_memory_hungry_formats_are_decoded_up_to_40_megapixels(kind: str, option
 
 
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda how: how.name)
-def test_crashing_decoder_rejects_only_its_image(fresh: Any, how: signal.Signals) -> None:
-    fresh.DECODERS = 1
+def test_crashing_decoder_rejects_only_its_image(decoder_settings: Any, how: signal.Signals) -> None:
+    decoder_settings.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
-    [child] = boxes()
+    [child] = decoders()
     with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(code_of, bad_images.many_scans())
+        working = pool.submit(error_code_of, bad_images.many_scans())
         while child.status() != psutil.STATUS_RUNNING or child.cpu_times().user < 0.3:
             time.sleep(0.01)
         child.send_signal(how)
@@ -162,35 +162,35 @@ def test_crashing_decoder_rejects_only_its_image(fresh: Any, how: signal.Signals
     # Only a kernel without free memory sends SIGKILL.
     assert code == ("image_too_large" if how == signal.SIGKILL else "image_corrupt")
     assert decode_in_sandbox(sample_images.jpeg(1), 400, 100).width == 96
-    assert boxes() != [child]
+    assert decoders() != [child]
 
 
-def test_decoder_that_died_while_idle_is_replaced(fresh: Any) -> None:
-    fresh.DECODERS = 1
+def test_decoder_that_died_while_idle_is_replaced(decoder_settings: Any) -> None:
+    decoder_settings.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
-    [child] = boxes()
+    [child] = decoders()
     child.kill()
     child.wait()
     assert decode_in_sandbox(sample_images.jpeg(2), 400, 100).width == 96
 
 
-def test_threads_share_few_decoders_and_each_gets_its_own_image(fresh: Any) -> None:
-    fresh.DECODERS = 2
+def test_threads_share_few_decoders_and_each_gets_its_own_image(decoder_settings: Any) -> None:
+    decoder_settings.DECODERS = 2
     sizes = [(100 + step, 80) for step in range(60)]
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(lambda size: decode_in_sandbox(sample_images.jpeg(size[0], size), 400, 100), sizes))
     assert [(derived.width, derived.height) for derived in found] == sizes
-    assert len(boxes()) == 2
+    assert len(decoders()) == 2
 
 
-def test_forked_process_has_its_own_decoders(fresh: Any) -> None:
+def test_forked_process_has_its_own_decoders(decoder_settings: Any) -> None:
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
     fork = multiprocessing.get_context("fork")
     results = fork.SimpleQueue()
 
     def decode_in_fork() -> None:
         results.put(decode_in_sandbox(sample_images.jpeg(2, (120, 90)), 400, 100).width)
-        box_pool.close()
+        sandbox_pool.close()
 
     process = fork.Process(target=decode_in_fork)
     process.start()
@@ -216,10 +216,10 @@ def test_decoders_end_with_the_process_that_started_them() -> None:
         time.sleep(0.05)
 
 
-def test_decoder_can_open_no_files_and_has_no_secrets(fresh: Any) -> None:
-    fresh.DECODERS = 1
+def test_decoder_can_open_no_files_and_has_no_secrets(decoder_settings: Any) -> None:
+    decoder_settings.DECODERS = 1
     decode_in_sandbox(sample_images.jpeg(1), 400, 100)
-    [child] = boxes()
+    [child] = decoders()
     limits = {what: child.rlimit(getattr(psutil, f"RLIMIT_{what}")) for what in ("CORE", "FSIZE", "NOFILE", "NPROC")}
     assert set(limits.values()) == {(0, 0)}
     assert child.rlimit(psutil.RLIMIT_AS)[0] < 600 * 2**20
@@ -234,9 +234,9 @@ def test_decoder_can_open_no_files_and_has_no_secrets(fresh: Any) -> None:
     assert not {b"django", b"torch", b"socket"} & set(modules.stdout.split())
 
 
-def test_two_hanging_images_are_both_rejected_with_one_decoder(fresh: Any) -> None:
-    fresh.DECODERS = 1
-    fresh.DECODER_SECONDS = 1
+def test_two_hanging_images_are_both_rejected_with_one_decoder(decoder_settings: Any) -> None:
+    decoder_settings.DECODERS = 1
+    decoder_settings.DECODER_SECONDS = 1
     hanging = bad_images.many_scans()
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(code_of, [hanging, hanging])) == ["image_corrupt"] * 2
+        assert list(pool.map(error_code_of, [hanging, hanging])) == ["image_corrupt"] * 2

@@ -31,14 +31,14 @@ def arrivals() -> list[int]:
     return [make_case(80)[0].pk for _ in range(4)][::-1]
 
 
-def ahead(role: str, shown: int, *released: int, query: str = "") -> int | None:
+def next_case(role: str, shown: int, *released: int, query: str = "") -> int | None:
     """Return the case that is prefetched after the shown one, or None."""
     response = browser_of(role).post(f"{CASE}ahead/{query}", {"shown": shown, "left": released})
     assert response.status_code in (200, 204)
     return response.context["product"].pk if response.status_code == 200 else None
 
 
-def opened(role: str, query: str = "") -> int | None:
+def first_case(role: str, query: str = "") -> int | None:
     """Start a review. Return its first case, or None."""
     response = browser_of(role).get(CASE + query, follow=True)
     found = re.match(rf"{CASE}(\d+)/", response.redirect_chain[-1][0])
@@ -47,14 +47,13 @@ def opened(role: str, query: str = "") -> int | None:
 
 def test_two_reviewers_never_get_the_same_case_shown_or_ahead(arrivals: list[int]) -> None:
     first, second, third, fourth = arrivals
-    assert opened("reviewer") == first
-    assert ahead("reviewer", first) == second
-    assert opened("manager") == third
-    assert ahead("manager", third) == fourth
-    assert (
-        ahead("reviewer", second, first) == first
-    )  # the skipped case comes again, all others are leased by the manager
-    assert ahead("manager", fourth, third) == third
+    assert first_case("reviewer") == first
+    assert next_case("reviewer", first) == second
+    assert first_case("manager") == third
+    assert next_case("manager", third) == fourth
+    # The reviewer gets the skipped case again, because the manager has leases on the others.
+    assert next_case("reviewer", second, first) == first
+    assert next_case("manager", fourth, third) == third
 
 
 @pytest.mark.django_db(transaction=True)
@@ -77,55 +76,55 @@ def test_simultaneous_reviewers_get_different_cases() -> None:
 
 def test_released_case_is_free_at_once(arrivals: list[int]) -> None:
     first, second, *_ = arrivals
-    assert opened("reviewer") == first
-    assert ahead("reviewer", first) == second
-    assert opened("manager") not in (first, second)
+    assert first_case("reviewer") == first
+    assert next_case("reviewer", first) == second
+    assert first_case("manager") not in (first, second)
     assert browser_of("reviewer").post(f"{CASE}release/", {"case": [first, second]}).status_code == 204
     ReviewLease.objects.filter(reviewer__username="manager").delete()
-    assert opened("manager") == first
+    assert first_case("manager") == first
 
 
 def test_reviewer_cannot_release_the_lease_of_another(arrivals: list[int]) -> None:
-    assert opened("reviewer") == arrivals[0]
+    assert first_case("reviewer") == arrivals[0]
     browser_of("manager").post(f"{CASE}release/", {"case": arrivals})
-    assert opened("manager") == arrivals[1]
+    assert first_case("manager") == arrivals[1]
 
 
 def test_expired_lease_is_given_to_the_next_reviewer(arrivals: list[int]) -> None:
     first = arrivals[0]
-    assert opened("reviewer") == first
+    assert first_case("reviewer") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": [first]}
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION)
-    assert opened("manager") == first
+    assert first_case("manager") == first
     assert browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]}).json() == {"held": []}
 
 
 def test_expired_leases_are_deleted(arrivals: list[int]) -> None:
-    assert opened("reviewer") == arrivals[0]
+    assert first_case("reviewer") == arrivals[0]
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION)
     Match.objects.filter(product=arrivals[0]).delete()
-    assert opened("manager") == arrivals[1]
+    assert first_case("manager") == arrivals[1]
     assert ReviewLease.objects.count() == 1
 
 
 def test_renewed_lease_does_not_expire(arrivals: list[int]) -> None:
     first = arrivals[0]
-    assert opened("reviewer") == first
+    assert first_case("reviewer") == first
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION / 2)
     browser_of("reviewer").post(f"{CASE}hold/", {"case": [first]})
     ReviewLease.objects.update(taken_at=timezone.now() - leases.LEASE_DURATION / 2)
-    assert opened("manager") != first
+    assert first_case("manager") != first
 
 
 def test_case_opened_from_a_list_is_leased_and_names_its_other_reviewer(arrivals: list[int]) -> None:
-    assert b"at the moment" not in browser_of("reviewer").get(f"{CASE}{arrivals[0]}/").content
-    assert opened("manager") == arrivals[1]
+    assert b"is reviewing this case" not in browser_of("reviewer").get(f"{CASE}{arrivals[0]}/").content
+    assert first_case("manager") == arrivals[1]
     assert b"reviewer is reviewing this case now." in browser_of("manager").get(f"{CASE}{arrivals[0]}/").content
 
 
 def test_users_without_review_permission_get_no_lease(arrivals: list[int]) -> None:
-    assert opened("viewer") == arrivals[0]
-    assert ahead("viewer", arrivals[0]) == arrivals[1]
+    assert first_case("viewer") == arrivals[0]
+    assert next_case("viewer", arrivals[0]) == arrivals[1]
     assert not ReviewLease.objects.exists()
     for path in ("hold/", "release/", f"{arrivals[0]}/undo/"):
         assert browser_of("viewer").post(CASE + path).status_code == 403
@@ -133,15 +132,15 @@ def test_users_without_review_permission_get_no_lease(arrivals: list[int]) -> No
 
 def test_last_case_has_no_next_case() -> None:
     product, _ = make_case(80)
-    assert ahead("reviewer", product.pk) is None
+    assert next_case("reviewer", product.pk) is None
 
 
-def test_a_rejected_pair_is_not_served_again() -> None:
+def test_rejected_pair_is_not_shown_again() -> None:
     product, [match] = make_case(80)
     verdicts.set_verdict(match.pk, "rejected", user_in("reviewer"))
-    assert opened("reviewer") is None
+    assert first_case("reviewer") is None
     product.matches.all()[0].refresh_from_db()
-    assert ahead("reviewer", make_case(80)[0].pk) is None
+    assert next_case("reviewer", make_case(80)[0].pk) is None
 
 
 def selection(kind: str) -> tuple[Product, str]:
@@ -164,7 +163,7 @@ def test_filter_applies_to_cases_and_counts_and_stays_in_the_links(kind: str) ->
     page = browser_of("reviewer").get(CASE + query, follow=True)
     assert page.redirect_chain == [(f"{CASE}{expected.pk}/{query}", 302)]
     assert page.context["left"] == 1
-    assert ahead("reviewer", expected.pk, query=query) is None
+    assert next_case("reviewer", expected.pk, query=query) is None
     match = expected.matches.order_by("-similarity_score")[0]
     undone = browser_of("reviewer").post(
         f"/admin/matching/match/{match.pk}/verdict/", {"status": "confirmed"},
@@ -177,7 +176,7 @@ def test_filter_applies_to_cases_and_counts_and_stays_in_the_links(kind: str) ->
     "query", ["?score=17", "?since=yesterday", "?until=2026-13-99", "?score=90&score=", "?after=x"]
 )
 def test_unreadable_filter_is_ignored(query: str, arrivals: list[int]) -> None:
-    assert opened("reviewer", query) == arrivals[0]
+    assert first_case("reviewer", query) == arrivals[0]
 
 
 def test_selected_category_is_shown_although_no_product_has_it() -> None:

@@ -107,7 +107,7 @@ def test_all_rows_of_a_filtered_list_are_deleted_together(browser: Client) -> No
     rows = [make_product(category="mugs") for _ in range(5)]
     remaining = make_product(category="cups")
     response = confirm(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1")
-    assert "The list has changed" in response.content.decode()  # one was said, five are found
+    assert "The list has changed" in response.content.decode()  # one row was expected, five are found
     response = select_and_delete(browser, rows[:1], f"{PRODUCTS}?category=mugs", select_across="1", expected="5")
     wait_for_jobs()
     assert deleted(browser.get(response["Location"]))["products"] == 5
@@ -178,25 +178,25 @@ def test_match_judged_during_the_deletion_is_not_deleted_as_pending() -> None:
             judged.set()
             time.sleep(0.3)  # by now the deletion has read the pending match and waits for its lock
 
-    def forget_what_waits() -> None:
+    def delete_pending() -> None:
         judged.wait()
         Match.objects.filter(review_status="pending").delete()
 
-    run_concurrently(judge, forget_what_waits)
+    run_concurrently(judge, delete_pending)
     assert Match.objects.get().review_status == "confirmed"
 
 
 def test_page_shows_progress_and_reloads_at_the_end(browser: Client) -> None:
     job = Deletion.objects.create(user=user_in("uploader"), label="products.Product", total=200, done=40)
     address, htmx_headers = f"{PRODUCTS}deletion/{job.pk}/", {"HX-Request": "true"}
-    entry_values = browser.get(address, headers=htmx_headers).content.decode()
-    assert "40 of 200 rows" in entry_values
-    assert "<html" not in entry_values
+    fragment = browser.get(address, headers=htmx_headers).content.decode()
+    assert "40 of 200 rows" in fragment
+    assert "<html" not in fragment
     Deletion.objects.update(state="done")
     assert browser.get(address, headers=htmx_headers).headers["HX-Refresh"] == "true"
 
 
-def test_deletion_finishes_although_its_user_loses_the_permission() -> None:
+def test_user_without_delete_permission_cannot_stop_a_deletion() -> None:
     job = Deletion.objects.create(user=user_in("reviewer"), label="products.Product", total=200)
     assert browser_of("reviewer").post(f"{PRODUCTS}deletion/{job.pk}/stop/").status_code == 403
 

@@ -35,7 +35,7 @@ def test_preview_shows_all_changes_and_makes_none(browser, media):
     mug()
     make_product(sku="CUP", name="Cup")
     existing = Product.objects.values_list("sku", "name", "attributes", "updated_at")
-    known = list(existing)
+    unchanged = list(existing)
     rows = [
         {"sku": "MUG", "name": "Large mug", "colour": "red", "weight": "350", "image": ""},
         {"sku": "CUP", "name": "Cup", "image": ""},
@@ -55,7 +55,7 @@ def test_preview_shows_all_changes_and_makes_none(browser, media):
         }
     ]
     assert upload.reasons() == {5: "gone.jpg is not in the ZIP."}
-    assert list(existing.all()) == known
+    assert list(existing.all()) == unchanged
     assert files_in(media) == []
 
 
@@ -94,7 +94,7 @@ def test_preview_applies_rows_of_one_file_in_order_like_the_import(browser):
     assert (product.name, product.images.count()) == ("second", 2)
 
 
-def test_an_empty_cell_changes_nothing_and_numbers_stay_numbers(browser):
+def test_empty_cell_changes_nothing_and_numbers_stay_numbers(browser):
     product = mug()
     row = {"sku": "MUG", "name": "", "category": "", "colour": "", "weight": "400", "is_historical": ""}
     ImportPage(browser, {"list.csv": rows_as_csv([row])}).confirm()
@@ -189,7 +189,7 @@ def test_user_cannot_see_or_confirm_the_import_of_another_user(browser):
     assert Product.objects.get().name == "Mug"
 
 
-def test_an_import_is_confirmed_once(browser):
+def test_import_is_confirmed_once(browser):
     mug()
     upload = ImportPage(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])}).confirm()
     Product.objects.update(name="Bowl")
@@ -207,7 +207,7 @@ def test_unconfirmed_import_is_discarded_with_its_files(browser, imports_root):
 
 def test_finished_import_is_removed_after_a_day(browser, imports_root):
     ImportPage(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
-    (imports_root / "of nobody").mkdir()
+    (imports_root / "orphan").mkdir()
     yesterday = timezone.now() - timedelta(hours=25)
     Import.objects.update(created_at=yesterday, heartbeat_at=yesterday)
     tasks.sweep()

@@ -21,6 +21,6 @@ def test_workers_embed_and_match_the_imported_products(tmp_path):
         assert stack.rows("SELECT DISTINCT state FROM product_images") == [("pending",)]
         stack.start_worker()
         ready = "SELECT count(*) FROM product_images WHERE state = 'ready'"
-        wait_until(lambda: stack.rows(ready) == [(40,)], 60, "all pictures are ready")
+        wait_until(lambda: stack.rows(ready) == [(40,)], 60, "all images are ready")
         matched = "SELECT count(*) FROM products WHERE unmatched_since IS NOT NULL"
         wait_until(lambda: stack.rows(matched) == [(0,)], 30, "the new product is matched")

@@ -15,7 +15,7 @@ DIM = 8
 
 
 @pytest.fixture
-def picture() -> ProductImage:
+def image() -> ProductImage:
     return make_product().images.get()
 
 
@@ -25,10 +25,10 @@ def embedding(*changed: float) -> bytes:
     return vector.tobytes()
 
 
-def store(picture: ProductImage, color: bytes, **changed: object) -> Feature:
+def store(image: ProductImage, color: bytes, **changed: object) -> Feature:
     columns = {"kind": CLIP, "model_name": "a-model", "dim": DIM, "color_features": color} | changed
     with transaction.atomic():
-        return Feature.objects.create(product=picture.product, image=picture, **columns)
+        return Feature.objects.create(product=image.product, image=image, **columns)
 
 
 @pytest.mark.parametrize(
@@ -44,25 +44,25 @@ def store(picture: ProductImage, color: bytes, **changed: object) -> Feature:
     ],
     ids=["NaN", "negative NaN", "infinite", "negative infinite", "zero", "empty", "too short"],
 )
-def test_invalid_embedding_is_rejected_by_the_database(picture, color):
+def test_invalid_embedding_is_rejected_by_the_database(image, color):
     with pytest.raises(IntegrityError):
-        store(picture, color)
-    feature = store(picture, embedding())
+        store(image, color)
+    feature = store(image, embedding())
     with pytest.raises(IntegrityError), transaction.atomic():
         Feature.objects.filter(pk=feature.pk).update(color_features=color)
     feature.refresh_from_db()
     assert bytes(feature.color_features) == embedding()
 
 
-def test_extreme_but_finite_numbers_are_accepted(picture):
+def test_extreme_but_finite_numbers_are_accepted(image):
     # The bytes of NaN across two numbers, the largest finite number, and the smallest.
-    assert store(picture, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
-    assert store(picture, embedding(float(np.finfo("<f4").max), float(np.finfo("<f4").tiny)), model_name="another").pk
+    assert store(image, np.array([0xC0000000, 0x0000007F] * 4, "<u4").tobytes()).pk
+    assert store(image, embedding(float(np.finfo("<f4").max), float(np.finfo("<f4").tiny)), model_name="another").pk
 
 
-def test_shape_features_must_be_finite_too(picture):
+def test_shape_features_must_be_finite_too(image):
     shape = np.zeros(SHAPE_DIM, "<f4")
     legacy = {"kind": LEGACY, "model_name": LEGACY_MODEL, "dim": 256, "texture_features": bytes(256)}
     with pytest.raises(IntegrityError):
-        store(picture, bytes(256), shape_features=(shape * np.nan).tobytes(), **legacy)
-    assert store(picture, bytes(256), shape_features=shape.tobytes(), **legacy).pk
+        store(image, bytes(256), shape_features=(shape * np.nan).tobytes(), **legacy)
+    assert store(image, bytes(256), shape_features=shape.tobytes(), **legacy).pk

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def waiting() -> list[ProductImage]:
+def pending_images() -> list[ProductImage]:
     """Create a product with five pending images."""
     return add_product([Upload(jpeg(seed)) for seed in range(5)]).images
 
@@ -48,65 +48,67 @@ def age_claims() -> None:
     ProductImage.objects.filter(state="claimed").update(claimed_at=timezone.now() - timedelta(days=1))
 
 
-def test_oldest_images_are_claimed_first_and_only_once(waiting: list[ProductImage]) -> None:
+def test_oldest_images_are_claimed_first_and_only_once(pending_images: list[ProductImage]) -> None:
     first, second = claimed(3), claimed(3)
-    assert [image.pk for image in first.images] == [image.pk for image in waiting[:3]]
-    assert [image.pk for image in second.images] == [image.pk for image in waiting[3:]]
+    assert [image.pk for image in first.images] == [image.pk for image in pending_images[:3]]
+    assert [image.pk for image in second.images] == [image.pk for image in pending_images[3:]]
     assert queue.claim_images(3) is None
     assert states() == [("claimed", 1)] * 5
 
 
-def test_only_the_named_images_are_claimed(waiting: list[ProductImage]) -> None:
-    claim = queue.claim_images(10, [waiting[4].pk, waiting[2].pk])
+def test_only_the_named_images_are_claimed(pending_images: list[ProductImage]) -> None:
+    claim = queue.claim_images(10, [pending_images[4].pk, pending_images[2].pk])
     assert claim is not None
-    assert [image.pk for image in claim.images] == [waiting[2].pk, waiting[4].pk]
+    assert [image.pk for image in claim.images] == [pending_images[2].pk, pending_images[4].pk]
 
 
-def test_batch_is_embedded(waiting: list[ProductImage]) -> None:
+def test_batch_is_embedded(pending_images: list[ProductImage]) -> None:
     outcome = embed.embed_batch(claimed())
-    assert outcome.ready == [image.pk for image in waiting]
+    assert outcome.ready == [image.pk for image in pending_images]
     assert states() == [("ready", 0)] * 5
-    assert set(Feature.objects.values_list("image", "model_name")) == {(image.pk, LEGACY_MODEL) for image in waiting}
+    assert set(Feature.objects.values_list("image", "model_name")) == {
+        (image.pk, LEGACY_MODEL) for image in pending_images
+    }
     assert set(ProductImage.objects.values_list("embedded_with", "claim_token")) == {(LEGACY_MODEL, None)}
 
 
-def test_each_image_gets_its_own_features(waiting: list[ProductImage]) -> None:
+def test_each_image_gets_its_own_features(pending_images: list[ProductImage]) -> None:
     embed.embed_pending(batch_size=2)
-    for image in waiting:
+    for image in pending_images:
         with default_storage.open(str(image.file.name)) as file:
             expected = extract_query_features(file.read()).legacy
         assert expected is not None
         assert np.array_equal(image.features.get().to_features().color, expected.color)
 
 
-def test_only_the_damaged_image_fails_after_three_attempts(waiting: list[ProductImage], media: Path) -> None:
-    (media / str(waiting[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
-    (media / str(waiting[3].file.name)).unlink()
+def test_only_the_damaged_image_fails_after_three_attempts(pending_images: list[ProductImage], media: Path) -> None:
+    (media / str(pending_images[2].file.name)).write_bytes(b"\xff\xd8\xff garbage")
+    (media / str(pending_images[3].file.name)).unlink()
     outcome = embed.embed_batch(claimed())
-    assert (outcome.failed, outcome.retried) == ([], [waiting[2].pk, waiting[3].pk])
+    assert (outcome.failed, outcome.retried) == ([], [pending_images[2].pk, pending_images[3].pk])
     embed.embed_pending()
     failed = ProductImage.objects.filter(state="failed").values_list("pk", "error_code", "attempts")
-    assert list(failed) == [(waiting[2].pk, "image_corrupt", 3), (waiting[3].pk, "file_missing", 3)]
+    assert list(failed) == [(pending_images[2].pk, "image_corrupt", 3), (pending_images[3].pk, "file_missing", 3)]
     assert all(ProductImage.objects.filter(state="failed").values_list("error_message", flat=True))
     assert Feature.objects.count() == 3
 
 
-def test_images_are_claimed_by_waiting_time(waiting: list[ProductImage], media: Path) -> None:
-    (media / str(waiting[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
+def test_images_are_claimed_by_waiting_time(pending_images: list[ProductImage], media: Path) -> None:
+    (media / str(pending_images[0].file.name)).write_bytes(b"\xff\xd8\xff garbage")
     embed.embed_batch(claimed(1))
     later = add_product([Upload(jpeg(seed)) for seed in (10, 11)]).images
-    turns = [[image.pk for image in claimed(3).images] for _ in range(4)]
+    batches = [[image.pk for image in claimed(3).images] for _ in range(4)]
     # A batch has only untried images. A retried image is alone, before images that were added after its release.
-    assert turns == [
-        [image.pk for image in waiting[1:4]],
-        [waiting[4].pk, later[0].pk],
-        [waiting[0].pk],
+    assert batches == [
+        [image.pk for image in pending_images[1:4]],
+        [pending_images[4].pk, later[0].pk],
+        [pending_images[0].pk],
         [later[1].pk],
     ]
 
 
-def test_temporary_failure_costs_no_attempt(waiting: list[ProductImage], media: Path) -> None:
-    file = media / str(waiting[2].file.name)
+def test_temporary_failure_costs_no_attempt(pending_images: list[ProductImage], media: Path) -> None:
+    file = media / str(pending_images[2].file.name)
     moved = file.rename(file.with_suffix(".away"))
     embed.embed_batch(claimed())
     moved.rename(file)
@@ -115,8 +117,8 @@ def test_temporary_failure_costs_no_attempt(waiting: list[ProductImage], media: 
     assert set(ProductImage.objects.values_list("error_code", "error_message")) == {("", "")}
 
 
-def test_only_the_image_that_the_model_fails_on_loses_an_attempt(
-    waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
+def test_only_the_image_that_the_model_fails_on_is_failed(
+    pending_images: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly = add_product([Upload(jpeg(9, (96, 77)))]).images[0]
 
@@ -133,7 +135,7 @@ def test_only_the_image_that_the_model_fails_on_loses_an_attempt(
 
 
 def test_interrupted_batch_is_released_without_a_counted_attempt(
-    waiting: list[ProductImage], monkeypatch: pytest.MonkeyPatch
+    pending_images: list[ProductImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_image: Any) -> Any:
         raise KeyboardInterrupt
@@ -144,7 +146,7 @@ def test_interrupted_batch_is_released_without_a_counted_attempt(
     assert states() == [("pending", 0)] * 5
 
 
-def test_images_of_a_lost_worker_are_claimed_after_its_lease(waiting: list[ProductImage]) -> None:
+def test_images_of_a_lost_worker_are_claimed_after_its_lease(pending_images: list[ProductImage]) -> None:
     claimed()
     assert queue.release_stale_claims() == 0
     age_claims()
@@ -152,7 +154,7 @@ def test_images_of_a_lost_worker_are_claimed_after_its_lease(waiting: list[Produ
     assert states() == [("pending", 1)] * 5
 
 
-def test_images_of_a_lost_worker_are_retried_one_by_one(waiting: list[ProductImage]) -> None:
+def test_images_of_a_lost_worker_are_retried_one_by_one(pending_images: list[ProductImage]) -> None:
     for attempt in (1, 2, 3):
         sizes = []
         while (claim := queue.claim_images(10)) is not None:
@@ -164,7 +166,7 @@ def test_images_of_a_lost_worker_are_retried_one_by_one(waiting: list[ProductIma
     assert set(ProductImage.objects.values_list("error_code", flat=True)) == {"worker_lost"}
 
 
-def test_late_worker_cannot_overwrite_the_result_of_another(waiting: list[ProductImage]) -> None:
+def test_late_worker_cannot_overwrite_the_result_of_another(pending_images: list[ProductImage]) -> None:
     late = claimed()
     age_claims()
     queue.release_stale_claims()
@@ -176,19 +178,19 @@ def test_late_worker_cannot_overwrite_the_result_of_another(waiting: list[Produc
     assert states() == [("ready", 0)] * 5
 
 
-def test_image_deleted_during_embedding_stays_deleted(waiting: list[ProductImage]) -> None:
+def test_image_deleted_during_embedding_stays_deleted(pending_images: list[ProductImage]) -> None:
     other = add_product([Upload(jpeg(7))]).product
     claim = claimed()
-    waiting[0].delete()
-    Product.objects.get(pk=waiting[0].product_id).delete()
+    pending_images[0].delete()
+    Product.objects.get(pk=pending_images[0].product_id).delete()
     outcome = embed.embed_batch(claim)
     assert outcome.ready == [other.images.get().pk]
     assert Feature.objects.get().product == other
 
 
-def test_every_task_may_run_several_times(waiting: list[ProductImage]) -> None:
+def test_every_task_may_run_several_times(pending_images: list[ProductImage]) -> None:
     for _ in range(3):
-        tasks.embed([image.pk for image in waiting])
+        tasks.embed([image.pk for image in pending_images])
         tasks.sweep()
     assert states() == [("ready", 0)] * 5
     assert Feature.objects.count() == 5
@@ -202,11 +204,11 @@ def test_every_task_may_run_several_times(waiting: list[ProductImage]) -> None:
         ("all", ["pending", "pending", "claimed", "pending", "pending"]),
     ],
 )
-def test_selected_images_are_queued_again(waiting: list[ProductImage], which: str, expected: list[str]) -> None:
-    embed.embed_pending([image.pk for image in waiting[:2]])
-    waiting[1].features.all().delete()
-    queue.claim_images(1, [waiting[2].pk])
-    ProductImage.objects.filter(pk=waiting[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
+def test_selected_images_are_queued_again(pending_images: list[ProductImage], which: str, expected: list[str]) -> None:
+    embed.embed_pending([image.pk for image in pending_images[:2]])
+    pending_images[1].features.all().delete()
+    queue.claim_images(1, [pending_images[2].pk])
+    ProductImage.objects.filter(pk=pending_images[3].pk).update(state="failed", attempts=3, error_code="image_corrupt")
     count = queue.requeue(which)
     assert [state for state, _ in states()] == expected
     assert count == sum(before != after for before, after in zip(
@@ -220,7 +222,7 @@ def test_unknown_choice_of_images_is_rejected() -> None:
         queue.requeue("some")
 
 
-def test_features_stay_searchable_while_an_image_is_embedded_again(waiting: list[ProductImage]) -> None:
+def test_features_stay_searchable_while_an_image_is_embedded_again(pending_images: list[ProductImage]) -> None:
     embed.embed_pending()
     queue.requeue("all")
     assert Feature.objects.count() == 5

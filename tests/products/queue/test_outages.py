@@ -37,7 +37,7 @@ def failing(statement: str, times: int = 1000) -> Iterator[None]:
 
 
 @pytest.fixture
-def waiting() -> list[int]:
+def pending_images() -> list[int]:
     """Create pending images. Return their ids."""
     with notifications_suspended():
         return [image.pk for image in add_product([Upload(jpeg(seed)) for seed in range(3)]).images]
@@ -47,17 +47,17 @@ def states() -> set[tuple[str, int]]:
     return set(ProductImage.objects.values_list("state", "attempts"))
 
 
-def test_images_are_not_failed_however_often_their_features_cannot_be_stored(waiting: list[int]) -> None:
+def test_images_are_not_failed_however_often_their_features_cannot_be_stored(pending_images: list[int]) -> None:
     with failing('INSERT INTO "features"'):
         for _ in range(5):
             with pytest.raises(OperationalError):
                 embed_pending()
     assert states() == {("pending", 0)}
-    assert embed_pending() == len(waiting)
-    assert Feature.objects.count() == len(waiting)
+    assert embed_pending() == len(pending_images)
+    assert Feature.objects.count() == len(pending_images)
 
 
-def test_release_is_retried(waiting: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_release_is_retried(pending_images: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))
     batch = claims.claim_images(10)
     assert batch is not None
@@ -67,7 +67,7 @@ def test_release_is_retried(waiting: list[int], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_claim_that_cannot_be_released_waits_for_the_end_of_its_lease(
-    waiting: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
+    pending_images: list[int], monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(claims, "RELEASE_RETRY_SECONDS", (0, 0, 0))
     batch = claims.claim_images(10)
@@ -76,5 +76,5 @@ def test_claim_that_cannot_be_released_waits_for_the_end_of_its_lease(
         claims.release(batch)
     assert states() == {("claimed", 1)}
     settings.CLAIM_LEASE_SECONDS = 0
-    assert claims.release_stale_claims() == len(waiting)
-    assert embed_pending() == len(waiting)
+    assert claims.release_stale_claims() == len(pending_images)
+    assert embed_pending() == len(pending_images)

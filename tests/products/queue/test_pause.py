@@ -78,11 +78,11 @@ def test_worker_notifies_no_other_worker_while_the_queue_is_paused(
 ) -> None:
     make_product("pending")
     settings.HAS_BROKER = True
-    woken = []
-    monkeypatch.setattr(tasks, "notify_workers", lambda *_: woken.append(True))
+    notifications = []
+    monkeypatch.setattr(tasks, "notify_workers", lambda *_: notifications.append(True))
     tasks.embed()
     tasks.sweep()
-    assert woken == []
+    assert notifications == []
 
 
 @pytest.mark.usefixtures("paused")
@@ -104,7 +104,7 @@ def test_commands_say_that_the_queue_is_paused() -> None:
 
 
 @pytest.mark.usefixtures("paused")
-def test_pending_features_and_a_bad_image_raise_different_errors(tmp_path) -> None:
+def test_missing_features_raise_a_pending_error_while_the_queue_is_paused(tmp_path) -> None:
     product = make_product()
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     with pytest.raises(FeaturesPendingError):
