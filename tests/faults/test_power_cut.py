@@ -21,7 +21,7 @@ from PIL import Image
 from tests.faults.power_cut import PowerCut
 from tests.helpers import sample_images
 from tests.helpers.processes import Stack
-from tests.helpers.tables import write_pictures
+from tests.helpers.tables import write_images
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -77,7 +77,7 @@ def test_what_was_accepted_survives_a_power_cut_at_any_moment(stack: Stack, tmp_
 
 
 def test_an_import_leaves_no_row_without_files_after_a_power_cut(stack: Stack, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(40)))
+    write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(40)))
     power = PowerCut(stack.folder / "var", tmp_path / "power")
     stack.manage("import_products", str(tmp_path / "in"), **power.env)
     for moment in random.sample(range(power.moment()), CUTS):

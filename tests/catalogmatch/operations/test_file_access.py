@@ -19,11 +19,11 @@ from matching import index
 from matching.index import main_file
 from tests.conftest import use_clip
 from tests.helpers.commands import run
-from tests.helpers.import_page import Sent, zipped
+from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.installations import REPO, environment
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
-from tests.helpers.tables import write_pictures
+from tests.helpers.tables import write_images
 from tests.helpers.vectors import MODEL, add_products, embeddings, random_vectors
 
 
@@ -54,7 +54,7 @@ def manage(data: Path, *arguments: str) -> None:
 
 
 def test_commands_keep_everything_private_with_an_open_umask(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", "a.jpg", "b.jpg")
+    write_images(tmp_path / "in", "a.jpg", "b.jpg")
     data, restored, copy = tmp_path / "parent" / "data", tmp_path / "restored", tmp_path / "backups" / "b"
     manage(data, "migrate", "--verbosity", "0")
     manage(data, "import_products", str(tmp_path / "in"))
@@ -84,7 +84,7 @@ def test_the_log_of_the_database_is_as_private_as_the_database(tmp_path: Path) -
 @pytest.mark.usefixtures("open_umask")
 def test_an_import_on_the_page_keeps_its_files_private(imports_root: Path, media: Path) -> None:
     table = "sku,image\nA,a.jpg\nB,missing.jpg\n"
-    sent = Sent(browser_of("uploader"), {"t.csv": table, "p.zip": zipped({"a.jpg": jpeg(1)})})
+    sent = ImportPage(browser_of("uploader"), {"t.csv": table, "p.zip": zipped({"a.jpg": jpeg(1)})})
     assert open_entries(imports_root) == {}
     assert any(imports_root.rglob("pictures.zip"))
     sent.confirm()

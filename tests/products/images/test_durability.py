@@ -23,9 +23,9 @@ from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
-from tests.helpers.import_page import Sent
+from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of
-from tests.helpers.tables import write_pictures
+from tests.helpers.tables import write_images
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,7 +98,7 @@ def test_an_import_syncs_a_group_of_rows_in_one_pass(
 ) -> None:
     monkeypatch.setattr("products.images.storage.uuid.uuid4", same_shard())
     upload(client_of("uploader"), 0)
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
+    write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
     events.clear()
     assert run("import_products", tmp_path / "in").code == 0
     synced = kinds(events, "file", "folder")
@@ -112,7 +112,7 @@ def same_shard() -> Any:
 
 
 def test_an_import_that_is_stopped_leaves_no_files_without_rows(media: Path, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
+    write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
     with open_source(tmp_path / "in") as source:
         results = import_rows(source)
         next(results)
@@ -142,11 +142,11 @@ def test_an_image_that_cannot_be_synced_is_refused_and_leaves_nothing(
 
 
 def test_the_files_of_an_import_are_on_the_disk_before_it_is_accepted(events: Events, imports_root: Path) -> None:
-    sent = Sent(browser_of("uploader"), {"a.csv": "sku,name\nA,a\n"})
+    sent = ImportPage(browser_of("uploader"), {"a.csv": "sku,name\nA,a\n"})
     assert sent.counts() == {"REJECTED": 1}
     synced = [path for kind, path in events if kind == "file" and path.startswith(str(imports_root))]
     assert any("table.csv" in path for path in synced)
-    assert any(path.endswith("rehearsal/rejected.jsonl") for path in synced)
+    assert any(path.endswith("preview/rejected.jsonl") for path in synced)
 
 
 def test_a_thumbnail_is_rebuilt_without_ever_being_missing(events: Events, media: Path) -> None:

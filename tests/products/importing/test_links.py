@@ -11,15 +11,15 @@ import pytest
 from products.models import Product
 from tests.helpers import sample_images
 from tests.helpers.commands import run
-from tests.helpers.tables import write_csv, write_pictures
+from tests.helpers.tables import write_csv, write_images
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_pictures(tmp_path / "in", "good.jpg")
-    write_pictures(tmp_path / "elsewhere", "secret.jpg")
+    write_images(tmp_path / "in", "good.jpg")
+    write_images(tmp_path / "elsewhere", "secret.jpg")
     return tmp_path / "in"
 
 
