@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig, apps
 from django.contrib.admin import apps as admin_apps
+from django.core import checks
 from django.db.models.signals import post_migrate
 
 
@@ -11,9 +12,11 @@ class ProjectConfig(AppConfig):
 
     def ready(self) -> None:
         from catalogmatch.accounts.roles import create_roles
+        from catalogmatch.operations.permissions import check_permissions
 
         # Django sends the signal for apps with models only, and this app has none.
         post_migrate.connect(create_roles, sender=apps.get_app_config("auth"))
+        checks.register(check_permissions, checks.Tags.security)
 
 
 class CatalogAdminConfig(admin_apps.AdminConfig):

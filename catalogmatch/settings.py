@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from catalogmatch.operations import logs
 from catalogmatch.web import csp
+from core import files
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -21,7 +22,8 @@ environ.Env.read_env(os.environ.get("CATALOGMATCH_ENV_FILE", BASE_DIR / ".env"))
 # --- Paths -----------------------------------------------------------------------------------
 
 DATA_DIR = Path(env.str("CATALOGMATCH_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+if not DATA_DIR.exists():
+    files.make_folder(DATA_DIR)
 MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "/media/"
 ORIGINALS_ROOT = DATA_DIR / "originals"
@@ -125,7 +127,9 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = DEBUG
-FILE_UPLOAD_PERMISSIONS = 0o640
+# Users get images and static files from the web process, so no other account has to read them.
+FILE_UPLOAD_PERMISSIONS = files.FILE_MODE
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = files.FOLDER_MODE
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]

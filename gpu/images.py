@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from PIL import ExifTags, Image
 
@@ -163,16 +165,28 @@ def read_file(path: Path) -> bytes:
     Raises ImageProcessingError with file_missing, file_unreadable or image_too_large.
     """
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file:
+            return read_stream(file, path.name)
+    except OSError as error:
+        raise unreadable(error, path.name) from error
+
+
+def read_stream(file: IO[bytes], name: str) -> bytes:
+    """Return the content of an open file. Raises ImageProcessingError like ``read_file``."""
+    try:
+        size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise too_many_bytes(size)
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageProcessingError("file_missing", f"The image file {path.name} does not exist.") from error
+        return file.read()
     except OSError as error:
-        raise ImageProcessingError(
-            "file_unreadable", f"The image file {path.name} cannot be read: {error.strerror or error}."
-        ) from error
+        raise unreadable(error, name) from error
+
+
+def unreadable(error: OSError, name: str) -> ImageProcessingError:
+    """Return the error for an image's file that cannot be opened or read."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return ImageProcessingError("file_missing", f"The image file {name} does not exist.")
+    return ImageProcessingError("file_unreadable", f"The image file {name} cannot be read: {error.strerror or error}.")
 
 
 @functools.cache

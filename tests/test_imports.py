@@ -19,6 +19,7 @@ PATHS = sorted(path for package in PACKAGES for path in (REPO / package).rglob("
 LATE_IMPORTS = {
     ("catalogmatch.accounts.apps", "catalogmatch.accounts.signals"): "Django's ready()",
     ("catalogmatch.apps", "catalogmatch.accounts.roles"): "Django's ready()",
+    ("catalogmatch.apps", "catalogmatch.operations.permissions"): "Django's ready()",
     ("products.apps", "products.models.triggers"): "Django's ready()",
     ("products.apps", "products.signals"): "Django's ready()",
     ("matching.apps", "core.sqlite.statistics"): "Django's ready()",

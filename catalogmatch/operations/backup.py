@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
+from core import files
 from core.progress import ProgressBar
 from core.schema import RETIRED_APPS, SchemaTooOldError, check_upgradable, known_migrations
 from products.images import originals
@@ -48,7 +49,8 @@ def take_backup(target: Path, bar: ProgressBar) -> dict[str, Any]:
     if target.exists():
         raise BackupError("target_exists", f"{target} exists already. Give a path that does not exist.")
     try:
-        partial.mkdir(mode=0o700, parents=True)
+        files.make_folder(target.parent)
+        partial.mkdir(files.FOLDER_MODE)
     except FileExistsError as error:
         text = f"{partial} exists. If no other backup is running, delete this folder and try again."
         raise BackupError("backup_under_way", text) from error
@@ -56,6 +58,7 @@ def take_backup(target: Path, bar: ProgressBar) -> dict[str, Any]:
         manifest = _write(partial, bar)
         os.sync()  # all files are on the disk before the folder gets its name
         partial.rename(target)
+        files.sync_folder(target.parent)
     except (OSError, SnapshotError) as error:
         raise BackupError("backup_not_written", f"The backup could not be written: {error}") from error
     finally:
@@ -73,8 +76,8 @@ def _write(folder: Path, bar: ProgressBar) -> dict[str, Any]:
     missing: set[str] = set()
     while True:
         snapshot = snapshots.take_snapshot(folder)
-        files = _backup_files(snapshot.images)
-        to_copy = files - sums.keys() - missing
+        names = _backup_files(snapshot.images)
+        to_copy = names - sums.keys() - missing
         with bar(len(to_copy), "Images", "files") as progress:
             for name in sorted(to_copy):
                 progress.update()
@@ -84,22 +87,22 @@ def _write(folder: Path, bar: ProgressBar) -> dict[str, Any]:
         if not any(name.startswith(MEDIA) for name in not_found):
             break
         missing |= not_found
-    for name in sums.keys() - files:
+    for name in sums.keys() - names:
         (folder / name).unlink()
-    copied = {name: sums[name] for name in sorted(files & sums.keys())}
-    absent = sorted(name for name in files - copied.keys() if name.startswith(MEDIA))
+    copied = {name: sums[name] for name in sorted(names & sums.keys())}
+    absent = sorted(name for name in names - copied.keys() if name.startswith(MEDIA))
     return _write_manifest(folder, snapshot, copied, absent)
 
 
 def _backup_files(names: Iterable[str]) -> set[str]:
     """Return the paths in a backup of the image, thumbnail and, if originals are kept, original of each name."""
-    files: set[str] = set()
+    paths: set[str] = set()
     with_originals = Path(settings.ORIGINALS_ROOT).is_dir()
     for name in names:
-        files |= {MEDIA + name, MEDIA + ProductImage(file=name).thumbnail_name}
+        paths |= {MEDIA + name, MEDIA + ProductImage(file=name).thumbnail_name}
         if with_originals:
-            files.add(ORIGINALS + originals.original_path(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
-    return files
+            paths.add(ORIGINALS + originals.original_path(name).relative_to(settings.ORIGINALS_ROOT).as_posix())
+    return paths
 
 
 def _live_path(name: str) -> Path:
@@ -110,9 +113,9 @@ def _live_path(name: str) -> Path:
 
 def _write_manifest(folder: Path, snapshot: Snapshot, copied: dict[str, str], absent: list[str]) -> dict[str, Any]:
     database = snapshots.FILE_NAMES[connection.vendor]
-    sums = copied | {database: _digest(folder / database)}
+    sums = copied | {database: _digest(folder, database)}
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
-    (folder / CHECKSUMS).write_text(text, "utf-8")
+    files.write_file(folder / CHECKSUMS, text.encode())
     manifest = {
         "format": FORMAT,
         "created_at": timezone.now().isoformat(),
@@ -124,7 +127,7 @@ def _write_manifest(folder: Path, snapshot: Snapshot, copied: dict[str, str], ab
         "absent": absent,
         "sha256sums": hashlib.sha256(text.encode()).hexdigest(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+    files.write_file(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
     return manifest
 
 
@@ -140,7 +143,9 @@ def restore_backup(source: Path, bar: ProgressBar) -> dict[str, Any]:
         with bar(len(names), "Images", "files") as progress:
             for name in names:
                 progress.update()
-                _copy(source / name, _live_path(name))
+                with files.open_inside(source, name) as file:
+                    _write_copy(file.read(), _live_path(name))
+        os.sync()  # a database on the disk means that its images are there too
         snapshots.restore_database(source / snapshots.FILE_NAMES[connection.vendor])
         os.sync()
     except (OSError, SnapshotError) as error:
@@ -157,6 +162,7 @@ def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[s
     Raises BackupError with the code ``backup_unreadable``, ``backup_foreign``, ``backup_newer``, ``backup_too_old``
     or ``backup_damaged``.
     """
+    _refuse_links(source)
     manifest = _read_manifest(source)
     _check_fits(manifest)
     return manifest, _check_sums(source, manifest, bar)
@@ -164,12 +170,34 @@ def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[s
 
 def _read_manifest(source: Path) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text("utf-8"))
+        with files.open_inside(source, MANIFEST) as file:
+            manifest: dict[str, Any] = json.load(file)
+        _check_shape(manifest)
         if manifest["format"] != FORMAT:
             raise BackupError("backup_unreadable", f"{source} has format {manifest['format']}, not {FORMAT}.")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackupError("backup_unreadable", f"{source} is not a backup of CatalogMatch: {error!r}") from error
     return manifest
+
+
+def _refuse_links(source: Path) -> None:
+    """Refuse links, special files and hard links to files elsewhere: restoring would copy what they lead to."""
+    try:
+        for _name, error in files.unsafe_entries(source):
+            raise BackupError("backup_damaged", f"{source} is refused: {error}")
+    except OSError as error:
+        raise BackupError("backup_damaged", f"The backup cannot be read: {error}") from error
+
+
+def _check_shape(manifest: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError if a part of the manifest is missing or of another type."""
+    shape = {"format": int, "created_at": str, "database": str, "counts": dict, "migrations": list, "files": int,
+             "sha256sums": str}  # fmt: skip
+    for key, kind in shape.items():
+        if not isinstance(manifest[key], kind):
+            raise TypeError(f"{key} is not a {kind.__name__}")
+    if not all(isinstance(key, str) for key in manifest["migrations"]) or "products" not in manifest["counts"]:
+        raise TypeError("migrations or counts are not what a backup has")
 
 
 def _check_fits(manifest: dict[str, Any]) -> None:
@@ -191,14 +219,15 @@ def _check_empty() -> None:
     if connection.introspection.table_names():
         raise BackupError("place_not_empty", "The database is not empty. Restore into an empty one.")
     for folder in (Path(settings.MEDIA_ROOT), Path(settings.ORIGINALS_ROOT), Path(settings.INDEX_DIR)):
-        if any(path.is_file() for path in folder.rglob("*")):
+        if any(path.is_symlink() or not path.is_dir() for path in folder.rglob("*")):
             raise BackupError("place_not_empty", f"{folder} is not empty. Restore into an empty data folder.")
 
 
 def _check_sums(source: Path, manifest: dict[str, Any], bar: ProgressBar) -> list[str]:
     """Check every file against SHA256SUMS and return the names of the image files. Raises BackupError."""
     try:
-        text = (source / CHECKSUMS).read_text("utf-8")
+        with files.open_inside(source, CHECKSUMS) as file:
+            text = file.read().decode()
         if hashlib.sha256(text.encode()).hexdigest() != manifest["sha256sums"]:
             raise BackupError("backup_damaged", f"{source / CHECKSUMS} is damaged: it differs from manifest.json.")
         lines = [line.split("  ", 1) for line in text.splitlines()]
@@ -206,11 +235,24 @@ def _check_sums(source: Path, manifest: dict[str, Any], bar: ProgressBar) -> lis
             for digest, name in lines:
                 progress.update()
                 # A forged backup with matching hashes could name a file outside, which restore would write.
-                if ".." in PurePosixPath(name).parts or _digest(source / name) != digest:
+                if not _is_name_of_backup(name):
+                    raise BackupError("backup_damaged", f"{CHECKSUMS} names {name!r}, which is no file of a backup.")
+                if _digest(source, name) != digest:
                     raise BackupError("backup_damaged", f"{source / name} is damaged: it differs from SHA256SUMS.")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BackupError("backup_damaged", f"The backup cannot be read: {error}") from error
-    return [name for _, name in lines if name.startswith((MEDIA, ORIGINALS))]
+    names = [name for _, name in lines]
+    if snapshots.FILE_NAMES[connection.vendor] not in names or len(set(names)) < len(names):
+        raise BackupError("backup_damaged", f"{CHECKSUMS} does not name the database and every file once.")
+    return [name for name in names if name.startswith((MEDIA, ORIGINALS))]
+
+
+def _is_name_of_backup(name: str) -> bool:
+    """Whether a backup can hold a file of this name: the database, or a file below media/ or originals/."""
+    if name == snapshots.FILE_NAMES[connection.vendor]:
+        return True
+    path = PurePosixPath(name)
+    return name.startswith((MEDIA, ORIGINALS)) and ".." not in path.parts and path.as_posix() == name
 
 
 def _copy(source: Path, target: Path) -> str | None:
@@ -219,11 +261,17 @@ def _copy(source: Path, target: Path) -> str | None:
         data = source.read_bytes()  # usually below a megabyte
     except FileNotFoundError:
         return None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    return _write_copy(data, target)
+
+
+def _write_copy(data: bytes, target: Path) -> str:
+    """Write a file without syncing it, since one sync follows for all, and return its SHA-256."""
+    files.make_folder(target.parent)
+    with files.open_new(target) as file:
+        file.write(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+def _digest(source: Path, name: str) -> str:
+    with files.open_inside(source, name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from django.db.models import Max, Q
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
+from catalogmatch.operations import permissions
 from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, queue_problem
 from catalogmatch.operations.verify import database_damage
 from core.schema import SchemaTooOldError, missing_migrations
@@ -167,6 +168,16 @@ def disk() -> Finding:
     return Finding(Level.OK, text)
 
 
+def access() -> Finding:
+    """Check that other accounts of the machine cannot read the data folder."""
+    paths = permissions.too_open(deep=True)
+    if paths:
+        text = f"other accounts of this machine can read {paths[0]}"
+        text += f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        return Finding(Level.WARN, text, permissions.remedy())
+    return Finding(Level.OK, f"only its owner can read {settings.DATA_DIR}")
+
+
 def queue() -> Finding:
     """Check that the queue is moving and that no images have failed."""
     counts = queue_counts()
@@ -206,6 +217,7 @@ PARTS: dict[str, Callable[[], Finding]] = {
     "index": search_index,
     "media": media,
     "disk": disk,
+    "access": access,
     "queue": queue,
     "web": web,
 }

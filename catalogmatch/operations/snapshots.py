@@ -14,6 +14,8 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from core import files
+
 FILE_NAMES = {"sqlite": "database.sqlite3", "postgresql": "database.dump"}
 COUNTED_TABLES = ("products", "product_images", "features", "matches", "auth_user")
 
@@ -47,10 +49,13 @@ def restore_database(path: Path) -> None:
         target = Path(connection.settings_dict["NAME"])
         connection.close()
         partial = target.with_name(f"{target.name}.restoring")
-        shutil.copyfile(path, partial)
+        partial.unlink(missing_ok=True)
+        with files.open_inside(path.parent, path.name) as source, files.replacing(partial) as copy:
+            shutil.copyfileobj(source, copy)
         for leftover in (target.with_name(f"{target.name}-wal"), target.with_name(f"{target.name}-shm")):
             leftover.unlink(missing_ok=True)
         partial.replace(target)
+        files.sync_folder(target.parent)
     else:
         options = ["--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
         _run("pg_restore", *options, "--dbname", str(connection.settings_dict["NAME"]), str(path))
@@ -78,7 +83,7 @@ def read_snapshot(cursor: Any) -> Snapshot:
 
 def _take_sqlite(path: Path) -> Snapshot:
     connection.ensure_connection()
-    path.unlink(missing_ok=True)
+    _create_private(path)
     try:
         with closing(sqlite3.connect(path)) as copy:
             # All pages in one step. In several steps, every write by another process would restart the copy.
@@ -90,6 +95,7 @@ def _take_sqlite(path: Path) -> Snapshot:
 
 
 def _take_postgres(path: Path) -> Snapshot:
+    _create_private(path)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute("SELECT pg_export_snapshot()")
@@ -97,6 +103,12 @@ def _take_postgres(path: Path) -> Snapshot:
         target = str(connection.settings_dict["NAME"])
         _run("pg_dump", "--format=custom", f"--snapshot={name}", f"--file={path}", "--dbname", target)
         return read_snapshot(cursor)
+
+
+def _create_private(path: Path) -> None:
+    """Create an empty file that only its owner may read. What fills it keeps the mode."""
+    path.unlink(missing_ok=True)
+    files.open_new(path).close()
 
 
 def _run(program: str, *arguments: str) -> None:

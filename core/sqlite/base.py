@@ -6,15 +6,19 @@ rarely and can wait for seconds. Here the threads of a process queue on a lock, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from django.db.backends.sqlite3 import base
 from django.db.utils import OperationalError
+
+from core.files import open_new
 
 # Interval between retries while another process holds the lock: about the length of a transaction.
 POLL_SECONDS = (0.002, 0.008)
@@ -52,6 +56,14 @@ class RetryingCursor(base.SQLiteCursorWrapper):
             time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311
 
 
+def _create_private(name: str) -> None:
+    """Create the file of a new database with FILE_MODE. SQLite gives its log files the same mode."""
+    if name.startswith((":", "file:")):  # in memory
+        return
+    with contextlib.suppress(OSError), open_new(Path(name)):
+        pass  # it exists, or SQLite reports why it cannot be created
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Take the write lock before BEGIN.
 
@@ -61,6 +73,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _held: threading.Lock | None = None
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        _create_private(str(conn_params["database"]))
         connection = super().get_new_connection(conn_params)
         connection.execute("PRAGMA busy_timeout = 0")  # RetryingCursor waits instead
         return connection

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from core.files import write_file
 from gpu.encoders import weights
 from gpu.encoders.weights import Weights, WeightsError
 
@@ -121,6 +122,4 @@ def _last_failure(name: str) -> tuple[float, str] | None:
 
 
 def _store_failure(name: str, error: str) -> None:
-    part = _failure_file().with_suffix(".part")
-    part.write_text(json.dumps({"model": name, "at": time.time(), "error": error}), encoding="utf-8")
-    part.replace(_failure_file())
+    write_file(_failure_file(), json.dumps({"model": name, "at": time.time(), "error": error}).encode())

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from core import files
 from gpu.encoders import onnx, weights
 from gpu.encoders.agreement import Agreement, measure_agreement
 from gpu.encoders.modules import image_encoder, text_encoder
@@ -68,7 +69,7 @@ def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = Fa
     model_weights = weights.find_weights()
     folder = onnx.export_folder(model_weights)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
             return _export(model_weights, Path(temporary), images, int8, force)
     except OSError as error:
@@ -238,7 +239,13 @@ def _install(
     }
     (work / onnx.stamp_file_name(precision)).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
     folder = onnx.export_folder(model_weights)
-    for name in [*names, onnx.stamp_file_name(precision)]:
+    stamp_name = onnx.stamp_file_name(precision)
+    for name in [*names, stamp_name]:
+        files.sync_file(work / name)
+    for name in names:
         (work / name).replace(folder / name)
+    files.sync_folder(folder)  # the models are on the disk before their stamp
+    (work / stamp_name).replace(folder / stamp_name)
+    files.sync_folder(folder)
     image = folder / names[0]
     return ExportedModel(precision, image, round(sum(sizes.values()) / 2**20, 1), measured)

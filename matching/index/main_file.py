@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from django.conf import settings
 
+from core import files
 from matching.index import changes
 from matching.index.changes import Revision
 from matching.index.rows import Rows
@@ -175,7 +176,9 @@ def write_files(index: Any, rows: Rows, make_stamp: Callable[[str, str, dict[str
     folder = folder_of(stamp.kind, stamp.model)
     paths = [folder / index_name, folder / rows_name, folder / f"{name}.json"]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
+        for path in paths:
+            files.open_new(path).close()  # FAISS and numpy keep the mode of an existing file
         faiss.write_index(index, str(paths[0]))
         with paths[1].open("wb") as file:
             for column, dtype in _COLUMNS:
@@ -183,9 +186,10 @@ def write_files(index: Any, rows: Rows, make_stamp: Callable[[str, str, dict[str
         stamp = make_stamp(index_name, rows_name, {path.name: list(_check(path)) for path in paths[:2]})
         paths[2].write_text(json.dumps({"format": FORMAT} | asdict(stamp)), "utf-8")
         for path in paths:
-            _sync(path)
+            files.sync_file(path)
         open_files(stamp)  # FAISS raises nothing if the disk fills up at the end of a file
         paths[2].replace(folder / _STAMP)
+        files.sync_folder(folder)  # before the files of the last stamp are deleted
     except (OSError, RuntimeError, IndexFileError) as error:
         for path in paths:
             path.unlink(missing_ok=True)
@@ -233,8 +237,3 @@ def _read_rows(path: Path, count: int) -> Rows:
     if start != len(raw):
         raise ValueError(f"{path} has {len(raw)} bytes instead of {start}")
     return Rows(alive=np.ones(count, np.bool_), **columns)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

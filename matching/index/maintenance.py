@@ -17,6 +17,7 @@ from django.db import connection
 from django.db.models import Count
 from django.dispatch import Signal
 
+from core import files
 from matching.index import building, changes, main_file
 from matching.index.main_file import IndexFileError, Stamp
 from matching.index.types import Progress, no_progress
@@ -147,8 +148,8 @@ def _build_lock(wait: bool) -> Iterator[bool]:
     """Lock the index folder. Without ``wait``, yield False if another process has the lock."""
     path = Path(settings.INDEX_DIR) / "lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        files.make_folder(path.parent)
+        file = files.open_to_append(path)
     except OSError as error:
         raise IndexFileError("base_not_written", f"The folder of the index cannot be written: {error}") from error
     with file:

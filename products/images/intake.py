@@ -17,6 +17,7 @@ from gpu.imaging.errors import ImageProcessingError
 from products.images import storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
+from products.images.storage import StagedFiles
 from products.models import Product, ProductImage
 from products.validation import validate_fields, validate_product
 
@@ -66,13 +67,15 @@ def add_product(
     is_historical: bool = False,
     attributes: Mapping[str, Any] | None = None,
     skip_duplicates: bool = False,
+    staged: StagedFiles | None = None,
 ) -> IntakeResult:
     """Create a product with its images, which are then pending for the worker.
 
     ``uploads`` is read one at a time, so that only one original is in memory. If the product of the SKU has all the
     images, return that product with ``created`` False. ``skip_duplicates`` does the same for any product with all
-    the images. Raises RejectedUploadsError for images that cannot be used, SkuExistsError for a taken SKU, and
-    django.core.exceptions.ValidationError for an invalid field. Then no row and no file is left behind.
+    the images. ``staged`` holds files that are written already. Raises RejectedUploadsError for images that cannot
+    be used, SkuExistsError for a taken SKU, and django.core.exceptions.ValidationError for an invalid field. Then no
+    row and no file is left behind.
     """
     product = Product(
         sku=sku.strip(),
@@ -89,7 +92,7 @@ def add_product(
         existing = _existing(duplicate, clean_images)
     if existing is not None:
         return existing
-    with storage.stored_files(clean_images) as names:
+    with storage.stored_files(clean_images, staged) as names:
         try:
             with transaction.atomic():
                 product.save()
@@ -131,13 +134,15 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
         raise SkuExistsError(product.sku, other.pk) from error
 
 
-def add_images(product: Product, uploads: Iterable[Upload | CleanImage]) -> IntakeResult:
+def add_images(
+    product: Product, uploads: Iterable[Upload | CleanImage], *, staged: StagedFiles | None = None
+) -> IntakeResult:
     """Add all images to ``product``, or none. ``created``: whether it lacked any.
 
     Raises RejectedUploadsError for images that cannot be used, and Product.DoesNotExist if the product was deleted.
     """
     clean_images = _clean_all(uploads)
-    with storage.stored_files(clean_images) as names, transaction.atomic():
+    with storage.stored_files(clean_images, staged) as names, transaction.atomic():
         # The row lock keeps simultaneous uploads from using a position twice or adding an image twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         by_hash = {image.sha256: image for image in product.images.all()}

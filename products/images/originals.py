@@ -16,13 +16,6 @@ def original_path(file_name: str) -> Path:
     return Path(settings.ORIGINALS_ROOT) / path.parent.name / path.stem
 
 
-def keep_original(file_name: str, data: bytes) -> None:
-    """Write the upload that the stored image was made from."""
-    path = original_path(file_name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
 def delete_original(file_name: str) -> None:
     """Delete the original, if there is one."""
     original_path(file_name).unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Write and delete an image's files: derivative, thumbnail and original."""
+"""Write and delete an image's files: derivative, thumbnail and original.
+
+They are on the disk, not only in the cache, before the commit that makes their row visible (ADR 57).
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
-from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
+from core import files
 from gpu.sandbox import pool
 from products.images import originals
 from products.images.cleaning import CleanImage
 
 
-def new_file_name() -> str:
-    """Return a random name under MEDIA_ROOT for a derivative."""
-    name = uuid.uuid4().hex
+def new_file_name(shard: str = "") -> str:
+    """Return a random name under MEDIA_ROOT for a derivative, in the folder ``shard`` (two hex digits) if given."""
+    name = shard + uuid.uuid4().hex[len(shard) :]
     return f"pictures/{name[:2]}/{name}.jpg"
 
 
@@ -27,26 +30,46 @@ def thumbnail_name(file_name: str) -> str:
     return file_name.replace("pictures/", "thumbnails/", 1)
 
 
+class StagedFiles:
+    """Files of images that are on the disk before their rows, so that a group of rows needs one sync.
+
+    As a context manager, removes the files that no row took.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def __enter__(self) -> StagedFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        delete_files(self._names.values())
+
+    def write(self, images: Iterable[CleanImage]) -> None:
+        """Write the files of these images. The images that are there already are not written again."""
+        new = {image.sha256: image for image in images if image.sha256 not in self._names}
+        self._names |= _write_images(list(new.values()))
+
+    def take(self, sha256: str) -> str | None:
+        """Return the file name of an image and leave its files to the caller. None if it is not staged."""
+        return self._names.pop(sha256, None)
+
+
 @contextmanager
-def stored_files(images: Sequence[CleanImage]) -> Iterator[dict[str, str]]:
+def stored_files(images: Sequence[CleanImage], staged: StagedFiles | None = None) -> Iterator[dict[str, str]]:
     """Write the images' files and yield their names by hash, outside any transaction.
 
-    Delete the files if the block fails.
+    Delete the files if the block fails. ``staged`` holds files that were written before and are used instead.
     """
     names: dict[str, str] = {}
-    written: list[str] = []
     try:
         for image in images:
-            name = new_file_name()
-            written.append(name)
-            default_storage.save(name, ContentFile(image.jpeg))
-            default_storage.save(thumbnail_name(name), ContentFile(image.thumbnail))
-            if image.original is not None:
-                originals.keep_original(name, image.original)
-            names[image.sha256] = name
+            if staged is not None and (name := staged.take(image.sha256)):
+                names[image.sha256] = name
+        names |= _write_images([image for image in images if image.sha256 not in names])
         yield names
     except BaseException:
-        delete_files(written)
+        delete_files(names.values())
         raise
 
 
@@ -65,6 +88,26 @@ def rebuild_thumbnail(file_name: str) -> None:
     """
     data = Path(default_storage.path(file_name)).read_bytes()
     derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
-    name = thumbnail_name(file_name)
-    default_storage.delete(name)
-    default_storage.save(name, ContentFile(derived.thumbnail))
+    files.write_file(Path(default_storage.path(thumbnail_name(file_name))), derived.thumbnail)
+
+
+def _write_images(images: Sequence[CleanImage]) -> dict[str, str]:
+    """Write the files of these images in one pass and return the names by hash. Leave nothing if it fails."""
+    if not images:
+        return {}
+    # One folder for all, so that one sync of it serves the group. 120 random bits remain in each name.
+    shard = uuid.uuid4().hex[:2]
+    names = {image.sha256: new_file_name(shard) for image in images}
+    contents: dict[Path, bytes] = {}
+    for image in images:
+        name = names[image.sha256]
+        contents[Path(default_storage.path(name))] = image.jpeg
+        contents[Path(default_storage.path(thumbnail_name(name)))] = image.thumbnail
+        if image.original is not None:
+            contents[originals.original_path(name)] = image.original
+    try:
+        files.write_files(contents)
+    except BaseException:
+        delete_files(names.values())
+        raise
+    return names

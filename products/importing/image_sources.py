@@ -9,6 +9,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
@@ -16,7 +17,8 @@ from django.utils.translation import gettext as _
 
 from core.archives import ZIP_ERRORS, check_archive
 from core.errors import UnreadableFileError
-from gpu.images import read_file
+from core.files import UnsafeFileError, open_inside, unsafe_entries
+from gpu.images import read_stream, unreadable
 from gpu.imaging.errors import MAX_BYTES
 from products.importing.errors import RowError
 
@@ -40,28 +42,62 @@ class ImageSource(Protocol):
 
 
 class FolderSource:
-    """Files on the operator's own disk. Absolute paths and ``..`` are allowed."""
+    """Files in a folder that the operator named.
+
+    A table may name images elsewhere, by absolute paths and by ``..``. The folder itself may be reached through a
+    link. Links and special files in it are not followed: each is a refused row, so that the operator learns of it.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()
 
     def names(self) -> list[str]:
         names: list[str] = []
         for folder, folders, files in os.walk(self.root):
+            # A link to a folder is listed like a file, to be refused by its name.
+            files += [name for name in folders if (Path(folder) / name).is_symlink()]
             folders[:] = [name for name in folders if not _is_hidden(name)]
             names += [(Path(folder) / name).relative_to(self.root).as_posix() for name in files if not _is_hidden(name)]
         return sorted(names)
 
     def read(self, name: str, folder: str = "") -> bytes:
-        return read_file(self.root / folder / name.replace("\\", "/"))
+        path = os.path.normpath(self.root / folder / name.replace("\\", "/"))
+        file_name = Path(path).name
+        try:
+            with self._open(path) as file:
+                return read_stream(file, file_name)
+        except UnsafeFileError as error:
+            raise RowError("unsafe_path", str(error)) from error
+        except OSError as error:
+            raise unreadable(error, file_name) from error
 
     def open(self, name: str) -> IO[bytes]:
         try:
-            return (self.root / name).open("rb")
+            return self._open(os.path.normpath(self.root / name))
+        except UnsafeFileError as error:
+            raise UnreadableFileError(str(error)) from error
         except OSError as error:
             raise UnreadableFileError(
                 _("%(file)s cannot be opened: %(reason)s.") % {"file": name, "reason": error.strerror}
             ) from error
+
+    def _open(self, path: str) -> IO[bytes]:
+        """Open a regular file. Inside the folder, no part of its path may be a link. Raises OSError."""
+        root = os.path.normpath(self.root)
+        if not path.startswith(f"{root.rstrip('/')}/"):
+            # The table names a file elsewhere. The folders on the way are the operator's.
+            return open_inside(Path(path).parent, Path(path).name)
+        name = os.path.relpath(path, root)
+        file = open_inside(self.root, name)
+        if os.fstat(file.fileno()).st_nlink > 1 and name in self._links_out:
+            file.close()
+            raise self._links_out[name]
+        return file
+
+    @cached_property
+    def _links_out(self) -> dict[str, UnsafeFileError]:
+        """The hard links in the folder to files outside, by name. Found only once a file has several names."""
+        return dict(unsafe_entries(self.root))
 
 
 class ZipSource:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
@@ -25,6 +26,8 @@ from products.models import Product
 from products.validation import validate_product
 
 _LOOKUP_ROWS = 200  # rows whose products are looked up with one query
+# Rows whose files are synced together. Kept originals have up to 20 MiB each and wait in memory.
+_GROUP_ROWS, _GROUP_ROWS_WITH_ORIGINALS = 16, 4
 
 
 class RowStatus(StrEnum):
@@ -66,29 +69,20 @@ def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = F
     products, and then a row needs no image.
     """
     threads = max(2, cpu_cores())
+    group = _GROUP_ROWS_WITH_ORIGINALS if settings.KEEP_ORIGINALS else _GROUP_ROWS
     waiting: deque[tuple[Row, _StartedRow]] = deque()
     importer = _Importer(source, DryRunTarget() if dry_run else ImportTarget(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
-
-    def finish() -> RowResult:
-        row, started = waiting.popleft()
-        try:
-            if isinstance(started, RowResult):
-                return started
-            return importer.save(row, started.result() if started else None)
-        except _ROW_ERRORS as error:
-            return _rejected(row, error)
-
     try:
         while rows := list(islice(source.rows, _LOOKUP_ROWS)):
             importer.target.look_up(rows)
             for row in rows:
                 waiting.append((row, importer.start(row, pool)))
                 # Enough rows ahead to keep the threads busy, so that memory stays bounded for a file of any length.
-                if len(waiting) > 3 * threads:
-                    yield finish()
+                if len(waiting) >= 3 * threads + group:
+                    yield from importer.finish([waiting.popleft() for _ in range(group)])
         while waiting:
-            yield finish()
+            yield from importer.finish([waiting.popleft() for _ in range(min(group, len(waiting)))])
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -122,6 +116,18 @@ class _Importer:
             return _rejected(row, error)
         return pool.submit(clean_image, upload)
 
+    def finish(self, started_rows: Sequence[tuple[Row, _StartedRow]]) -> Iterator[RowResult]:
+        """Save rows in order, after the files of all their images were written in one pass."""
+        with self.target.stage(image for _row, started in started_rows if (image := _image_of(started)) is not None):
+            for row, started in started_rows:
+                try:
+                    if isinstance(started, RowResult):
+                        yield started
+                    else:
+                        yield self.save(row, started.result() if started else None)
+                except _ROW_ERRORS as error:
+                    yield _rejected(row, error)
+
     def save(self, row: Row, image: CleanImage | None) -> RowResult:
         # Look it up again: an earlier row may have added the same product or image since ``start``.
         product = self.target.find_product(row, image.sha256 if image else "")
@@ -146,6 +152,11 @@ class _Importer:
             status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED
             changes = (*changes, Change("image", "", row.image))
         return RowResult(row, status, changes=changes)
+
+
+def _image_of(started: _StartedRow) -> CleanImage | None:
+    """Wait for a row's image. Return None if the row has none, or one that rejects it."""
+    return started.result() if isinstance(started, Future) and started.exception() is None else None
 
 
 def _rejected(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:

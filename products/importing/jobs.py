@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.errors import UnreadableFileError
+from core.files import replacing
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
 from core.spreadsheets.reader import is_table
@@ -120,8 +121,7 @@ def _archive(job: Import) -> StoredUpload | None:
 
 
 def _store(file: File[bytes], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as target:
+    with replacing(path) as target:
         for chunk in file.chunks():
             target.write(chunk)
 
@@ -157,6 +157,7 @@ def _import(job: Import) -> None:
             if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
                 job.heartbeat(counts=dict(counts))
                 last_heartbeat = time.monotonic()
+        writer.sync()
     job.heartbeat(counts=dict(counts))
     if not counts.total():
         raise UnreadableFileError(_("%s contains no rows and no images.") % job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from core.files import make_folder, write_file
 from core.spreadsheets.writer import csv_bytes
 from products.importing.importer import RowResult, RowStatus
 
@@ -56,15 +58,17 @@ class ImportResults:
     @contextmanager
     def writer(self) -> Iterator[ResultsWriter]:
         """Open the files to add results after their last whole lines."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with ExitStack() as stack:
             yield ResultsWriter({status: stack.enter_context(self._open_to_append(status)) for status in RowStatus})
 
     def _open_to_append(self, status: RowStatus) -> IO[str]:
-        with self._path(status).open("ab+") as file:
-            file.seek(0)
+        path = self._path(status)
+        if not path.exists():
+            write_file(path, b"")
+        with path.open("rb+") as file:
             file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
-        return self._path(status).open("a", encoding="utf-8", buffering=1)
+        return path.open("a", encoding="utf-8", buffering=1)
 
     def _lines(self, status: RowStatus, stack: ExitStack) -> Iterator[str]:
         if not self._path(status).exists():
@@ -89,6 +93,11 @@ class ResultsWriter:
                 for change in result.changes
             ]
         self.files[result.status].write(json.dumps(line) + "\n")
+
+    def sync(self) -> None:
+        """Wait until all results are on the disk."""
+        for file in self.files.values():
+            os.fsync(file.fileno())
 
 
 def _shorten(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -10,6 +11,7 @@ from django.utils.translation import gettext as _
 from products.images import intake
 from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
+from products.images.storage import StagedFiles
 from products.importing.errors import RowError
 from products.importing.rows import Row
 from products.models import Product, ProductImage
@@ -18,6 +20,8 @@ from products.tasks import notifications_suspended
 
 class ImportTarget:
     """Find and save the products of rows, without notifying workers."""
+
+    staged: StagedFiles | None = None
 
     def __init__(self) -> None:
         self.by_sku: dict[str, Product | None] = {}
@@ -46,6 +50,13 @@ class ImportTarget:
             return Product.objects.filter(sku="", pk=int(row.product_id)).first()
         return None
 
+    @contextmanager
+    def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
+        """Write the files of the images that the rows in the block bring, synced in one pass."""
+        with StagedFiles() as self.staged:
+            self.staged.write(images)
+            yield
+
     def has_image(self, product: Product, sha256: str) -> bool:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
 
@@ -61,6 +72,7 @@ class ImportTarget:
                     description=row.description,
                     is_historical=historical,
                     attributes=row.attributes,
+                    staged=self.staged,
                 )
             except SkuExistsError:
                 result = None
@@ -74,7 +86,7 @@ class ImportTarget:
         """Add an image to the product. Raises RowError if the product was deleted."""
         with notifications_suspended():
             try:
-                intake.add_images(product, [image])
+                intake.add_images(product, [image], staged=self.staged)
             except Product.DoesNotExist as error:
                 raise self._deleted(product) from error
 
@@ -106,6 +118,11 @@ class DryRunTarget(ImportTarget):
     def find_product(self, row: Row, sha256: str = "") -> Product | None:
         changed = self.changed.get(row.sku) if row.sku else self.images.get(("", row.name, sha256))
         return changed or super().find_product(row, sha256)
+
+    @contextmanager
+    def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
+        """Write nothing."""
+        yield
 
     def has_image(self, product: Product, sha256: str) -> bool:
         added = self._image_key(product, sha256) in self.images

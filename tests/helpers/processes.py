@@ -126,10 +126,11 @@ class Stack:
         self._workers.append(beat)
         return beat
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, **env: str) -> str:
         """Run a management command to its end. Return its stdout. Raises CalledProcessError."""
         command = [sys.executable, str(REPO / "manage.py"), *arguments]
-        return subprocess.run(command, env=self._env, cwd=REPO, check=True, capture_output=True, text=True).stdout
+        env = self._env | env
+        return subprocess.run(command, env=env, cwd=REPO, check=True, capture_output=True, text=True).stdout
 
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal ``how`` to a process, wait for its end, and kill its children."""

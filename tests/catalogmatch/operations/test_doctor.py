@@ -19,7 +19,7 @@ from tests.helpers.commands import run
 from tests.helpers.sample_images import jpeg
 from tests.helpers.vectors import DIM, add_products, embeddings, random_vectors
 
-PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "queue", "web"]
+PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "access", "queue", "web"]
 
 
 @pytest.fixture(autouse=True)

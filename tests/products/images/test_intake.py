@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.files.storage import default_storage
 from django.db import DatabaseError
 
+from core import files
 from gpu.imaging.errors import ImageProcessingError
 from products.images import intake
 from products.images.cleaning import CleanImage, Upload, clean_image
@@ -40,14 +40,14 @@ def test_failing_database_leaves_no_file(media: Path, monkeypatch: pytest.Monkey
 
 
 def test_full_disk_leaves_no_row_and_no_file(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = default_storage.save
+    open_new = files.open_new
 
-    def full(name: str, content: object, **_: object) -> str:
+    def full(path: Path) -> IO[bytes]:
         if len(files_in(media)) == 3:
             raise OSError("no space left on device")
-        return save(name, content)  # type: ignore[arg-type]
+        return open_new(path)
 
-    monkeypatch.setattr(default_storage, "save", full)
+    monkeypatch.setattr(files, "open_new", full)
     with pytest.raises(OSError, match="no space"):
         intake.add_product(uploads(1, 2))
     assert (Product.objects.count(), files_in(media)) == (0, [])
