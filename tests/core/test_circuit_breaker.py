@@ -45,6 +45,6 @@ def test_only_one_caller_retries_redis_after_the_pause(
 
 
 def test_other_errors_do_not_open_the_circuit() -> None:
-    with pytest.raises(ValueError, match="a bad picture"), circuit_breaker.redis_call():
-        raise ValueError("a bad picture")
+    with pytest.raises(ValueError, match="a bad image"), circuit_breaker.redis_call():
+        raise ValueError("a bad image")
     reach()

@@ -52,7 +52,7 @@ def ids() -> dict[str, object]:
     match = Match.objects.filter(product=product)[0]
     verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"), "the same handle")
     return {
-        "product": product.pk, "match": match.pk, "user": User.objects.create_user("somebody").pk,
+        "product": product.pk, "match": match.pk, "user": User.objects.create_user("colleague").pk,
         "group": Group.objects.get(name="viewer").pk,
         "deletion": Deletion.objects.create(
             user=user_in("manager"), label="products.Product", state="stopped", total=200, done=40,

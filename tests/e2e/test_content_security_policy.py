@@ -25,7 +25,7 @@ PAGES = (
 
 
 def test_pages_work_under_the_policy(sign_in: SignIn) -> None:
-    user = User.objects.create_user("somebody")
+    user = User.objects.create_user("colleague")
     page = sign_in("manager")
     for path in PAGES:
         page.goto(path.format(user=user.pk, product=Product.objects.latest("pk").pk))

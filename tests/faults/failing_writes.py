@@ -28,7 +28,7 @@ def _fail_some(what: str) -> None:
     except FileNotFoundError:
         return
     if next(_written) % nth == 0:
-        raise OperationalError(f"disk I/O error (a fault that a test asked for, at a {what})")
+        raise OperationalError(f"disk I/O error (a fault that a test caused, at a {what})")
 
 
 def _execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:

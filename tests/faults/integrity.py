@@ -106,10 +106,10 @@ def _features_of(file: Path) -> tuple[bytes, bytes]:
 def _assert_files(stack: Stack, *, leftovers: bool) -> None:
     """Check that each image has its file and thumbnail, and that there are no other files."""
     names = [name for (name,) in stack.rows("SELECT file FROM product_images")]
-    wanted = {*names, *(name.replace("pictures/", "thumbnails/", 1) for name in names)}
+    expected_files = {*names, *(name.replace("pictures/", "thumbnails/", 1) for name in names)}
     found = set(files_in(stack.media))
-    assert wanted <= found
-    assert leftovers or wanted == found
+    assert expected_files <= found
+    assert leftovers or expected_files == found
 
 
 def _stored_by_workers(stack: Stack) -> list[int]:

@@ -48,7 +48,7 @@ def test_failing_writes_lose_no_accepted_upload(installation: Stack, nth: int) -
         deleted = dict(
             zip(to_delete, pool.map(lambda pk: stack.call("DELETE", f"/api/products/{pk}"), to_delete), strict=True)
         )
-    failures = "disk I/O error (a fault that a test asked for"
+    failures = "disk I/O error (a fault that a test caused"
     wait_until(lambda: stack.log("worker").count(failures) > 5, 60, "the worker meets the fault")
     switch.unlink()
     rejected = [response for response in uploads.values() if response.status != 201]

@@ -58,7 +58,7 @@ def test_broken_images_do_not_shift_the_results_of_others(with_clip, photographs
 
 
 def test_single_broken_image_raises_an_error(with_clip, tmp_path):
-    (tmp_path / "note.jpg").write_text("not a picture")
+    (tmp_path / "note.jpg").write_text("not an image")
     with pytest.raises(ImageProcessingError) as caught:
         clip.extract_clip_embedding(tmp_path / "note.jpg")
     assert caught.value.code == "not_an_image"

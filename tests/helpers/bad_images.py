@@ -199,7 +199,7 @@ def _other_files() -> Iterator[BadImage]:
     yield BadImage("one byte", b"\xff")
     for name, data in _valid_files().items():
         yield BadImage(f"the first 12 bytes of {name}", data[:12])
-    yield BadImage("text", b"This is not a picture.\n" * 100)
+    yield BadImage("text", b"This is not an image.\n" * 100)
     yield BadImage("HTML", b"<!doctype html><script>alert(1)</script>")
     yield BadImage("SVG", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>')
     yield BadImage("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n(%pipe%id) (w) file\n")
@@ -212,7 +212,7 @@ def _other_files() -> Iterator[BadImage]:
     yield BadImage("PNG that is HTML", PNG_SIGNATURE + b"<script>alert(1)</script>")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("picture.jpg", sample_images.jpeg(1))
+        file.writestr("image.jpg", sample_images.jpeg(1))
     yield BadImage("ZIP", archive.getvalue())
     yield BadImage("JPEG that is also a ZIP", sample_images.jpeg(1) + archive.getvalue(), harmless=True)
     yield BadImage("random bytes", np.random.default_rng(1).bytes(10_000))

@@ -96,7 +96,7 @@ class Stack:
         self.web = self._run(
             "web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1", "--bind", bind, **env
         )
-        wait_until(lambda: self._is_alive(), 60, "the web server answers")
+        wait_until(lambda: self._is_alive(), 60, "the web server responds")
         return time.monotonic() - started
 
     def start_worker(self, *, beat: str = "-B", **env: str) -> subprocess.Popen[bytes]:

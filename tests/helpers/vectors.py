@@ -50,10 +50,10 @@ def add_feature(image: ProductImage, features: Features) -> Feature:
     return Feature.objects.create(product=image.product, image=image, **Feature.columns(features))
 
 
-def add_product(*views: Features, historical: bool = True, category: str = "") -> Product:
+def add_product(*features_of_images: Features, historical: bool = True, category: str = "") -> Product:
     """Create a product with one image per features."""
     product = Product.objects.create(is_historical=historical, category=category)
-    for number, features in enumerate(views):
+    for number, features in enumerate(features_of_images):
         add_feature(add_image(product, number), features)
     return product
 

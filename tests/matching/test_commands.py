@@ -122,7 +122,7 @@ class TestEvaluateMatching:
             {"image": "q.jpg", "sku": "H0"},
             {"image": "bad.jpg", "sku": "H1"},
             {"image": "gone.jpg", "sku": "H1"},
-            {"image": "q.jpg", "sku": "nobody's"},
+            {"image": "q.jpg", "sku": "unknown"},
             {"image": "q.jpg", "sku": "N0"},  # a new product is never a candidate
         ]
         report = tmp_path / "report.json"

@@ -83,17 +83,17 @@ def test_embeddings_of_different_models_raise_an_error():
 
 
 def test_legacy_score_is_symmetric_and_100_only_for_the_same_features():
-    one, other = legacy(1), legacy(2)
+    first, second = legacy(1), legacy(2)
 
-    assert compute_legacy_similarity(one, one) == pytest.approx(100)
-    assert compute_legacy_similarity(one, other) == compute_legacy_similarity(other, one)
-    assert 0 <= compute_legacy_similarity(one, other) < 90
-    assert compute_legacy_similarity(as_dict(one), as_dict(other)) == compute_legacy_similarity(one, other)
+    assert compute_legacy_similarity(first, first) == pytest.approx(100)
+    assert compute_legacy_similarity(first, second) == compute_legacy_similarity(second, first)
+    assert 0 <= compute_legacy_similarity(first, second) < 90
+    assert compute_legacy_similarity(as_dict(first), as_dict(second)) == compute_legacy_similarity(first, second)
 
 
 def test_colour_weighs_most_of_all_legacy_features():
-    one, other = as_dict(legacy(1)), as_dict(legacy(2))
-    lost = {part: 100 - compute_legacy_similarity(one, one | {part: other[part]}) for part in one}
+    first, second = as_dict(legacy(1)), as_dict(legacy(2))
+    lost = {part: 100 - compute_legacy_similarity(first, first | {part: second[part]}) for part in first}
 
     assert min(lost.values()) > 0
     assert max(lost, key=lambda part: lost[part]) == "color_features"
@@ -151,10 +151,10 @@ def test_different_feature_types_score_zero_with_a_warning(caplog):
 
 
 def test_equal_feature_types_are_scored_by_their_own_function(caplog):
-    one, other = legacy(1), legacy(2)
+    first, second = legacy(1), legacy(2)
     clip_dict = {"color_features": embedding(1), "shape_features": np.array([]), "texture_features": np.array([])}
 
-    assert compute_similarity_mixed(as_dict(one), other) == compute_legacy_similarity(one, other)
+    assert compute_similarity_mixed(as_dict(first), second) == compute_legacy_similarity(first, second)
     assert compute_similarity_mixed(clip_dict, clip_dict) == pytest.approx(100)
     assert not caplog.records
 
@@ -182,8 +182,8 @@ def test_real_images_find_their_product_among_others(shared_data):
     catalogue = {sku: vectors(names[:4]) for sku, names in chosen.items()}
     ranks = []
     for sku, names in chosen.items():
-        (asked,) = vectors(names[-1:])
-        best = {other: float((views @ asked).max()) for other, views in catalogue.items()}
+        (query_vector,) = vectors(names[-1:])
+        best = {other: float((image_vectors @ query_vector).max()) for other, image_vectors in catalogue.items()}
         ranks.append(sum(score > best[sku] for score in best.values()))
     assert np.mean(np.array(ranks) < 1) > 0.4
     assert np.mean(np.array(ranks) < 5) > 0.65

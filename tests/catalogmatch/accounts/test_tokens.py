@@ -86,15 +86,15 @@ def test_openapi_document_names_both_prefixes() -> None:
 
 def test_scope_limits_every_user_including_superusers() -> None:
     product = make_product()
-    boss = User.objects.create_superuser("boss")
-    for owner in (user_in("manager"), boss):
+    superuser = User.objects.create_superuser("boss")
+    for owner in (user_in("manager"), superuser):
         key = issue_token(owner, scope="viewer")
         assert call(key) == 200
         assert call(key, "DELETE", f"/api/products/{product.pk}") == 403
         assert call(key, "POST", "/api/products/upload") == 403
         assert call(key, "PATCH", "/api/matches/1") == 403
         assert call(key, "POST", f"/api/products/{product.pk}/match") == 403  # it would save matches
-    assert call(issue_token(boss), "DELETE", f"/api/products/{product.pk}") == 204
+    assert call(issue_token(superuser), "DELETE", f"/api/products/{product.pk}") == 204
 
 
 def test_scope_gives_no_permission_that_the_user_lacks() -> None:

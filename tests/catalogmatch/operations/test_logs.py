@@ -92,7 +92,7 @@ def test_log_line_of_a_failed_image_has_the_id_of_its_upload(lines: Lines) -> No
     token = request_id.set("upload-00002")
     image = add_product([Upload(jpeg(1))]).images[0]
     request_id.reset(token)
-    Path(image.file.path).write_bytes(b"no picture")
+    Path(image.file.path).write_bytes(b"no image")
     embedding.embed_pending()
     failures = [line for line in lines.of("products.queue.embed") if line["level"] == "WARNING"]
     assert {line["request_id"] for line in failures} == {"upload-00002"}
@@ -100,16 +100,16 @@ def test_log_line_of_a_failed_image_has_the_id_of_its_upload(lines: Lines) -> No
 
 @pytest.mark.django_db
 def test_logs_contain_no_token_password_or_image(lines: Lines) -> None:
-    token, picture = create_token("somebody", "uploader"), jpeg(1)
+    token, data = create_token("ada", "uploader"), jpeg(1)
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
-    client.post("/api/products/upload", {"image": io.BytesIO(picture), "sku": "A"}, "multipart")
-    client.post("/api/products/upload", {"image": io.BytesIO(b"not a picture")}, "multipart")
+    client.post("/api/products/upload", {"image": io.BytesIO(data), "sku": "A"}, "multipart")
+    client.post("/api/products/upload", {"image": io.BytesIO(b"not an image")}, "multipart")
     Client().post("/admin/login/", {"username": "someone", "password": "hunter2-hunter2"})
     assert len(lines.of("catalogmatch.web.request_log")) == 3
     assert token not in lines.text
     assert "hunter2" not in lines.text
-    assert repr(picture[:20])[2:-1] not in lines.text
+    assert repr(data[:20])[2:-1] not in lines.text
 
 
 def test_traceback_stays_within_its_line(lines: Lines) -> None:

@@ -47,7 +47,7 @@ print(json.dumps({"started": started, "uploaded": [old, new], "matches": matches
 
 
 def test_start_upload_and_matching_load_no_model_libraries(tmp_path):
-    image = tmp_path / "picture.jpg"
+    image = tmp_path / "image.jpg"
     image.write_bytes(jpeg(1))
     env = os.environ | {"CATALOGMATCH_DATA_DIR": str(tmp_path / "var"), "DJANGO_ALLOWED_HOSTS": "testserver"}
     script = f"HEAVY, IMAGE = {HEAVY!r}, {str(image)!r}\n{SCRIPT}"

@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]
     process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
     port = int(env["PORT"])
     try:
-        wait_until(lambda: responses(port, HEALTHZ) != b"", 30, "the web server answers")
+        wait_until(lambda: responses(port, HEALTHZ) != b"", 30, "the web server responds")
         yield port, made.stdout.strip()
     finally:
         process.terminate()

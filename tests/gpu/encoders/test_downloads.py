@@ -78,37 +78,37 @@ def download(tmp_path, endpoint, *name, **environment):
 
 
 def test_weights_are_downloaded_completely_and_found_by_name(hub, settings, tmp_path):
-    done = download(tmp_path, hub)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("clip-ViT-B-32: 512 dimensions")
+    finished = download(tmp_path, hub)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("clip-ViT-B-32: 512 dimensions")
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
     assert weights.find_weights().embedding_dim == 512
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("no-such-model", "has no model"), ("a b", "not the name of a model"), ("/no/such/folder", "does not exist")],
 )
-def test_unknown_model_name_is_reported_in_one_line(name, told, hub, tmp_path):
-    done = download(tmp_path, hub, name)
-    assert done.returncode == 1
-    assert told in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_unknown_model_name_is_reported_in_one_line(name, message, hub, tmp_path):
+    finished = download(tmp_path, hub, name)
+    assert finished.returncode == 1
+    assert message in finished.stderr
+    assert finished.stderr.count("\n") == 1
 
 
 def test_unreachable_hub_is_reported_in_one_line(tmp_path):
-    done = download(tmp_path, "http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert done.stderr.startswith("CommandError: The model hub cannot be reached")
-    assert done.stderr.count("\n") == 1
+    finished = download(tmp_path, "http://127.0.0.1:9")
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("CommandError: The model hub cannot be reached")
+    assert finished.stderr.count("\n") == 1
 
 
 def test_read_only_cache_folder_is_reported_in_one_line(hub, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    done = download(tmp_path, hub)
-    assert done.returncode == 1
-    assert "cannot be written" in done.stderr
-    assert done.stderr.count("\n") == 1
+    finished = download(tmp_path, hub)
+    assert finished.returncode == 1
+    assert "cannot be written" in finished.stderr
+    assert finished.stderr.count("\n") == 1
 
 
 def test_worker_retries_a_download_once_an_hour_and_reports_the_failure(settings, tmp_path, monkeypatch):

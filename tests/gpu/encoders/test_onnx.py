@@ -24,7 +24,7 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     for number in range(30):
         (folder / f"{number}.jpg").write_bytes(jpeg(number, (96, 120), angle=number))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 

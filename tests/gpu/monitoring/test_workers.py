@@ -95,7 +95,7 @@ def test_expected_rate_is_the_sum_over_all_live_workers():
 
 
 def test_embedding_process_is_registered_as_a_worker_while_it_runs(with_clip, tmp_path):
-    image = tmp_path / "picture.jpg"
+    image = tmp_path / "image.jpg"
     image.write_bytes(jpeg(1))
     with worker.registered():
         clip.process_batch([image] * 20)
@@ -145,7 +145,7 @@ def test_rows_of_dead_workers_are_deleted():
 
 
 def test_idle_model_is_unloaded_and_loaded_again_when_needed(with_clip, settings, tmp_path):
-    image = tmp_path / "picture.jpg"
+    image = tmp_path / "image.jpg"
     image.write_bytes(jpeg(1))
     before = clip.extract_clip_embedding(image)
     assert not worker.unload_if_idle()  # the default is never

@@ -87,7 +87,7 @@ def test_debug_logs_the_time_of_each_stage(with_clip, settings, paths, caplog):
 
 
 def test_memory_does_not_grow_over_a_long_run(with_clip, tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(as_file(drawing(1, (96, 96)), quality=85))
     process = psutil.Process()
     level = 0

@@ -65,26 +65,26 @@ def paths(tmp_path):
 def test_subprocess_preprocesses_like_this_process(with_clip, paths):
     preprocess = weights.find_weights().preprocess
     jobs = [EmbedRequest(path, clip=bool(n % 3), legacy=bool(n % 2)) for n, path in enumerate(paths[:12])]
-    for job, got in zip(jobs, preprocess_in_subprocess(jobs, preprocess), strict=True):
-        wanted = preprocess_image(job, preprocess)
-        if isinstance(wanted, ImageProcessingError):
-            assert isinstance(got, ImageProcessingError)
-            assert (got.code, got.message) == (wanted.code, wanted.message)
+    for job, result in zip(jobs, preprocess_in_subprocess(jobs, preprocess), strict=True):
+        expected = preprocess_image(job, preprocess)
+        if isinstance(expected, ImageProcessingError):
+            assert isinstance(result, ImageProcessingError)
+            assert (result.code, result.message) == (expected.code, expected.message)
             continue
-        assert isinstance(got, Preprocessed)
-        assert (got.pixels is None) == (wanted.pixels is None)
-        assert got.pixels is None or np.array_equal(got.pixels, np.asarray(wanted.pixels))
-        assert (got.legacy is None) == (wanted.legacy is None)
-        if got.legacy is not None and wanted.legacy is not None:
-            assert got.legacy.to_blobs() == wanted.legacy.to_blobs()
+        assert isinstance(result, Preprocessed)
+        assert (result.pixels is None) == (expected.pixels is None)
+        assert result.pixels is None or np.array_equal(result.pixels, np.asarray(expected.pixels))
+        assert (result.legacy is None) == (expected.legacy is None)
+        if result.legacy is not None and expected.legacy is not None:
+            assert result.legacy.to_blobs() == expected.legacy.to_blobs()
 
 
 def test_relative_path_is_resolved_in_the_callers_folder(paths, monkeypatch):
     monkeypatch.chdir(paths[0].parent)
-    (got,) = preprocess_in_subprocess(
+    (result,) = preprocess_in_subprocess(
         [EmbedRequest(paths[0].relative_to(paths[0].parent), clip=False, legacy=True)], None
     )
-    assert isinstance(got, Preprocessed)
+    assert isinstance(result, Preprocessed)
 
 
 def test_time_spent_in_subprocesses_is_counted(paths):
@@ -95,23 +95,23 @@ def test_time_spent_in_subprocesses_is_counted(paths):
 
 def test_run_on_a_gpu_keeps_the_order_of_results(with_clip, paths, monkeypatch):
     expected = clip.process_batch(paths, batch_size=8)
-    asked: list[int] = []
+    batch_sizes: list[int] = []
 
     def counted(jobs, preprocess):
-        asked.append(len(jobs))
+        batch_sizes.append(len(jobs))
         return preprocess_in_subprocess(jobs, preprocess)
 
     monkeypatch.setattr(run, "preprocess_in_subprocess", counted)
     monkeypatch.setattr(registry.get_encoder(), "device", "cuda")
     results = clip.process_batch(paths, batch_size=8)
-    assert sum(asked) == len(paths)
-    for got, wanted in zip(results, expected, strict=True):
-        if isinstance(wanted, ImageProcessingError):
-            assert isinstance(got, ImageProcessingError)
-            assert got.code == wanted.code
+    assert sum(batch_sizes) == len(paths)
+    for result, vector in zip(results, expected, strict=True):
+        if isinstance(vector, ImageProcessingError):
+            assert isinstance(result, ImageProcessingError)
+            assert result.code == vector.code
         else:
-            assert isinstance(got, np.ndarray)
-            assert float(got @ wanted) > 0.99999
+            assert isinstance(result, np.ndarray)
+            assert float(result @ vector) > 0.99999
 
 
 def test_batches_of_one_use_subprocesses_too(with_clip, paths, monkeypatch):

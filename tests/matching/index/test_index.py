@@ -62,8 +62,8 @@ def test_product_is_found_once_by_its_best_pair_of_images():
 def test_k_products_are_found_although_the_best_have_many_images():
     near, far = random_vectors(2)
     rng = np.random.default_rng(1)
-    views = [near + rng.normal(scale=0.01, size=DIM) for _ in range(120)]
-    crowded = add_product(*embeddings(views))
+    near_vectors = [near + rng.normal(scale=0.01, size=DIM) for _ in range(120)]
+    crowded = add_product(*embeddings(near_vectors))
     others = add_products(embeddings([far] * 3))
 
     assert found(near, 4) == [crowded.pk, *(product.pk for product in others)]

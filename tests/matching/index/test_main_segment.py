@@ -131,8 +131,8 @@ def test_clustered_vectors_are_found_with_and_without_a_filter(category):
 
 def test_products_of_many_images_do_not_crowd_out_the_others(vectors, built):
     rng = np.random.default_rng(5)
-    views = [vectors[0] + rng.normal(scale=0.01, size=64) for _ in range(150)]
-    crowded = add_product(*embeddings(views))
+    near_vectors = [vectors[0] + rng.normal(scale=0.01, size=64) for _ in range(150)]
+    crowded = add_product(*embeddings(near_vectors))
     index.rebuild()
     hits = found(a_process(), vectors[0], 10)
     assert len(set(hits)) == 10

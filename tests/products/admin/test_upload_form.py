@@ -25,7 +25,7 @@ def browser() -> Client:
 
 
 def upload(browser: Client, *files: bytes, path: str = ADD, **fields: Any) -> Any:
-    images = [SimpleUploadedFile(f"picture {number}.jpg", data) for number, data in enumerate(files)]
+    images = [SimpleUploadedFile(f"image {number}.jpg", data) for number, data in enumerate(files)]
     return browser.post(path, {"images": images, **fields}, follow=True)
 
 
@@ -65,11 +65,11 @@ def test_same_sku_with_the_same_image_is_the_same_product(browser: Client) -> No
 
 
 def test_each_bad_image_is_reported_and_nothing_is_stored(browser: Client, media: Path) -> None:
-    response = upload(browser, jpeg(1), b"not a picture", truncated(jpeg(2)), name="Mug")
+    response = upload(browser, jpeg(1), b"not an image", truncated(jpeg(2)), name="Mug")
     page = response.content.decode()
     assert response.status_code == 422
-    assert "picture 1.jpg: The file is not an image." in page
-    assert "picture 2.jpg: The file looks like JPEG, but it is damaged" in page
+    assert "image 1.jpg: The file is not an image." in page
+    assert "image 2.jpg: The file looks like JPEG, but it is damaged" in page
     assert 'value="Mug"' in page
     assert not Product.objects.exists()
     assert files_in(media) == []
@@ -86,9 +86,9 @@ def test_duplicate_sku_and_missing_image_are_reported_beside_their_fields(browse
 def test_images_are_added_to_a_product(browser: Client) -> None:
     upload(browser, jpeg(1))
     product = Product.objects.get()
-    views = f"/admin/products/product/{product.pk}/views/"
-    assert "The images were added." in upload(browser, jpeg(2), jpeg(3), path=views).content.decode()
-    assert "The file is not an image." in upload(browser, b"text", path=views).content.decode()
+    add_images_path = f"/admin/products/product/{product.pk}/views/"
+    assert "The images were added." in upload(browser, jpeg(2), jpeg(3), path=add_images_path).content.decode()
+    assert "The file is not an image." in upload(browser, b"text", path=add_images_path).content.decode()
     assert [image.state for image in product.images.all()] == ["ready", "ready", "ready"]
 
 

@@ -25,7 +25,7 @@ def responses(files: list[bytes]) -> list[tuple[int, str]]:
     api = client_of("uploader")
     found = []
     for data in files:
-        form = {"image": SimpleUploadedFile("picture.jpg", data)}
+        form = {"image": SimpleUploadedFile("image.jpg", data)}
         response: Any = api.post("/api/products/upload?wait=0", form, format="multipart")
         found.append((response.status_code, response.json().get("code", "")))
     return found

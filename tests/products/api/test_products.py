@@ -46,9 +46,9 @@ def test_product_is_returned_with_its_images(api: APIClient) -> None:
         "is_historical": False,
         "attributes": {"colour": "blue"},
     }
-    [picture] = body["images"]
-    assert (picture["id"], picture["state"], picture["original_name"]) == (image.pk, "pending", "1.jpg")
-    assert picture["image_url"] == f"/media/{image.file.name}"
+    [serialized] = body["images"]
+    assert (serialized["id"], serialized["state"], serialized["original_name"]) == (image.pk, "pending", "1.jpg")
+    assert serialized["image_url"] == f"/media/{image.file.name}"
 
 
 def test_lists_are_paged_newest_first(api: APIClient) -> None:

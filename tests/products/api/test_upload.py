@@ -35,7 +35,7 @@ def api() -> APIClient:
 
 
 def upload(api: APIClient, *files: bytes, path: str = "/api/products/upload", **fields: Any) -> Any:
-    images = [SimpleUploadedFile(f"picture {number}.jpg", data) for number, data in enumerate(files)]
+    images = [SimpleUploadedFile(f"image {number}.jpg", data) for number, data in enumerate(files)]
     return api.post(path, {"image": images, **fields}, format="multipart")
 
 
@@ -142,7 +142,7 @@ def test_file_name_never_becomes_a_path(api: APIClient, media: Path) -> None:
 
 BAD_FILES = {
     "nothing": (b"", 415, "not_an_image"),
-    "text": (b"hello, I am a picture", 415, "not_an_image"),
+    "text": (b"hello, I am an image", 415, "not_an_image"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", 415, "unsupported_format"),
     "truncated": (truncated(jpeg(1)), 422, "image_corrupt"),
     "truncated_png": (

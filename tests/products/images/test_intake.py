@@ -120,7 +120,7 @@ def test_image_of_a_deleted_product_is_not_added(media: Path) -> None:
 def test_one_bad_file_among_new_images_adds_none() -> None:
     product = intake.add_product(uploads(1)).product
     with pytest.raises(ImageProcessingError):
-        intake.add_images(product, [*uploads(2), Upload(b"no picture")])
+        intake.add_images(product, [*uploads(2), Upload(b"no image")])
     assert product.images.count() == 1
 
 

@@ -123,7 +123,7 @@ def test_original_is_stored_outside_media_and_deleted_with_its_image(originals_f
 @pytest.mark.django_db(transaction=True)
 def test_original_of_a_bad_image_or_without_the_setting_is_not_kept(originals_folder: Path, settings: Any) -> None:
     with pytest.raises(ImageProcessingError):
-        intake.add_product([Upload(jpeg(1)), Upload(b"no picture")])
+        intake.add_product([Upload(jpeg(1)), Upload(b"no image")])
     settings.KEEP_ORIGINALS = False
     intake.add_product([Upload(jpeg(2))])
     assert files_in(originals_folder) == []
@@ -138,5 +138,5 @@ def test_stored_image_is_a_jpeg_without_metadata() -> None:
     content = Path(stored.file.path).read_bytes()
     assert content.startswith(b"\xff\xd8\xff")
     assert b"a secret" not in content
-    with Image.open(stored.file.path) as picture:
-        assert not picture.getexif()
+    with Image.open(stored.file.path) as opened:
+        assert not opened.getexif()

@@ -43,7 +43,7 @@ def test_system_files_are_ignored_and_other_files_reported(tmp_path):
     write_images(tmp_path / "in", "a.jpg")
     for name in (".DS_Store", "Thumbs.db", "__MACOSX/._a.jpg", ".git/a.jpg", "notes.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "in" / name).write_text("not a picture")
+        (tmp_path / "in" / name).write_text("not an image")
     ran = run("import_products", tmp_path / "in")
     assert ran.code == 3
     assert [line for line in ran.err.splitlines() if line.startswith("row")] == [

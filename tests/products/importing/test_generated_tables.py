@@ -91,8 +91,8 @@ entry_name = path_name.filter(lambda name: name.partition("\x00")[0])  # zipfile
 
 
 @quickly
-@given(names=st.lists(entry_name, max_size=4, unique=True), asked=path_name, folder=path_name)
-def test_zip_entry_name_cannot_reach_outside_the_zip(tmp_path, names, asked, folder):
+@given(names=st.lists(entry_name, max_size=4, unique=True), requested=path_name, folder=path_name)
+def test_zip_entry_name_cannot_reach_outside_the_zip(tmp_path, names, requested, folder):
     path = tmp_path / "c.zip"
     (tmp_path / "b.jpg").write_bytes(b"outside")
     with warnings.catch_warnings():
@@ -101,4 +101,4 @@ def test_zip_entry_name_cannot_reach_outside_the_zip(tmp_path, names, asked, fol
             for number, name in enumerate(names):
                 archive.writestr(name, f"entry {number}")
     with open_zip(path) as place, contextlib.suppress(RowError, ImageProcessingError):
-        assert place.read(asked, folder).startswith(b"entry ")
+        assert place.read(requested, folder).startswith(b"entry ")

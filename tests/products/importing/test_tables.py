@@ -100,14 +100,14 @@ def test_image_paths_are_relative_to_the_table_or_the_given_folder_or_absolute(t
 def test_bad_rows_are_reported_and_do_not_stop_the_import(tmp_path):
     write_images(tmp_path, "good.jpg", "better.jpg")
     (tmp_path / "broken.jpg").write_bytes(truncated(jpeg(7)))
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not an image")
     (tmp_path / "tiny.png").write_bytes(as_file(noise(size=(8, 8)), "PNG"))
     table = tmp_path / "c.csv"
     table.write_text(
         "sku,name,is_historical,image\n"
         "A,first,,good.jpg\n"
         "B,damaged,,broken.jpg\n"
-        "C,no picture,,text.jpg\n"
+        "C,no image,,text.jpg\n"
         "D,gone,,gone.jpg\n"
         "E,none named,,\n"
         "F,perhaps,perhaps,good.jpg\n"

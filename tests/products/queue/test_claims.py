@@ -248,7 +248,7 @@ def test_bad_or_missing_image_raises_an_error_with_a_code(tmp_path: Path) -> Non
     with pytest.raises(ImageProcessingError) as missing:
         embedding.get_or_extract_features(product.pk, path)
     assert missing.value.code == "file_missing"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     with pytest.raises(ImageProcessingError) as bad:
         embedding.get_or_extract_features(product.pk, path)
     assert bad.value.code == "not_an_image"
