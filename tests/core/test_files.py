@@ -1,4 +1,4 @@
-"""Files that are written whole, private and synced, and reading that follows no link."""
+"""Atomic, private and synced writes, and reading without following links."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path: Path, umask:
     assert (tmp_path / "a" / "3").read_bytes() == b"three"
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_file_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.write_file(path, b"before")
     stopped = files.replacing(path)
@@ -55,7 +55,7 @@ def test_writing_never_follows_a_link(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/passwd", "in/../../secret", "link", "linked/file", "pipe", "in", "", "in/file/x"]
 )
-def test_reading_refuses_links_special_files_and_what_lies_elsewhere(tmp_path: Path, name: str) -> None:
+def test_reading_rejects_links_special_files_and_paths_outside(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
     (root / "in" / "file").write_bytes(b"x")
@@ -69,7 +69,7 @@ def test_reading_refuses_links_special_files_and_what_lies_elsewhere(tmp_path: P
         assert file.read() == b"x"
 
 
-def test_the_root_may_be_reached_through_a_link(tmp_path: Path) -> None:
+def test_root_may_be_given_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "file").write_bytes(b"x")
     (tmp_path / "link").symlink_to(tmp_path / "root")
@@ -77,7 +77,7 @@ def test_the_root_may_be_reached_through_a_link(tmp_path: Path) -> None:
         assert file.read() == b"x"
 
 
-def test_a_hard_link_is_unsafe_if_it_leads_outside(tmp_path: Path) -> None:
+def test_hard_link_to_an_outside_file_is_unsafe(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "a").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""After a power cut every image that was accepted has its files, and no row is without its files."""
+"""After a power cut each accepted image and each row has its files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UPLOADS, CUTS = 40, 25
 
 @pytest.fixture
 def stack(tmp_path: Path):
-    """An installation that keeps originals, stopped, so that its whole folder counts as synced."""
+    """Return a stopped installation that keeps originals, whose folder counts as synced."""
     with Stack(tmp_path, CATALOGMATCH_KEEP_ORIGINALS="1") as running:
         assert running.web is not None
         running.stop(running.web)
@@ -38,7 +38,7 @@ def stack(tmp_path: Path):
 
 
 def products_after(power: PowerCut, moment: int, folder: Path) -> set[int]:
-    """Rebuild what a power cut leaves, check that each image has its whole files, and return the ids of products."""
+    """Rebuild the disk after a power cut and check all image files. Return the ids of the products."""
     shutil.rmtree(folder, ignore_errors=True)
     power.rebuild(moment, folder)
     with closing(sqlite3.connect(folder / "catalogmatch.sqlite3")) as database:
@@ -55,14 +55,14 @@ def products_after(power: PowerCut, moment: int, folder: Path) -> set[int]:
 
 
 @pytest.mark.redis
-def test_what_was_accepted_survives_a_power_cut_at_any_moment(stack: Stack, tmp_path: Path, record_property) -> None:
+def test_accepted_uploads_survive_a_power_cut_at_any_moment(stack: Stack, tmp_path: Path, record_property) -> None:
     power = PowerCut(stack.folder / "var", tmp_path / "power")
     stack.start_web(**power.env)
 
     def upload(seed: int) -> tuple[int, int]:
-        answer = stack.upload([sample_images.jpeg(3 * seed + number) for number in range(1 + seed % 3)])
-        assert answer.status == 201
-        return power.moment(), answer.body["product_id"]
+        response = stack.upload([sample_images.jpeg(3 * seed + number) for number in range(1 + seed % 3)])
+        assert response.status == 201
+        return power.moment(), response.body["product_id"]
 
     with ThreadPoolExecutor(4) as clients:
         accepted = list(clients.map(upload, range(UPLOADS)))
@@ -76,7 +76,7 @@ def test_what_was_accepted_survives_a_power_cut_at_any_moment(stack: Stack, tmp_
     record_property("cuts", len(moments))
 
 
-def test_an_import_leaves_no_row_without_files_after_a_power_cut(stack: Stack, tmp_path: Path) -> None:
+def test_import_leaves_no_row_without_files_after_a_power_cut(stack: Stack, tmp_path: Path) -> None:
     write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(40)))
     power = PowerCut(stack.folder / "var", tmp_path / "power")
     stack.manage("import_products", str(tmp_path / "in"), **power.env)
@@ -97,7 +97,7 @@ def test_an_import_leaves_no_row_without_files_after_a_power_cut(stack: Stack, t
         ("os.fsync(file); os.rename(ROOT + '/a', ROOT + '/b'); os.fsync(folder)", None),
     ],
 )
-def test_the_recorder_forgets_what_was_not_synced(tmp_path: Path, syncs: str, left: bytes | None) -> None:
+def test_recorder_drops_writes_that_were_not_synced(tmp_path: Path, syncs: str, left: bytes | None) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "before").write_bytes(b"there before")

@@ -1,4 +1,4 @@
-"""A restore follows no link and writes nothing that a backup cannot hold, whoever made the folder."""
+"""Restores of hostile backups: links and foreign files are rejected, and nothing is written outside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def image_in(backup: Path) -> Path:
 
 
 def seal(backup: Path, text: str) -> None:
-    """Write SHA256SUMS and make the manifest fit, as an attacker can."""
+    """Write SHA256SUMS and adapt the manifest, as an attacker can."""
     (backup / "SHA256SUMS").write_text(text)
     manifest = json.loads((backup / "manifest.json").read_text())
     manifest["sha256sums"] = hashlib.sha256(text.encode()).hexdigest()
@@ -105,7 +105,7 @@ def replace_by_pipe(path: Path) -> None:
         (lambda b: change_manifest(b, database="../../sqlite"), "backup is of a"),
     ],
 )
-def test_refuses_links_special_files_and_foreign_names(
+def test_backup_with_links_special_files_or_foreign_names_is_rejected(
     backup: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     call_command("restore", str(backup), "--check")
@@ -115,7 +115,7 @@ def test_refuses_links_special_files_and_foreign_names(
     assert caught.value.returncode == 1
 
 
-def test_a_refused_backup_writes_nothing(backup: Path, tmp_path: Path) -> None:
+def test_rejected_backup_writes_nothing(backup: Path, tmp_path: Path) -> None:
     link_to(image_in(backup))
     restored = manage(tmp_path / "empty", "restore", str(backup))
     assert restored.returncode == 1
@@ -123,13 +123,13 @@ def test_a_refused_backup_writes_nothing(backup: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path / "empty" / "media") == []
 
 
-def test_the_folder_of_a_backup_may_be_reached_through_a_link(backup: Path, tmp_path: Path) -> None:
+def test_backup_folder_may_be_given_through_a_link(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to(backup)
     restored = manage(tmp_path / "empty", "restore", str(tmp_path / "latest"))
     assert restored.returncode == 0, restored.stderr
 
 
-def test_a_restore_writes_through_no_link_in_the_installation(backup: Path, tmp_path: Path) -> None:
+def test_restore_writes_through_no_link_in_the_installation(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "media").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "empty" / "media" / "pictures").symlink_to(tmp_path / "elsewhere")
@@ -139,7 +139,7 @@ def test_a_restore_writes_through_no_link_in_the_installation(backup: Path, tmp_
     assert files_in(tmp_path / "elsewhere") == []
 
 
-def test_a_backup_is_on_the_disk_before_it_gets_its_name(
+def test_backup_is_synced_before_it_gets_its_name(
     backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []

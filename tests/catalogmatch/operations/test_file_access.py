@@ -1,4 +1,4 @@
-"""No other account of the machine can read the data folder, whatever the umask; check and doctor say if one can."""
+"""The data folder is private with any umask, and check and doctor report files that others can read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.helpers.vectors import MODEL, add_products, embeddings, random_vector
 
 
 def open_entries(folder: Path) -> dict[str, str]:
-    """Return the modes of the folder and what is in it, except 0700 for folders and 0600 for files."""
+    """Return all modes in the folder except 0700 for folders and 0600 for files."""
     modes = {path: path.lstat().st_mode for path in (folder, *folder.rglob("*"))}
     assert len(modes) > 1
     return {
@@ -40,7 +40,7 @@ def open_entries(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def open_umask() -> Iterator[None]:
-    """A umask that takes nothing away."""
+    """Set a umask that removes no permission."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -53,7 +53,7 @@ def manage(data: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_commands_keep_everything_private_with_an_open_umask(tmp_path: Path) -> None:
+def test_commands_write_private_files_with_an_open_umask(tmp_path: Path) -> None:
     write_images(tmp_path / "in", "a.jpg", "b.jpg")
     data, restored, copy = tmp_path / "parent" / "data", tmp_path / "restored", tmp_path / "backups" / "b"
     manage(data, "migrate", "--verbosity", "0")
@@ -66,7 +66,7 @@ def test_commands_keep_everything_private_with_an_open_umask(tmp_path: Path) -> 
         assert open_entries(folder) == {}
 
 
-def test_the_log_of_the_database_is_as_private_as_the_database(tmp_path: Path) -> None:
+def test_sqlite_wal_and_shm_files_are_as_private_as_the_database(tmp_path: Path) -> None:
     script = (
         "import django, os; django.setup(); from django.db import connection; from django.conf import settings;"
         "connection.cursor().execute('CREATE TABLE t (a)');"
@@ -82,7 +82,7 @@ def test_the_log_of_the_database_is_as_private_as_the_database(tmp_path: Path) -
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("open_umask")
-def test_an_import_on_the_page_keeps_its_files_private(imports_root: Path, media: Path) -> None:
+def test_files_of_an_import_page_are_private(imports_root: Path, media: Path) -> None:
     table = "sku,image\nA,a.jpg\nB,missing.jpg\n"
     sent = ImportPage(browser_of("uploader"), {"t.csv": table, "p.zip": zipped({"a.jpg": jpeg(1)})})
     assert open_entries(imports_root) == {}
@@ -113,7 +113,7 @@ def test_exported_models_are_private(settings: Settings, tiny_clip: Path, tmp_pa
 
 @pytest.fixture
 def data(settings: Settings, tmp_path: Path) -> Path:
-    """A data folder with an image's file, as private as CatalogMatch makes it."""
+    """Create a private data folder with an image file."""
     settings.DATA_DIR = tmp_path / "data"
     settings.MEDIA_ROOT = tmp_path / "data" / "media"
     make_folder(tmp_path / "data" / "media" / "pictures")
@@ -134,7 +134,7 @@ def data(settings: Settings, tmp_path: Path) -> Path:
     ],
 )
 @pytest.mark.django_db
-def test_check_and_doctor_name_what_others_can_read(data: Path, name: str, mode: int, by_check: bool) -> None:
+def test_check_and_doctor_report_files_that_others_can_read(data: Path, name: str, mode: int, by_check: bool) -> None:
     assert list(check_permissions()) == []
     (data / name).chmod(mode)
     assert [warning.id for warning in check_permissions()] == ["catalogmatch.W001"] * by_check
@@ -149,7 +149,7 @@ def test_check_and_doctor_name_what_others_can_read(data: Path, name: str, mode:
     assert "OK" in next(line for line in run("doctor").out.splitlines() if " access " in line)
 
 
-def test_manage_check_warns(tmp_path: Path) -> None:
+def test_manage_check_warns_about_files_that_others_can_read(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data").chmod(0o755)
     env = environment(tmp_path / "data", DJANGO_DEBUG="1")

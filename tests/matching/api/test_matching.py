@@ -166,6 +166,38 @@ def test_query_image_is_matched_and_nothing_is_stored(mug: Product, media: Path)
     assert (Product.objects.count(), Match.objects.count(), files_in(media)) == (2, 0, stored)
 
 
+def test_several_query_images_are_views_of_one_product(api: APIClient, mug: Product) -> None:
+    images = [SimpleUploadedFile(f"{seed}.jpg", jpeg(seed)) for seed in (2, 1)]
+    response = api.post("/api/match", {"image": images, "threshold": 0}, format="multipart")
+    found = {match["sku"]: match["similarity_score"] for match in response.json()["matches"]}
+    assert found == {"L-1": pytest.approx(100, abs=0.01), "M-1": pytest.approx(100, abs=0.01)}
+
+
+def test_one_bad_query_image_rejects_the_whole_query(api: APIClient, mug: Product) -> None:
+    images = [SimpleUploadedFile("good.jpg", jpeg(1)), SimpleUploadedFile("bad.jpg", b"text")]
+    response = api.post("/api/match", {"image": images}, format="multipart")
+    assert (response.status_code, response.json()["code"]) == (415, "not_an_image")
+
+
+def test_more_query_images_than_the_limit_are_rejected(api: APIClient) -> None:
+    images = [SimpleUploadedFile(f"{number}.jpg", jpeg(1)) for number in range(11)]
+    response = api.post("/api/match", {"image": images}, format="multipart")
+    assert (response.status_code, response.json()["code"]) == (400, "validation_error")
+
+
+@pytest.mark.parametrize(("options", "saved"), [({}, 0), ({"save": False}, 0), ({"save": True}, 1)])
+def test_matches_of_a_catalogue_product_are_saved_only_on_request(
+    api: APIClient, mug: Product, options: dict[str, Any], saved: int
+) -> None:
+    response = api.post(f"/api/products/{mug.pk}/match", {"threshold": 0, **options}, format="json")
+    assert [match["sku"] for match in response.json()["matches"]] == ["L-1"]
+    assert Match.objects.count() == saved
+
+
+def test_viewer_matches_a_catalogue_product_without_saving(mug: Product) -> None:
+    assert client_of("viewer").post(f"/api/products/{mug.pk}/match", {}, format="json").status_code == 200
+
+
 def test_query_image_is_compared_within_a_category(api: APIClient, mug: Product) -> None:
     response = match_image(api, jpeg(1), threshold=0, category="lamps")
     assert [found["sku"] for found in response.json()["matches"]] == ["L-1"]

@@ -1,4 +1,4 @@
-"""Accepted images are on the disk before their row can be seen, and a group of files is synced in one pass."""
+"""Images are synced to disk before their rows are committed, and a batch of files is synced in one pass."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Events = list[tuple[str, str]]
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch, media: Path) -> Events:
-    """Every sync, rename and commit of this process in order, with the path where it has one."""
+    """Record all syncs, renames and commits of this process in order, with their paths."""
     seen: Events = []
     fsync, replace, commit = os.fsync, os.replace, type(connections["default"])._commit  # type: ignore[attr-defined]
 
@@ -65,8 +65,8 @@ def upload(api: APIClient, *seeds: int) -> Any:
     return api.post("/api/products/upload", {"image": images}, format="multipart")
 
 
-def kinds(events: Events, *wanted: str) -> list[str]:
-    return [kind for kind, _path in events if kind in wanted]
+def kinds(events: Events, *names: str) -> list[str]:
+    return [kind for kind, _path in events if kind in names]
 
 
 def test_files_are_synced_renamed_and_their_folders_synced_before_the_commit(
@@ -85,7 +85,7 @@ def test_files_are_synced_renamed_and_their_folders_synced_before_the_commit(
             assert ("folder", str(parent.parent)) in events[:commit]
 
 
-def test_the_images_of_a_request_share_two_folder_syncs(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_request_share_two_folder_syncs(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("products.images.storage.uuid.uuid4", same_shard())
     upload(client_of("uploader"), 0)
     events.clear()
@@ -93,7 +93,7 @@ def test_the_images_of_a_request_share_two_folder_syncs(events: Events, monkeypa
     assert kinds(events, "file", "folder") == ["file"] * 6 + ["folder"] * 2
 
 
-def test_an_import_syncs_a_group_of_rows_in_one_pass(
+def test_import_syncs_a_batch_of_rows_in_one_pass(
     events: Events, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("products.images.storage.uuid.uuid4", same_shard())
@@ -106,12 +106,12 @@ def test_an_import_syncs_a_group_of_rows_in_one_pass(
 
 
 def same_shard() -> Any:
-    """Return a uuid4 whose values all begin alike, so that all files lie in one folder that exists already."""
+    """Return a uuid4 with a constant prefix, so that all files are in one existing folder."""
     uuid4 = uuid.uuid4
     return lambda: uuid.UUID(f"ab{uuid4().hex[2:]}")
 
 
-def test_an_import_that_is_stopped_leaves_no_files_without_rows(media: Path, tmp_path: Path) -> None:
+def test_stopped_import_leaves_no_files_without_rows(media: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "in", *(f"{number}.jpg" for number in range(20)))
     with open_source(tmp_path / "in") as source:
         results = import_rows(source)
@@ -122,7 +122,7 @@ def test_an_import_that_is_stopped_leaves_no_files_without_rows(media: Path, tmp
 
 
 @pytest.mark.parametrize("nth", range(1, 5))
-def test_an_image_that_cannot_be_synced_is_refused_and_leaves_nothing(
+def test_image_that_cannot_be_synced_is_rejected_and_leaves_no_files(
     media: Path, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     (media / "pictures").mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_synced_is_refused_and_leaves_nothing(
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_the_files_of_an_import_are_on_the_disk_before_it_is_accepted(events: Events, imports_root: Path) -> None:
+def test_files_of_an_import_are_synced_before_it_is_accepted(events: Events, imports_root: Path) -> None:
     sent = ImportPage(browser_of("uploader"), {"a.csv": "sku,name\nA,a\n"})
     assert sent.counts() == {"REJECTED": 1}
     synced = [path for kind, path in events if kind == "file" and path.startswith(str(imports_root))]
@@ -149,7 +149,7 @@ def test_the_files_of_an_import_are_on_the_disk_before_it_is_accepted(events: Ev
     assert any(path.endswith("preview/rejected.jsonl") for path in synced)
 
 
-def test_a_thumbnail_is_rebuilt_without_ever_being_missing(events: Events, media: Path) -> None:
+def test_thumbnail_is_replaced_without_ever_being_missing(events: Events, media: Path) -> None:
     upload(client_of("uploader"), 1)
     image = ProductImage.objects.get()
     thumbnail = media / image.thumbnail_name
@@ -160,7 +160,7 @@ def test_a_thumbnail_is_rebuilt_without_ever_being_missing(events: Events, media
     assert kinds(events, "file", "rename", "folder") == ["file", "rename", "folder"]
 
 
-def test_folders_that_another_process_made_are_synced_too(events: Events, media: Path) -> None:
+def test_folders_made_by_another_process_are_synced_too(events: Events, media: Path) -> None:
     (media / "pictures" / "ab").mkdir(parents=True)
     files.write_file(media / "pictures" / "ab" / "x.jpg", b"x")
     assert ("folder", str(media / "pictures")) in events

@@ -1,4 +1,4 @@
-"""Imports follow no link: a link in a folder is a refused row with its name, and the other rows go in."""
+"""Imports follow no links: a link is a rejected row with its name, and other rows are imported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make(kind: str, path: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "hard link", "device, pipe or socket"])
-def test_a_link_or_special_file_is_a_refused_row_with_its_name(folder: Path, kind: str) -> None:
+def test_link_or_special_file_is_a_rejected_row_with_its_name(folder: Path, kind: str) -> None:
     make(kind, folder / "bad.jpg", folder.parent / "elsewhere" / "secret.jpg")
     ran = run("import_products", folder)
     assert ran.code == 3
@@ -42,7 +42,7 @@ def test_a_link_or_special_file_is_a_refused_row_with_its_name(folder: Path, kin
     assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
 
 
-def test_a_link_to_a_folder_is_named_and_not_entered(folder: Path) -> None:
+def test_link_to_a_folder_is_reported_and_not_followed(folder: Path) -> None:
     (folder / "more").symlink_to(folder.parent / "elsewhere")
     ran = run("import_products", folder)
     assert ran.code == 3
@@ -50,7 +50,7 @@ def test_a_link_to_a_folder_is_named_and_not_entered(folder: Path) -> None:
     assert list(Product.objects.values_list("sku", flat=True)) == ["good"]
 
 
-def test_a_socket_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("bad.jpg")
@@ -59,7 +59,7 @@ def test_a_socket_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("image", ["bad.jpg", "sub/good.jpg", "./sub/../bad.jpg", "{elsewhere}/link.jpg"])
-def test_a_table_does_not_reach_through_a_link(folder: Path, image: str) -> None:
+def test_table_cannot_name_an_image_behind_a_link(folder: Path, image: str) -> None:
     elsewhere = folder.parent / "elsewhere"
     (folder / "bad.jpg").symlink_to(elsewhere / "secret.jpg")
     (folder / "sub").symlink_to(elsewhere)
@@ -71,7 +71,7 @@ def test_a_table_does_not_reach_through_a_link(folder: Path, image: str) -> None
     assert not Product.objects.exists()
 
 
-def test_a_folder_given_by_a_relative_path_is_guarded_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_are_rejected_in_a_folder_given_by_a_relative_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub").symlink_to(folder.parent / "elsewhere")
     write_csv(folder / "c.csv", [{"sku": "A", "image": "sub/secret.jpg"}])
     monkeypatch.chdir(folder)
@@ -79,7 +79,7 @@ def test_a_folder_given_by_a_relative_path_is_guarded_too(folder: Path, monkeypa
     assert "unsafe_path" in run("import_products", "c.csv").err
 
 
-def test_a_table_in_a_folder_that_is_a_link_is_not_read(folder: Path) -> None:
+def test_table_that_is_a_link_is_not_read(folder: Path) -> None:
     table = write_csv(folder.parent / "elsewhere" / "c.csv", [{"sku": "A", "image": "good.jpg"}])
     (folder / "c.csv").symlink_to(table)
     ran = run("import_products", folder)
@@ -87,7 +87,7 @@ def test_a_table_in_a_folder_that_is_a_link_is_not_read(folder: Path) -> None:
     assert "c.csv is a symbolic link" in ran.err
 
 
-def test_the_folder_itself_and_absolute_paths_may_be_given_through_links(folder: Path, tmp_path: Path) -> None:
+def test_folder_and_absolute_paths_may_be_given_through_links(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     (tmp_path / "tables").mkdir()
     assert run("import_products", tmp_path / "link").code == 0
@@ -97,6 +97,6 @@ def test_the_folder_itself_and_absolute_paths_may_be_given_through_links(folder:
     assert Product.objects.count() == 3
 
 
-def test_hard_links_within_the_folder_are_fine(folder: Path) -> None:
+def test_hard_links_within_the_folder_are_accepted(folder: Path) -> None:
     os.link(folder / "good.jpg", folder / "same.jpg")
     assert run("import_products", folder).code == 0

@@ -1,4 +1,4 @@
-"""Features of a query image: those of a stored one, with the same checks."""
+"""Query images get the checks and features of stored images."""
 
 from __future__ import annotations
 
