@@ -7,6 +7,7 @@ import csv
 import datetime
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from core.spreadsheets.headers import missing_columns_message
 from core.spreadsheets.writer import XLSX_MAX_ROWS
 
 DELIMITERS = (",", ";", "\t")
+MAX_COLUMNS = 500  # an export of a large shop system has about 200
 MAX_PROBLEM_TEXT = 30_000  # characters kept of a row that cannot be read
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
@@ -113,6 +115,9 @@ def read_table(
         columns, total, rows = _xlsx(file, name)
     else:
         columns, total, rows = _csv(file, name, known)
+    if len(columns) > MAX_COLUMNS:
+        text = _("%(file)s has %(count)s columns, more than the limit of %(limit)d. Remove those that you do not need.")
+        raise UnreadableFileError(text % {"file": name, "count": f"{len(columns):,}", "limit": MAX_COLUMNS})
     lower = [column.lower() for column in columns]
     missing = [column for column in required if column not in lower]
     if one_of and not set(one_of) & set(lower):
@@ -120,7 +125,7 @@ def read_table(
     if missing:
         raise UnreadableFileError(missing_columns_message(name, missing, columns))
     named = [column.lower() if column.lower() in known else column for column in columns]
-    twice = sorted({column for column in named if column and named.count(column) > 1})
+    twice = sorted(column for column, count in Counter(named).items() if column and count > 1)
     if twice:
         text = _("%(file)s has more than one column %(names)s. Rename or remove the others.")
         raise UnreadableFileError(text % {"file": name, "names": ", ".join(twice)})

@@ -79,6 +79,8 @@ def test_unknown_column_is_reported_with_a_suggestion(browser):
         ("list.xls", b"\xd0\xcf\x11\xe0", "as XLSX or CSV"),
         ("list.xlsx", b"sku,name\n", "not a readable XLSX"),
         ("list.xlsx", workbook([], [["sku"], ["A"]]), "no column image"),
+        ("list.csv", b"sku," + b"a," * 100_000 + b"\nA\n", "columns, more than the limit of 500"),
+        ("list.xlsx", workbook([["sku", *range(501)]], []), "502 columns"),
         ("list.xlsx", zipped({"xl/worksheets/sheet1.xml": bytes(80 * 2**20)}), "100 times its size"),
         ("list.xlsx", zipped({"xl/sharedStrings.xml": bytes(70 * 2**20), "noise": jpeg(1)}), "100 times"),
         ("all.zip", b"PK\x03\x04", "not a readable ZIP"),

@@ -163,6 +163,9 @@ def test_exit_code_is_1_if_every_row_is_rejected(tmp_path):
         (b"sku,image\n", "no rows"),
         (b"sku,image,Image\nA,a.jpg,b.jpg\n", "more than one column image"),
         ("sku,name,image\nA,Größe,a.jpg\n".encode("latin-1"), "UTF-8"),
+        (b"sku,image," + b",".join(b"c%d" % number for number in range(100_000)) + b"\nA,a.jpg\n", "100,002 columns"),
+        (b"sku,image," + b"a," * 100_000 + b"\nA,a.jpg\n", "columns, more than the limit of 500"),
+        (b"sku," + b",".join(b"picture%d" % number for number in range(100_000)) + b"\nA\n", "100,001 columns"),
     ],
 )
 def test_unusable_table_is_rejected_as_a_whole(tmp_path, content, reason):
