@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,6 +70,28 @@ def find_matches(
     return _attach_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
+def match_images(
+    uploads: Iterable[Upload],
+    threshold: float = DEFAULT_THRESHOLD,
+    limit: int = DEFAULT_LIMIT,
+    category: str | None = None,
+    wait: float = 5.0,
+    feature_type: Kind | None = None,
+) -> SearchResult:
+    """Return the catalogue products most similar to a product whose images are not stored.
+
+    The images show one product: for each candidate the best pair of images counts, as between stored products.
+    ``feature_type`` forces one kind of features, even if parts of the catalogue lack them.
+    Raises ImageProcessingError for a bad image, and FeaturesPendingError if the workers need more than ``wait`` seconds
+    for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
+    """
+    deadline = time.monotonic() + wait
+    features: list[Features] = []
+    for upload in uploads:
+        features += query_features(upload, max(0.0, deadline - time.monotonic()))
+    return _search(features, threshold, limit, category, feature_type=feature_type)
+
+
 def match_image(
     upload: Upload,
     threshold: float = DEFAULT_THRESHOLD,
@@ -77,13 +100,8 @@ def match_image(
     wait: float = 5.0,
     feature_type: Kind | None = None,
 ) -> SearchResult:
-    """Return the catalogue products most similar to an image that is not stored.
-
-    ``feature_type`` forces one kind of features, even if parts of the catalogue lack them.
-    Raises ImageProcessingError for a bad image, and FeaturesPendingError if no worker responds within ``wait`` seconds.
-    Raises ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
-    """
-    return _search(query_features(upload, wait), threshold, limit, category, feature_type=feature_type)
+    """Call ``match_images`` with one image."""
+    return match_images([upload], threshold, limit, category, wait, feature_type)
 
 
 def save_matches(result: SearchResult) -> SearchResult:

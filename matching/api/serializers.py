@@ -11,6 +11,7 @@ from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
 
 MAX_LIMIT = 100
+MAX_QUERY_IMAGES = 10
 
 
 class OptionsSerializer(serializers.Serializer[Any]):
@@ -20,11 +21,21 @@ class OptionsSerializer(serializers.Serializer[Any]):
 
 
 class MatchRequestSerializer(OptionsSerializer):
-    save = serializers.BooleanField(required=False, default=True)  # type: ignore[assignment]  # the API's own name
+    save = serializers.BooleanField(  # type: ignore[assignment]  # the API's own name
+        required=False,
+        default=None,
+        allow_null=True,
+        help_text="Whether to save the matches. By default those of new products are saved.",
+    )
 
 
 class ImageQuerySerializer(OptionsSerializer):
-    image = serializers.FileField(allow_empty_file=True, max_length=1000)
+    image = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True, max_length=1000),
+        min_length=1,
+        max_length=MAX_QUERY_IMAGES,
+        help_text="One or more images of one product.",
+    )
 
 
 class CandidateSerializer(serializers.Serializer[Any]):

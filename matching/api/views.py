@@ -10,6 +10,7 @@ from django.db.models import BigIntegerField
 from django.forms import IntegerField
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
+from rest_framework.generics import get_object_or_404
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,7 +20,8 @@ from matching import service
 from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
-from products.api.views import WAIT, uploads_of, wait_of
+from products.api.views import WAIT, form_data, uploads_of, wait_of
+from products.models import Product
 
 
 class MatchProductView(APIView):
@@ -34,12 +36,15 @@ class MatchProductView(APIView):
     def post(self, request: Request, pk: int) -> Response:
         """Return the catalogue products most similar to this one, best first.
 
-        Saving them needs the role uploader.
+        Those of a new product are saved, which needs the role uploader. Those of a catalogue product are saved only
+        with `save: true`.
         """
         options = serializers.MatchRequestSerializer(data=request.data)
         options.is_valid(raise_exception=True)
         values = dict(options.validated_data)
         save = values.pop("save")
+        if save is None:
+            save = not get_object_or_404(Product.objects.only("is_historical"), pk=pk).is_historical
         if save and not request.user.has_perm("matching.add_match"):
             self.permission_denied(
                 request, message="Saving matches needs the role uploader. Send save=false to search without saving."
@@ -59,13 +64,16 @@ class MatchImageView(APIView):
         responses=serializers.SearchResultSerializer,
     )
     def post(self, request: Request) -> Response:
-        """Return the catalogue products most similar to an image. Nothing is stored."""
+        """Return the catalogue products most similar to one product, shown by one or more images. Nothing is stored.
+
+        With several images the best one counts for each candidate.
+        """
         wait = wait_of(request)
-        form = serializers.ImageQuerySerializer(data=request.data)
+        form = serializers.ImageQuerySerializer(data=form_data(request))
         form.is_valid(raise_exception=True)
         values = dict(form.validated_data)
-        [upload] = uploads_of([values.pop("image")])
-        return Response(_body(service.match_image(upload, wait=wait, **values)))
+        uploads = uploads_of(values.pop("image"))
+        return Response(_body(service.match_images(uploads, wait=wait, **values)))
 
 
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types

@@ -62,7 +62,7 @@ class UploadView(APIView):
         and images of an existing product returns that product (200).
         """
         wait = wait_of(request)
-        form = serializers.UploadSerializer(data=_form_data(request))
+        form = serializers.UploadSerializer(data=form_data(request))
         form.is_valid(raise_exception=True)
         fields = dict(form.validated_data)
         result = intake.add_product(uploads_of(fields.pop("image")), **fields)
@@ -122,7 +122,7 @@ class ProductImagesView(APIView):
         """Add images to a product. Returns 200 if it has all of them already."""
         wait = wait_of(request)
         product = Product.objects.get(pk=pk)
-        form = serializers.ImagesSerializer(data=_form_data(request))
+        form = serializers.ImagesSerializer(data=form_data(request))
         form.is_valid(raise_exception=True)
         result = intake.add_images(product, uploads_of(form.validated_data["image"]))
         return _upload_response(result, wait, image_id=result.images[0].pk)
@@ -137,7 +137,7 @@ class QueueView(APIView):
         return Response(claims.queue_status())
 
 
-def _form_data(request: Request) -> dict[str, Any]:
+def form_data(request: Request) -> dict[str, Any]:
     """Return a multipart form as a dict. ``image`` is always a list."""
     return {**request.POST.dict(), "image": request.FILES.getlist("image")}
 
