@@ -228,7 +228,11 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": CELERY_BROKER_URL,
         "KEY_PREFIX": "catalogmatch",
-        "OPTIONS": {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS},
+        "OPTIONS": {
+            "serializer": "core.json_cache.JSONSerializer",
+            "socket_timeout": REDIS_SECONDS,
+            "socket_connect_timeout": REDIS_SECONDS,
+        },
     }
     if HAS_BROKER
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.forms import UsernameField
 from django.core.cache import caches
@@ -24,15 +24,32 @@ if TYPE_CHECKING:
 MAX_NAME_LENGTH = 1_000
 
 
+class _History:
+    """The part of a cache that a throttle uses. A value that no throttle has written counts as missing."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def get(self, key: str, default: list[float]) -> list[float]:
+        value = caches[self.alias].get(key)
+        is_history = isinstance(value, list) and all(type(moment) in (int, float) for moment in value)
+        return value if is_history else default
+
+    def set(self, key: str, value: list[float], seconds: float) -> None:
+        caches[self.alias].set(key, value, seconds)
+
+
 class OutageTolerantThrottle(SimpleRateThrottle):
     """A throttle for which each process counts by itself while Redis does not respond."""
+
+    cache: Any = _History("default")
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         try:
             with circuit_breaker.redis_call():
                 return super().allow_request(request, view)
         except circuit_breaker.BrokerUnavailableError:
-            self.cache = caches["process"]
+            self.cache = _History("process")
             return super().allow_request(request, view)
 
 

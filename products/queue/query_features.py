@@ -52,7 +52,11 @@ def query_features(upload: Upload, wait: float) -> list[Features]:
     if packed is None:
         text = _("No worker answered within %g seconds. Try again, or check that workers are running.")
         raise FeaturesPendingError(text % wait, waited=True)
-    return unpack(packed)
+    try:
+        return unpack(packed)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Whoever can write to Redis can leave anything there.
+        raise FeaturesPendingError(_("The worker's result cannot be read. Try again."), waited=True) from error
 
 
 def compute_for_waiting_request(query_id: str, jpeg: str) -> None:
