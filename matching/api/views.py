@@ -10,7 +10,6 @@ from django.db.models import BigIntegerField
 from django.forms import IntegerField
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
-from rest_framework.generics import get_object_or_404
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,7 +43,7 @@ class MatchProductView(APIView):
         values = dict(options.validated_data)
         save = values.pop("save")
         if save is None:
-            save = not get_object_or_404(Product.objects.only("is_historical"), pk=pk).is_historical
+            save = not Product.objects.filter(pk=pk, is_historical=True).exists()
         if save and not request.user.has_perm("matching.add_match"):
             self.permission_denied(
                 request, message="Saving matches needs the role uploader. Send save=false to search without saving."
