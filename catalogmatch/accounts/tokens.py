@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import threading
+import time
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
@@ -23,6 +25,9 @@ USE_RECORDED_EVERY_SECONDS = 60
 ENDED_TOKENS_KEPT_DAYS = 90
 # A request does not wait longer than this for SQLite's write lock, only to record when its token was used.
 RECORD_WAIT_SECONDS = 0.05
+RETRY_SECONDS = 5.0
+_recording = threading.Lock()
+_failed_at = float("-inf")
 
 logger = logging.getLogger(__name__)
 
@@ -101,19 +106,30 @@ def user_of_token(token: Token) -> User:
 
 
 def record_use(token: Token) -> None:
-    """Store that the token was used, at most once a minute. A request never fails or waits for this."""
+    """Store that the token was used, at most once a minute. A request never fails or waits long for this.
+
+    One request of a process stores at a time, and none for some seconds after a failure. Otherwise all parallel
+    requests would wait for SQLite's write lock while others write.
+    """
+    global _failed_at
     now = timezone.now()
-    if token.needs_use_recorded(now, USE_RECORDED_EVERY_SECONDS):
-        try:
-            _store_use(token, now)
-        except DatabaseError as error:
-            logger.info("The use of an API token was not recorded: %s", error)
+    if not token.needs_use_recorded(now, USE_RECORDED_EVERY_SECONDS):
+        return
+    if time.monotonic() - _failed_at < RETRY_SECONDS or not _recording.acquire(blocking=False):
+        return
+    try:
+        _store_use(token, now)
+    except DatabaseError as error:
+        _failed_at = time.monotonic()
+        logger.info("The use of an API token was not recorded: %s", error)
+    finally:
+        _recording.release()
 
 
 def _store_use(token: Token, now: datetime) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
-            cursor.cursor.patience = RECORD_WAIT_SECONDS
+            cursor.cursor.timeout_seconds = RECORD_WAIT_SECONDS
         cursor.execute(
             "UPDATE api_tokens SET last_used_at = %s WHERE id = %s",
             [connection.ops.adapt_datetimefield_value(now), token.pk],
