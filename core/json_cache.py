@@ -1,4 +1,4 @@
-"""Store cached values as JSON. Django's own serializer for Redis unpickles, which runs code of whoever wrote them."""
+"""Store cached values as JSON. Django's own serializer unpickles, which can run foreign code."""
 
 from __future__ import annotations
 

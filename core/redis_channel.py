@@ -29,7 +29,7 @@ class CheckedMessage(Message):
 
 
 class CheckedChannel(Channel):
-    """A channel that drops foreign messages. They notify nobody, and the sweep finds all pending images."""
+    """A channel that drops foreign messages. The sweep finds all pending images anyway."""
 
     Message = CheckedMessage
 

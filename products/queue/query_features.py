@@ -55,7 +55,7 @@ def query_features(upload: Upload, wait: float) -> list[Features]:
     try:
         return unpack(packed)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Whoever can write to Redis can leave anything there.
+        # Any client that can write to Redis can leave a value here.
         raise FeaturesPendingError(_("The worker's result cannot be read. Try again."), waited=True) from error
 
 

@@ -1,4 +1,4 @@
-"""Redis is not trusted: what somebody else wrote there runs no code and stops no process."""
+"""Redis is not trusted: foreign values and messages run no code and stop no process."""
 
 from __future__ import annotations
 
