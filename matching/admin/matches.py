@@ -9,8 +9,8 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -241,7 +241,9 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show the match on the review page, beside the other candidates."""
-        match = get_object_or_404(Match, pk=object_id)
+        match = self.get_object(request, object_id)
+        if match is None:
+            raise Http404
         return redirect("admin:matching_match_case", match.product_id)
 
     def get_urls(self) -> list[URLPattern]:
