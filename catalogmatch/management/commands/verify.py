@@ -24,8 +24,8 @@ class Command(BaseCommand):
         total = remaining = 0
         try:
             for problem in verify(Verification(fix, progress_bar)):
-                total += 1
-                remaining += bool(problem.remedy)
+                total += problem.count
+                remaining += problem.count if problem.remedy else 0
                 self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
         except DatabaseError as error:
             raise CommandError(f"The database does not respond: {error}") from error
