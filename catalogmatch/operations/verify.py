@@ -11,6 +11,7 @@ from itertools import islice
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
+from core.outages import damaged_database
 from core.progress import ProgressBar
 from core.schema import SchemaTooOldError, missing_migrations
 from gpu.imaging.errors import ImageProcessingError
@@ -60,8 +61,18 @@ class Verification:
         return Problem(part, text, count=count)
 
 
+class DatabaseDamagedError(Exception):
+    """The file of the database is damaged. The message says what to do."""
+
+
 def verify(run: Verification) -> Iterator[Problem]:
-    """Check all rows and files and yield the problems. Raises DatabaseError if the database does not respond."""
+    """Check all rows and files and yield the problems.
+
+    Raises DatabaseError if the database does not respond, and DatabaseDamagedError. A damaged database may make any
+    check raise any other error.
+    """
+    if damage := file_damage("integrity_check"):
+        raise DatabaseDamagedError(damaged_database("; ".join(damage[:3])))
     try:
         missing = missing_migrations()
     except SchemaTooOldError as error:
@@ -92,19 +103,31 @@ def _bounded(problems: Iterator[Problem]) -> Iterator[Problem]:
 
 
 def database(_run: Verification) -> Iterator[Problem]:
-    for damage in database_damage():
+    for damage in broken_references():
         yield Problem("database", f"{damage}.", "Stop CatalogMatch and restore the newest backup.")
 
 
-def database_damage() -> list[str]:
-    """Return what SQLite reports about its file. Other databases check themselves."""
+def file_damage(pragma: str = "quick_check") -> list[str]:
+    """Return what SQLite reports about its file. Other databases check themselves.
+
+    ``integrity_check`` also compares each index with its table. Raises DatabaseError.
+    """
     if connection.vendor != "sqlite":
         return []
     with connection.cursor() as cursor:
-        cursor.execute("PRAGMA quick_check(20)")
-        damage = [str(row[0]) for row in cursor.fetchall() if row[0] != "ok"]
+        cursor.execute(f"PRAGMA {pragma}(20)")
+        # SQLite reports damage in a tree over several lines, after a line of asterisks.
+        lines = [line for (text,) in cursor.fetchall() for line in str(text).splitlines()]
+        return [line for line in lines if line != "ok" and not line.startswith("***")]
+
+
+def broken_references() -> list[str]:
+    """Return the rows of SQLite that refer to missing rows. Other databases do not allow them."""
+    if connection.vendor != "sqlite":
+        return []
+    with connection.cursor() as cursor:
         cursor.execute("PRAGMA foreign_key_check")
-        return damage + [f"Row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in cursor.fetchall()]
+        return [f"Row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in cursor.fetchall()]
 
 
 def triggers(run: Verification) -> Iterator[Problem]:

@@ -152,7 +152,10 @@ def _valid_rows(
 
 def _is_intact(kind: str, model: str, stored: tuple[Any, ...]) -> bool:
     """Return whether the BLOBs fit the checksum before them. Those without one are believed."""
-    return stored[0] is None or stored[0] == checksum_blobs(kind, model, *stored[1:])
+    try:
+        return stored[0] is None or bool(stored[0] == checksum_blobs(kind, model, *stored[1:]))
+    except TypeError:  # a damaged row can have a number instead of a BLOB
+        return False
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

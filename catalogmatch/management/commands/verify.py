@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
 
-from catalogmatch.operations.verify import Verification, verify
+from catalogmatch.operations.verify import DatabaseDamagedError, Verification, verify
+from core import outages
 from core.progress import progress_bar
 
 
@@ -27,8 +27,11 @@ class Command(BaseCommand):
                 total += problem.count
                 remaining += problem.count if problem.remedy else 0
                 self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
-        except DatabaseError as error:
-            raise CommandError(f"The database does not respond: {error}") from error
+        except Exception as error:
+            # Whatever a damaged database raises, this command is what one runs to learn about it.
+            reason = f"a stored value cannot be read ({type(error).__name__}: {error})"
+            text = str(error) if isinstance(error, DatabaseDamagedError) else outages.explain(error)
+            raise CommandError(text or outages.damaged_database(reason)) from error
         if remaining:
             raise CommandError(
                 f"{remaining:,} of {total:,} problems remain. Each line above says what to do.", returncode=3
