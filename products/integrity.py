@@ -95,6 +95,11 @@ def add_missing_feature_checksums(features: QuerySet[Feature], batch_rows: int) 
                 missing.filter(pk=row.pk).update(checksum=row.current_checksum())
 
 
+def has_images_stored() -> bool:
+    """Return whether there is any file of an image."""
+    return any((Path(settings.MEDIA_ROOT) / "pictures").glob("*/*"))
+
+
 def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """Yield stored files without a row that are older than an hour.
 

@@ -127,13 +127,15 @@ def database() -> Finding:
     """Check migrations and, for SQLite, the file."""
     connection.ensure_connection()
     name = connection.vendor
+    if damage := file_damage():
+        return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", _RESTORE)
     try:
         missing = missing_migrations()
     except SchemaTooOldError as error:
         return Finding(Level.FAIL, f"{name}: the migrations are too old for this version", str(error))
     if missing:
         return Finding(Level.FAIL, f"{name}: {len(missing)} migrations are missing", "Run `manage.py migrate`.")
-    if damage := file_damage() or broken_references():
+    if damage := broken_references():
         return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", _RESTORE)
     return Finding(Level.OK, f"{name}, all migrations are applied")
 

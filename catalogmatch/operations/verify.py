@@ -114,6 +114,9 @@ def file_damage(pragma: str = "quick_check") -> list[str]:
     """
     if connection.vendor != "sqlite":
         return []
+    if not connection.introspection.table_names() and integrity.has_images_stored():
+        # After `migrate`, `verify --fix` would delete the images as orphans.
+        return ["it has no tables, but there are images in the data folder"]
     with connection.cursor() as cursor:
         cursor.execute(f"PRAGMA {pragma}(20)")
         # SQLite reports damage in a tree over several lines, after a line of asterisks.

@@ -151,7 +151,7 @@ def open_files(stamp: Stamp) -> tuple[Any, Rows, Buffer]:
         except (OSError, MemoryError) as error:
             raise IndexFileError("base_unreadable", f"The index file cannot be read: {error!r}.") from error
         else:
-            if len(contents[name]) != size or zlib.crc32(contents[name]) != checksum:
+            if len(contents[name]) != size or zlib.crc32(contents[name].data) != checksum:
                 damages.append(f"{path} is not what was written.")
     if damages:
         raise IndexFileError("base_damaged", " ".join(damages))
@@ -250,7 +250,7 @@ def _read(path: Path, size: int) -> Buffer:
     """Return a copy of a file, or of its first ``size`` + 1 bytes. Raises OSError and MemoryError."""
     with path.open("rb", buffering=0) as file:
         buffer = np.empty(min(os.fstat(file.fileno()).st_size, size + 1), np.uint8)
-        view, length = memoryview(buffer), 0
+        view, length = buffer.data, 0
         while length < len(buffer) and (count := file.readinto(view[length:])):
             length += count
     return buffer[:length]

@@ -58,7 +58,10 @@ def check(findings: dict[str, dict[str, Any]]) -> None:
         assert json.loads(found["/api/products"][1])["code"] == "database_unavailable"
         assert found["/admin/products/product/"][0] == found["/readyz"][0] == 503
         assert "The database" in found["worker"]
-    assert "migrate" in findings["empty 0"]["verify"][1]
+    for command in ("verify", "doctor"):
+        code, output = findings["empty 0"][command]
+        assert code == 1
+        assert "it has no tables, but there are images" in output
     assert findings["damaged_log 0"]["verify"][0] == 0, "SQLite ignores a log that is none"
 
 
