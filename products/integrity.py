@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -71,16 +72,17 @@ def _check(what: str, path: Path, sha256: str) -> str | None:
 
 def add_missing_checksums(images: Sequence[ProductImage]) -> None:
     """Store the checksums that these images lack, of their files as they are now. Raises OSError."""
+    checksums: dict[int, dict[str, str]] = {}
     for image in images:
         paths = {"file_sha256": image.file.path, "thumbnail_sha256": default_storage.path(image.thumbnail_name)}
-        for column, path in paths.items():
-            if not getattr(image, column):
-                setattr(image, column, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        with suppress(FileNotFoundError):  # the image was deleted since
+            checksums[image.pk] = {
+                column: getattr(image, column) or hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                for column, path in paths.items()
+            }
     with transaction.atomic():
-        for image in images:
-            # Not through save, which would write the other columns of a row that a worker may have changed.
-            checksums = {"file_sha256": image.file_sha256, "thumbnail_sha256": image.thumbnail_sha256}
-            ProductImage.objects.filter(pk=image.pk).update(**checksums)
+        for pk, columns in checksums.items():
+            ProductImage.objects.filter(pk=pk).update(**columns)
 
 
 def add_missing_feature_checksums(features: QuerySet[Feature], batch_rows: int) -> None:

@@ -153,7 +153,11 @@ def index_files(run: Verification) -> Iterator[Problem]:
             except IndexFileError as error:
                 problem = error
         if problem is not None and problem.code != "base_missing":
-            yield run.repair("index", f"{state.kind} {state.model}: {problem}", index.rebuild)
+            text = f"{state.kind} {state.model}: {problem}"
+            try:
+                yield run.repair("index", text, index.rebuild)
+            except IndexFileError as error:
+                yield Problem("index", text, f"It could not be built again. {error}")
 
 
 def claims(run: Verification) -> Iterator[Problem]:
@@ -169,7 +173,7 @@ def features(run: Verification) -> Iterator[Problem]:
         invalid = invalid_features(all_features, bar.update)
     for start in range(0, len(invalid), BATCH_ROWS):
         yield from _invalid_features(run, invalid[start : start + BATCH_ROWS])
-    unchecked = all_features.filter(checksum=None).exclude(pk__in=invalid)
+    unchecked = all_features.filter(checksum=None)
     if count := unchecked.count():
         text = f"{count:,} features have no checksum, because an earlier version stored them."
         repair = partial(integrity.add_missing_feature_checksums, unchecked, BATCH_ROWS)
@@ -187,6 +191,8 @@ def features(run: Verification) -> Iterator[Problem]:
 
 def _invalid_features(run: Verification, ids: Sequence[int]) -> Iterator[Problem]:
     """Name these features, and compute those again whose image has its unchanged file."""
+    # A worker may have replaced some of them since.
+    ids = invalid_features(Feature.objects.filter(pk__in=ids))
     rows = list(Feature.objects.filter(pk__in=ids).select_related("image").order_by("pk"))
     lost = {row.pk: reason for row in rows if (reason := integrity.check_file(row.image))}
     if run.fix:

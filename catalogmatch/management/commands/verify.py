@@ -27,11 +27,16 @@ class Command(BaseCommand):
                 total += problem.count
                 remaining += problem.count if problem.remedy else 0
                 self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
+        except DatabaseDamagedError as error:
+            raise CommandError(str(error)) from error
         except Exception as error:
-            # Whatever a damaged database raises, this command is what one runs to learn about it.
-            reason = f"a stored value cannot be read ({type(error).__name__}: {error})"
-            text = str(error) if isinstance(error, DatabaseDamagedError) else outages.explain(error)
-            raise CommandError(text or outages.damaged_database(reason)) from error
+            text = outages.explain(error)
+            if text is None and isinstance(error, (ValueError, TypeError, LookupError, ArithmeticError)):
+                # Values of a wrong type get past SQLite and Django, and fail wherever they are used.
+                text = outages.damaged_database(f"a stored value cannot be read ({error!r})")
+            if text is None:
+                raise
+            raise CommandError(text) from error
         if remaining:
             raise CommandError(
                 f"{remaining:,} of {total:,} problems remain. Each line above says what to do.", returncode=3

@@ -13,6 +13,7 @@ import pytest
 from django.db import connection
 
 from tests.helpers.installations import REPO, environment, manage
+from tests.helpers.redis_server import free_port
 
 BACKUP = Path(__file__).parent / "fixtures" / "backup-of-1.0.0.zip"
 # Damage that every read of the database shows. A single flipped bit may be where only some rows are.
@@ -72,3 +73,11 @@ def test_damaged_database_is_one_sentence_everywhere(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_two_hundred_flipped_databases_never_show_a_traceback(tmp_path: Path) -> None:
     check(find(tmp_path, flips=200))
+
+
+def test_runserver_says_that_the_database_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "catalogmatch.sqlite3").write_text("sku,name\nA-1,Mug\n")
+    ended = manage(tmp_path, "runserver", "--skip-checks", str(free_port()))
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "is damaged: file is not a database" in ended.stderr

@@ -7,10 +7,12 @@ import random
 import threading
 import time
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
@@ -156,4 +158,16 @@ def test_damaged_index_file_is_built_again_by_the_next_maintenance(queries: np.n
     path.write_bytes(data)
     search(queries[0])
     assert len(index.maintain()) == 1
+    assert VectorCatalogue(CLIP, MODEL).current_snapshot().main is not None
+
+
+def test_verify_names_each_damaged_index_file_and_builds_it_again(queries: np.ndarray) -> None:
+    paths = [path for path in main_file.folder_of(CLIP, MODEL).iterdir() if path.suffix != ".json"]
+    for path in paths:
+        os.truncate(path, path.stat().st_size - 1)
+    for options in ([], ["--fix"]):
+        out = StringIO()
+        with pytest.raises(CommandError):  # the images of these products have no files
+            call_command("verify", *options, stdout=out)
+        assert all(f"{path} is not what was written." in out.getvalue() for path in paths)
     assert VectorCatalogue(CLIP, MODEL).current_snapshot().main is not None
