@@ -67,6 +67,7 @@ AUTH_PASSWORD_VALIDATORS = [
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
+    "catalogmatch",  # before the app whose runserver it replaces
     "catalogmatch.apps.CatalogAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -79,7 +80,6 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
     "simple_history",
-    "catalogmatch",
     "catalogmatch.accounts",
     "gpu",
     "products",

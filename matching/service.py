@@ -244,8 +244,10 @@ def clip_covers_catalogue() -> bool:
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
     rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
-    features = [row.to_features() for row in rows]
+    features = [row.to_features() for row in rows if not row.is_damaged]
     if not features:
+        if rows:
+            raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
     return replace(_search(features, threshold, limit, category, exclude=product.pk), product=product)
 
@@ -277,7 +279,7 @@ def _search(
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
-        raise SearchVectorError(_("The stored features are damaged. `manage.py verify --fix` computes them again."))
+        raise _damaged_features()
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
     k = limit
     while True:
@@ -303,6 +305,10 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     images = ProductImage.objects.select_related("product").filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
     return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
+
+
+def _damaged_features() -> SearchVectorError:
+    return SearchVectorError(_("The stored features are damaged. `manage.py verify --fix` computes them again."))
 
 
 def _missing_features_message(product: Product) -> str:

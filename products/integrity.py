@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import LEGACY_MODEL
+from products.images import originals
 from products.models import Feature, ProductImage
 from products.queue.claims import UNCLAIMED
 
@@ -24,26 +28,78 @@ MIN_ORPHAN_AGE_SECONDS = 3600
 
 def check_file(image: ProductImage) -> str | None:
     """Read an image's stored file in full. Return what is wrong with it, or None."""
-    path = Path(image.file.path)
+    return _check("its file", Path(image.file.path), image.file_sha256)
+
+
+def check_thumbnail(image: ProductImage) -> str | None:
+    """Read an image's thumbnail in full. Return what is wrong with it, or None."""
+    return _check("its thumbnail", Path(default_storage.path(image.thumbnail_name)), image.thumbnail_sha256)
+
+
+def check_original(image: ProductImage) -> str | None:
+    """Read an image's original in full. Return what is wrong with it, or None.
+
+    Images that were uploaded while originals were not kept have none.
+    """
+    return _check("its original", original_path(image), image.sha256) if has_original(image) else None
+
+
+def has_original(image: ProductImage) -> bool:
+    """Return whether there is an original of this image."""
+    return original_path(image).exists()
+
+
+def original_path(image: ProductImage) -> Path:
+    """Return the path of an image's original, which need not exist."""
+    return originals.original_path(str(image.file.name))
+
+
+def _check(what: str, path: Path, sha256: str) -> str | None:
+    """Compare a file with its checksum. An image without one is decoded."""
     try:
         data = path.read_bytes()
-        if image.file_sha256:
-            is_same = hashlib.sha256(data).hexdigest() == image.file_sha256
-            return None if is_same else "its file is not what was stored"
+        if sha256:
+            return None if hashlib.sha256(data).hexdigest() == sha256 else f"{what} is not what was stored"
         decode(data)
     except FileNotFoundError:
-        return "its file is missing"
+        return f"{what} is missing"
     except OSError as error:
-        return f"its file cannot be read: {error}"
+        return f"{what} cannot be read: {error}"
     except ImageProcessingError as error:
-        return f"its file is damaged: {error.message}"
+        return f"{what} is damaged: {error.message}"
     return None
 
 
-def has_thumbnail(image: ProductImage) -> bool:
-    """Return whether the thumbnail's file exists and is not empty."""
-    path = Path(settings.MEDIA_ROOT) / image.thumbnail_name
-    return path.is_file() and path.stat().st_size > 0
+def add_missing_checksums(images: Sequence[ProductImage]) -> None:
+    """Store the checksums that these images lack, of their files as they are now. Raises OSError."""
+    checksums: dict[int, dict[str, str]] = {}
+    for image in images:
+        paths = {"file_sha256": image.file.path, "thumbnail_sha256": default_storage.path(image.thumbnail_name)}
+        with suppress(FileNotFoundError):  # the image was deleted since
+            checksums[image.pk] = {
+                column: getattr(image, column) or hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                for column, path in paths.items()
+            }
+    with transaction.atomic():
+        for pk, columns in checksums.items():
+            ProductImage.objects.filter(pk=pk).update(**columns)
+
+
+def add_missing_feature_checksums(features: QuerySet[Feature], batch_rows: int) -> None:
+    """Store the checksums of these features as they are now, except those that have one."""
+    missing = features.filter(checksum=None).order_by("pk")
+    last = 0
+    while rows := list(missing.filter(pk__gt=last)[:batch_rows]):
+        last = rows[-1].pk
+        with transaction.atomic():
+            for row in rows:
+                # A worker that stored other BLOBs since then has stored their checksum.
+                missing.filter(pk=row.pk).update(checksum=row.current_checksum())
+
+
+def has_images_stored() -> bool:
+    """Return whether there is any file of an image."""
+    return any((Path(settings.MEDIA_ROOT) / "pictures").glob("*/*"))
 
 
 def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Path]:

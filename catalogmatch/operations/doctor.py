@@ -17,7 +17,8 @@ from kombu.exceptions import OperationalError
 from catalogmatch.celery import app as celery
 from catalogmatch.operations import permissions
 from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, queue_problem
-from catalogmatch.operations.verify import database_damage
+from catalogmatch.operations.verify import broken_references, file_damage
+from core import outages
 from core.schema import SchemaTooOldError, missing_migrations
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
@@ -31,6 +32,8 @@ from products.queue.claims import images_without_features_of, pause_switch, queu
 LOW_DISK_BYTES = 5 * 2**30
 MAX_CHECKED_FILES = 5_000  # files of the newest images
 MAX_CHECKED_FEATURES = 25_000  # the newest features
+
+_RESTORE = "Stop CatalogMatch and restore the newest backup."
 
 
 class Level(StrEnum):
@@ -54,11 +57,25 @@ def examine() -> dict[str, Finding]:
     for part, check in PARTS.items():
         try:
             findings[part] = check()
-        except DatabaseError as error:
-            is_database = part == "database"
-            remedy = "Start the database or correct DATABASE_URL." if is_database else "Fix the part database first."
-            findings[part] = Finding(Level.FAIL, f"the database cannot be read: {error}", remedy)
+        except Exception as error:  # a damaged database raises more than DatabaseError
+            finding = _unreadable(part, error)
+            if finding is None:
+                raise
+            findings[part] = finding
     return findings
+
+
+def _unreadable(part: str, error: Exception) -> Finding | None:
+    """Return a finding for a part whose check could not read the database. None for any other error."""
+    outage = outages.outage_of(error)
+    if outage is outages.DATABASE_DAMAGED and not isinstance(error, DatabaseError):
+        return Finding(Level.FAIL, f"a stored value cannot be read: {error}", _RESTORE)
+    if not isinstance(error, DatabaseError):
+        return None
+    remedy = _RESTORE if outage is outages.DATABASE_DAMAGED else "Start the database or correct DATABASE_URL."
+    if part != "database":
+        remedy = "Fix the part database first."
+    return Finding(Level.FAIL, f"the database cannot be read: {error}", remedy)
 
 
 def device() -> Finding:
@@ -110,16 +127,16 @@ def database() -> Finding:
     """Check migrations and, for SQLite, the file."""
     connection.ensure_connection()
     name = connection.vendor
+    if damage := file_damage():
+        return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", _RESTORE)
     try:
         missing = missing_migrations()
     except SchemaTooOldError as error:
         return Finding(Level.FAIL, f"{name}: the migrations are too old for this version", str(error))
     if missing:
         return Finding(Level.FAIL, f"{name}: {len(missing)} migrations are missing", "Run `manage.py migrate`.")
-    if damage := database_damage():
-        return Finding(
-            Level.FAIL, f"{name}: the file is damaged: {damage[0]}", "Stop CatalogMatch and restore the newest backup."
-        )
+    if damage := broken_references():
+        return Finding(Level.FAIL, f"{name}: the file is damaged: {damage[0]}", _RESTORE)
     return Finding(Level.OK, f"{name}, all migrations are applied")
 
 
@@ -129,7 +146,7 @@ def features() -> Finding:
     known_invalid = index.invalid_feature_ids()[:MAX_CHECKED_FILES]
     checked = Feature.objects.filter(Q(pk__gt=last - MAX_CHECKED_FEATURES) | Q(pk__in=known_invalid))
     if invalid := invalid_features(checked):
-        text = f"{len(invalid)} features are invalid vectors, for example feature {invalid[0]}"
+        text = f"{len(invalid)} features are damaged or invalid vectors, for example feature {invalid[0]}"
         return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")
     number = Feature.objects.count()
     ready = ProductImage.objects.filter(state=ProductImage.State.READY)

@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from core.outages import DATABASE_DAMAGED, outage_of
 from core.schema import SchemaTooOldError, missing_migrations
 from products.models import ProductImage
 from products.queue import claims
@@ -35,10 +36,11 @@ def readyz(_request: HttpRequest) -> JsonResponse:
     """Return 200 if requests can be served and the queue is moving, else 503 with the reason."""
     try:
         reason = schema_problem() or disk_problem() or queue_problem()
-    except DatabaseError:
+    except DatabaseError as error:
         # The error may name hosts and users, so it goes to the log and not into the response.
         logger.exception("The database does not respond")
-        reason = "the database does not respond"
+        is_damaged = outage_of(error) is DATABASE_DAMAGED
+        reason = "the database is damaged; run `manage.py doctor`" if is_damaged else "the database does not respond"
     if reason:
         return JsonResponse({"status": "not ready", "reason": reason}, status=503)
     return JsonResponse({"status": "ready"})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
+from core.outages import damaged_database
 from core.progress import ProgressBar
 from core.schema import SchemaTooOldError, missing_migrations
 from gpu.imaging.errors import ImageProcessingError
@@ -17,22 +20,30 @@ from matching.index import changes, main_file, maintenance
 from matching.index.main_file import IndexFileError
 from matching.index.validation import invalid_features
 from products import integrity
-from products.images.storage import rebuild_thumbnail
+from products.images.storage import rebuild_from_original, rebuild_thumbnail
 from products.models import Feature, ProductImage
 from products.models import triggers as vector_triggers
 from products.queue import claims as queue
 from products.tasks import notify_workers
 
 BATCH_ROWS = 500
+MAX_NAMED = 1000  # problems of one check; the others are counted
+
+_FIX_REMEDY = "Run `manage.py verify --fix`."
+_FILE_REMEDY = "Restore the file from a backup, or delete the image and upload it again."
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something inconsistent. ``text`` and ``remedy`` are sentences; ``remedy`` is empty once it is repaired."""
+    """Something inconsistent. ``text`` and ``remedy`` are sentences; ``remedy`` is empty once it is repaired.
+
+    ``count``: how many problems it stands for.
+    """
 
     part: str
     text: str
     remedy: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +53,26 @@ class Verification:
     fix: bool
     bar: ProgressBar
 
-    def repair(self, part: str, text: str, repair: Callable[[], object]) -> Problem:
+    def repair(self, part: str, text: str, repair: Callable[[], object], count: int = 1) -> Problem:
         """Return a problem that ``repair`` solves, and call it if ``fix`` is set."""
         if not self.fix:
-            return Problem(part, text, "Run `manage.py verify --fix`.")
+            return Problem(part, text, _FIX_REMEDY, count)
         repair()
-        return Problem(part, text)
+        return Problem(part, text, count=count)
+
+
+class DatabaseDamagedError(Exception):
+    """The file of the database is damaged. The message says what to do."""
 
 
 def verify(run: Verification) -> Iterator[Problem]:
-    """Check all rows and files and yield the problems. Raises DatabaseError if the database does not respond."""
+    """Check all rows and files and yield the problems.
+
+    Raises DatabaseError if the database does not respond, and DatabaseDamagedError. A damaged database may make any
+    check raise any other error.
+    """
+    if damage := file_damage("integrity_check"):
+        raise DatabaseDamagedError(damaged_database("; ".join(damage[:3])))
     try:
         missing = missing_migrations()
     except SchemaTooOldError as error:
@@ -61,26 +82,55 @@ def verify(run: Verification) -> Iterator[Problem]:
         text = f"{len(missing)} migrations are missing."
         yield Problem("database", text, "Run `manage.py migrate`, then verify again.")
         return
-    for check in (database, triggers, claims, features, index_files, images, orphans):
-        yield from check(run)
+    # Images come before features, which are computed from the images' files.
+    for check in (database, triggers, claims, images, features, index_files, orphans):
+        yield from _bounded(check(run))
     if run.fix:
         notify_workers()
 
 
+def _bounded(problems: Iterator[Problem]) -> Iterator[Problem]:
+    """Yield the first problems of a check, and then how many more there are."""
+    yield from islice(problems, MAX_NAMED)
+    counts: Counter[bool] = Counter()
+    last: dict[bool, Problem] = {}
+    for problem in problems:
+        counts[bool(problem.remedy)] += problem.count
+        last[bool(problem.remedy)] = problem
+    for remains, count in counts.items():
+        text = f"{count:,} more problems are not named here. The last: {last[remains].text}"
+        yield Problem(last[remains].part, text, last[remains].remedy, count)
+
+
 def database(_run: Verification) -> Iterator[Problem]:
-    for damage in database_damage():
+    for damage in broken_references():
         yield Problem("database", f"{damage}.", "Stop CatalogMatch and restore the newest backup.")
 
 
-def database_damage() -> list[str]:
-    """Return what SQLite reports about its file. Other databases check themselves."""
+def file_damage(pragma: str = "quick_check") -> list[str]:
+    """Return what SQLite reports about its file. Other databases check themselves.
+
+    ``integrity_check`` also compares each index with its table. Raises DatabaseError.
+    """
+    if connection.vendor != "sqlite":
+        return []
+    if not connection.introspection.table_names() and integrity.has_images_stored():
+        # After `migrate`, `verify --fix` would delete the images as orphans.
+        return ["it has no tables, but there are images in the data folder"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA {pragma}(20)")
+        # SQLite reports damage in a tree over several lines, after a line of asterisks.
+        lines = [line for (text,) in cursor.fetchall() for line in str(text).splitlines()]
+        return [line for line in lines if line != "ok" and not line.startswith("***")]
+
+
+def broken_references() -> list[str]:
+    """Return the rows of SQLite that refer to missing rows. Other databases do not allow them."""
     if connection.vendor != "sqlite":
         return []
     with connection.cursor() as cursor:
-        cursor.execute("PRAGMA quick_check(20)")
-        damage = [str(row[0]) for row in cursor.fetchall() if row[0] != "ok"]
         cursor.execute("PRAGMA foreign_key_check")
-        return damage + [f"Row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in cursor.fetchall()]
+        return [f"Row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in cursor.fetchall()]
 
 
 def triggers(run: Verification) -> Iterator[Problem]:
@@ -103,7 +153,11 @@ def index_files(run: Verification) -> Iterator[Problem]:
             except IndexFileError as error:
                 problem = error
         if problem is not None and problem.code != "base_missing":
-            yield run.repair("index", f"{state.kind} {state.model}: {problem}", index.rebuild)
+            text = f"{state.kind} {state.model}: {problem}"
+            try:
+                yield run.repair("index", text, index.rebuild)
+            except IndexFileError as error:
+                yield Problem("index", text, f"It could not be built again. {error}")
 
 
 def claims(run: Verification) -> Iterator[Problem]:
@@ -117,9 +171,13 @@ def features(run: Verification) -> Iterator[Problem]:
     all_features = Feature.objects.all()
     with run.bar(all_features.count(), "Features", "features") as bar:
         invalid = invalid_features(all_features, bar.update)
-    if invalid:
-        text = f"{len(invalid):,} features are invalid vectors, for example feature {invalid[0]}."
-        yield run.repair("features", text, partial(integrity.replace_features, invalid))
+    for start in range(0, len(invalid), BATCH_ROWS):
+        yield from _invalid_features(run, invalid[start : start + BATCH_ROWS])
+    unchecked = all_features.filter(checksum=None)
+    if count := unchecked.count():
+        text = f"{count:,} features have no checksum, because an earlier version stored them."
+        repair = partial(integrity.add_missing_feature_checksums, unchecked, BATCH_ROWS)
+        yield run.repair("features", text, repair, count)
     misplaced = integrity.misplaced_features()
     if count := misplaced.count():
         product = Subquery(ProductImage.objects.filter(pk=OuterRef("image")).values("product")[:1])
@@ -131,28 +189,71 @@ def features(run: Verification) -> Iterator[Problem]:
         yield run.repair("features", text, partial(integrity.requeue_images, lacking))
 
 
+def _invalid_features(run: Verification, ids: Sequence[int]) -> Iterator[Problem]:
+    """Name these features, and compute those again whose image has its unchanged file."""
+    # A worker may have replaced some of them since.
+    ids = invalid_features(Feature.objects.filter(pk__in=ids))
+    rows = list(Feature.objects.filter(pk__in=ids).select_related("image").order_by("pk"))
+    lost = {row.pk: reason for row in rows if (reason := integrity.check_file(row.image))}
+    if run.fix:
+        integrity.replace_features([row.pk for row in rows if row.pk not in lost])
+    for row in rows:
+        what = "are not what was stored" if row.is_damaged else "are no valid vector"
+        text = f"Features {row.pk} ({row.kind} {row.model_name}) of image {row.image_id} "
+        text += f"of product {row.product_id} {what}."
+        remedy = "" if run.fix else _FIX_REMEDY
+        if reason := lost.get(row.pk):
+            remedy = f"They cannot be computed again, because {reason.removesuffix('.')}. {_FILE_REMEDY}"
+        yield Problem("features", text, remedy)
+
+
 def images(run: Verification) -> Iterator[Problem]:
-    """Check that each image has its unchanged file and a thumbnail."""
+    """Check that the file, thumbnail and original of each image are what was stored."""
     rows = ProductImage.objects.order_by("pk")
+    unchecked: list[ProductImage] = []
+    count = 0
     with run.bar(rows.count(), "Images", "images") as bar:
         for image in rows.iterator(BATCH_ROWS):
             bar.update()
-            if reason := integrity.check_file(image):
-                # An image that was deleted since the query has rightly lost its file.
-                if ProductImage.objects.filter(pk=image.pk).exists():
-                    text = f"Image {image.pk} of product {image.product_id}: {reason.removesuffix('.')}."
-                    remedy = "Restore the file from a backup, or delete the image and upload it again."
-                    yield Problem("files", text, remedy)
-            elif not integrity.has_thumbnail(image):
-                yield _thumbnail(run, image)
+            problems = list(_image(run, image))
+            # An image that was deleted since the query has rightly lost its files.
+            if problems and ProductImage.objects.filter(pk=image.pk).exists():
+                yield from problems
+            elif not problems and not (image.file_sha256 and image.thumbnail_sha256):
+                count += 1
+                unchecked += [image] if run.fix else []
+                if len(unchecked) >= BATCH_ROWS:
+                    integrity.add_missing_checksums(unchecked)
+                    unchecked.clear()
+    if count:
+        text = f"{count:,} images lack the checksum of a file, because an earlier version stored them."
+        yield run.repair("files", text, partial(integrity.add_missing_checksums, unchecked), count)
 
 
-def _thumbnail(run: Verification, image: ProductImage) -> Problem:
-    text = f"Image {image.pk} of product {image.product_id} has no thumbnail."
+def _image(run: Verification, image: ProductImage) -> Iterator[Problem]:
+    """Check the files of one image, and make again what another of its files allows."""
+    name = f"Image {image.pk} of product {image.product_id}"
+    file_name = str(image.file.name)
+    original = integrity.check_original(image)
+    if reason := integrity.check_file(image):
+        text = f"{name}: {reason.removesuffix('.')}."
+        if original is None and integrity.has_original(image):
+            yield _rebuild(run, image, text, partial(rebuild_from_original, file_name))
+        else:
+            yield Problem("files", text, _FILE_REMEDY)
+    elif reason := integrity.check_thumbnail(image):
+        yield _rebuild(run, image, f"{name}: {reason.removesuffix('.')}.", partial(rebuild_thumbnail, file_name))
+    if original:
+        remedy = f"Restore {integrity.original_path(image)} from a backup, or delete it: only you need it."
+        yield Problem("files", f"{name}: {original.removesuffix('.')}.", remedy)
+
+
+def _rebuild(run: Verification, image: ProductImage, text: str, rebuild: Callable[[], dict[str, str]]) -> Problem:
+    """Return a problem that is solved by making a file again and storing its checksum."""
     try:
-        return run.repair("files", text, partial(rebuild_thumbnail, str(image.file.name)))
+        return run.repair("files", text, lambda: ProductImage.objects.filter(pk=image.pk).update(**rebuild()))
     except (OSError, ImageProcessingError) as error:
-        remedy = f"It could not be created ({error}). Make room on the disk and check the image's file."
+        remedy = f"It could not be made again ({error}). Make room on the disk and check the image's file."
         return Problem("files", text, remedy)
 
 

@@ -65,6 +65,7 @@ def build(kind: str, model: str, progress: Progress) -> Stamp:
         truth.add(block.vectors)
         blocks.append(Rows.from_block(block, categories))
         invalid_ids += block.invalid_ids
+    loading.log_invalid(kind, model, invalid_ids)
     rows = Rows.concatenate(blocks)
     probes = _find_probes(index, queries, truth.neighbours(), lists, 4, None)
     every_tenth = make_selector(np.arange(len(rows)) % _FILTER_STEP == 0)

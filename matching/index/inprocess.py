@@ -109,7 +109,7 @@ class VectorCatalogue:
             main = self._open_main()
             if main is not None or snapshot.main is None:
                 return self._load(latest, fingerprint, main)
-            # The file is gone or its successor is damaged. The mapped segment still works.
+            # The file is gone or its successor is damaged. The loaded segment still works.
             snapshot = replace(snapshot, fingerprint=fingerprint)
         if snapshot.revision.id >= latest.id:
             return snapshot  # another thread advanced it
@@ -117,12 +117,16 @@ class VectorCatalogue:
         return self._apply(snapshot, changed, latest)
 
     def _open_main(self) -> MainSegment | None:
-        """Return the main segment, or None if no file belongs to this catalogue."""
+        """Return the main segment, or None if no intact file belongs to this catalogue."""
+        stamp = None
         try:
-            return MainSegment.open(main_file.read_current_stamp(self.kind, self.model))
+            stamp = main_file.read_current_stamp(self.kind, self.model)
+            return MainSegment.open(stamp)
         except IndexFileError as error:
             if error.code != "base_missing":
-                logger.warning("Searching %s %s exactly. %s", self.kind, self.model, error)
+                logger.warning("The index file of %s %s is not used. %s", self.kind, self.model, error)
+            if error.code == "base_damaged" and stamp is not None:
+                main_file.discard(stamp)
             return None
 
     def _load(self, latest: Revision, fingerprint: tuple[int, int] | None, main: MainSegment | None = None) -> Snapshot:
@@ -134,6 +138,7 @@ class VectorCatalogue:
             return self._apply(snapshot, changed, latest)
         delta, dim = None, 0
         for block in loading.stream(self.kind, self.model):
+            loading.log_invalid(self.kind, self.model, block.invalid_ids)
             delta = delta or DeltaSegment.empty(block.vectors.shape[1])
             delta, dim = delta.with_block(block, self._categories), block.dim
         return Snapshot(latest, fingerprint, None, delta, dim)
@@ -152,6 +157,7 @@ class VectorCatalogue:
             delta = delta.with_rows(delta.rows.with_dead(changed.features))
             main = main and main.with_rows(main.rows.with_dead(changed.features))
             for block in loading.fetch(self.kind, self.model, snapshot.dim, changed.features):
+                loading.log_invalid(self.kind, self.model, block.invalid_ids)
                 delta = delta.with_block(block, self._categories)
         return Snapshot(latest, snapshot.fingerprint, main, delta.compacted(), snapshot.dim)
 

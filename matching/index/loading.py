@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS
+from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, checksum_blobs
 from matching.index.types import Ids, Vectors, norms
 from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
+logger = logging.getLogger(__name__)
+
 CHUNK_ROWS = 8192
 IDS_PER_QUERY = 500  # SQLite allows 32,766 parameters, older builds 999
 
-_COLUMNS = ("id", "image_id", "product_id", "product__is_historical", "product__category", "color_features")
+_COLUMNS = ("id", "image_id", "product_id", "product__is_historical", "product__category", "checksum", "color_features")
 _FILTER_COLUMNS = "f.id, f.image_id, f.product_id, p.is_historical, p.category"
 _LEGACY_COLUMNS = ("shape_features", "texture_features")
 
@@ -48,7 +51,7 @@ def stream(kind: str, model: str, dim: int | None = None, chunk: int = CHUNK_ROW
     while rows := list(_rows(kind, model).filter(id__gt=last)[:chunk]):
         last = rows[-1][0]
         dim = dim or Counter(_dim(kind, row) for row in rows).most_common(1)[0][0]
-        yield _block(kind, rows, dim)
+        yield _block(kind, model, rows, dim)
 
 
 def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
@@ -57,7 +60,7 @@ def fetch(kind: str, model: str, dim: int, features: Ids) -> Iterator[Block]:
         ids = features[start : start + IDS_PER_QUERY].tolist()
         rows = _selected(kind, model, ids, _FILTER_COLUMNS, "JOIN products p ON p.id = f.product_id")
         if rows:
-            yield _block(kind, rows, dim)
+            yield _block(kind, model, rows, dim)
 
 
 def fetch_for_scoring(kind: str, model: str, dim: int, features: Ids) -> tuple[Ids, Ids, Vectors]:
@@ -68,10 +71,21 @@ def fetch_for_scoring(kind: str, model: str, dim: int, features: Ids) -> tuple[I
     parts = []
     for start in range(0, len(features), IDS_PER_QUERY):
         ids = features[start : start + IDS_PER_QUERY].tolist()
-        rows, vectors, _ = _valid_rows(kind, dim, _selected(kind, model, ids, "f.id, f.image_id, f.product_id", ""), 3)
+        selected = _selected(kind, model, ids, "f.id, f.image_id, f.product_id", "")
+        rows, vectors, invalid_ids = _valid_rows(kind, model, dim, selected, 4)
+        log_invalid(kind, model, invalid_ids)
         parts.append((np.array([row[1:3] for row in rows], np.int64).reshape(-1, 2), vectors))
     pairs = np.concatenate([pair for pair, _ in parts])
     return pairs[:, 0], pairs[:, 1], np.concatenate([vectors for _, vectors in parts])
+
+
+def log_invalid(kind: str, model: str, ids: Sequence[int]) -> None:
+    """Log that a search leaves out these features."""
+    if ids:
+        logger.error(
+            "The search leaves out %d damaged features of %s %s, for example %d. Run `manage.py verify --fix`.",
+            len(ids), kind, model, ids[0],
+        )  # fmt: skip
 
 
 def _rows(kind: str, model: str) -> Any:
@@ -80,7 +94,7 @@ def _rows(kind: str, model: str) -> Any:
 
 
 def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) -> list[tuple[Any, ...]]:
-    """Return ``columns`` and the BLOBs of the features with these ids, by rising id.
+    """Return ``columns``, the checksum and the BLOBs of the features with these ids, by rising id.
 
     Uses SQL because the ORM would cost every search a millisecond.
     """
@@ -88,7 +102,7 @@ def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) ->
     placeholders = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns}, {blobs} FROM features f {join} WHERE f.id IN ({placeholders}) "  # noqa: S608
+            f"SELECT {columns}, f.checksum, {blobs} FROM features f {join} WHERE f.id IN ({placeholders}) "  # noqa: S608
             "AND f.kind = %s AND f.model_name = %s ORDER BY f.id",
             [*ids, kind, model],
         )
@@ -96,11 +110,11 @@ def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) ->
 
 
 def _dim(kind: str, row: tuple[Any, ...]) -> int:
-    return len(row[5]) // 4 if kind == CLIP else COLOR_BINS
+    return len(row[6]) // 4 if kind == CLIP else COLOR_BINS
 
 
-def _block(kind: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
-    valid, vectors, invalid_ids = _valid_rows(kind, dim, rows, 5)
+def _block(kind: str, model: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
+    valid, vectors, invalid_ids = _valid_rows(kind, model, dim, rows, 6)
     return Block(
         feature=np.array([row[0] for row in valid], np.int64),
         image=np.array([row[1] for row in valid], np.int64),
@@ -114,14 +128,16 @@ def _block(kind: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
 
 
 def _valid_rows(
-    kind: str, dim: int, rows: Sequence[tuple[Any, ...]], first_blob: int
+    kind: str, model: str, dim: int, rows: Sequence[tuple[Any, ...]], first_blob: int
 ) -> tuple[list[tuple[Any, ...]], Vectors, list[int]]:
-    """Return the rows with valid BLOBs, their unit vectors, and the ids of the other rows.
+    """Return the rows with valid, undamaged BLOBs, their unit vectors, and the ids of the other rows.
 
-    The BLOBs of a row start at column ``first_blob``.
+    The BLOBs of a row start at column ``first_blob``, and its checksum is in the column before. Every vector of a
+    search comes from here, so none is used that is not what was stored.
     """
     expected = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
-    valid = [row for row in rows if tuple(map(len, row[first_blob:])) == expected]
+    intact = [row for row in rows if _is_intact(kind, model, row[first_blob - 1 :])]
+    valid = [row for row in intact if tuple(map(len, row[first_blob:])) == expected]
     vectors = _vectors(kind, dim, [row[first_blob:] for row in valid])
     lengths = norms(vectors)
     is_valid = np.isfinite(lengths) & (lengths > 0)
@@ -132,6 +148,14 @@ def _valid_rows(
     invalid_ids = [row[0] for row in rows if row[0] not in valid_ids]
     # Stored vectors have unit length already. The division keeps the score a cosine for vectors written by hand.
     return valid, np.asarray(vectors / lengths[:, None], np.float32), invalid_ids
+
+
+def _is_intact(kind: str, model: str, stored: tuple[Any, ...]) -> bool:
+    """Return whether the BLOBs fit the checksum before them. Those without one are believed."""
+    try:
+        return stored[0] is None or bool(stored[0] == checksum_blobs(kind, model, *stored[1:]))
+    except TypeError:  # a damaged row can have a number instead of a BLOB
+        return False
 
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:

@@ -4,16 +4,16 @@
                                                /<random>.faiss  inverted lists of 1-bit codes, and 8-bit codes by row
                                                /<random>.rows   the columns, one after another
 
-Readers map the files and share their memory. A replaced file is unlinked; a reader that has it mapped can go on.
+Readers copy the files into their memory, compare the copy with its checksum, and use only the copy. A mapped file
+would change under a reader when the disk damages it, and end the process when it is cut (ADR 58).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import logging
 import os
-import threading
 import uuid
 import zlib
 from collections.abc import Callable
@@ -31,12 +31,14 @@ from matching.index import changes
 from matching.index.changes import Revision
 from matching.index.rows import Rows
 
-FORMAT = 2
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
 _STAMP = "stamp.json"
 _COLUMNS = (("feature", "<i8"), ("image", "<i8"), ("product", "<i8"), ("category", "<i4"), ("historical", "?"))
-_MIB = 1 << 20
+_BLOCK_BYTES = 1 << 20
 
-Mapped = npt.NDArray[np.uint8]
+Buffer = npt.NDArray[np.uint8]
 
 
 class IndexFileError(Exception):
@@ -51,7 +53,7 @@ class IndexFileError(Exception):
 class Stamp:
     """What an index file contains, as stored in stamp.json.
 
-    ``checks`` has the size in bytes and a checksum of samples for each file name.
+    ``checks`` has the size in bytes and the CRC-32 for each file name.
     """
 
     kind: str
@@ -110,6 +112,8 @@ def read_stamp(kind: str, model: str) -> Stamp:
         content = json.loads(text)
         if content.pop("format") != FORMAT:
             raise IndexFileError("base_foreign", f"{path} was written by another version of CatalogMatch.")
+        if content.pop("checksum") != _checksum(content):
+            raise IndexFileError("base_damaged", f"{path} is not what was written.")
         stamp = Stamp(**content | {"revision": Revision(**content["revision"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IndexFileError("base_damaged", f"{path} is not a stamp: {error!r}.") from error
@@ -130,36 +134,50 @@ def read_current_stamp(kind: str, model: str, max_log_rows: int | None = None) -
     return stamp
 
 
-def open_files(stamp: Stamp) -> tuple[Any, Rows, Mapped]:
-    """Return the FAISS index, the rows, and the mapping that must live as long as the index.
+def open_files(stamp: Stamp) -> tuple[Any, Rows, Buffer]:
+    """Return the FAISS index, the rows, and the memory that must live as long as the index.
 
-    Raises IndexFileError if the files do not match the stamp.
+    Raises IndexFileError ``base_damaged``, which names each damaged file, or ``base_unreadable``.
     """
     import faiss
 
-    folder = folder_of(stamp.kind, stamp.model)
+    contents, damages = dict[str, Buffer](), list[str]()
+    for name, (size, checksum) in stamp.checks.items():
+        path = folder_of(stamp.kind, stamp.model) / name
+        try:
+            contents[name] = _read(path, size)
+        except FileNotFoundError:
+            damages.append(f"{path} is missing.")
+        except (OSError, MemoryError) as error:
+            raise IndexFileError("base_unreadable", f"The index file cannot be read: {error!r}.") from error
+        else:
+            if len(contents[name]) != size or zlib.crc32(contents[name].data) != checksum:
+                damages.append(f"{path} is not what was written.")
+    if damages:
+        raise IndexFileError("base_damaged", " ".join(damages))
+    # FAISS trusts what it reads, and damaged lists could end the process. So it reads the checked copy.
+    buffer = contents[stamp.index_name]
     try:
-        for name, check in stamp.checks.items():
-            if list(_check(folder / name)) != check:
-                raise IndexFileError("base_damaged", f"{folder / name} has changed since it was written.")
-        # FAISS can map its lists itself, but its read-ahead threads cost more than a whole search.
-        mapped = np.memmap(folder / stamp.index_name, np.uint8, "r")
-        reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(mapped), mapped.nbytes)
-        index = faiss.read_index(reader)
-        rows = _read_rows(folder / stamp.rows_name, stamp.count)
-    except (OSError, RuntimeError, ValueError) as error:
+        index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(buffer), buffer.nbytes))
+        rows = _rows(contents[stamp.rows_name], stamp.count)
+    except (RuntimeError, ValueError) as error:
         raise IndexFileError("base_unreadable", f"The index file cannot be opened: {error}") from error
     if index.ntotal != stamp.count:
         raise IndexFileError("base_damaged", f"The index file has {index.ntotal} vectors instead of {stamp.count}.")
-    return index, rows, mapped
+    return index, rows, buffer
 
 
-def read_ahead(mapped: Mapped) -> None:
-    """Read the whole file into memory in a thread.
+def discard(stamp: Stamp) -> None:
+    """Remove a stamp whose files are damaged, so that the next maintenance builds them again.
 
-    Otherwise each of the first searches waits for 200 reads from the disk.
+    Processes that have loaded the files keep their copy.
     """
-    threading.Thread(target=lambda: mapped[:: mmap.PAGESIZE].max(), name="index-read-ahead", daemon=True).start()
+    try:
+        if read_stamp(stamp.kind, stamp.model) == stamp:
+            (folder_of(stamp.kind, stamp.model) / _STAMP).unlink()
+    except (IndexFileError, OSError) as error:
+        # Search is exact either way, and the caller has logged the damage.
+        logger.warning("The stamp of the damaged index file was not removed: %s", error)
 
 
 def write_files(index: Any, rows: Rows, make_stamp: Callable[[str, str, dict[str, list[int]]], Stamp]) -> Stamp:
@@ -183,8 +201,9 @@ def write_files(index: Any, rows: Rows, make_stamp: Callable[[str, str, dict[str
         with paths[1].open("wb") as file:
             for column, dtype in _COLUMNS:
                 file.write(np.ascontiguousarray(getattr(rows, column), dtype).tobytes())
-        stamp = make_stamp(index_name, rows_name, {path.name: list(_check(path)) for path in paths[:2]})
-        paths[2].write_text(json.dumps({"format": FORMAT} | asdict(stamp)), "utf-8")
+        stamp = make_stamp(index_name, rows_name, {path.name: _check(path) for path in paths[:2]})
+        content = asdict(stamp)
+        paths[2].write_text(json.dumps({"format": FORMAT, "checksum": _checksum(content)} | content), "utf-8")
         for path in paths:
             files.sync_file(path)
         open_files(stamp)  # FAISS raises nothing if the disk fills up at the end of a file
@@ -213,27 +232,36 @@ def megabytes(stamp: Stamp) -> float:
     return sum(size for size, _ in stamp.checks.values()) / 1e6
 
 
-def _check(path: Path) -> tuple[int, int]:
-    """Return the size in bytes and a checksum of samples.
-
-    Samples are the first MiB and 64 KiB of every further 8 MiB. Reading all of a file takes about a second.
-    """
-    size, checksum = path.stat().st_size, 0
+def _check(path: Path) -> list[int]:
+    """Return the size in bytes and the CRC-32."""
+    size = checksum = 0
     with path.open("rb") as file:
-        checksum = zlib.crc32(file.read(_MIB))
-        for start in range(_MIB, size, 8 * _MIB):
-            file.seek(start)
-            checksum = zlib.crc32(file.read(_MIB // 16), checksum)
-    return size, checksum
+        while block := file.read(_BLOCK_BYTES):
+            size, checksum = size + len(block), zlib.crc32(block, checksum)
+    return [size, checksum]
 
 
-def _read_rows(path: Path, count: int) -> Rows:
-    raw = np.memmap(path, np.uint8, "r")
+def _checksum(content: dict[str, Any]) -> int:
+    """Return the CRC-32 of the stamp's other fields."""
+    return zlib.crc32(json.dumps(content).encode())
+
+
+def _read(path: Path, size: int) -> Buffer:
+    """Return a copy of a file, or of its first ``size`` + 1 bytes. Raises OSError and MemoryError."""
+    with path.open("rb", buffering=0) as file:
+        buffer = np.empty(min(os.fstat(file.fileno()).st_size, size + 1), np.uint8)
+        view, length = buffer.data, 0
+        while length < len(buffer) and (count := file.readinto(view[length:])):
+            length += count
+    return buffer[:length]
+
+
+def _rows(raw: Buffer, count: int) -> Rows:
     columns, start = {}, 0
     for column, dtype in _COLUMNS:
         end = start + count * np.dtype(dtype).itemsize
         columns[column] = raw[start:end].view(dtype)
         start = end
     if start != len(raw):
-        raise ValueError(f"{path} has {len(raw)} bytes instead of {start}")
+        raise ValueError(f"the rows have {len(raw)} bytes instead of {start}")
     return Rows(alive=np.ones(count, np.bool_), **columns)

@@ -1,4 +1,4 @@
-"""The main segment of a large catalogue: a mapped FAISS index finds rows, stored vectors score them.
+"""The main segment of a large catalogue: a FAISS index finds rows, stored vectors score them.
 
 Each of three steps works on fewer rows with more bits. An inverted file over the vectors' 256 principal directions,
 one bit each, finds 200 rows. Codes of 8 bits for all dimensions order them. The float32 vectors of the best are read
@@ -46,7 +46,7 @@ class _Selection:
 
 @dataclass(frozen=True, slots=True)
 class MainSegment:
-    """A mapped index file.
+    """A loaded index file.
 
     Rows that changed since its build are dead here and live in the delta segment.
     """
@@ -54,15 +54,13 @@ class MainSegment:
     stamp: Stamp
     index: Any  # faiss.Index
     rows: Rows
-    mapped: main_file.Mapped  # what the index reads
+    buffer: main_file.Buffer  # what the index reads
     _selections: dict[tuple[bool | None, str | None], _Selection] = field(default_factory=dict)
 
     @classmethod
     def open(cls, stamp: Stamp) -> MainSegment:
-        """Map the files of a stamp. Raises IndexFileError."""
-        index, rows, mapped = main_file.open_files(stamp)
-        main_file.read_ahead(mapped)
-        return cls(stamp, index, rows, mapped)
+        """Load the files of a stamp. Raises IndexFileError."""
+        return cls(stamp, *main_file.open_files(stamp))
 
     @property
     def dim(self) -> int:

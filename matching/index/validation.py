@@ -12,7 +12,7 @@ from products.models import Feature
 
 
 def invalid_features(features: QuerySet[Feature], progress: Callable[[int], object] = lambda _: None) -> list[int]:
-    """Return the ids of features whose vectors have a wrong length, are zero or not finite.
+    """Return the ids of features that are not what was stored, have a wrong length, are zero or not finite.
 
     The index leaves these out.
     """

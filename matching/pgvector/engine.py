@@ -174,6 +174,7 @@ def _rank(queries: Vectors, features: Ids, kind: str, model: str) -> list[Hit]:
     blocks = list(loading.fetch(kind, model, dim, features))
     if not blocks:
         return []
+    loading.log_invalid(kind, model, [feature for block in blocks for feature in block.invalid_ids])
     return rank_products(
         queries,
         np.concatenate([block.vectors for block in blocks]),

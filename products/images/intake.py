@@ -214,6 +214,7 @@ def _save_image(product: Product, image: CleanImage, file_name: str, position: i
         original_name=image.original_name,
         sha256=image.sha256,
         file_sha256=hashlib.sha256(image.jpeg).hexdigest(),
+        thumbnail_sha256=hashlib.sha256(image.thumbnail).hexdigest(),
         width=image.width,
         height=image.height,
         position=position,

@@ -5,6 +5,7 @@ They are on the disk, not only in the cache, before the commit that makes their 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -81,14 +82,30 @@ def delete_files(file_names: Iterable[str]) -> None:
         originals.delete_original(name)
 
 
-def rebuild_thumbnail(file_name: str) -> None:
-    """Write an image's thumbnail again from its derivative.
+def rebuild_thumbnail(file_name: str) -> dict[str, str]:
+    """Write an image's thumbnail again from its derivative. Return the checksum by column.
 
-    Raises ImageProcessingError and FileNotFoundError.
+    Raises ImageProcessingError and OSError.
     """
     data = Path(default_storage.path(file_name)).read_bytes()
     derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     files.write_file(Path(default_storage.path(thumbnail_name(file_name))), derived.thumbnail)
+    return {"thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest()}
+
+
+def rebuild_from_original(file_name: str) -> dict[str, str]:
+    """Write an image's derivative and thumbnail again from its original. Return the checksums by column.
+
+    Raises ImageProcessingError and OSError.
+    """
+    data = originals.original_path(file_name).read_bytes()
+    derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    paths = [Path(default_storage.path(name)) for name in (file_name, thumbnail_name(file_name))]
+    files.write_files(dict(zip(paths, (derived.jpeg, derived.thumbnail), strict=True)))
+    return {
+        "file_sha256": hashlib.sha256(derived.jpeg).hexdigest(),
+        "thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest(),
+    }
 
 
 def _write_images(images: Sequence[CleanImage]) -> dict[str, str]:

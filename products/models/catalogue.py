@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
 from core.request_id import MAX_LENGTH
-from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features
+from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features, checksum_blobs
 from products.images import storage
 
 
@@ -101,6 +101,13 @@ class ProductImage(BulkDeletable):
         default="",
         help_text=_("Detects a damaged file. Images without it are decoded instead."),
     )
+    thumbnail_sha256 = models.CharField(
+        _("SHA-256 of the thumbnail"),
+        max_length=64,
+        blank=True,
+        default="",
+        help_text=_("Detects a damaged thumbnail. `manage.py verify --fix` computes it where it is missing."),
+    )
     width = models.PositiveIntegerField(_("width"))
     height = models.PositiveIntegerField(_("height"))
     position = models.PositiveIntegerField(_("position"), default=0)
@@ -129,8 +136,9 @@ class ProductImage(BulkDeletable):
     history = AuditTrail(
         "product_image_history",
         excluded_fields=(
-            "file", "sha256", "file_sha256", "width", "height", "position", "state", "error_code", "error_message",
-            "attempts", "claim_token", "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
+            "file", "sha256", "file_sha256", "thumbnail_sha256", "width", "height", "position", "state", "error_code",
+            "error_message", "attempts", "claim_token", "claimed_at", "embedded_with", "request_id", "created_at",
+            "updated_at",
         ),
     )  # fmt: skip
 
@@ -191,6 +199,12 @@ class Feature(models.Model):
     color_features = models.BinaryField(_("colour features or embedding"))
     shape_features = models.BinaryField(_("shape features"), default=bytes)
     texture_features = models.BinaryField(_("texture features"), default=bytes)
+    checksum = models.BigIntegerField(
+        _("checksum"),
+        null=True,
+        editable=False,
+        help_text=_("Detects damaged features. `manage.py verify --fix` computes it where it is missing."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
@@ -235,9 +249,22 @@ class Feature(models.Model):
             bytes(self.texture_features),
         )
 
+    @property
+    def is_damaged(self) -> bool:
+        """Return whether the BLOBs are not what was stored. Features without a checksum count as intact."""
+        try:
+            return self.checksum is not None and self.checksum != self.current_checksum()
+        except TypeError:  # a damaged row can have a number instead of a BLOB
+            return True
+
+    def current_checksum(self) -> int:
+        """Return the checksum of the BLOBs as they are now."""
+        blobs = (self.color_features, self.shape_features, self.texture_features)
+        return checksum_blobs(self.kind, self.model_name, *blobs)
+
     @staticmethod
     def columns(features: Features) -> dict[str, Any]:
-        """Return the column values that store ``features``."""
+        """Return the column values that store ``features``, with their checksum."""
         color, shape, texture = features.to_blobs()
         return {
             "kind": features.kind,
@@ -246,4 +273,5 @@ class Feature(models.Model):
             "color_features": color,
             "shape_features": shape,
             "texture_features": texture,
+            "checksum": checksum_blobs(features.kind, features.model_name, color, shape, texture),
         }

@@ -105,8 +105,9 @@ def embed_pending(
 
 
 def best_features(product_id: int) -> list[Features]:
-    """Return the product's features of the current CLIP model, else the legacy ones."""
-    rows = list(Feature.objects.filter(product_id=product_id).order_by("image__position", "id"))
+    """Return the product's features of the current CLIP model, else the legacy ones. Leave out damaged ones."""
+    stored = Feature.objects.filter(product_id=product_id).order_by("image__position", "id")
+    rows = [row for row in stored if not row.is_damaged]
     best = [row for row in rows if row.kind == CLIP and row.model_name == model_id()]
     best = best or [row for row in rows if row.model_name == LEGACY_MODEL]
     return [row.to_features() for row in best]
@@ -190,7 +191,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
         features,
         update_conflicts=True,
         unique_fields=["image", "kind", "model_name"],
-        update_fields=["dim", "color_features", "shape_features", "texture_features", "updated_at"],
+        update_fields=["dim", "color_features", "shape_features", "texture_features", "checksum", "updated_at"],
     )
     for name, ids in embedded_with.items():
         ProductImage.objects.filter(pk__in=ids).update(

@@ -89,6 +89,8 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
     assert "features: 60 rows" in moved.stdout
     assert "600 of 600 results are the same before and after" in moved.stdout
     with psycopg.connect(target) as connection:
+        unchecked = connection.execute("SELECT count(*) FROM features WHERE checksum IS NULL").fetchone()
+        assert unchecked == (0,)
         verdict = connection.execute(
             "SELECT review_status, note, username FROM matches JOIN auth_user ON auth_user.id = reviewer_id"
         ).fetchone()

@@ -161,7 +161,7 @@ def test_saving_twice_updates_scores_and_ranks_without_duplicates(new: Product) 
     first, second = add_product(*clip(10)), add_product(*clip(20))
     service.match_product(new.pk)
     match_ids = dict(Match.objects.values_list("candidate", "pk"))
-    Feature.objects.filter(product=second).update(color_features=clip(1)[0].to_blobs()[0])
+    Feature.objects.filter(product=second).update(**Feature.columns(clip(1)[0]))
     found = service.match_product(new.pk)
     assert [(row["product_id"], row["rank"], row["match_id"]) for row in found] == [
         (second.pk, 1, match_ids[second.pk]),

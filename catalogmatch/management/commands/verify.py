@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
 
-from catalogmatch.operations.verify import Verification, verify
+from catalogmatch.operations.verify import DatabaseDamagedError, Verification, verify
+from core import outages
 from core.progress import progress_bar
 
 
@@ -24,11 +24,19 @@ class Command(BaseCommand):
         total = remaining = 0
         try:
             for problem in verify(Verification(fix, progress_bar)):
-                total += 1
-                remaining += bool(problem.remedy)
+                total += problem.count
+                remaining += problem.count if problem.remedy else 0
                 self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
-        except DatabaseError as error:
-            raise CommandError(f"The database does not respond: {error}") from error
+        except DatabaseDamagedError as error:
+            raise CommandError(str(error)) from error
+        except Exception as error:
+            text = outages.explain(error)
+            if text is None and isinstance(error, (ValueError, TypeError, LookupError, ArithmeticError)):
+                # Values of a wrong type get past SQLite and Django, and fail wherever they are used.
+                text = outages.damaged_database(f"a stored value cannot be read ({error!r})")
+            if text is None:
+                raise
+            raise CommandError(text) from error
         if remaining:
             raise CommandError(
                 f"{remaining:,} of {total:,} problems remain. Each line above says what to do.", returncode=3

@@ -58,8 +58,12 @@ def test_backup_of_the_old_schema_is_restored_and_works(old_database):
         "reviewer reviewer New mug 1",
         "['Renamed mug', 'Old mug 0']",
     ], shown.stderr
-    verified = manage(old_database, "verify")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    unchecked = manage(old_database, "verify")
+    assert unchecked.returncode == 3, unchecked.stdout + unchecked.stderr
+    assert len(re.findall("checksum.* because an earlier version stored them", unchecked.stdout)) == 2
+    for options in (["--fix"], []):
+        verified = manage(old_database, "verify", *options)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 ACCESS = """
