@@ -79,7 +79,7 @@ def _vision_model(folder: Path) -> tuple[dict[str, Any], Family]:
     if (family := family_of(config)) is not None:
         return config, family
     kind = config.get("model_type")
-    if kind in {"siglip2", "siglip2_vision_model"}:
+    if kind in ("siglip2", "siglip2_vision_model"):
         raise WeightsError(
             f"The model in {folder} takes images of changing shape (NaFlex). Use a SigLIP 2 of one size, "
             "such as google/siglip2-base-patch16-224."

@@ -75,15 +75,17 @@ def open_session(path: Path, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (*_runtime_errors(), RuntimeError, ValueError) as error:
+    except _runtime_errors() as error:
         raise LoadError(f"ONNX Runtime cannot load {path}: {_one_line(error)}") from error
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises, apart from Python's own errors."""
+    """Return what ONNX Runtime raises."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (
+        RuntimeError,
+        ValueError,
         state.EPFail,
         state.EngineError,
         state.Fail,
@@ -162,4 +164,4 @@ class OnnxFileEncoder(OnnxEncoder):
         results = [self._session.run([self._model.output], {self._model.input: part})[0] for part in parts]
         vectors = np.concatenate([np.asarray(result, np.float32) for result in results])
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # callers check for NaN
-            return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+            return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)

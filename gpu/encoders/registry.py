@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from django.conf import settings
 
-from gpu.device import empty_cache, likely_device
+from gpu.device import DeviceInfo, describe_device, empty_cache, likely_device
 from gpu.encoders import downloads, onnx, weights
 from gpu.encoders.modules import image_encoder
 from gpu.encoders.protocol import DeviceMemoryError, Encoder, LoadError, monotonic_seconds
@@ -134,6 +134,15 @@ def get_encoder(name: str | None = None) -> Encoder:
             _warm_up(encoder, model_weights)
         _encoders[name] = (key, encoder)
         return encoder
+
+
+def embedding_device() -> DeviceInfo:
+    """Return the device of the configured encoder, which is the CPU for ONNX Runtime."""
+    info = describe_device()
+    if info["device"] == "cpu" or not clip_status().backend.startswith("onnx"):
+        return info
+    reason = f"ONNX Runtime encodes on the CPU. The other device is not used: {info['reason']}"
+    return info | {"device": "cpu", "reason": reason, "gpu_name": None, "vram_gb": None}
 
 
 def idle_seconds() -> float | None:
