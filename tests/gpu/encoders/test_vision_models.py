@@ -17,8 +17,8 @@ from tests.helpers.sample_images import noise
 SHAPES = [(64, 64), (90, 70), (70, 121), (300, 40)]
 VISION: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
           "image_size": 64, "patch_size": 16}  # fmt: skip
-TEXT: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50,
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
+TEXT: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
 CROPPED: dict[str, Any] = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
 SQUARE: dict[str, Any] = {"size": {"height": 64, "width": 64}}
 
