@@ -1,4 +1,4 @@
-"""Download CLIP weights from the model hub, by command or once by a worker. Never during a request."""
+"""Download weights from the model hub, by command or once by a worker. Never during a request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def download_model(name: str | None = None) -> Weights:
         try:
             return weights.find_weights(name)
         except WeightsError as error:
-            raise DownloadError(f"{error} A local folder cannot be downloaded.") from error
+            raise DownloadError(f"{error} A local model cannot be downloaded.") from error
     cache = weights.cache_dir()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def _fetch(name: str, cache: Path) -> None:
     repository = weights.hub_repository(name)
     try:
         files = [file.rfilename for file in HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).siblings or []]
-        has_safetensors = any(file.endswith("model.safetensors") for file in files)
+        has_safetensors = any(file.endswith(".safetensors") for file in files)
         snapshot_download(
             repository,
             cache_dir=cache,

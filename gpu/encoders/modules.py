@@ -1,4 +1,4 @@
-"""CLIP's image and text encoders ("towers") as torch modules: what torch runs and the ONNX export writes."""
+"""Image and text encoders ("towers") as torch modules: what torch runs and the ONNX export writes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ _ATTENTION = tuple(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj"
 _ALL_TOKENS, _CLASS_TOKEN = slice(None), slice(1)
 
 
-def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
+def image_encoder(model: Any, preprocess: Preprocess) -> Any:
     """Return a torch module from pixels to unit vectors.
 
-    Pixels are (n, crop, crop, 3) uint8, vectors (n, dim) float32. It shares the weights of ``clip``, a transformers
-    CLIPModel. Pixels arrive as bytes and are normalised here.
+    Pixels are (n, crop, crop, 3) uint8, vectors (n, dim) float32. It shares the weights of ``model``, a vision model of
+    transformers or a model with a vision part. Pixels arrive as bytes and are normalised here.
     """
     import torch
 
     class ImageEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.vision = clip.vision_model
-            self.projection = clip.visual_projection
+            self.vision = getattr(model, "vision_model", model)
+            self.projection = getattr(model, "visual_projection", torch.nn.Identity())
+            self.dtype = next(self.vision.parameters()).dtype
             scale, shift = preprocess.scale_and_shift()
             self.scale: torch.Tensor
             self.shift: torch.Tensor
@@ -36,7 +37,7 @@ def image_encoder(clip: Any, preprocess: Preprocess) -> Any:
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             normalised = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-            pooled = self.pool(self.vision, normalised.to(self.projection.weight.dtype))
+            pooled = self.pool(self.vision, normalised.to(self.dtype))
             return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
 
     return ImageEncoder().eval()

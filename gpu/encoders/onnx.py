@@ -1,4 +1,4 @@
-"""Encode images with ONNX Runtime, which is faster than torch on a CPU, and find exported models."""
+"""Encode images with ONNX Runtime, which is faster than torch on a CPU: exported models and any ONNX file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core.cpu import cpu_cores
-from gpu.encoders.preprocess import Pixels
+from gpu.encoders.model_files import OnnxImageModel
+from gpu.encoders.preprocess import Pixels, Preprocess
 from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds
 from gpu.encoders.weights import Weights, cache_dir
 from gpu.timings import stage
@@ -55,13 +56,18 @@ def find_export(model_weights: Weights, precision: Precision) -> Path | None:
     return None
 
 
+def open_export(path: Path, precision: Precision, model_weights: Weights) -> OnnxEncoder:
+    """Load an exported image encoder. Raises LoadError."""
+    backend = "onnx" if precision == "float32" else "onnx-int8"
+    return OnnxEncoder(path, backend, model_weights.embedding_dim or 0, model_weights.preprocess)
+
+
 def open_session(path: Path, threads: int = 1) -> Any:
     """Open an inference session on the CPU.
 
     Raises LoadError if ONNX Runtime cannot read the file.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,21 +75,45 @@ def open_session(path: Path, threads: int = 1) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.RuntimeException) as error:
-        raise LoadError(f"ONNX Runtime cannot load {path}: {' '.join(str(error).split())[:200]}") from error
+    except _runtime_errors() as error:
+        raise LoadError(f"ONNX Runtime cannot load {path}: {_one_line(error)}") from error
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        RuntimeError,
+        ValueError,
+        state.EPFail,
+        state.EngineError,
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoModel,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 class OnnxEncoder:
-    """The image encoder in ONNX Runtime, with one batch and thread per core."""
+    """An exported image encoder in ONNX Runtime, with one batch and thread per core."""
 
     device = "cpu"
     # As fast as larger batches, and less idle time at the end of a run.
     cpu_batch_size = 4
 
-    def __init__(self, path: Path, precision: Precision, model_weights: Weights) -> None:
-        self.backend = "onnx" if precision == "float32" else "onnx-int8"
-        self.dim = model_weights.embedding_dim
-        self.preprocess = model_weights.preprocess
+    def __init__(self, path: Path, backend: str, dim: int, preprocess: Preprocess) -> None:
+        self.backend = backend
+        self.dim = dim
+        self.preprocess = preprocess
         self.max_in_flight = cpu_cores()
         self.used_at = monotonic_seconds()
         self._session = open_session(path)
@@ -95,16 +125,43 @@ class OnnxEncoder:
         return lambda: future.result()
 
     def _encode(self, batch: Sequence[Pixels]) -> Embeddings:
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-
         with stage("copy"):
             pixels = np.stack(batch)
         try:
-            return np.asarray(self._session.run(None, {"pixels": pixels})[0], np.float32)
-        except (state.Fail, state.RuntimeException) as error:
+            return self._run(pixels)
+        except _runtime_errors() as error:
             if "alloc" not in str(error).lower():
                 raise
             raise DeviceMemoryError(str(error)) from None
 
+    def _run(self, pixels: Pixels) -> Embeddings:
+        return np.asarray(self._session.run(None, {"pixels": pixels})[0], np.float32)
+
     def release_memory(self) -> None:
         """Do nothing: the memory belongs to the session."""
+
+
+class OnnxFileEncoder(OnnxEncoder):
+    """Any ONNX image encoder that has a description beside it."""
+
+    def __init__(self, model: OnnxImageModel, preprocess: Preprocess) -> None:
+        super().__init__(model.path, "onnx", 0, preprocess)  # the first images show the length of the vectors
+        self._model = model
+        if model.batch is not None:
+            self.cpu_batch_size = model.batch
+        (declared,) = self._session.get_inputs()
+        types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+        if declared.type not in types:
+            raise LoadError(f"{model.path} takes {declared.type} instead of floating-point numbers.")
+        self._type = types[declared.type]
+        self._scale, self._shift = preprocess.scale_and_shift()
+
+    def _run(self, pixels: Pixels) -> Embeddings:
+        values = (pixels * self._scale + self._shift).astype(self._type, copy=False)
+        if self._model.layout == "NCHW":
+            values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        parts = [values] if self._model.batch is None else np.split(values, len(values))
+        results = [self._session.run([self._model.output], {self._model.input: part})[0] for part in parts]
+        vectors = np.concatenate([np.asarray(result, np.float32) for result in results])
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # callers check for NaN
+            return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)

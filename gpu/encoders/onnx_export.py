@@ -67,6 +67,8 @@ def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = Fa
     limits, or unmeasured. An export becomes visible only when it is complete. Raises ExportError and WeightsError.
     """
     model_weights = weights.find_weights()
+    if model_weights.format != "sentence-transformers":
+        raise ExportError(f"{model_weights.model_id} is no sentence-transformers model. Only those can be exported.")
     folder = onnx.export_folder(model_weights)
     try:
         files.make_folder(folder)
@@ -78,7 +80,8 @@ def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = Fa
 
 def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
     model = load_torch(model_weights, "cpu")
-    reference = TorchEncoder(model, model_weights.preprocess)
+    clip = model[0].auto_model
+    reference = TorchEncoder(image_encoder(clip, model_weights.preprocess), "cpu", model_weights)
     prepared = _preprocess_sample(images, model_weights)
     expected = _encode(reference, prepared)
     if int8 and len(prepared) < MIN_IMAGES and not force:
@@ -222,9 +225,8 @@ def _install(
     """Measure the exported files in ``work`` and move them into place, the stamp last."""
     measured = None
     if len(prepared) >= MIN_IMAGES:
-        actual = _encode(
-            OnnxEncoder(work / onnx.export_file_name("image", precision), precision, model_weights), prepared
-        )
+        exported = onnx.open_export(work / onnx.export_file_name("image", precision), precision, model_weights)
+        actual = _encode(exported, prepared)
         measured = measure_agreement(expected, actual)
         if not _is_accurate(measured, precision) and not force:
             raise ExportError(f"{precision} is not installed because it differs too much from torch: {measured}.")

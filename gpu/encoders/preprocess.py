@@ -18,9 +18,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Scale the shorter side to ``size``, crop the centre, normalise.
+    """Scale the image, crop the centre, normalise.
 
-    The settings come from ``preprocessor_config.json``.
+    size: the length of the shorter side, or of both sides with ``squash``, which ignores the image's shape.
+    crop: the side of the square that the model sees.
     """
 
     size: int
@@ -28,25 +29,29 @@ class Preprocess:
     resample: Image.Resampling
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    squash: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
-        """Read the configuration in its old or new form.
+        """Read ``preprocessor_config.json`` in its old or new form.
 
-        Raises ValueError if it differs from CLIP's steps.
+        Raises ValueError for steps that cannot be followed.
         """
-        steps = ("do_resize", "do_center_crop", "do_normalize", "do_rescale")
-        if not all(config.get(step, True) for step in steps):
-            raise ValueError("its preprocessor skips one of resize, crop, rescale and normalise")
-        size, crop = config.get("size", 224), config.get("crop_size", 224)
-        if isinstance(size, dict):
-            size = size.get("shortest_edge")
+        if not all(config.get(step, True) for step in ("do_resize", "do_rescale")):
+            raise ValueError("its preprocessor skips resize or rescale")
+        if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6 or config.get("do_pad"):
+            raise ValueError("its preprocessor rescales or pads in a way of its own")
+        size, squash = _read_size(config.get("size", 224))
+        crop = config.get("crop_size", 224) if config.get("do_center_crop", True) else size if squash else None
         if isinstance(crop, dict):
             crop = crop.get("height") if crop.get("height") == crop.get("width") else None
-        mean, std = config.get("image_mean", ()), config.get("image_std", ())
-        if not isinstance(size, int) or not isinstance(crop, int) or crop > size or len(mean) != 3 or len(std) != 3:
-            raise ValueError("its preprocessor does not resize the shorter side and crop a square")
-        return cls(size, crop, Image.Resampling(config.get("resample", 3)), tuple(mean), tuple(std))
+        normalises = config.get("do_normalize", True)
+        mean, std = (config.get("image_mean", ()), config.get("image_std", ())) if normalises else ([0] * 3, [1] * 3)
+        if not isinstance(size, int) or not isinstance(crop, int) or not 0 < crop <= size:
+            raise ValueError("its preprocessor does not lead to a square of fixed size")
+        if len(mean) != 3 or len(std) != 3 or not min(std) > 0:
+            raise ValueError("its preprocessor does not normalise three colours")
+        return cls(size, crop, Image.Resampling(config.get("resample", 3)), tuple(mean), tuple(std), squash)
 
     @property
     def draft_side(self) -> int:
@@ -61,7 +66,9 @@ class Preprocess:
         the shape of the result.
         """
         width, height = image.size
-        if width <= height:
+        if self.squash:
+            resized = (self.size, self.size)
+        elif width <= height:
             resized = (self.size, int(self.size * height / width))
         else:
             resized = (int(self.size * width / height), self.size)
@@ -79,3 +86,12 @@ class Preprocess:
         std = np.asarray(self.std, np.float64)
         scale = 1.0 / (255.0 * std)
         return scale.astype(np.float32), (-np.asarray(self.mean, np.float64) / std).astype(np.float32)
+
+
+def _read_size(size: Any) -> tuple[Any, bool]:
+    """Return the length in pixels, and whether it is that of both sides."""
+    if not isinstance(size, Mapping):
+        return size, False
+    if (shortest := size.get("shortest_edge")) is not None:
+        return shortest, False
+    return (size.get("height"), True) if size.get("height") == size.get("width") else (None, True)

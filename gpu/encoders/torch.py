@@ -1,19 +1,22 @@
-"""Load CLIP in torch, and encode images with it."""
+"""Load models in torch, and encode images with them."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.cpu import cpu_cores
 from gpu.device import empty_cache, get_device_info
-from gpu.encoders.modules import image_encoder
-from gpu.encoders.preprocess import Pixels, Preprocess
+from gpu.encoders.families import WITH_PROJECTION, family_of
+from gpu.encoders.folders import safetensors_names
+from gpu.encoders.model_files import read_json
+from gpu.encoders.preprocess import Pixels
 from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds
 from gpu.encoders.weights import Weights
 from gpu.timings import stage
@@ -29,11 +32,57 @@ _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
 def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTransformer:
-    """Load the model on ``device`` (default: the best one). Raises LoadError."""
+    """Load a sentence-transformers model on ``device`` (default: the best one). Raises LoadError."""
     import torch
+    from sentence_transformers import SentenceTransformer
+
+    with _loading(model_weights, device) as target:
+        model = SentenceTransformer(
+            str(model_weights.folder),
+            device=target,
+            local_files_only=True,
+            # Half precision is twice as fast on CUDA, slower on a CPU, and not measured on Apple's GPU.
+            model_kwargs={"dtype": torch.float16 if target == "cuda" else torch.float32},
+        )
+        clip: Any = model[0].auto_model
+        file = next(model_weights.folder.rglob("model.safetensors"), None)
+        names = {name for name, _ in clip.named_parameters()}
+        if file is not None and (missing := names - safetensors_names(file)) and missing != names:
+            raise ValueError(f"its weights lack {len(missing)} parts, such as {min(missing)}")
+    return model
+
+
+def load_vision_model(model_weights: Weights, device: str | None = None) -> Any:
+    """Load a vision model of transformers on ``device`` (default: the best one). Raises LoadError."""
+    import torch
+    import transformers
+
+    config = read_json(model_weights.folder / "config.json")
+    family = family_of(config)
+    architecture = str((config.get("architectures") or [""])[0])
+    loader: Any = getattr(transformers, architecture if architecture in WITH_PROJECTION else "AutoModel")
+    with _loading(model_weights, device) as target:
+        half = target == "cuda" and family is not None and family.half
+        model, report = loader.from_pretrained(
+            str(model_weights.folder),
+            local_files_only=True,
+            dtype=torch.float16 if half else torch.float32,
+            output_loading_info=True,
+        )
+        # A part that the file does not have would get random weights. The mask is for training only.
+        missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
+        if missing:
+            raise ValueError(f"its weights lack {len(missing)} parts, such as {missing[0]}")
+        if hasattr(model, "text_model"):
+            del model.text_model  # only images are encoded, and the memory is better used
+        return model.to(target).eval()
+
+
+@contextmanager
+def _loading(model_weights: Weights, device: str | None) -> Iterator[str]:
+    """Choose the device, and turn what the libraries raise for wrong model folders into LoadError."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
-    from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -43,19 +92,12 @@ def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTra
     # What the libraries raise for complete but wrong model folders. Torch raises RuntimeError.
     load_errors = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError)
     try:
-        model = SentenceTransformer(
-            str(model_weights.folder),
-            device=target,
-            local_files_only=True,
-            # Half precision is twice as fast on CUDA, slower on a CPU, and not measured on Apple's GPU.
-            model_kwargs={"dtype": torch.float16 if target == "cuda" else torch.float32},
-        )
+        yield target
     except (*load_errors, SafetensorError, StrictDataclassError) as error:
         reason = f"The model in {model_weights.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
         raise LoadError(reason) from error
     seconds = time.monotonic() - started
     logger.info("Loaded %s on %s in %.1f s. %s", model_weights.model_id, target, seconds, info["reason"])
-    return model
 
 
 class TorchEncoder:
@@ -68,15 +110,14 @@ class TorchEncoder:
     backend = "torch"
     cpu_batch_size = 8
 
-    def __init__(self, model: SentenceTransformer, preprocess: Preprocess) -> None:
+    def __init__(self, module: torch.nn.Module, device: str | torch.device, model_weights: Weights) -> None:
         import torch
 
-        clip: Any = model[0].auto_model
-        self.preprocess = preprocess
-        self.device = str(model.device.type)
-        self.dim = int(clip.config.projection_dim)
-        self._module = image_encoder(clip, preprocess).to(model.device)
-        self._device = torch.device(model.device)
+        self._device = torch.device(device)
+        self._module = module.to(self._device)
+        self.preprocess = model_weights.preprocess
+        self.device = str(self._device.type)
+        self.dim = model_weights.embedding_dim or 0
         self._pool: ThreadPoolExecutor | None = None
         self._copies: torch.cuda.Stream | None = None
         self.max_in_flight = 2

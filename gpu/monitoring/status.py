@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpu import throughput as meter
-from gpu.device import describe_device, memory_gb
-from gpu.encoders.registry import clip_status
+from gpu.device import memory_gb
+from gpu.encoders.registry import clip_status, embedding_device
 from gpu.models import EmbeddingWorker
 
 
@@ -30,7 +30,7 @@ def gpu_status() -> dict[str, Any]:
         error = None if available else best.error
     else:
         allocated, reserved = memory_gb()
-        info = describe_device()
+        info = embedding_device()
         device, gpu_name, vram = info["device"], info["gpu_name"], info["vram_gb"]
         available, error = status.available, status.reason
     return {
@@ -59,7 +59,7 @@ def clip_info() -> dict[str, Any]:
         "available": status.available if best is None else best.clip_available,
         "model_name": status.model_name,
         "embedding_dim": status.embedding_dim,
-        "device": describe_device()["device"] if best is None else best.device,
+        "device": embedding_device()["device"] if best is None else best.device,
         "cache_size_mb": status.cache_size_mb,
         "backend": status.backend if best is None else best.backend,
     }

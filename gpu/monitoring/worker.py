@@ -163,7 +163,7 @@ def unload_if_idle() -> bool:
 
 def describe_process() -> dict[str, object]:
     """Return the current values of this process's row."""
-    info, status = device.describe_device(), registry.clip_status()
+    info, status = registry.embedding_device(), registry.clip_status()
     allocated, reserved = device.memory_gb()
     return {
         "heartbeat_at": timezone.now(),

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
+from PIL import Image
 
 from core.cpu import cpu_cores
 from gpu import throughput
@@ -36,10 +37,15 @@ MIN_IMAGES_FOR_SUBPROCESSES, IMAGES_PER_REQUEST = 64, 8
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """The features of one image. None for what was not requested."""
+    """The features of one image: a vector of each encoder, and the legacy features or None."""
 
-    clip: Features | None
+    embeddings: tuple[Features, ...]
     legacy: Features | None
+
+    @property
+    def clip(self) -> Features | None:
+        """Return the vector of the first encoder, or None."""
+        return self.embeddings[0] if self.embeddings else None
 
 
 ImageResult = ImageFeatures | ImageProcessingError
@@ -54,44 +60,50 @@ class _Group:
 
 
 def run_pipeline(
-    requests: Sequence[EmbedRequest], *, batch_size: int | None = None
+    requests: Sequence[EmbedRequest], *, batch_size: int | None = None, model: str | None = None
 ) -> Generator[ImageResult, None, None]:
     """Yield one result for each request, in order, while later images are decoded.
 
     Memory does not grow with the number of requests. The result of an image that cannot be used is an
-    ImageProcessingError. ``batch_size`` overrides CLIP_BATCH_SIZE and the size chosen for the device. Raises
-    ClipUnavailableError before it reads any image if a request needs CLIP. The caller may then run again without.
+    ImageProcessingError. ``batch_size`` overrides CLIP_BATCH_SIZE and the size chosen for the device. ``model`` is the
+    name of an encoder (default: the configured one). Raises ClipUnavailableError before it reads any image if a request
+    needs CLIP. The caller may then run again without.
     """
     if not any(request.clip for request in requests):
-        return _results(requests, None, batching.CPU_BATCH_SIZE)
-    encoder = registry.get_encoder()
+        return _results(requests, None, batching.CPU_BATCH_SIZE, "")
+    encoder = registry.get_encoder(model)
     size = batch_size or batching.batch_size(
         encoder.device, batching.free_memory_gb(encoder.device), encoder.cpu_batch_size
     )
-    return _results(requests, encoder, size)
+    return _results(requests, encoder, size, weights.model_id(model))
 
 
-def extract_query_features(source: bytes | Path | str) -> ImageFeatures:
-    """Return the legacy features of one image, and those of CLIP if available.
+def extract_query_features(source: bytes | Path | str, models: Sequence[str] | None = None) -> ImageFeatures:
+    """Return the legacy features of one image, and its vector from each available encoder, in order.
 
-    CLIP's are left out if its vector is not usable. Decodes in this thread, because a user waits. Raises
-    ImageProcessingError.
+    ``models`` are names of encoders (default: the configured one). A vector that is not usable is left out. Decodes
+    once and in this thread, because a user waits. Raises ImageProcessingError.
     """
     image = decode(source)
-    legacy = extract_legacy(image)
-    if not registry.is_clip_available():
-        return ImageFeatures(None, legacy)
+    names = [None] if models is None else models
+    embeddings = [embedding for name in names if (embedding := _embed_query(image, name)) is not None]
+    return ImageFeatures(tuple(embeddings), extract_legacy(image))
+
+
+def _embed_query(image: Image.Image, name: str | None) -> Features | None:
+    if not registry.is_clip_available(name):
+        return None
     try:
-        encoder = registry.get_encoder()
+        encoder = registry.get_encoder(name)
     except registry.ClipUnavailableError as error:
         logger.warning("CLIP is not available, using legacy features: %s", error)
-        return ImageFeatures(None, legacy)
+        return None
     vectors = batching.AdaptiveBatcher(encoder, 1).start([encoder.preprocess(image)])()
-    result = _with_embedding(vectors[0], weights.model_id(), legacy)
+    result = _with_embedding(vectors[0], weights.model_id(name), None)
     if isinstance(result, ImageProcessingError):
         logger.warning("%s Using legacy features.", result.message)
-        return ImageFeatures(None, legacy)
-    return result
+        return None
+    return result.clip
 
 
 def preferred_batch_size() -> int:
@@ -104,11 +116,10 @@ def preferred_batch_size() -> int:
 
 
 def _results(
-    requests: Sequence[EmbedRequest], encoder: Encoder | None, size: int
+    requests: Sequence[EmbedRequest], encoder: Encoder | None, size: int, model: str
 ) -> Generator[ImageResult, None, None]:
     batcher = batching.AdaptiveBatcher(encoder, size) if encoder is not None else None
     max_in_flight = encoder.max_in_flight if encoder is not None else 1
-    model = weights.model_id() if encoder is not None else ""
     rate = throughput.ThroughputMeter(size * max_in_flight)
     in_flight: deque[_Group] = deque()
     try:
@@ -168,13 +179,13 @@ def _finish(group: _Group, model: str, rate: throughput.ThroughputMeter) -> Iter
         if isinstance(result, ImageProcessingError):
             yield result
         elif result.pixels is None:
-            yield ImageFeatures(None, result.legacy)
+            yield ImageFeatures((), result.legacy)
         else:
             yield _with_embedding(next(vectors), model, result.legacy)
 
 
 def _with_embedding(vector: Embeddings, model: str, legacy: Features | None) -> ImageResult:
     try:
-        return ImageFeatures(Features.from_embedding(vector, model), legacy)
+        return ImageFeatures((Features.from_embedding(vector, model),), legacy)
     except ValueError as error:
         return ImageProcessingError("embedding_failed", f"The model gave no usable vector for this image: {error}.")

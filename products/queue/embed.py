@@ -181,7 +181,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
     for image, result in embedded:
         features += [
             Feature(image=image, product_id=image.product_id, created_at=now, updated_at=now, **Feature.columns(part))
-            for part in (result.clip, result.legacy)
+            for part in (*result.embeddings, result.legacy)
             if part is not None
         ]
         # An image keeps the name of an older CLIP model until it has an embedding of the current one.

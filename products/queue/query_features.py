@@ -89,7 +89,7 @@ def _cache_key(query_id: str) -> str:
 def extract_query_features(jpeg: bytes) -> list[Features]:
     """Compute the features in this process, CLIP's first. Raises ImageProcessingError."""
     computed = run.extract_query_features(jpeg)
-    return [features for features in (computed.clip, computed.legacy) if features is not None]
+    return [features for features in (*computed.embeddings, computed.legacy) if features is not None]
 
 
 def pack(features: list[Features]) -> list[dict[str, str]]:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from gpu.encoders import downloads, weights
 from tests.conftest import use_clip
+from tests.gpu.encoders.test_vision_models import build
 from tests.helpers.installations import REPO
 
 NAME = "sentence-transformers/clip-ViT-B-32"
@@ -24,7 +26,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def hub(tiny_clip):
     """Run a model hub with one model on this host. Return its address."""
-    files = {str(p.relative_to(tiny_clip)): p.read_bytes() for p in tiny_clip.rglob("*") if p.is_file()}
+    with running_hub(tiny_clip, NAME) as address:
+        yield address
+
+
+@contextmanager
+def running_hub(folder, repository):
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
     class Hub(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -40,14 +48,14 @@ def hub(tiny_clip):
 
         def do_GET(self):
             path = self.path.partition("?")[0]
-            if path.startswith(f"/api/models/{NAME}"):
+            if path.startswith(f"/api/models/{repository}"):
                 if "/tree/" in path:
                     tree = [
                         {"type": "file", "path": name, "size": len(data), "oid": "0" * 40}
                         for name, data in files.items()
                     ]
                     return self.respond(200, json.dumps(tree).encode(), Content_Type="application/json")
-                about = {"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+                about = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
                 return self.respond(200, json.dumps(about).encode(), Content_Type="application/json")
             _, _, name = path.partition(f"/resolve/{COMMIT}/")
             if name in files:
@@ -83,6 +91,18 @@ def test_weights_are_downloaded_completely_and_found_by_name(hub, settings, tmp_
     assert finished.stdout.startswith("clip-ViT-B-32: 512 dimensions")
     use_clip(settings, "clip-ViT-B-32", tmp_path / "cache")
     assert weights.find_weights().embedding_dim == 512
+
+
+def test_vision_model_of_transformers_is_downloaded(settings, tmp_path):
+    build("siglip", tmp_path / "model")
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(b"the same weights again")
+    with running_hub(tmp_path / "model", "google/siglip-tiny") as address:
+        finished = download(tmp_path, address, "google/siglip-tiny")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("google/siglip-tiny: 32 dimensions")
+    use_clip(settings, "google/siglip-tiny", tmp_path / "cache")
+    assert weights.find_weights().format == "transformers"
+    assert not (weights.find_weights().folder / "pytorch_model.bin").exists()
 
 
 @pytest.mark.parametrize(

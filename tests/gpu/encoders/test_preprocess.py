@@ -37,7 +37,7 @@ def test_old_and_new_size_options_mean_the_same():
 
 @pytest.mark.parametrize(
     "config",
-    [{"do_resize": False}, {"size": {"height": 224, "width": 224}}, {"crop_size": 300}, {"image_mean": [0.5]}],
+    [{"do_resize": False}, {"size": {"height": 224, "width": 300}}, {"crop_size": 300}, {"image_mean": [0.5]}],
     ids=str,
 )
 def test_unsupported_image_processor_is_rejected(config):
