@@ -208,6 +208,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(3600),
         "options": {"expires": 3600},
     },
+    "prune-history": {
+        "task": "products.tasks.prune_history",
+        "schedule": schedule(600),
+        "options": {"expires": 600},
+    },
     "keep-index": {
         "task": "matching.tasks.keep_index",
         "schedule": schedule(60),
@@ -274,6 +279,20 @@ DERIVATIVE_MAX_SIDE = 1600
 THUMBNAIL_SIDE = 320
 UPLOAD_WAIT_SECONDS = 5.0
 UPLOAD_WAIT_MAX_SECONDS = 60.0
+
+# --- Room on the disk -------------------------------------------------------------------------
+
+# Nothing more is stored if less space than this would stay free.
+DISK_RESERVE_BYTES = env.int("CATALOGMATCH_DISK_RESERVE_MB", default=1024) * 2**20
+# What each part may take. 0: only the reserve limits it.
+QUOTA_BYTES = {
+    part: env.int(f"CATALOGMATCH_QUOTA_{part.upper()}_MB", default=0) * 2**20
+    for part in ("images", "originals", "imports", "history")
+}
+# History entries older than this are deleted. 0: never.
+HISTORY_DAYS = env.int("CATALOGMATCH_HISTORY_DAYS", default=0)
+if min(DISK_RESERVE_BYTES, HISTORY_DAYS, *QUOTA_BYTES.values()) < 0:
+    raise ImproperlyConfigured("The disk reserve, the quotas and CATALOGMATCH_HISTORY_DAYS cannot be negative.")
 
 # --- API -------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from core import disk
+
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _DAMAGED_SQLITE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _DAMAGED_POSTGRES_STATES = {"XX001", "XX002"}  # data_corrupted, index_corrupted
@@ -33,7 +35,7 @@ class Outage:
     detail: str | Promise
 
 
-DISK_FULL = Outage(507, "disk_full", _("The disk is full. Nothing of this request was stored. Try again later."))
+DISK_FULL = Outage(507, disk.DISK_FULL, _("The disk is full. Nothing of this request was stored. Try again later."))
 DATABASE_UNAVAILABLE = Outage(
     503,
     "database_unavailable",
@@ -48,6 +50,8 @@ DATABASE_DAMAGED = Outage(
 
 def outage_of(error: BaseException | None) -> Outage | None:
     """Return the outage that caused ``error``, or None for any other error."""
+    if isinstance(error, disk.NoRoomError):
+        return Outage(507, error.code, str(error))
     if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRNOS:
         return DISK_FULL
     if error is not None and _shows_damage(error):

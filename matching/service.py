@@ -21,6 +21,7 @@ from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
 from matching.similarity import search_vector
+from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue.claims import images_without_features_of
@@ -302,7 +303,8 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     qualifying = Q(product__is_historical=True)
     if category:
         qualifying &= Q(product__category=category)
-    images = ProductImage.objects.select_related("product").filter(qualifying).order_by()
+    large = (f"product__{column}" for column in LARGE_COLUMNS)
+    images = ProductImage.objects.select_related("product").defer(*large).filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
     return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from core.batches import iter_batches
+from core.batches import iter_batches, iter_batches_by_bytes
 from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.importing.diff import as_text
 from products.importing.rows import ID_COLUMN, attribute_column
@@ -16,6 +16,8 @@ from products.models import Product, ProductImage
 from products.queue.claims import aggregate_state
 
 MAX_ATTRIBUTES = 1000  # different attributes, each a column
+LARGE_COLUMNS = ("description", "attributes")  # all others have at most some hundred characters
+READ_SIZE = 20  # rows read at once
 FIELDS = ("sku", "name", "category", "description", "is_historical")
 
 
@@ -32,7 +34,7 @@ def products_table(ids: Sequence[int]) -> ExportTable:
 
 def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> ExportTable:
     yield header
-    for batch in iter_batches(ids):
+    for batch in iter_batches_by_bytes(Product.objects.all(), ids, LARGE_COLUMNS):
         states: dict[int, list[str]] = defaultdict(list)
         for product_id, state in ProductImage.objects.filter(product__in=batch).values_list("product", "state"):
             states[product_id].append(state)
@@ -53,7 +55,8 @@ def longest_text(ids: Sequence[int]) -> int:
     """Return the number of characters of the longest text of these products."""
     longest = 0
     for batch in iter_batches(ids):
-        for description, attributes in Product.objects.filter(pk__in=batch).values_list("description", "attributes"):
+        texts_of_batch = Product.objects.filter(pk__in=batch).order_by().values_list("description", "attributes")
+        for description, attributes in texts_of_batch.iterator(chunk_size=READ_SIZE):
             texts = [description, *(as_text(value) for value in attributes.values())]
             longest = max(longest, *map(len, texts))
     return longest
@@ -62,7 +65,8 @@ def longest_text(ids: Sequence[int]) -> int:
 def _attribute_keys(ids: Sequence[int]) -> list[str]:
     keys: dict[str, Any] = {}
     for batch in iter_batches(ids):
-        for attributes in Product.objects.filter(pk__in=batch).values_list("attributes", flat=True):
+        of_batch = Product.objects.filter(pk__in=batch).order_by().values_list("attributes", flat=True)
+        for attributes in of_batch.iterator(chunk_size=READ_SIZE):
             keys |= dict.fromkeys(attributes)
     if len(keys) > MAX_ATTRIBUTES:
         text = _(

@@ -12,6 +12,7 @@ from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 
 from core import circuit_breaker
+from core.history import retention
 from core.sqlite import statistics
 from gpu.encoders import downloads
 from gpu.monitoring import worker
@@ -91,6 +92,12 @@ def sweep() -> None:
     deletion_jobs.delete_expired()
     if claims.has_pending():
         notify_workers()
+
+
+@shared_task(name="products.tasks.prune_history")
+def prune_history() -> None:
+    """Delete the history entries that the settings do not keep."""
+    retention.prune()
 
 
 @shared_task(name="products.tasks.refresh_planner")

@@ -24,6 +24,7 @@ from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring.status import clip_info, gpu_status
 from matching import index
+from products.exporting import LARGE_COLUMNS
 from products.models import ProductImage
 from products.queue import claims
 from products.requeue import TOO_MANY_TO_WAIT_FOR, embed_soon
@@ -97,6 +98,7 @@ def _start_embedding(request: HttpRequest, ids: list[int] | None = None) -> None
 
 def _live_context(request: HttpRequest) -> dict[str, Any]:
     failed = ProductImage.objects.filter(state=ProductImage.State.FAILED).select_related("product")
+    failed = failed.defer(*(f"product__{column}" for column in LARGE_COLUMNS))
     workers = list(EmbeddingWorker.objects.order_by("-heartbeat_at")[:MAX_WORKERS])
     return {
         "device": gpu_status(),

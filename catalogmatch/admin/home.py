@@ -19,6 +19,7 @@ from gpu.monitoring.status import gpu_status
 from matching import index
 from matching.models import Match
 from matching.review import queue
+from products.exporting import LARGE_COLUMNS
 from products.models import Product
 from products.queue import claims
 
@@ -91,6 +92,7 @@ def activities() -> list[Activity]:
 def newest_products() -> list[Product]:
     """Return the newest new products. ``best`` of each has its best match that is not rejected, if any."""
     open_matches = Match.objects.exclude(review_status=Match.Status.REJECTED).select_related("candidate")
-    best = open_matches.prefetch_related("candidate__images").order_by("-similarity_score")[:1]
-    products = Product.objects.filter(is_historical=False).order_by("-id")
+    shown = open_matches.defer(*(f"candidate__{column}" for column in LARGE_COLUMNS))
+    best = shown.prefetch_related("candidate__images").order_by("-similarity_score")[:1]
+    products = Product.objects.filter(is_historical=False).order_by("-id").defer(*LARGE_COLUMNS)
     return list(products.prefetch_related("images", Prefetch("matches", best, to_attr="best"))[:MAX_NEWEST])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
 
+from core.disk import NoRoomError
 from core.outages import outage_of
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
@@ -28,6 +30,8 @@ from matching.models import Match
 from products.images.intake import SkuExistsError
 from products.models import Product
 from products.queue.query_features import FeaturesPendingError
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -79,6 +83,13 @@ class ProblemHandler(ExceptionHandler):
         if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have
             return ValidationError(str(exc))
         return super().convert_known_exceptions(exc)
+
+    def report_exception(self, exc: APIException, response: Response) -> None:
+        """Log a refusal for lack of room in one line, because many can follow each other."""
+        if isinstance(self.exc, NoRoomError):
+            logger.warning("%s: %s", self.exc.code, self.exc)
+        else:
+            super().report_exception(exc, response)
 
 
 def _problem_document(status: int, code: str, detail: str) -> dict[str, Any]:

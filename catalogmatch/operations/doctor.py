@@ -15,10 +15,11 @@ from django.db.models import Max, Q
 from kombu.exceptions import OperationalError
 
 from catalogmatch.celery import app as celery
-from catalogmatch.operations import permissions
+from catalogmatch.operations import disk_usage, permissions
 from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, queue_problem
 from catalogmatch.operations.verify import broken_references, file_damage
 from core import outages
+from core.disk import MEBIBYTE
 from core.schema import SchemaTooOldError, missing_migrations
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
@@ -29,6 +30,7 @@ from matching.index.validation import invalid_features
 from products.models import Feature, ProductImage
 from products.queue.claims import images_without_features_of, pause_switch, queue_counts, stale_claims
 
+NEARLY_FULL = 0.95  # the share of a quota; above what the history is pruned to
 LOW_DISK_BYTES = 5 * 2**30
 MAX_CHECKED_FILES = 5_000  # files of the newest images
 MAX_CHECKED_FEATURES = 25_000  # the newest features
@@ -178,11 +180,27 @@ def media() -> Finding:
 def disk() -> Finding:
     free = shutil.disk_usage(settings.DATA_DIR).free
     text = f"{free / 2**30:.1f} GiB are free in {settings.DATA_DIR}"
-    if free < MIN_FREE_DISK_BYTES:
-        return Finding(Level.FAIL, text, "Make room now, because uploads will fail soon.")
+    if free < max(MIN_FREE_DISK_BYTES, settings.DISK_RESERVE_BYTES):
+        return Finding(Level.FAIL, text, "Make room now, because uploads and imports are refused.")
     if free < LOW_DISK_BYTES:
         return Finding(Level.WARN, text, "Make room soon.")
     return Finding(Level.OK, text)
+
+
+def storage() -> Finding:
+    """Check what each part takes against its quota."""
+    sizes = disk_usage.measure()
+    quotas = {part: quota for part, quota in settings.QUOTA_BYTES.items() if quota}
+    text = ", ".join(
+        f"{part} {size / MEBIBYTE:,.1f}" + (f" of {quotas[part] / MEBIBYTE:,.0f}" if part in quotas else "")
+        for part, size in sizes.items()
+    )
+    shares = {part: sizes[part] / quota for part, quota in quotas.items()}
+    if full := [part for part, share in shares.items() if share >= NEARLY_FULL]:
+        level = Level.FAIL if max(shares.values()) >= 1 else Level.WARN
+        names = ", ".join(f"CATALOGMATCH_QUOTA_{part.upper()}_MB" for part in full)
+        return Finding(level, f"{text} (MiB)", f"Delete what is not needed, or raise {names}.")
+    return Finding(Level.OK, f"{text} (MiB)")
 
 
 def access() -> Finding:
@@ -234,6 +252,7 @@ PARTS: dict[str, Callable[[], Finding]] = {
     "index": search_index,
     "media": media,
     "disk": disk,
+    "storage": storage,
     "access": access,
     "queue": queue,
     "web": web,

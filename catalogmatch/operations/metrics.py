@@ -19,6 +19,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from catalogmatch.operations import disk_usage
 from gpu.models import EmbeddingWorker
 from gpu.monitoring.status import images_per_second
 from matching.index import main_file, maintenance
@@ -95,6 +96,12 @@ class CatalogueCollector:
         yield _labelled("matches", "Matches by verdict.", "verdict", _matches_by_verdict())
         yield from _index()
         yield _gauge("disk_free_bytes", "Free space in the data folder.", shutil.disk_usage(settings.DATA_DIR).free)
+        yield _gauge(
+            "disk_reserve_bytes", "Free space below which nothing more is stored.", settings.DISK_RESERVE_BYTES
+        )
+        yield _labelled("storage_bytes", "What each part takes.", "part", disk_usage.recent())
+        quotas = {part: quota for part, quota in settings.QUOTA_BYTES.items() if quota}
+        yield _labelled("storage_quota_bytes", "What a part may take.", "part", quotas)
 
 
 def _index() -> Iterator[Metric]:

@@ -248,7 +248,7 @@ def _image(run: Verification, image: ProductImage) -> Iterator[Problem]:
         yield Problem("files", f"{name}: {original.removesuffix('.')}.", remedy)
 
 
-def _rebuild(run: Verification, image: ProductImage, text: str, rebuild: Callable[[], dict[str, str]]) -> Problem:
+def _rebuild(run: Verification, image: ProductImage, text: str, rebuild: Callable[[], dict[str, str | int]]) -> Problem:
     """Return a problem that is solved by making a file again and storing its checksum."""
     try:
         return run.repair("files", text, lambda: ProductImage.objects.filter(pk=image.pk).update(**rebuild()))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from catalogmatch.api.errors import problem_response
+from core import disk
 
 
 class RequestLimitsMiddleware:
@@ -34,12 +37,25 @@ class RequestLimitsMiddleware:
             return _too_large(settings.MAX_REQUEST_BYTES)
         if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE and not _may_contain_files(request):
             return _too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        if length > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+            return _no_room_for(length)
         return None
 
 
 def _may_contain_files(request: HttpRequest) -> bool:
     is_allowed = request.path.startswith("/api/") or request.user.is_authenticated
     return request.content_type == "multipart/form-data" and is_allowed
+
+
+def _no_room_for(length: int) -> HttpResponse | None:
+    """Refuse files that would fill the disk while they arrive. Large ones wait in the folder for temporary files."""
+    folder = Path(settings.FILE_UPLOAD_TEMP_DIR or tempfile.gettempdir())
+    # A disk of its own for temporary files has no reserve.
+    is_shared = folder.stat().st_dev == Path(settings.DATA_DIR).stat().st_dev
+    if disk.free_bytes(folder) - length >= (settings.DISK_RESERVE_BYTES if is_shared else 0):
+        return None
+    detail = "The disk has no room for these files while they arrive. Send fewer at once, or try again later."
+    return problem_response(507, disk.DISK_FULL, detail)
 
 
 def _too_large(limit: int) -> HttpResponse:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -54,5 +56,12 @@ def history_page(
         **context,
         "lines": describe(timeline.entries),
         "older": timeline.older,
+        "oldest": min(filter(None, (_oldest(queryset) for queryset in records)), default=None),
+        "kept_days": settings.HISTORY_DAYS,
+        "kept_bytes": settings.QUOTA_BYTES["history"],
     }
     return TemplateResponse(request, "catalogmatch/history.html", context)
+
+
+def _oldest(records: QuerySet[Any]) -> datetime | None:
+    return records.order_by("history_date").values_list("history_date", flat=True).first()

@@ -9,11 +9,17 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, models
-from django.db.models import F, QuerySet, Value
+from django.db.models import Case, F, QuerySet, Value, When
+from django.db.models.functions import Cast, Length
+from django.db.models.lookups import GreaterThan
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords
+from simple_history.signals import pre_create_historical_record
+
+from core.history.shortening import MAX_JSON_BYTES, MAX_TEXT_LENGTH, shorten
 
 
 class ChangeSource(models.TextChoices):
@@ -82,8 +88,8 @@ class AuditTrail(HistoricalRecords):
 
     track_creation: also record creation, and deletion of rows that never changed.
     context_fields: fields that an entry stores although a change of them alone makes no entry.
-    A save that changes nothing makes no entry. ``core.deletion`` records deletions. ``QuerySet.update`` and
-    ``bulk_create`` are not recorded; the queue and the matcher write with them.
+    A save that changes nothing makes no entry. An entry keeps long values shortened. ``core.deletion`` records
+    deletions. ``QuerySet.update`` and ``bulk_create`` are not recorded; the queue and the matcher write with them.
     """
 
     def __init__(
@@ -128,8 +134,16 @@ class AuditTrail(HistoricalRecords):
         """Whether the instance differs from its newest entry."""
         newest = getattr(instance, self.manager_name).first()
         return newest is None or any(
-            getattr(newest, field.attname) != getattr(instance, field.attname) for field in newest.compared_fields
+            shorten(field, getattr(newest, field.attname)) != shorten(field, getattr(instance, field.attname))
+            for field in newest.compared_fields
         )
+
+
+@receiver(pre_create_historical_record)
+def shorten_entry(history_instance: Any, **_: Any) -> None:
+    """Shorten the long values of an entry before it is saved."""
+    for field in getattr(history_instance, "compared_fields", ()):
+        setattr(history_instance, field.attname, shorten(field, getattr(history_instance, field.attname)))
 
 
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
@@ -137,28 +151,38 @@ def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
 
     Takes one statement for all rows.
     """
-    _record(rows, "~", user)
+    _record(rows, "~", user, {})
 
 
 def record_deletions(rows: QuerySet[Any]) -> None:
     """Record the deletion of these rows, right before they are deleted.
 
-    Takes one statement for all rows.
+    Takes one statement for all rows. Long values are left empty: the entry before has them.
     """
     history: Any = rows.model.history.model
     if not history.track_creation:
         rows = rows.exclude(**{field.attname: field.get_default() for field in history.compared_fields})
-    _record(rows, "-", current_user())
+    kinds = (models.TextField, models.JSONField)
+    long: list[Any] = [field for field in history.compared_fields if isinstance(field, kinds)]
+    _record(rows, "-", current_user(), {field.column: _unless_long(field) for field in long})
 
 
-def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None) -> None:
+def _unless_long(field: models.Field[Any, Any]) -> Case:
+    """Return the column, or its default if the value is long."""
+    limit = MAX_JSON_BYTES if isinstance(field, models.JSONField) else MAX_TEXT_LENGTH
+    # As a condition on text, because PostgreSQL has no length of JSON.
+    length = Length(Cast(field.attname, models.TextField()))
+    return Case(When(GreaterThan(length, limit), then=Value(field.get_default(), field)), default=F(field.attname))
+
+
+def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None, values: dict[str, Any]) -> None:
     history: Any = rows.model.history.model
-    columns = {field.column: F(field.attname) for field in history.tracked_fields}
+    columns: dict[str, Any] = {field.column: F(field.attname) for field in history.tracked_fields} | values
     entry = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
     entry["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in entry.items()}
-    values = rows.order_by().values_list(*columns.values(), *constants.values())
-    sql, parameters = values.query.sql_with_params()
+    entries = rows.order_by().values_list(*columns.values(), *constants.values())
+    sql, parameters = entries.query.sql_with_params()
     quote = connection.ops.quote_name
     into = ", ".join(quote(column) for column in (*columns, *constants))
     with connection.cursor() as cursor:

@@ -14,8 +14,11 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
 from core.history.recording import ChangeSource
+from core.history.shortening import REST, is_shortened, shorten
 
 PAGE_SIZE = 100
+READ_SIZE = 5  # rows read at once, because old entries can have values of megabytes
+MAX_CHANGES = 50  # of one entry, such as attributes; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Change:
     old: str
     new: str
 
+    @property
+    def is_shortened(self) -> bool:
+        """Whether the history keeps only a part of one of the values."""
+        return is_shortened(self.old) or is_shortened(self.new)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -33,6 +41,7 @@ class Entry:
 
     record: Any
     changes: list[Change] = field(default_factory=list)
+    omitted: int = 0  # changes beyond MAX_CHANGES
 
     @property
     def at(self) -> datetime:
@@ -86,9 +95,25 @@ def _entries(records: QuerySet[Any], last: int | None, limit: int) -> list[Entry
     previous = Subquery(earlier.order_by("-history_id").values("history_id")[:1])
     unseen = records if last is None else records.filter(history_id__lt=last)
     newest = unseen.order_by("-history_id").select_related("history_user").annotate(previous_id=previous)
-    page = list(newest[:limit])
-    before = model.objects.in_bulk([record.previous_id for record in page if record.previous_id is not None])
-    return [Entry(record, _changes(record, before.get(record.previous_id))) for record in page]
+    page = _read(newest[:limit])
+    previous_ids = [record.previous_id for record in page if record.previous_id is not None]
+    before = {record.history_id: record for record in _read(model.objects.filter(history_id__in=previous_ids))}
+    return [_entry(record, before.get(record.previous_id)) for record in page]
+
+
+def _read(records: QuerySet[Any]) -> list[Any]:
+    """Return these records with long values shortened, also those that are stored whole."""
+    read = []
+    for record in records.iterator(chunk_size=READ_SIZE):
+        for compared in record.compared_fields:
+            setattr(record, compared.attname, shorten(compared, getattr(record, compared.attname)))
+        read.append(record)
+    return read
+
+
+def _entry(record: Any, previous: Any | None) -> Entry:
+    changes = _changes(record, previous)
+    return Entry(record, changes[:MAX_CHANGES], max(0, len(changes) - MAX_CHANGES))
 
 
 def _changes(record: Any, previous: Any | None) -> list[Change]:
@@ -108,7 +133,7 @@ def _changes(record: Any, previous: Any | None) -> list[Change]:
 
 def _change(changed: models.Field[Any, Any], old: Any, new: Any) -> list[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
-        names = dict.fromkeys([*old, *new])
+        names = [name for name in dict.fromkeys([*old, *new]) if not _may_be_in_rest(name, old, new)]
         return [
             Change(str(name), _text(old.get(name)), _text(new.get(name)))
             for name in names
@@ -116,6 +141,11 @@ def _change(changed: models.Field[Any, Any], old: Any, new: Any) -> list[Change]
         ]
     labels: Mapping[Any, Any] = dict(changed.flatchoices)
     return [Change(str(changed.verbose_name), _text(labels.get(old, old)), _text(labels.get(new, new)))]
+
+
+def _may_be_in_rest(name: Any, old: dict[Any, Any], new: dict[Any, Any]) -> bool:
+    """Whether one side lacks an attribute that its shortened rest may have."""
+    return (name not in old and REST in old and name != REST) or (name not in new and REST in new and name != REST)
 
 
 def _text(value: Any) -> str:

@@ -163,7 +163,8 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
     def get_queryset(self, request: HttpRequest) -> QuerySet[Match]:
         queryset: QuerySet[Match] = super().get_queryset(request)
         related = queryset.select_related("product", "candidate", "reviewer")
-        prefetched = related.prefetch_related("product__images", "candidate__images")
+        shown = related.defer("product__description", "candidate__description")
+        prefetched = shown.prefetch_related("product__images", "candidate__images")
         # A cell does not know the request, so each row says whether the user sees buttons.
         return prefetched.annotate(may_review=Value(self.has_change_permission(request)))
 

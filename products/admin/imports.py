@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
+from core.disk import NoRoomError
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
@@ -76,13 +77,15 @@ def send(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_protect
 def _send(request: HttpRequest) -> HttpResponse:
-    message = ""
+    message, status = "", 200
     if request.method == "POST":
         try:
             historical = "is_historical" in request.POST
             job = jobs.receive(user_of(request), request.FILES.getlist("files"), historical=historical)
         except UnreadableFileError as error:
-            message = str(error)
+            message, status = str(error), 422
+        except NoRoomError as error:
+            message, status = str(error), 507
         else:
             url = reverse("admin:products_import_show", args=[job.pk])
             return HttpResponse(headers={"HX-Redirect": url}) if is_htmx(request) else redirect(url)
@@ -94,7 +97,7 @@ def _send(request: HttpRequest) -> HttpResponse:
         "columns": COLUMNS,
         "max_bytes": settings.MAX_REQUEST_BYTES,
     }
-    return _page(request, "catalogmatch/import.html", context, status=422 if message else 200)
+    return _page(request, "catalogmatch/import.html", context, status=status)
 
 
 @require_safe

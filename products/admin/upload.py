@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
+from core.disk import NoRoomError
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
 from products.admin.filters import categories
@@ -98,6 +99,7 @@ class UploadForm(AddImagesForm):
 
 def upload(request: HttpRequest) -> HttpResponse:
     """Show the form of a new product, or add the posted product and go to its page."""
+    status = 422
     form = UploadForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         fields = dict(form.cleaned_data)
@@ -109,6 +111,9 @@ def upload(request: HttpRequest) -> HttpResponse:
             form.add_error("sku", ValidationError(str(error), code=error.code))
         except ValidationError as error:
             form.add_error(None, error)
+        except NoRoomError as error:
+            form.add_error(None, ValidationError(str(error), code=error.code))
+            status = 507
         else:
             _show_result(
                 request, result, _("The product was added.") if result.created else _("This product already exists.")
@@ -120,8 +125,7 @@ def upload(request: HttpRequest) -> HttpResponse:
         "form": form,
         "categories": categories(),
     }
-    status = 422 if form.errors else 200
-    return TemplateResponse(request, "catalogmatch/upload.html", context, status=status)
+    return TemplateResponse(request, "catalogmatch/upload.html", context, status=status if form.errors else 200)
 
 
 def add_images(request: HttpRequest, product: Product) -> HttpResponse:
@@ -132,6 +136,8 @@ def add_images(request: HttpRequest, product: Product) -> HttpResponse:
             result = intake.add_images(product, form.cleaned_data["images"])
         except RejectedUploadsError as error:
             form.add_image_errors(error)
+        except NoRoomError as error:
+            form.add_error("images", ValidationError(str(error), code=error.code))
         else:
             count = len(result.images)
             _show_result(

@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from products import embedding
 from products.api import serializers
+from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
 from products.models import Product, ProductImage
@@ -87,7 +88,7 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         return products.filter(sku_or_name | Q(category__icontains=text) | Q(description__icontains=text))
 
 
-class ProductListView(generics.ListAPIView[Product]):
+class ProductListView(ProductPages):
     permission_map = {"GET": "products.view_product"}
     queryset = Product.objects.prefetch_related("images").order_by("-id")
     serializer_class = serializers.ProductSerializer

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from core.request_id import request_id
 from gpu.imaging.errors import ImageProcessingError
+from products import quotas
 from products.images import storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
@@ -74,8 +75,8 @@ def add_product(
     ``uploads`` is read one at a time, so that only one original is in memory. If the product of the SKU has all the
     images, return that product with ``created`` False. ``skip_duplicates`` does the same for any product with all
     the images. ``staged`` holds files that are written already. Raises RejectedUploadsError for images that cannot
-    be used, SkuExistsError for a taken SKU, and django.core.exceptions.ValidationError for an invalid field. Then no
-    row and no file is left behind.
+    be used, SkuExistsError for a taken SKU, NoRoomError, and django.core.exceptions.ValidationError for an invalid
+    field. Then no row and no file is left behind.
     """
     product = Product(
         sku=sku.strip(),
@@ -92,6 +93,8 @@ def add_product(
         existing = _existing(duplicate, clean_images)
     if existing is not None:
         return existing
+    if staged is None:
+        quotas.require_room_for_images(clean_images)
     with storage.stored_files(clean_images, staged) as names:
         try:
             with transaction.atomic():
@@ -113,9 +116,10 @@ def add_product(
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     """Change these fields of a product and no others, which workers may have written.
 
-    A historical product that becomes new is queued for matching. Raises SkuExistsError for a taken SKU and
-    django.core.exceptions.ValidationError for an invalid field.
+    A historical product that becomes new is queued for matching. Raises SkuExistsError for a taken SKU, NoRoomError,
+    and django.core.exceptions.ValidationError for an invalid field.
     """
+    quotas.require_room_for_history()
     changed = {"updated_at", *changes}
     if product.is_historical and changes.get("is_historical") is False:
         product.unmatched_since = timezone.now()
@@ -139,9 +143,12 @@ def add_images(
 ) -> IntakeResult:
     """Add all images to ``product``, or none. ``created``: whether it lacked any.
 
-    Raises RejectedUploadsError for images that cannot be used, and Product.DoesNotExist if the product was deleted.
+    Raises RejectedUploadsError for images that cannot be used, NoRoomError, and Product.DoesNotExist if the product
+    was deleted.
     """
     clean_images = _clean_all(uploads)
+    if staged is None:
+        quotas.require_room_for_images(clean_images)
     with storage.stored_files(clean_images, staged) as names, transaction.atomic():
         # The row lock keeps simultaneous uploads from using a position twice or adding an image twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
@@ -215,6 +222,9 @@ def _save_image(product: Product, image: CleanImage, file_name: str, position: i
         sha256=image.sha256,
         file_sha256=hashlib.sha256(image.jpeg).hexdigest(),
         thumbnail_sha256=hashlib.sha256(image.thumbnail).hexdigest(),
+        file_bytes=len(image.jpeg),
+        thumbnail_bytes=len(image.thumbnail),
+        original_bytes=len(image.original or b""),
         width=image.width,
         height=image.height,
         position=position,

@@ -82,19 +82,22 @@ def delete_files(file_names: Iterable[str]) -> None:
         originals.delete_original(name)
 
 
-def rebuild_thumbnail(file_name: str) -> dict[str, str]:
-    """Write an image's thumbnail again from its derivative. Return the checksum by column.
+def rebuild_thumbnail(file_name: str) -> dict[str, str | int]:
+    """Write an image's thumbnail again from its derivative. Return its checksum and size by column.
 
     Raises ImageProcessingError and OSError.
     """
     data = Path(default_storage.path(file_name)).read_bytes()
     derived = pool.decode_in_sandbox(data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
     files.write_file(Path(default_storage.path(thumbnail_name(file_name))), derived.thumbnail)
-    return {"thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest()}
+    return {
+        "thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest(),
+        "thumbnail_bytes": len(derived.thumbnail),
+    }
 
 
-def rebuild_from_original(file_name: str) -> dict[str, str]:
-    """Write an image's derivative and thumbnail again from its original. Return the checksums by column.
+def rebuild_from_original(file_name: str) -> dict[str, str | int]:
+    """Write an image's derivative and thumbnail again from its original. Return checksums and sizes by column.
 
     Raises ImageProcessingError and OSError.
     """
@@ -105,6 +108,8 @@ def rebuild_from_original(file_name: str) -> dict[str, str]:
     return {
         "file_sha256": hashlib.sha256(derived.jpeg).hexdigest(),
         "thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest(),
+        "file_bytes": len(derived.jpeg),
+        "thumbnail_bytes": len(derived.thumbnail),
     }
 
 

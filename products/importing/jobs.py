@@ -6,6 +6,7 @@ It continues without an open tab. If its process stops, another thread can resum
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 import uuid
@@ -25,8 +26,9 @@ from core.errors import UnreadableFileError
 from core.files import replacing
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
+from core.outages import outage_of
 from core.spreadsheets.reader import is_table
-from products import tasks
+from products import quotas, tasks
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
 from products.importing.image_sources import MAX_TABLE_BYTES
@@ -35,13 +37,15 @@ from products.importing.results import ImportResults
 from products.importing.rows import ImportSource, StoredUpload, open_upload
 from products.models import Import
 
+logger = logging.getLogger(__name__)
+
 State = Import.State
 
 
 def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
     """Store a table, a ZIP of images, or both, and start to check them.
 
-    Discard what the user sent before and did not import. Raises UnreadableFileError.
+    Discard what the user sent before and did not import. Raises UnreadableFileError and NoRoomError.
     """
     delete_expired()
     table, archive = _split_files(files)
@@ -50,6 +54,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
         raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
     for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(unconfirmed)
+    quotas.require_room_for_import(sum(file.size or 0 for file in files))
     job = Import(user_id=user.pk, is_historical=historical)
     job.table_name, job.archive_name = (safe_file_name(file.name or "") if file else "" for file in (table, archive))
     job.save()
@@ -140,6 +145,13 @@ def _run(job: Import) -> None:
         _import(job)
     except UnreadableFileError as error:
         job.end(State.FAILED, str(error))
+    except OSError as error:
+        outage = outage_of(error)
+        if outage is None:
+            raise
+        logger.warning("import %s stopped: %s", job.pk.hex, error)
+        text = _("%(reason)s What was imported until then was kept. Send the files again to continue.")
+        job.end(State.FAILED, text % {"reason": outage.detail})
 
 
 def _import(job: Import) -> None:
@@ -155,6 +167,7 @@ def _import(job: Import) -> None:
             writer.write(result)
             counts[result.status.name] += 1
             if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+                quotas.require_room_for_import(0)
                 job.heartbeat(counts=dict(counts))
                 last_heartbeat = time.monotonic()
         writer.sync()

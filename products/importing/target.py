@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from products import quotas
 from products.images import intake
 from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
@@ -52,7 +53,9 @@ class ImportTarget:
 
     @contextmanager
     def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
-        """Write the files of the images that the rows in the block bring, synced in one pass."""
+        """Write the files of the images that the rows in the block bring, synced in one pass. Raises NoRoomError."""
+        images = list(images)
+        quotas.require_room_for_images(images)
         with StagedFiles() as self.staged:
             self.staged.write(images)
             yield

@@ -108,6 +108,10 @@ class ProductImage(BulkDeletable):
         default="",
         help_text=_("Detects a damaged thumbnail. `manage.py verify --fix` computes it where it is missing."),
     )
+    # The sizes are null for an image that was stored before they were recorded and whose files were missing then.
+    file_bytes = models.PositiveIntegerField(_("size of the stored file"), null=True, editable=False)
+    thumbnail_bytes = models.PositiveIntegerField(_("size of the thumbnail"), null=True, editable=False)
+    original_bytes = models.PositiveIntegerField(_("size of the kept original"), null=True, editable=False)
     width = models.PositiveIntegerField(_("width"))
     height = models.PositiveIntegerField(_("height"))
     position = models.PositiveIntegerField(_("position"), default=0)
@@ -136,9 +140,9 @@ class ProductImage(BulkDeletable):
     history = AuditTrail(
         "product_image_history",
         excluded_fields=(
-            "file", "sha256", "file_sha256", "thumbnail_sha256", "width", "height", "position", "state", "error_code",
-            "error_message", "attempts", "claim_token", "claimed_at", "embedded_with", "request_id", "created_at",
-            "updated_at",
+            "file", "sha256", "file_sha256", "thumbnail_sha256", "file_bytes", "thumbnail_bytes", "original_bytes",
+            "width", "height", "position", "state", "error_code", "error_message", "attempts", "claim_token",
+            "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
         ),
     )  # fmt: skip
 
@@ -167,6 +171,8 @@ class ProductImage(BulkDeletable):
             models.Index(fields=["embedded_with", "state"], name="image_embedded_with"),
             # duplicate_of at intake.
             models.Index(fields=["sha256"], name="image_sha256"),
+            # Quotas, doctor and /metrics: the sum of all sizes, from the index alone.
+            models.Index(fields=["file_bytes", "thumbnail_bytes", "original_bytes"], name="image_bytes"),
         ]
 
     def __str__(self) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from pytest_django import Settings
+from rest_framework.test import APIClient
 
 from gpu.vectors import CLIP
 from matching import index
@@ -18,6 +21,7 @@ from matching.index import Filters, IndexFileError, main_file, maintenance
 from matching.index.inprocess import VectorCatalogue
 from products.models import Product
 from tests.faults.small_disk import SmallDisk, small_disk
+from tests.helpers.accounts import client_of
 from tests.helpers.files import files_in
 from tests.helpers.processes import Response, Stack, wait_until
 from tests.helpers.rows import browser_of
@@ -43,7 +47,8 @@ def module_disk(folder: Path) -> Iterator[SmallDisk]:
 @pytest.fixture(scope="module")
 def installation(folder: Path, module_disk: SmallDisk) -> Iterator[Stack]:
     """Run a web server whose data folder is the small disk. The logs are on another disk."""
-    with Stack(folder) as running:
+    # Without a reserve, so that the disk can be filled.
+    with Stack(folder, CATALOGMATCH_DISK_RESERVE_MB="0") as running:
         yield running
 
 
@@ -181,6 +186,7 @@ def test_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> 
     client.raise_request_exception = False
     with small_disk(tmp_path / "media", megabytes=1) as disk:
         settings.MEDIA_ROOT = disk.path
+        settings.DISK_RESERVE_BYTES = 0
         disk.fill()
         form = {"images": SimpleUploadedFile("a.jpg", jpeg(1)), "name": "too large"}
         response = client.post("/admin/products/product/add/", form)
@@ -189,3 +195,26 @@ def test_page_says_that_the_disk_is_full(settings: Settings, tmp_path: Path) -> 
         disk.free()
         form["images"] = SimpleUploadedFile("a.jpg", jpeg(1))
         assert client.post("/admin/products/product/add/", form).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+def test_refusals_begin_at_the_reserve_and_end_above_it(settings: Settings, tmp_path: Path) -> None:
+    api = client_of("uploader")
+    with small_disk(tmp_path / "media", megabytes=8) as disk:
+        settings.MEDIA_ROOT = disk.path
+        settings.DISK_RESERVE_BYTES = 4 * 2**20
+        disk.fill(leave=4 * 2**20 + 400_000)
+        images = [as_file(noise(seed, (200, 200))) for seed in range(12)]
+        statuses = [_send(api, image).status_code for image in images]
+        assert (set(statuses), statuses[0], statuses[-1]) == ({201, 507}, 201, 507)
+        free = os.statvfs(disk.path)
+        # Files take whole pages.
+        assert free.f_bavail * free.f_frsize > 4 * 2**20 - 3 * 4096
+        assert _send(api, images[-1]).json()["code"] == "disk_full"
+        assert len(files_in(disk.path)) == 2 * Product.objects.count() + 1  # and the ballast
+        disk.free()
+        assert _send(api, images[-1]).status_code == 201
+
+
+def _send(api: APIClient, data: bytes) -> Any:
+    return api.post("/api/products/upload", {"image": SimpleUploadedFile("a.jpg", data)}, format="multipart")

@@ -54,7 +54,7 @@ class Command(BaseCommand):
             ) from interrupt
         except (OSError, DatabaseError) as error:
             raise CommandError(
-                f"Stopped ({self._summary()}): {error}. Run the same command again to continue."
+                f"Stopped ({self._summary()}): {str(error).removesuffix('.')}. Run the same command again to continue."
             ) from error
         if not self.counts:
             raise CommandError(f"{path} contains no rows and no images.")

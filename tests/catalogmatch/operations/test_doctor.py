@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from matching import index
+from products import quotas
 from products.images import intake
 from products.images.cleaning import Upload
 from products.models import Feature, ProductImage
@@ -19,7 +21,20 @@ from tests.helpers.commands import run
 from tests.helpers.sample_images import jpeg
 from tests.helpers.vectors import DIM, add_products, embeddings, random_vectors
 
-PARTS = ["device", "model", "broker", "database", "features", "index", "media", "disk", "access", "queue", "web"]
+PARTS = [
+    "device",
+    "model",
+    "broker",
+    "database",
+    "features",
+    "index",
+    "media",
+    "disk",
+    "storage",
+    "access",
+    "queue",
+    "web",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +141,24 @@ def test_a_full_disk_fails(db, monkeypatch):
     code, lines = diagnosis()
     assert code == 1
     assert lines["disk"].startswith("FAIL")
+
+
+@pytest.mark.parametrize(("quota", "level"), [(10**9, "OK"), (0.98, "WARN"), (1.1, "FAIL")])
+def test_quota_that_is_nearly_used_up_is_reported(image, settings, quota, level):
+    taken = quotas.image_bytes()
+    size = taken["images"] + taken["thumbnails"]
+    settings.QUOTA_BYTES = settings.QUOTA_BYTES | {"images": quota if quota > 2 else int(size / quota)}
+    _, lines = diagnosis()
+    assert lines["storage"].startswith(level)
+    assert "history 0.0" in lines["storage"]
+    assert ("CATALOGMATCH_QUOTA_IMAGES_MB" in lines["storage"]) == (level != "OK")
+
+
+def test_disk_whose_reserve_is_used_up_fails(db, settings, tmp_path):
+    settings.DISK_RESERVE_BYTES = shutil.disk_usage(tmp_path).total
+    _, lines = diagnosis()
+    assert lines["disk"].startswith("FAIL")
+    assert "refused" in lines["disk"]
 
 
 def test_debug_mode_gets_a_warning_and_missing_static_files_fail(db, settings):

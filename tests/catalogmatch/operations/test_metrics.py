@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
+from catalogmatch.operations import disk_usage
 from matching.models import Match
 from products.images.cleaning import Upload
 from products.images.intake import add_product
@@ -72,6 +74,40 @@ def test_metrics_count_images_failures_and_matches(token: str) -> None:
     assert found["oldest_pending_seconds", ""] >= 0
     assert found["index_vectors", "legacy legacy-1"] == 2
     assert found["disk_free_bytes", ""] > 0
+
+
+@pytest.mark.django_db
+def test_metrics_say_what_each_part_takes(
+    token: str, settings: Settings, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_usage, "_recent", None)
+    settings.QUOTA_BYTES = settings.QUOTA_BYTES | {"images": 5 * 2**20}
+    add_product([Upload(jpeg(1))])
+    found = numbers()
+    sizes = {part: value for (name, part), value in found.items() if name == "storage_bytes"}
+    assert set(sizes) == {
+        "database", "images", "thumbnails", "originals", "imports", "history", "index", "jobs",
+    }  # fmt: skip
+    assert sizes["images"] == sum(path.stat().st_size for path in media.rglob("*.jpg")) > sizes["thumbnails"] > 0
+    assert sizes["database"] > 0
+    assert sizes["history"] > 0
+    assert {part: value for (name, part), value in found.items() if name == "storage_quota_bytes"} == {
+        "images": 5 * 2**20
+    }
+    assert found["disk_reserve_bytes", ""] == settings.DISK_RESERVE_BYTES
+
+
+@pytest.mark.django_db
+def test_sizes_are_measured_once_in_five_minutes(
+    token: str, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(disk_usage, "_recent", None)
+    first = disk_usage.recent()
+    add_product([Upload(jpeg(1))])
+    with django_assert_num_queries(0):
+        assert disk_usage.recent() == first
+    monkeypatch.setattr(disk_usage, "MAX_AGE_SECONDS", 0)
+    assert disk_usage.recent()["images"] > first["images"]
 
 
 @pytest.mark.django_db
