@@ -165,7 +165,7 @@ def _rows(wanted: Sequence[Head], images: Iterable[dict[tuple[str, str], Feature
     now = timezone.now()
     rows = []
     for by_model in images:
-        stored = [row.to_features() for row in by_model.values()]
+        stored = [row.to_features() for row in by_model.values() if not row.is_damaged]
         for head in wanted:
             features = head.features(stored)
             if features is not None:

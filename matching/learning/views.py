@@ -16,6 +16,7 @@ from matching.models import Match
 from products.models import Feature, Product
 
 _PRODUCTS_PER_BATCH = 500
+_BLOBS = ("color_features", "shape_features", "texture_features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Views:
 def stream(parts: Sequence[Part], *, from_views: bool, from_decisions: bool) -> Iterator[Views]:
     """Yield the views of all catalogue products, all of one product together, by rising product id.
 
-    Without ``from_views`` only products with a confirmed match count. Images without all parts are left out, and so
-    are vectors that are not finite.
+    Without ``from_views`` only products with a confirmed match count. Images without all parts are left out, and
+    damaged features.
     """
     confirmed = confirmed_products() if from_decisions else {}
     by_candidate: dict[int, list[int]] = defaultdict(list)
@@ -70,13 +71,11 @@ def _load(parts: Sequence[Part], shown: dict[int, int]) -> Views:
         rows = Feature.objects.filter(
             product__in=list(shown), kind=part.kind, model_name=part.model_name, dim=_stored_dim(part)
         )
-        columns = ["image_id", "product_id", "color_features"]
-        if part.kind == LEGACY:
-            columns += ["shape_features", "texture_features"]
-        found = list(rows.order_by("image_id").values_list(*columns))
-        owner.update((row[0], row[1]) for row in found)
-        vectors = _vectors(part, [row[2:] for row in found])
-        by_part.append(dict(zip((row[0] for row in found), vectors, strict=True)))
+        stored = rows.order_by("image_id").only("checksum", *_BLOBS, "image_id", "product_id", "kind", "model_name")
+        found = [row for row in stored if not row.is_damaged]
+        owner.update((row.image_id, row.product_id) for row in found)
+        vectors = _vectors(part, [tuple(bytes(getattr(row, name)) for name in _BLOBS) for row in found])
+        by_part.append(dict(zip((row.image_id for row in found), vectors, strict=True)))
     complete = sorted(set.intersection(*(set(vectors) for vectors in by_part)))
     images = np.array(complete, np.int64)
     products = np.array([shown[owner[image]] for image in complete], np.int64)
