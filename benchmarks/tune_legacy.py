@@ -30,9 +30,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gpu import legacy
+from gpu import legacy, search_vectors
 from gpu.images import decode
-from matching import similarity
 
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -108,7 +107,7 @@ def main() -> None:
 
     def tuned() -> Doubles:
         features = [legacy.extract_legacy(image) for image in queries.images]
-        return np.array([similarity.search_vector(feature) for feature in features], dtype=np.float64)
+        return np.array([search_vectors.search_vector(feature) for feature in features], dtype=np.float64)
 
     title = f"recall@1/recall@5 of {queries.is_query.sum()} queries"
     print(f"{title:<56} mean    <=8  <=12  <=2 and 2  <=2 and 4")
@@ -116,15 +115,15 @@ def main() -> None:
     show("plain RGB histogram, cosine of roots", unit(np.sqrt(plain)))
     show("current parameters", tuned())
     trials: list[tuple[Any, dict[str, Any]]] = [
-        (similarity, {"COLOR_WEIGHT": 1.0, "TEXTURE_WEIGHT": 0.0, "SHAPE_WEIGHT": 0.0}),
-        (similarity, {"COLOR_WEIGHT": 0.0, "TEXTURE_WEIGHT": 1.0, "SHAPE_WEIGHT": 0.0}),
-        (similarity, {"COLOR_WEIGHT": 0.0, "TEXTURE_WEIGHT": 0.0, "SHAPE_WEIGHT": 1.0}),
-        (similarity, {"COLOR_WEIGHT": 0.75, "SHAPE_WEIGHT": 0.0}),
-        (similarity, {"COLOR_WEIGHT": 0.83, "TEXTURE_WEIGHT": 0.15}),
-        (similarity, {"COLOR_WEIGHT": 0.63, "TEXTURE_WEIGHT": 0.35}),
-        (similarity, {"COLOR_POWER": 1.0}),
-        (similarity, {"COLOR_POWER": 0.8}),
-        (similarity, {"COLOR_POWER": 0.5}),
+        (search_vectors, {"COLOR_WEIGHT": 1.0, "TEXTURE_WEIGHT": 0.0, "SHAPE_WEIGHT": 0.0}),
+        (search_vectors, {"COLOR_WEIGHT": 0.0, "TEXTURE_WEIGHT": 1.0, "SHAPE_WEIGHT": 0.0}),
+        (search_vectors, {"COLOR_WEIGHT": 0.0, "TEXTURE_WEIGHT": 0.0, "SHAPE_WEIGHT": 1.0}),
+        (search_vectors, {"COLOR_WEIGHT": 0.75, "SHAPE_WEIGHT": 0.0}),
+        (search_vectors, {"COLOR_WEIGHT": 0.83, "TEXTURE_WEIGHT": 0.15}),
+        (search_vectors, {"COLOR_WEIGHT": 0.63, "TEXTURE_WEIGHT": 0.35}),
+        (search_vectors, {"COLOR_POWER": 1.0}),
+        (search_vectors, {"COLOR_POWER": 0.8}),
+        (search_vectors, {"COLOR_POWER": 0.5}),
         (legacy, {"COLOR_SPREAD": 100.0}),
         (legacy, {"COLOR_SPREAD": 0.25}),
         (legacy, {"COLOR_SPREAD": 0.15}),
@@ -142,7 +141,7 @@ def main() -> None:
     uncentred: Callable[[npt.NDArray[Any], float], Doubles] = lambda stored, power: unit(  # noqa: E731
         (np.asarray(stored, dtype=np.float64)[None] / 255) ** power
     )[0]
-    with override(similarity, _histogram_vector=uncentred):
+    with override(search_vectors, _histogram_vector=uncentred):
         show("overlap (cosine) instead of correlation", tuned())
 
 

@@ -1,9 +1,10 @@
-"""The processes that embed images, as they last described themselves."""
+"""The processes that embed images, and the versions of models that search uses."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -83,3 +84,47 @@ class WorkerSample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.worker} {self.taken_at:%H:%M}"
+
+
+class ModelVersion(models.Model):
+    """A learned head: what it is made of, its matrices, and how well it did when it was learned.
+
+    Its rows in ``features`` have ``name`` as their model.
+    """
+
+    name = models.CharField(_("name"), max_length=200, unique=True)
+    parts = models.JSONField(_("made of"), help_text=_("Kind, model, dimensions and weight of each part."))
+    matrices = models.BinaryField(_("matrices"))
+    dim = models.PositiveIntegerField(_("dimensions"))
+    score_floor = models.FloatField(_("dot product of a score of 0"))
+    report = models.JSONField(_("report"), default=dict, help_text=_("Figures of the cross-validation."))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        db_table = "model_versions"
+        verbose_name = _("model version")
+        verbose_name_plural = _("model versions")
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelSwitch(models.Model):
+    """One change of the version that answers. The newest row says which one does."""
+
+    version = models.CharField(_("version"), max_length=200, help_text=_("A head, or empty for the encoder alone."))
+    switched_at = models.DateTimeField(_("switched"), default=timezone.now)
+    switched_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        verbose_name=_("switched by"),
+    )  # fmt: skip
+
+    class Meta:
+        db_table = "model_switches"
+        verbose_name = _("switch of the model")
+        verbose_name_plural = _("switches of the model")
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.switched_at:%Y-%m-%d %H:%M}"

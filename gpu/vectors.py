@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["clip", "legacy"]
+Kind = Literal["clip", "legacy", "head"]
 
 CLIP: Kind = "clip"
 LEGACY: Kind = "legacy"
+# What a learned head makes of the other two (gpu/heads.py). Stored like an embedding.
+HEAD: Kind = "head"
 
 # The version of the legacy extractor, stored as the model name. A change of the algorithm needs a new name, so that
 # old and new histograms are never compared with each other.
@@ -32,7 +34,7 @@ Buffer = bytes | memoryview
 class Features:
     """The features of one image from one model.
 
-    ``clip``: ``color`` is the embedding, (dim,) float32 of unit length; shape and texture are empty.
+    ``clip`` and ``head``: ``color`` is the embedding, (dim,) float32 of unit length; shape and texture are empty.
     ``legacy``: ``color`` (256,) uint8, ``shape`` (7,) float32, ``texture`` (256,) uint8.
     """
 
@@ -50,9 +52,9 @@ class Features:
     def to_blobs(self) -> tuple[bytes, bytes, bytes]:
         """Return the BLOBs for colour, shape and texture.
 
-        They have 4·dim, 0 and 0 bytes for CLIP, and 256, 28 and 256 for legacy.
+        They have 4·dim, 0 and 0 bytes for an embedding, and 256, 28 and 256 for legacy.
         """
-        color_type = np.dtype("<f4") if self.kind == CLIP else np.dtype(np.uint8)
+        color_type = np.dtype(np.uint8) if self.kind == LEGACY else np.dtype("<f4")
         return (
             np.ascontiguousarray(self.color, dtype=color_type).tobytes(),
             np.ascontiguousarray(self.shape, dtype="<f4").tobytes(),
@@ -62,22 +64,22 @@ class Features:
     @classmethod
     def from_blobs(cls, kind: Kind, model_name: str, color: bytes, shape: bytes, texture: bytes) -> Features:
         """Read the three BLOBs. Raises ValueError if their lengths do not fit ``kind``."""
-        if kind == CLIP:
+        if kind != LEGACY:
             if not color or len(color) % 4 or shape or texture:
-                raise ValueError(f"not a CLIP feature: BLOBs of {len(color)}, {len(shape)}, {len(texture)} bytes")
+                raise ValueError(f"not an embedding: BLOBs of {len(color)}, {len(shape)}, {len(texture)} bytes")
         elif (len(color), len(shape), len(texture)) != (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS):
             raise ValueError(f"not a legacy feature: BLOBs of {len(color)}, {len(shape)}, {len(texture)} bytes")
         return cls(
             kind=kind,
             model_name=model_name,
-            color=np.frombuffer(color, dtype="<f4" if kind == CLIP else np.uint8),
+            color=np.frombuffer(color, dtype=np.uint8 if kind == LEGACY else "<f4"),
             shape=np.frombuffer(shape, dtype="<f4"),
             texture=np.frombuffer(texture, dtype=np.uint8),
         )
 
     @classmethod
-    def from_embedding(cls, embedding: npt.ArrayLike, model_name: str) -> Features:
-        """Normalise and wrap a CLIP embedding (dim,).
+    def from_embedding(cls, embedding: npt.ArrayLike, model_name: str, kind: Kind = CLIP) -> Features:
+        """Normalise and wrap an embedding (dim,).
 
         Raises ValueError for zero or non-finite vectors.
         """
@@ -88,7 +90,7 @@ class Features:
         if vector.ndim != 1 or not np.isfinite(norm) or norm == 0.0:
             raise ValueError("an embedding must be one finite vector that is not zero")
         empty_shape, empty_texture = np.empty(0, np.float32), np.empty(0, np.uint8)
-        return cls(CLIP, model_name, (vector / norm).astype(np.float32), empty_shape, empty_texture)
+        return cls(kind, model_name, (vector / norm).astype(np.float32), empty_shape, empty_texture)
 
 
 def checksum_blobs(kind: str, model_name: str, color: Buffer, shape: Buffer = b"", texture: Buffer = b"") -> int:

@@ -62,11 +62,13 @@ def evaluate(
     folder: Path,
     feature_type: Kind | None = None,
     progress: Callable[[RejectedQuery | None], None] | None = None,
+    version: str | None = None,
 ) -> Evaluation:
     """Search by the ``image`` of each row and find the rank of its ``sku``.
 
     Relative paths start at ``folder``. A product ranks by its best image. A query counts as missed if its image is bad
-    or no catalogue product has its SKU. ``progress`` gets each rejected query, or None.
+    or no catalogue product has its SKU. ``progress`` gets each rejected query, or None. ``version``: see
+    ``match_images``.
     Raises FeaturesPendingError if no worker responds, and ClipUnavailableError if ``feature_type`` is CLIP and CLIP is
     not available. Raises SearchVectorError if the stored vectors have another length than the model's.
     """
@@ -81,7 +83,7 @@ def evaluate(
             elif not Product.objects.filter(sku=sku, is_historical=True).exclude(sku="").exists():
                 rejected = RejectedQuery(row.number, image, "not_found", f"no catalogue product has the SKU {sku!r}")
             else:
-                _run_query(evaluation, folder / image.replace("\\", "/"), sku, feature_type)
+                _run_query(evaluation, folder / image.replace("\\", "/"), sku, feature_type, version)
         except ImageProcessingError as error:
             rejected = RejectedQuery(row.number, image, error.code, error.message)
         if rejected is not None:
@@ -92,10 +94,12 @@ def evaluate(
     return evaluation
 
 
-def _run_query(evaluation: Evaluation, path: Path, sku: str, feature_type: Kind | None) -> None:
+def _run_query(evaluation: Evaluation, path: Path, sku: str, feature_type: Kind | None, version: str | None) -> None:
     upload = Upload(read_file(path), path.name)
     start = time.perf_counter()
-    result = service.match_image(upload, threshold=0, limit=MAX_RANK, wait=WAIT_SECONDS, feature_type=feature_type)
+    result = service.match_image(
+        upload, threshold=0, limit=MAX_RANK, wait=WAIT_SECONDS, feature_type=feature_type, version=version
+    )
     evaluation.seconds.append(time.perf_counter() - start)
     ranks = (candidate.rank for candidate in result.candidates if candidate.product.sku == sku)
     evaluation.ranks.append(next(ranks, None))

@@ -19,9 +19,9 @@ from django.db import connection, connections, transaction
 from django.db.models import Model
 
 from core.schema import without_squashed
+from gpu.search_vectors import search_vector
 from matching import index
 from matching.index import Filters
-from matching.similarity import search_vector
 from products.models import Feature, Product
 
 _SOURCE = "source"

@@ -16,11 +16,13 @@ from django.utils.translation import gettext as _
 
 from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.encoders.weights import model_id
-from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features, Kind
+from gpu.heads import Head
+from gpu.search_vectors import search_vector
+from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match
-from matching.similarity import search_vector
+from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
@@ -78,19 +80,26 @@ def match_images(
     category: str | None = None,
     wait: float = 5.0,
     feature_type: Kind | None = None,
+    version: str | None = None,
 ) -> SearchResult:
     """Return the catalogue products most similar to a product whose images are not stored.
 
     The images show one product: for each candidate the best pair of images counts, as between stored products.
-    ``feature_type`` forces one kind of features, even if parts of the catalogue lack them.
-    Raises ImageProcessingError for a bad image, and FeaturesPendingError if the workers need more than ``wait`` seconds
-    for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP and CLIP is not available.
+    ``feature_type`` forces one kind of features, even if parts of the catalogue lack them. ``version`` searches with
+    another version than the one in use.
+    Raises VersionError if that does not exist, and ImageProcessingError for a bad image. Raises FeaturesPendingError if
+    the workers need more than ``wait`` seconds for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP
+    and CLIP is not available, or if the version needs features that the images lack.
     """
     deadline = time.monotonic() + wait
+    head = model_versions.in_use() if version is None else model_versions.get(version)
+    if version is not None and head is not None:
+        feature_type = HEAD
     features: list[Features] = []
     for upload in uploads:
-        features += query_features(upload, max(0.0, deadline - time.monotonic()))
-    return _search(features, threshold, limit, category, feature_type=feature_type)
+        computed = query_features(upload, max(0.0, deadline - time.monotonic()))
+        features += model_versions.with_head(computed, head)
+    return _search(features, head, threshold, limit, category, feature_type=feature_type)
 
 
 def match_image(
@@ -100,9 +109,10 @@ def match_image(
     category: str | None = None,
     wait: float = 5.0,
     feature_type: Kind | None = None,
+    version: str | None = None,
 ) -> SearchResult:
     """Call ``match_images`` with one image."""
-    return match_images([upload], threshold, limit, category, wait, feature_type)
+    return match_images([upload], threshold, limit, category, wait, feature_type, version)
 
 
 def save_matches(result: SearchResult) -> SearchResult:
@@ -230,27 +240,29 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def clip_covers_catalogue() -> bool:
-    """Return whether the current CLIP model has embedded all catalogue images.
+def covers_catalogue(model_name: str) -> bool:
+    """Return whether a CLIP model has embedded all catalogue images.
 
     Failed images do not count.
 
     Until then search uses legacy features, which all images have. So no catalogue product is missing from the results
     while the catalogue is embedded with CLIP or with another model.
     """
-    without_clip = ProductImage.objects.filter(images_without_features_of(model_id()), product__is_historical=True)
+    without_clip = ProductImage.objects.filter(images_without_features_of(model_name), product__is_historical=True)
     return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
 
 
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
-    rows = Feature.objects.filter(product=product, model_name__in=[model_id(), LEGACY_MODEL]).order_by("id")
+    head = model_versions.in_use()
+    models = [model_id(), LEGACY_MODEL, *([head.version] if head is not None else [])]
+    rows = Feature.objects.filter(product=product, model_name__in=models).order_by("id")
     features = [row.to_features() for row in rows if not row.is_damaged]
     if not features:
         if rows:
             raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
-    return replace(_search(features, threshold, limit, category, exclude=product.pk), product=product)
+    return replace(_search(features, head, threshold, limit, category, exclude=product.pk), product=product)
 
 
 def _attach_matches(result: SearchResult) -> SearchResult:
@@ -263,28 +275,23 @@ def _attach_matches(result: SearchResult) -> SearchResult:
 
 def _search(
     features: Sequence[Features],
+    head: Head | None,
     threshold: float,
     limit: int,
     category: str | None,
     exclude: int | None = None,
     feature_type: Kind | None = None,
 ) -> SearchResult:
-    clip_features = [item for item in features if item.kind == CLIP and item.model_name == model_id()]
-    if feature_type is None:
-        feature_type = CLIP if clip_features and clip_covers_catalogue() else LEGACY
-    if feature_type == CLIP and not clip_features:
-        raise ClipUnavailableError(clip_status().reason or "The image was not embedded with CLIP.")
-    used = clip_features if feature_type == CLIP else [item for item in features if item.model_name == LEGACY_MODEL]
-    if not used:
-        raise FeaturesPendingError(_("Legacy features are missing; `manage.py reindex --missing` computes them."))
+    used = _features_to_compare(features, head, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
         raise _damaged_features()
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
+    floor = head.score_floor if head is not None and kind == HEAD else None
     k = limit
     while True:
-        hits = index.search(vectors, k, kind=kind, model=model, filters=filters)
+        hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
         images = _load_images(hits, category)
         # Rows may have been deleted since the search. Search for as many more.
         if len(images) >= limit or len(hits) < k:
@@ -293,6 +300,34 @@ def _search(
     above_threshold = [(image, hit.score) for image, hit in images[:limit] if hit.score >= threshold]
     candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(above_threshold, start=1)]
     return SearchResult(kind, model, candidates)
+
+
+def _features_to_compare(
+    features: Sequence[Features], head: Head | None, feature_type: Kind | None
+) -> Sequence[Features]:
+    """Return the query's features of one version: the head's, else CLIP's, else the legacy ones.
+
+    Each must cover the catalogue, unless ``feature_type`` forces one.
+    """
+    by_head = [item for item in features if head is not None and item.model_name == head.version]
+    by_clip = [item for item in features if item.kind == CLIP and item.model_name == model_id()]
+    if feature_type is None:
+        if head is not None and by_head and all(covers_catalogue(model) for model in head.encoders):
+            feature_type = HEAD
+        else:
+            feature_type = CLIP if by_clip and covers_catalogue(model_id()) else LEGACY
+    if feature_type == HEAD:
+        if not by_head:
+            raise ClipUnavailableError(_("The image lacks features that the learned head needs."))
+        return by_head
+    if feature_type == CLIP:
+        if not by_clip:
+            raise ClipUnavailableError(clip_status().reason or "The image was not embedded with CLIP.")
+        return by_clip
+    legacy = [item for item in features if item.model_name == LEGACY_MODEL]
+    if not legacy:
+        raise FeaturesPendingError(_("Legacy features are missing; `manage.py reindex --missing` computes them."))
+    return legacy
 
 
 def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:

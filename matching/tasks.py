@@ -25,14 +25,14 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     service.match_products(list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK]))
 
 
-def notify_workers(product_ids: Sequence[int]) -> None:
-    """Ask the workers to match these new products soon.
+def notify_workers(product_ids: Sequence[int] | None) -> None:
+    """Ask the workers to match these new products soon, or all that are unmatched.
 
     If the broker is not available, the next sweep does it.
     """
     try:
         with circuit_breaker.redis_call():
-            match_unmatched.delay(list(product_ids))
+            match_unmatched.delay(None if product_ids is None else list(product_ids))
     except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("No worker could be notified, so the sweep will match the new products: %s", error)
 

@@ -37,17 +37,20 @@ __all__ = [
 NO_FILTERS = Filters()
 
 
-def search(vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = NO_FILTERS) -> list[Hit]:
+def search(
+    vectors: Vectors, k: int, *, kind: str, model: str, filters: Filters = NO_FILTERS, score_floor: float | None = None
+) -> list[Hit]:
     """Return the k products most similar to any of the query vectors, best first.
 
     ``vectors`` (q, d) are unit float32. They are compared with the stored vectors of ``kind`` and ``model``.
-    Returns k hits whenever k products qualify. Scores come from the stored float32 vectors.
+    Returns k hits whenever k products qualify. Scores come from the stored float32 vectors. ``score_floor``: see
+    ``score_of``.
     Raises SearchVectorError.
     """
     queries = validate_queries(vectors)
     hits: list[Hit] = _engine().search(queries, k, kind, model, filters) if k > 0 else []
     # Engines return 100 times the dot product. The score of a dot product depends on the kind.
-    return [Hit(hit.image_id, hit.product_id, round(score_of(hit.score / 100, kind), 6)) for hit in hits]
+    return [Hit(hit.image_id, hit.product_id, round(score_of(hit.score / 100, kind, score_floor), 6)) for hit in hits]
 
 
 def rebuild(progress: Progress = no_progress) -> list[str]:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection
 
-from gpu.vectors import CLIP, COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, checksum_blobs
+from gpu.search_vectors import legacy_search_vectors
+from gpu.vectors import COLOR_BINS, LEGACY, SHAPE_DIM, TEXTURE_BINS, checksum_blobs
 from matching.index.types import Ids, Vectors, norms
-from matching.similarity import legacy_search_vectors
 from products.models import Feature
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def log_invalid(kind: str, model: str, ids: Sequence[int]) -> None:
 
 
 def _rows(kind: str, model: str) -> Any:
-    columns = _COLUMNS if kind == CLIP else _COLUMNS + _LEGACY_COLUMNS
+    columns = _COLUMNS + _LEGACY_COLUMNS if kind == LEGACY else _COLUMNS
     return Feature.objects.filter(kind=kind, model_name=model).order_by("id").values_list(*columns)
 
 
@@ -98,7 +98,7 @@ def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) ->
 
     Uses SQL because the ORM would cost every search a millisecond.
     """
-    blobs = "f.color_features" if kind == CLIP else "f.color_features, f.shape_features, f.texture_features"
+    blobs = "f.color_features, f.shape_features, f.texture_features" if kind == LEGACY else "f.color_features"
     placeholders = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -110,7 +110,7 @@ def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) ->
 
 
 def _dim(kind: str, row: tuple[Any, ...]) -> int:
-    return len(row[6]) // 4 if kind == CLIP else COLOR_BINS
+    return COLOR_BINS if kind == LEGACY else len(row[6]) // 4
 
 
 def _block(kind: str, model: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
@@ -135,7 +135,7 @@ def _valid_rows(
     The BLOBs of a row start at column ``first_blob``, and its checksum is in the column before. Every vector of a
     search comes from here, so none is used that is not what was stored.
     """
-    expected = (4 * dim,) if kind == CLIP else (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS)
+    expected = (COLOR_BINS, 4 * SHAPE_DIM, TEXTURE_BINS) if kind == LEGACY else (4 * dim,)
     intact = [row for row in rows if _is_intact(kind, model, row[first_blob - 1 :])]
     valid = [row for row in intact if tuple(map(len, row[first_blob:])) == expected]
     vectors = _vectors(kind, dim, [row[first_blob:] for row in valid])
@@ -160,7 +160,7 @@ def _is_intact(kind: str, model: str, stored: tuple[Any, ...]) -> bool:
 
 def _vectors(kind: str, dim: int, blobs: Sequence[tuple[bytes, ...]]) -> Vectors:
     color = b"".join(blob[0] for blob in blobs)
-    if kind == CLIP:
+    if kind != LEGACY:
         return np.frombuffer(color, "<f4").reshape(-1, dim)
     return legacy_search_vectors(
         np.frombuffer(color, np.uint8).reshape(-1, COLOR_BINS),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection, transaction
 
-from gpu.vectors import CLIP, COLOR_BINS
+from gpu.vectors import COLOR_BINS, LEGACY
 from matching.index import loading
 from matching.index.types import (
     Filters,
@@ -194,7 +194,7 @@ def _check_dim(cursor: Any, kind: str, model: str, dim: int) -> None:
 
 def _stored_dim(kind: str, dim: int) -> int:
     """Return the length of the stored colour vector for search vectors of length ``dim``."""
-    return dim if kind == CLIP else COLOR_BINS
+    return COLOR_BINS if kind == LEGACY else dim
 
 
 def _literal(vector: npt.NDArray[np.float32]) -> str:

@@ -196,6 +196,7 @@ class Feature(models.Model):
     class Kind(models.TextChoices):
         CLIP = "clip", _("CLIP")
         LEGACY = "legacy", _("legacy")
+        HEAD = "head", _("learned head")
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="features", verbose_name=_("product"))
     image = models.ForeignKey(ProductImage, on_delete=models.CASCADE, related_name="features", verbose_name=_("image"))
@@ -222,7 +223,7 @@ class Feature(models.Model):
             models.UniqueConstraint(fields=["image", "kind", "model_name"], name="feature_once_per_model"),
             models.CheckConstraint(
                 condition=(
-                    Q(kind="clip")  # type: ignore[arg-type]  # combined with lookups it stays a Q; the stubs differ
+                    Q(kind__in=["clip", "head"])  # type: ignore[arg-type]  # combined with lookups it stays a Q; the stubs differ
                     & GreaterThan(F("dim"), 0)
                     & Exact(BlobLength("color_features"), 4 * F("dim"))
                     & Exact(BlobLength("shape_features"), 0)
@@ -248,7 +249,7 @@ class Feature(models.Model):
     def to_features(self) -> Features:
         """Return the stored BLOBs as vectors. Raises ValueError for wrong lengths."""
         return Features.from_blobs(
-            self.kind,  # type: ignore[arg-type]  # a choice of Kind, which has the same two values
+            self.kind,  # type: ignore[arg-type]  # a choice of Kind, which has the same values
             self.model_name,
             bytes(self.color_features),
             bytes(self.shape_features),

@@ -18,16 +18,16 @@ _NAMES = {event: f"feature_vector_{event}" for event in _EVENTS}
 # A little-endian float32 is infinite or not a number when all eight bits of its exponent are set.
 _SQLITE = f"""BEGIN
     SELECT RAISE(ABORT, '{_MESSAGE}')
-    WHERE NEW.kind = 'clip' AND NEW.color_features = zeroblob(length(NEW.color_features)) OR EXISTS (
+    WHERE NEW.kind <> 'legacy' AND NEW.color_features = zeroblob(length(NEW.color_features)) OR EXISTS (
         WITH RECURSIVE
-            vector(bytes) AS (SELECT CASE NEW.kind WHEN 'clip' THEN NEW.color_features ELSE NEW.shape_features END),
+            vector(bytes) AS (SELECT CASE NEW.kind WHEN 'legacy' THEN NEW.shape_features ELSE NEW.color_features END),
             ends(at) AS (SELECT 4 UNION ALL SELECT at + 4 FROM ends, vector WHERE at + 4 <= length(bytes))
         SELECT 1 FROM ends, vector WHERE substr(bytes, at, 1) IN (x'7F', x'FF') AND substr(bytes, at - 1, 1) >= x'80');
     END"""  # noqa: S608
 _POSTGRES = f"""CREATE OR REPLACE FUNCTION feature_vector_usable() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE vector bytea := CASE NEW.kind WHEN 'clip' THEN NEW.color_features ELSE NEW.shape_features END;
+DECLARE vector bytea := CASE NEW.kind WHEN 'legacy' THEN NEW.shape_features ELSE NEW.color_features END;
 BEGIN
-    IF NEW.kind = 'clip' AND vector = decode(repeat('00', length(vector)), 'hex') OR EXISTS (
+    IF NEW.kind <> 'legacy' AND vector = decode(repeat('00', length(vector)), 'hex') OR EXISTS (
         SELECT 1 FROM generate_series(3, length(vector) - 1, 4) AS at
         WHERE get_byte(vector, at) & 127 = 127 AND get_byte(vector, at - 1) >= 128)
     THEN RAISE check_violation USING MESSAGE = '{_MESSAGE}'; END IF;

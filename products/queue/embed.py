@@ -19,6 +19,7 @@ from gpu.pipeline import run
 from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.timings import stage
 from gpu.vectors import CLIP, LEGACY_MODEL, Features
+from products import model_versions
 from products.models import Feature, Product, ProductImage
 from products.queue.claims import UNCLAIMED, Claim, State, claim_images, count_embedded, record_failure, release
 
@@ -187,6 +188,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
         # An image keeps the name of an older CLIP model until it has an embedding of the current one.
         name = result.clip.model_name if result.clip else image.embedded_with or LEGACY_MODEL
         embedded_with.setdefault(name, []).append(image.pk)
+    features += model_versions.head_rows(features)
     Feature.objects.bulk_create(
         features,
         update_conflicts=True,

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, COLOR_BINS, LEGACY, LEGACY_MODEL, SHAPE_DIM, TEXTURE_BINS, Features, Kind
 from matching.similarity import (
     compute_batch_similarities,
     compute_clip_similarity,
     compute_similarity_mixed,
     score_of,
-    search_vector,
 )
 from products.queue.query_features import pack, unpack
 

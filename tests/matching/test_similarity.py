@@ -9,15 +9,14 @@ from PIL import Image
 
 from gpu.images import decode
 from gpu.legacy import extract_legacy
+from gpu.search_vectors import legacy_search_vectors, search_vector
 from gpu.vectors import LEGACY_MODEL, Features
 from matching.similarity import (
     compute_batch_similarities,
     compute_clip_similarity,
     compute_legacy_similarity,
     compute_similarity_mixed,
-    legacy_search_vectors,
     score_of,
-    search_vector,
 )
 from tests.helpers.sample_images import drawing
 

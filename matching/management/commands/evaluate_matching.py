@@ -15,6 +15,7 @@ from gpu.encoders.registry import ClipUnavailableError
 from gpu.vectors import Kind
 from matching.evaluation import RejectedQuery, evaluate
 from matching.index import SearchVectorError
+from products.model_versions import VersionError
 from products.queue.query_features import FeaturesPendingError
 
 
@@ -24,12 +25,19 @@ class Command(BaseCommand):
         "Exit code 0: every query was searched; 3: some could not be and count as missed; 1: nothing could be done."
     )
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        # --version is the model's here, not Django's.
+        return super().create_parser(prog_name, subcommand, conflict_handler="resolve", **kwargs)
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("queries", type=Path, help="a CSV with the columns image and sku")
         parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="also write the figures here")
         parser.add_argument("--feature-type", choices=["clip", "legacy"], help="compare only this kind of features")
+        parser.add_argument("--version", help="search with this version instead of the one in use, see list_models")
 
-    def handle(self, *, queries: Path, report: Path | None, feature_type: Kind | None, **_: Any) -> None:
+    def handle(
+        self, *, queries: Path, report: Path | None, feature_type: Kind | None, version: str | None, **_: Any
+    ) -> None:
         try:
             with (
                 interruptible() as check,
@@ -46,8 +54,14 @@ class Command(BaseCommand):
                             )
                     check()
 
-                evaluation = evaluate(table, queries.parent, feature_type, progress)
-        except (UnreadableFileError, ClipUnavailableError, FeaturesPendingError, SearchVectorError) as error:
+                evaluation = evaluate(table, queries.parent, feature_type, progress, version)
+        except (
+            UnreadableFileError,
+            ClipUnavailableError,
+            FeaturesPendingError,
+            SearchVectorError,
+            VersionError,
+        ) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
             raise CommandError("Stopped. Figures of a part would mislead.", returncode=EXIT_INTERRUPTED) from interrupt

@@ -9,7 +9,7 @@ from PIL import Image
 
 from catalogmatch.demo.catalogue import IMAGES, DemoProduct, demo_products, load_demo
 from gpu.legacy import extract_legacy
-from matching.similarity import search_vector
+from gpu.search_vectors import search_vector
 from products.models import Product, ProductImage
 from products.tasks import notifications_suspended
 

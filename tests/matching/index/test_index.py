@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from django.db import connection
 
+from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, Hit, SearchVectorError
-from matching.similarity import search_vector
 from products.models import Feature, Product
 from tests.helpers.vectors import (
     DIM,

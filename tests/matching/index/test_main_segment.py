@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from benchmarks.vectors import clip_like_vectors
+from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL, Features
 from matching import index
 from matching.index import Filters, changes, main_file, main_segment, maintenance
 from matching.index.inprocess import VectorCatalogue
 from matching.index.models import IndexChange
-from matching.similarity import search_vector
 from products.models import Feature, Product
 from tests.helpers.vectors import (
     MODEL,

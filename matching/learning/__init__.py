@@ -1,0 +1,1 @@
+"""Models that learn from the catalogue and from verdicts."""
