@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from core.locks import lock_names
+from core.database.locks import lock_names
 from core.request_id import request_id
 from gpu.imaging.errors import ImageProcessingError
 from products import quotas

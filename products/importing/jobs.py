@@ -24,11 +24,11 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
-from core.locks import lock_names
 from core.outages import outage_of
 from core.spreadsheets.reader import is_table
 from products import quotas, tasks
