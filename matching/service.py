@@ -149,6 +149,8 @@ def save_matches(result: SearchResult) -> SearchResult:
         )
         if product.pk not in existing:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
+        # Verdicts lock matches by key too, so that neither waits for the other in a circle.
+        list(product.matches.select_for_update().order_by("pk").values_list("pk"))
         Match.objects.bulk_create(
             [match for candidate, match in matches.items() if candidate in existing],
             update_conflicts=True,

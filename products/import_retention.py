@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from core.jobs import RETENTION, STALE_AFTER
@@ -14,9 +16,8 @@ from products.models import Import
 
 def discard(job: Import) -> None:
     """Delete the import and its files. A running import stops. Imported products stay."""
-    folder = job.folder
     Import.objects.filter(pk=job.pk).delete()
-    shutil.rmtree(folder, ignore_errors=True)
+    transaction.on_commit(partial(shutil.rmtree, job.folder, ignore_errors=True))
 
 
 def delete_expired() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
 
 _VIEW = frozenset({
     "gpu.view_embeddingworker",
@@ -49,7 +50,10 @@ def create_roles(**_: Any) -> None:
 def give_role(user: User, role: str) -> None:
     """Give the user this role only, and access to the admin. Raises KeyError for an unknown role."""
     ROLES[role]  # raises before anything changes
-    user.groups.remove(*Group.objects.filter(name__in=ROLES))
-    user.groups.add(Group.objects.get(name=role))
-    user.is_staff = True
-    user.save(update_fields=["is_staff"])
+    with transaction.atomic():
+        # Locked, so that two changes at once do not leave two roles.
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        user.groups.remove(*Group.objects.filter(name__in=ROLES))
+        user.groups.add(Group.objects.get(name=role))
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])

@@ -50,9 +50,11 @@ def create_token(username: str, role: str | None = None, days: int | None = None
         if user is None:
             user = User(username=username)
             user.set_unusable_password()
-            user.full_clean()
-            user.save()
-            role = role or DEFAULT_ROLE
+            user.full_clean(validate_unique=False)
+            # Another process may create the same user at this moment.
+            user, created = User.objects.get_or_create(username=user.username, defaults={"password": user.password})
+            if created:
+                role = role or DEFAULT_ROLE
         if not user.is_active:
             raise InactiveUserError(f"The user {username} is deactivated. Activate it in the admin first.")
         if role is not None:
@@ -89,6 +91,7 @@ def issue_token(user: User, *, name: str = "", scope: str = "", days: int | None
 def issue_own_token(user: User, *, name: str, scope: str, days: int | None) -> str:
     """Return a new token for a user who asks for one. Raises ValidationError if the user has too many."""
     with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)  # two requests at once count one after the other
         if Token.objects.active().filter(user=user).count() >= MAX_ACTIVE_TOKENS:
             text = _("You have %(count)d active tokens. Revoke one that you do not need, then make a new one.")
             raise ValidationError(text % {"count": MAX_ACTIVE_TOKENS})

@@ -19,13 +19,14 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from catalogmatch.accounts import rules
+from core.admin.paging import BoundedLookupsAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Django's own is not generic
+class UserAdmin(BoundedLookupsAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Django's own is not generic
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -104,7 +105,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # Djang
 
 
 @admin.register(Group)
-class RoleAdmin(DjangoGroupAdmin, ModelAdmin):
+class RoleAdmin(BoundedLookupsAdmin, DjangoGroupAdmin, ModelAdmin):
     """Roles and their permissions. Every ``migrate`` resets the four roles of the program."""
 
     filter_horizontal = ()

@@ -13,7 +13,8 @@ from typing import Any
 
 from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun
 
-from core.request_id import request_id
+from core.escaping import escape, escape_json
+from core.request_id import is_valid, request_id
 
 # The fields of ``extra=`` that are logged. All others are ignored.
 EXTRA_FIELDS = ("request_ids", "method", "path", "status", "milliseconds", "user")
@@ -28,7 +29,27 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-class PlainFormatter(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
+    """Format a record so that nothing in it can pass for another record.
+
+    The first line has no control characters. The lines of a traceback follow it, each after ``CONTINUATION``.
+    """
+
+    CONTINUATION = "  | "
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        # Formatted here, because another formatter may have left its own text in ``exc_text``.
+        traceback = self.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
+        stack = self.formatStack(record.stack_info) if record.stack_info else ""
+        details = [line for text in (traceback, stack) if text for line in text.split("\n")]
+        first = escape(self.formatMessage(record))
+        return "\n".join([first, *(self.CONTINUATION + escape(line) for line in details)])
+
+
+class PlainFormatter(EscapingFormatter):
     """Format time, level, logger, message, and the request id in brackets if there is one."""
 
     def __init__(self) -> None:
@@ -36,7 +57,7 @@ class PlainFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         line = super().formatMessage(record)
-        ids = getattr(record, "request_id", "") or ",".join(getattr(record, "request_ids", []))
+        ids = getattr(record, "request_id", "") or ",".join(map(str, getattr(record, "request_ids", [])))
         return f"{line} [{ids}]" if ids else line
 
 
@@ -56,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return escape_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 def configuration(*, as_json: bool, debug: bool) -> dict[str, Any]:
@@ -102,7 +123,8 @@ def send_request_id(headers: dict[str, Any], **_: Any) -> None:
 def restore_request_id(task: Any, **_: Any) -> None:
     """Set the request id from the headers of the task. An eager task keeps the id of its request."""
     if not task.request.is_eager:
-        request_id.set(task.request.get("request_id") or "")
+        given = task.request.get("request_id")
+        request_id.set(given if is_valid(given) else "")
 
 
 @task_postrun.connect

@@ -14,6 +14,8 @@ wsgi_app = "catalogmatch.wsgi"
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "catalogmatch.web.gunicorn_worker.SlowClientWorker"
+# Its lines, also those of an access log, cannot be forged by a request.
+logger_class = "catalogmatch.web.gunicorn_logger.EscapingLogger"
 # More threads than slow clients from one address. A waiting thread costs little. CATALOGMATCH_DECODERS limits how many
 # uploads are decoded at the same time.
 threads = 64

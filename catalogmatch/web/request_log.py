@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -13,11 +12,10 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
 from catalogmatch.operations import metrics
-from core.request_id import request_id
+from core.request_id import is_valid, request_id
 
 logger = logging.getLogger(__name__)
 
-_VALID_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Polled every few seconds, so counted but not logged.
 _UNLOGGED_PATHS = ("/healthz", "/readyz", "/metrics", "/static/")
@@ -37,7 +35,7 @@ class RequestLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         given_id = request.headers.get("X-Request-ID", "")
-        current_id = given_id if _VALID_ID.fullmatch(given_id) else uuid.uuid4().hex
+        current_id = given_id if is_valid(given_id) else uuid.uuid4().hex
         token = request_id.set(current_id)
         start = time.perf_counter()
         try:

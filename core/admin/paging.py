@@ -6,10 +6,15 @@ from typing import Any
 
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 MAX_SEARCH_WORDS = 10  # each word is a condition on every row
+# A database compares a long text at each of its positions with each character of the search.
+MAX_SEARCH_LENGTH = 200
+# Filters that no page offers. A regular expression can take for ever on a short text.
+SCANNING_LOOKUPS = frozenset({"contains", "icontains", "regex", "iregex"})
 
 
 class DeferredJoinPaginator(Paginator):  # type: ignore[type-arg]  # Django's own is not generic when it runs
@@ -32,7 +37,20 @@ class DeferredJoinPaginator(Paginator):  # type: ignore[type-arg]  # Django's ow
         return page
 
 
-class LongListAdmin(ModelAdmin):
+def search_words(text: str) -> list[str]:
+    """Return the words of a search, at most as many and as long as a search may have."""
+    return text[:MAX_SEARCH_LENGTH].split()[:MAX_SEARCH_WORDS]
+
+
+class BoundedLookupsAdmin(ModelAdmin):
+    """A list whose query string cannot ask for a scan. Django allows any lookup of the model's own fields."""
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        is_scan = not SCANNING_LOOKUPS.isdisjoint(lookup.split(LOOKUP_SEP))
+        return not is_scan and bool(super().lookup_allowed(lookup, value, request))
+
+
+class LongListAdmin(BoundedLookupsAdmin):
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *args: Any, **kwargs: Any
     ) -> DeferredJoinPaginator:
@@ -41,5 +59,5 @@ class LongListAdmin(ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        words = " ".join(search_term.split()[:MAX_SEARCH_WORDS])
+        words = " ".join(search_words(search_term))
         return super().get_search_results(request, queryset, words)  # type: ignore[no-any-return]

@@ -6,7 +6,6 @@ import codecs
 import csv
 import datetime
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,15 @@ from xml.etree.ElementTree import ParseError
 
 from django.utils.translation import gettext as _
 
-from core.archives import ZIP_ERRORS, check_archive
+from core.archives import ZIP_ERRORS, open_archive
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import missing_columns_message
 from core.spreadsheets.writer import XLSX_MAX_ROWS
 
 DELIMITERS = (",", ";", "\t")
 MAX_COLUMNS = 500  # an export of a large shop system has about 200
+MAX_ROWS = 10_000_000  # of a CSV, which can hold millions of empty ones
+MAX_ROW_CHARACTERS = 4 * 2**20  # a row of 500 long cells has about 1,000,000
 MAX_PROBLEM_TEXT = 30_000  # characters kept of a row that cannot be read
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
@@ -35,6 +36,9 @@ _BOMS = (
 # openpyxl reads these parts row by row or not at all. It loads all other parts into memory.
 _STREAMED_PARTS = ("xl/worksheets/", "xl/media/", "xl/embeddings/")
 MAX_IN_MEMORY_BYTES = 64 * 2**20
+# Characters and cells that a workbook may have when it is read. A few bytes can name a long text again and again, or a
+# cell far to the right of an empty row.
+MAX_WORKBOOK_SIZE = 256 * 2**20
 # What openpyxl raises for damaged workbooks.
 _XLSX_ERRORS = (*ZIP_ERRORS, ParseError, LookupError, TypeError, AttributeError)
 
@@ -153,8 +157,14 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
         read: list[str] = []
 
         def lines() -> Iterator[str]:
-            for line in text:
+            while line := text.readline(MAX_ROW_CHARACTERS + 1):
                 read.append(line)
+                if len(read) == 1:
+                    size = 0
+                size += len(line)
+                if size > MAX_ROW_CHARACTERS:
+                    reason = _("%(file)s has a row of more than %(limit)s characters; look for missing line ends.")
+                    raise UnreadableFileError(reason % {"file": name, "limit": f"{MAX_ROW_CHARACTERS:,}"})
                 yield line
 
         reader = csv.reader(lines(), delimiter=delimiter, strict=True)
@@ -179,9 +189,17 @@ def _csv(file: IO[bytes], name: str, known: Collection[str]) -> tuple[list[str],
         delimiter = max(DELIMITERS, key=fit)
         columns = header(delimiter)
         # Read the file once to find a wrong encoding before anything is imported, and to count the rows.
-        total = max(0, sum(1 for _ in rows(delimiter)) - 1)
+        total = max(0, sum(1 for _row in islice(rows(delimiter), MAX_ROWS + 2)) - 1)
     except UnicodeError as error:
         raise UnreadableFileError(_("%s is neither UTF-8 nor UTF-16. Save it as “CSV UTF-8”.") % name) from error
+    if total > MAX_ROWS:
+        raise UnreadableFileError(
+            _("%(file)s has more than %(limit)s rows. Split it.")
+            % {
+                "file": name,
+                "limit": f"{MAX_ROWS:,}",
+            }
+        )
     below = rows(delimiter)
     next(below, None)
     return columns, total, below
@@ -201,8 +219,7 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        with zipfile.ZipFile(file) as parts:
-            check_archive(parts)
+        with open_archive(file) as parts:
             whole = [part for part in parts.infolist() if not part.filename.startswith(_STREAMED_PARTS)]
             if sum(part.file_size for part in whole) > MAX_IN_MEMORY_BYTES:
                 text = _("%s holds more text than can be read at once. Save it as “CSV UTF-8”.")
@@ -219,9 +236,15 @@ def _xlsx(file: IO[bytes], name: str) -> tuple[list[str], int | None, _Rows]:
 
     def read() -> Iterator[list[str]]:
         try:
+            size = 0
             # A damaged workbook can claim endless empty rows.
             for cells in islice(sheet.iter_rows(values_only=True), XLSX_MAX_ROWS):
-                yield [_text(value) for value in cells]
+                texts = [_text(value) for value in cells]
+                size += len(texts) + sum(map(len, texts))
+                if size > MAX_WORKBOOK_SIZE:
+                    text = _("%s holds more text than a table may have. Split it, or save it as “CSV UTF-8”.")
+                    raise UnreadableFileError(text % name)
+                yield texts
         except _XLSX_ERRORS as error:
             text = _("%(file)s is damaged and cannot be read to its end: %(reason)s.")
             raise UnreadableFileError(text % {"file": name, "reason": error}) from error

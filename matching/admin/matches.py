@@ -21,7 +21,7 @@ from unfold.decorators import display
 
 from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
-from core.admin.paging import MAX_SEARCH_WORDS, LongListAdmin
+from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
@@ -177,7 +177,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         self, request: HttpRequest, queryset: QuerySet[Match], search_term: str
     ) -> tuple[QuerySet[Match], bool]:
         """Search both products' words. Tell the user if more products have them than are searched."""
-        words = search_term.split()[:MAX_SEARCH_WORDS]
+        words = search_words(search_term)
         if not words:
             return queryset, False
         result = search_matches(queryset, words)

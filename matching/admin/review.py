@@ -27,6 +27,8 @@ from products.models import Product
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
 
+MAX_RENEWED = 20  # leases in one request; the page has two
+
 
 class ReviewFilterForm(forms.Form):
     """Which cases to review, from the query string of the page."""
@@ -107,7 +109,8 @@ def prefetch(request: HttpRequest) -> HttpResponse:
 def renew_lease(request: HttpRequest) -> HttpResponse:
     """Renew the leases on the posted ``case``s. Return those that this reviewer has."""
     require_permissions(request, REVIEW_PERMISSION)
-    held = [product_id for product_id in _ids(request.POST.getlist("case")) if _renew_lease(request, product_id)]
+    cases = _ids(request.POST.getlist("case")[:MAX_RENEWED])
+    held = [product_id for product_id in cases if _renew_lease(request, product_id)]
     return JsonResponse({"held": held})
 
 

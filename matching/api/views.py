@@ -114,7 +114,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
         match = self.get_object()
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        status = form.validated_data.get("review_status", match.review_status)
+        status = form.validated_data.get("review_status")
         match = verdicts.set_verdict(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
         return Response(serializers.MatchSerializer(match).data)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -17,15 +18,17 @@ from matching.models import Match
 from products.models import Product
 
 
-def set_verdict(match_id: int, status: str, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
-    """Set the verdict on a match; ``pending`` undoes it. ``note`` None keeps the note.
+def set_verdict(match_id: int, status: str | None, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
+    """Set the verdict on a match; ``pending`` undoes it. None keeps the verdict or the note.
 
     An equal verdict stays with its reviewer and time.
     Raises Match.DoesNotExist, and ValueError for an unknown status.
     """
-    _check_status(status)
+    if status is not None:
+        _check_status(status)
     with transaction.atomic():
         match = Match.objects.select_for_update().get(pk=match_id)
+        status = match.review_status if status is None else status
         if match.review_status == status and note in (None, match.note):
             return match
         if match.review_status != status:
@@ -43,30 +46,35 @@ def set_verdicts(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUs
 
     Each batch is a transaction of its own. Raises ValueError for an unknown status.
     """
-    _check_status(status)
-    count = 0
-    for ids in iter_pk_batches(matches):
-        with transaction.atomic():
-            rows = Match.objects.filter(pk__in=ids).exclude(review_status=status)
-            changed_ids = list(rows.select_for_update().values_list("pk", flat=True))
-            changed = Match.objects.filter(pk__in=changed_ids)
-            changed.update(**_columns(status, reviewer, timezone.now()))
-            record_changes(changed, reviewer)
-        count += len(changed_ids)
-    return count
+    return sum(map(len, _change_in_batches(matches, status, reviewer)))
 
 
 def reject_pending(product: Product, reviewer: AbstractBaseUser) -> list[int]:
     """Reject all pending matches of a product. Return their ids."""
-    pending_ids = list(product.matches.filter(review_status=Match.Status.PENDING).values_list("pk", flat=True))
-    set_verdicts(Match.objects.filter(pk__in=pending_ids), Match.Status.REJECTED, reviewer)
-    return pending_ids
+    pending = product.matches.filter(review_status=Match.Status.PENDING)
+    return list(chain.from_iterable(_change_in_batches(pending, Match.Status.REJECTED, reviewer)))
 
 
 def undo_verdicts(match_ids: Collection[int], reviewer: AbstractBaseUser) -> None:
     """Undo this reviewer's own verdicts on these matches."""
     own = Match.objects.filter(pk__in=match_ids, reviewer_id=reviewer.pk)
     set_verdicts(own, Match.Status.PENDING, reviewer)
+
+
+def _change_in_batches(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> Iterator[list[int]]:
+    """Change the verdicts and yield the ids of each batch that was changed."""
+    _check_status(status)
+    for ids in iter_pk_batches(matches):
+        with transaction.atomic():
+            list(Match.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk"))
+            # Select again: another reviewer may have decided before the lock.
+            selected = matches.filter(pk__in=ids).exclude(review_status=status).order_by("pk")
+            changed_ids = list(selected.values_list("pk", flat=True))
+            if changed_ids:
+                changed = Match.objects.filter(pk__in=changed_ids)
+                changed.update(**_columns(status, reviewer, timezone.now()))
+                record_changes(changed, reviewer)
+        yield changed_ids
 
 
 def _check_status(status: str) -> None:

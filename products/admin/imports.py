@@ -120,7 +120,7 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Import what the preview showed, or continue an import that a restart has stopped."""
     job = _own_import(request, pk)
     if not (jobs.confirm(job) or jobs.resume(job)):
-        messages.info(request, _("This import is already running or done."))
+        messages.info(request, _("This import is already running or done, or another import of yours is running."))
     return redirect("admin:products_import_show", pk)
 
 

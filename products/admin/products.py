@@ -12,7 +12,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
@@ -49,7 +49,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
 
     def clean_sku(self) -> str:
         sku = str(self.cleaned_data["sku"]).strip()
-        if sku and Product.objects.filter(sku=sku).exclude(pk=self.instance.pk).exists():
+        if intake.find_other_with_sku(Product(pk=self.instance.pk, sku=sku)):
             raise ValidationError(_("Another product has this SKU."), code="sku_exists")
         return sku
 
@@ -155,7 +155,10 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
         """Save only the changed fields: a worker may have written to the row since it was read."""
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
-        intake.change_product(get_object_or_404(Product, pk=obj.pk), changes)
+        try:
+            intake.change_product(get_object_or_404(Product, pk=obj.pk), changes)
+        except Product.DoesNotExist as error:
+            raise Http404(_("This product no longer exists.")) from error
 
     def get_urls(self) -> list[URLPattern]:
         urls = [

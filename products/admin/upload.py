@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -138,6 +138,8 @@ def add_images(request: HttpRequest, product: Product) -> HttpResponse:
             form.add_image_errors(error)
         except NoRoomError as error:
             form.add_error("images", ValidationError(str(error), code=error.code))
+        except Product.DoesNotExist as error:
+            raise Http404(_("This product no longer exists.")) from error
         else:
             count = len(result.images)
             _show_result(

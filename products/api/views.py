@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from core.admin.paging import MAX_SEARCH_LENGTH
 from products import embedding
 from products.api import serializers
 from products.api.pages import ProductPages
@@ -74,7 +75,9 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     state = django_filters.ChoiceFilter(
         choices=ProductImage.State.choices, method="has_image_in_state", label="Products with an image in this state"
     )
-    search = django_filters.CharFilter(method="contains_text", label="Part of the SKU, name, category or description")
+    search = django_filters.CharFilter(
+        method="contains_text", max_length=MAX_SEARCH_LENGTH, label="Part of the SKU, name, category or description"
+    )
 
     class Meta:
         model = Product

@@ -9,9 +9,9 @@ from django.db.models import Count
 from products.models import Product, ProductImage
 
 
-def find_product_with_images(hashes: Collection[str]) -> Product | None:
-    """Return the oldest product that has all these images."""
-    shared = Product.objects.filter(images__sha256__in=hashes).annotate(shared=Count("images")).order_by("pk")
+def find_product_with_images(hashes: Collection[str], **fields: str) -> Product | None:
+    """Return the oldest product that has all these images, and these values in its fields."""
+    shared = Product.objects.filter(images__sha256__in=hashes, **fields).annotate(shared=Count("images")).order_by("pk")
     return shared.filter(shared=len(hashes)).first()
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.database.locks import lock_names
 from core.request_id import request_id
 from gpu.imaging.errors import ImageProcessingError
 from products import quotas
@@ -68,15 +69,17 @@ def add_product(
     is_historical: bool = False,
     attributes: Mapping[str, Any] | None = None,
     skip_duplicates: bool = False,
+    skip_same_name: bool = False,
     staged: StagedFiles | None = None,
 ) -> IntakeResult:
     """Create a product with its images, which are then pending for the worker.
 
     ``uploads`` is read one at a time, so that only one original is in memory. If the product of the SKU has all the
     images, return that product with ``created`` False. ``skip_duplicates`` does the same for any product with all
-    the images. ``staged`` holds files that are written already. Raises RejectedUploadsError for images that cannot
-    be used, SkuExistsError for a taken SKU, NoRoomError, and django.core.exceptions.ValidationError for an invalid
-    field. Then no row and no file is left behind.
+    the images, and ``skip_same_name`` for one without SKU that also has the name. ``staged`` holds files that are
+    written already. Raises RejectedUploadsError for images that cannot be used, SkuExistsError for a taken SKU,
+    NoRoomError, and django.core.exceptions.ValidationError for an invalid field. Then no row and no file is left
+    behind.
     """
     product = Product(
         sku=sku.strip(),
@@ -88,54 +91,59 @@ def add_product(
     )
     validate_product(product)
     clean_images = _clean_all(uploads)
-    existing = _existing_by_sku(product.sku, clean_images)
-    if existing is None and skip_duplicates and (duplicate := find_product_with_images(_hashes(clean_images))):
-        existing = _existing(duplicate, clean_images)
-    if existing is not None:
+    hashes = _hashes(clean_images)
+
+    def find_existing() -> IntakeResult | None:
+        if (by_sku := _existing_by_sku(product.sku, clean_images)) is not None:
+            return by_sku
+        duplicate = find_product_with_images(hashes) if skip_duplicates else None
+        if duplicate is None and skip_same_name:
+            duplicate = find_product_with_images(hashes, sku="", name=product.name)
+        return None if duplicate is None else _existing(duplicate, clean_images)
+
+    if (existing := find_existing()) is not None:
         return existing
     if staged is None:
         quotas.require_room_for_images(clean_images)
-    with storage.stored_files(clean_images, staged) as names:
-        try:
-            with transaction.atomic():
-                product.save()
-                images = [
-                    _save_image(product, image, names[image.sha256], position)
-                    for position, image in enumerate(clean_images)
-                ]
-        except IntegrityError:
-            # Another process saved this SKU since the check.
-            existing = _existing_by_sku(product.sku, clean_images)
-            if existing is None:
-                raise
-            storage.delete_files(names.values())
+    with storage.stored_files(clean_images, staged) as names, transaction.atomic():
+        lock_names([*_sku_lock(product.sku), *(hashes if skip_duplicates or skip_same_name else [])])
+        # Another process may have saved this product since the first look, while the files were written.
+        if (existing := find_existing()) is not None:
+            transaction.on_commit(partial(storage.delete_files, list(names.values())))
             return existing
-    return IntakeResult(product, images, created=True, duplicate_of=find_other_product(product, _hashes(clean_images)))
+        product.save()
+        images = [
+            _save_image(product, image, names[image.sha256], position) for position, image in enumerate(clean_images)
+        ]
+    return IntakeResult(product, images, created=True, duplicate_of=find_other_product(product, hashes))
 
 
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     """Change these fields of a product and no others, which workers may have written.
 
     A historical product that becomes new is queued for matching. Raises SkuExistsError for a taken SKU, NoRoomError,
-    and django.core.exceptions.ValidationError for an invalid field.
+    django.core.exceptions.ValidationError for an invalid field, and Product.DoesNotExist if it was deleted.
     """
     quotas.require_room_for_history()
     changed = {"updated_at", *changes}
-    if product.is_historical and changes.get("is_historical") is False:
-        product.unmatched_since = timezone.now()
-        changed.add("unmatched_since")
     for name, value in changes.items():
         setattr(product, name, value.strip() if isinstance(value, str) else value)
     product.clean_fields()
     validate_fields({name: getattr(product, name) for name in changes})
-    try:
-        with transaction.atomic():
-            product.save(update_fields=changed)
-    except IntegrityError as error:
-        other = Product.objects.filter(sku=product.sku).exclude(pk=product.pk).first()
-        if other is None:
-            raise
-        raise SkuExistsError(product.sku, other.pk) from error
+    with transaction.atomic():
+        if "sku" in changes and (other := find_other_with_sku(product)):
+            raise SkuExistsError(product.sku, other.pk)
+        was_historical = Product.objects.select_for_update().values_list("is_historical", flat=True).get(pk=product.pk)
+        if was_historical and changes.get("is_historical") is False:
+            product.unmatched_since = timezone.now()
+            changed.add("unmatched_since")
+        product.save(update_fields=changed)
+
+
+def find_other_with_sku(product: Product) -> Product | None:
+    """Return another product that has this product's SKU. No other gets it before the transaction ends."""
+    lock_names(_sku_lock(product.sku))
+    return Product.objects.filter(sku=product.sku).exclude(pk=product.pk).first() if product.sku else None
 
 
 def add_images(
@@ -208,6 +216,11 @@ def _existing(product: Product, images: Sequence[CleanImage]) -> IntakeResult:
     hashes = _hashes(images)
     stored = list(product.images.filter(sha256__in=hashes))
     return IntakeResult(product, stored, created=False, duplicate_of=find_other_product(product, hashes))
+
+
+def _sku_lock(sku: str) -> list[str]:
+    """Return the lock that everything takes which gives a product this SKU."""
+    return [f"sku {sku}"] if sku else []
 
 
 def _hashes(images: Sequence[CleanImage]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 
 from django.utils.translation import gettext as _
 
-from core.archives import ZIP_ERRORS, check_archive
+from core.archives import ZIP_ERRORS, open_archive
 from core.errors import UnreadableFileError
 from core.files import UnsafeFileError, open_inside, unsafe_entries
 from gpu.images import read_stream, unreadable
@@ -104,7 +104,6 @@ class ZipSource:
     """Files in a ZIP. No name of an entry can lead to a path outside the ZIP."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
-        check_archive(archive)
         self.archive = archive
 
     def names(self) -> list[str]:
@@ -150,7 +149,7 @@ class ZipSource:
 def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
     """Open a ZIP. Raises UnreadableFileError if it is broken or a ZIP bomb."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = open_archive(path)
     except ZIP_ERRORS as error:
         text = _("%(file)s is not a readable ZIP: %(reason)s.") % {"file": name or path.name, "reason": error}
         raise UnreadableFileError(text) from error

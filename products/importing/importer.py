@@ -141,16 +141,18 @@ class _Importer:
             raise RowError("file_missing", text % row.label)
         changes: tuple[Change, ...] = ()
         if self.update and changed_fields(product, row):
-            product = self.target.reload(product)
-            changed = changed_fields(product, row)
-            changes = describe_changes(product, changed)
-            self.target.update(product, changed)
+            # Locked, because attributes are merged with the stored ones.
+            with self.target.locked(product) as product:
+                changed = changed_fields(product, row)
+                changes = describe_changes(product, changed)
+                if changed:
+                    self.target.update(product, changed)
         status = RowStatus.UPDATED if changes else RowStatus.SKIPPED
         if image is not None and not self.target.has_image(product, image.sha256):
             _check_category(row, product.category)
-            self.target.add_image(product, image)
-            status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED
-            changes = (*changes, Change("image", "", row.image))
+            if self.target.add_image(product, image):
+                status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED
+                changes = (*changes, Change("image", "", row.image))
         return RowResult(row, status, changes=changes)
 
 

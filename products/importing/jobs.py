@@ -19,13 +19,16 @@ from pathlib import Path, PurePath
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import File
+from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
 from core.history.recording import ChangeSource
-from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER
+from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import outage_of
 from core.spreadsheets.reader import is_table
 from products import quotas, tasks
@@ -45,39 +48,49 @@ State = Import.State
 def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
     """Store a table, a ZIP of images, or both, and start to check them.
 
-    Discard what the user sent before and did not import. Raises UnreadableFileError and NoRoomError.
+    Discard what the user sent before and did not import. Raises UnreadableFileError, also if the user sends another
+    file at the same time, and NoRoomError.
     """
     delete_expired()
     table, archive = _split_files(files)
-    earlier = Import.objects.filter(user_id=user.pk)
-    if running := earlier.filter(state=State.RUNNING, heartbeat_at__gte=timezone.now() - STALE_AFTER).first():
-        raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
-    for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
-        discard(unconfirmed)
-    quotas.require_room_for_import(sum(file.size or 0 for file in files))
     job = Import(user_id=user.pk, is_historical=historical)
     job.table_name, job.archive_name = (safe_file_name(file.name or "") if file else "" for file in (table, archive))
-    job.save()
+    with transaction.atomic():
+        lock_names([_lock_of(user)])
+        earlier = Import.objects.filter(user_id=user.pk)
+        if running := _running(earlier):
+            raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
+        for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
+            discard(unconfirmed)
+        job.save()
     try:
+        quotas.require_room_for_import(sum(file.size or 0 for file in files))
         for file, stored in ((table, _table(job)), (archive, _archive(job))):
             if file is not None and stored is not None:
                 _store(file, stored.path)
         with _open(job) as source:
             job.columns, job.total = list(source.columns), source.total
-        job.save(update_fields=["columns", "total"])
-    except (UnreadableFileError, OSError):
+        job.heartbeat(columns=job.columns, total=job.total)
+    except (UnreadableFileError, OSError, SupersededError) as error:
+        was_replaced = not Import.objects.filter(pk=job.pk).exists()
         discard(job)
+        if was_replaced:
+            raise UnreadableFileError(_("Another file that you sent at the same time replaced %s.") % job) from error
         raise
     _start(job)
     return job
 
 
 def confirm(job: Import) -> bool:
-    """Import what was checked. Return False if it does not wait for confirmation."""
+    """Import what was checked. Return False if it does not wait for confirmation, or another import runs."""
     token = uuid.uuid4()
-    updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
-        state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
-    )
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if _running(Import.objects.filter(user_id=job.user_id).exclude(pk=job.pk)):
+            return False
+        updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
+            state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
+        )
     if updated:
         job.refresh_from_db()
         _start(job)
@@ -85,9 +98,11 @@ def confirm(job: Import) -> bool:
 
 
 def resume(job: Import) -> bool:
-    """Resume an import whose process stopped. Return False if another thread runs it."""
-    if not job.take_over():
-        return False
+    """Resume an import whose process stopped. Return False if another thread runs it, or another import runs."""
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if _running(Import.objects.filter(user_id=job.user_id).exclude(pk=job.pk)) or not job.take_over():
+            return False
     _start(job)
     return True
 
@@ -96,6 +111,15 @@ def results_of(job: Import) -> ImportResults:
     """Return the dry run's results until the import is confirmed, then the import's."""
     is_preview = job.state in (State.CHECKING, State.CHECKED)
     return ImportResults(job.folder / ("preview" if is_preview else "results"))
+
+
+def _lock_of(user: AbstractBaseUser) -> str:
+    """Return the lock that keeps a user from two imports at once."""
+    return f"imports of user {user.pk}"
+
+
+def _running(imports: QuerySet[Import]) -> Import | None:
+    return imports.filter(state=State.RUNNING, heartbeat_at__gte=timezone.now() - STALE_AFTER).first()
 
 
 def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:

@@ -186,8 +186,18 @@ def _image_rows(names: list[str]) -> Iterator[Row]:
             name=path.stem,
             category=path.parent.name,
             category_from_path=True,
+            problem="" if _is_valid_text(name) else _("the file's name is not valid Unicode; rename the file"),
             raw=(name, path.stem, path.stem, path.parent.name),
         )
+
+
+def _is_valid_text(text: str) -> bool:
+    """Return whether UTF-8 can write the text, which excludes names of files in other encodings."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:

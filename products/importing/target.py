@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from products import quotas
@@ -64,7 +65,7 @@ class ImportTarget:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
 
     def create(self, row: Row, image: CleanImage, historical: bool) -> Product | None:
-        """Create the row's product. Return None if its SKU exists by now."""
+        """Create the row's product. Return None if it exists by now."""
         with notifications_suspended():
             try:
                 result = intake.add_product(
@@ -75,6 +76,7 @@ class ImportTarget:
                     description=row.description,
                     is_historical=historical,
                     attributes=row.attributes,
+                    skip_same_name=not row.sku,
                     staged=self.staged,
                 )
             except SkuExistsError:
@@ -85,22 +87,27 @@ class ImportTarget:
         self.by_sku[row.sku] = result.product
         return result.product
 
-    def add_image(self, product: Product, image: CleanImage) -> None:
-        """Add an image to the product. Raises RowError if the product was deleted."""
+    def add_image(self, product: Product, image: CleanImage) -> bool:
+        """Add an image to the product. Return False if it has it by now. Raises RowError if it was deleted."""
         with notifications_suspended():
             try:
-                intake.add_images(product, [image], staged=self.staged)
+                return intake.add_images(product, [image], staged=self.staged).created
             except Product.DoesNotExist as error:
                 raise self._deleted(product) from error
 
-    def reload(self, product: Product) -> Product:
-        """Return the product as stored now. Raises RowError if it was deleted."""
-        stored = Product.objects.filter(pk=product.pk).first()
-        if stored is None:
-            raise self._deleted(product)
+    @contextmanager
+    def locked(self, product: Product) -> Iterator[Product]:
+        """Yield the product as stored now, which nothing else changes during the block.
+
+        Raises RowError if it was deleted.
+        """
+        with transaction.atomic():
+            stored = Product.objects.select_for_update().filter(pk=product.pk).first()
+            if stored is None:
+                raise self._deleted(product)
+            yield stored
         if stored.sku:
             self.by_sku[stored.sku] = stored
-        return stored
 
     def update(self, product: Product, changes: dict[str, Any]) -> None:
         intake.change_product(product, changes)
@@ -144,11 +151,14 @@ class DryRunTarget(ImportTarget):
         self.add_image(product, image)
         return product
 
-    def add_image(self, product: Product, image: CleanImage) -> None:
+    def add_image(self, product: Product, image: CleanImage) -> bool:
         self.images[self._image_key(product, image.sha256)] = product
+        return True
 
-    def reload(self, product: Product) -> Product:
-        return product
+    @contextmanager
+    def locked(self, product: Product) -> Iterator[Product]:
+        """Yield the product itself."""
+        yield product
 
     def update(self, product: Product, changes: dict[str, Any]) -> None:
         for name, value in changes.items():

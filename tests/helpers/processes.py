@@ -94,7 +94,15 @@ class Stack:
         started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
         self.web = self._run(
-            "web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1", "--bind", bind, **env
+            "web",
+            "gunicorn",
+            "--config",
+            "catalogmatch/web/gunicorn_conf.py",
+            "--workers",
+            env.get("WEB_CONCURRENCY", "1"),
+            "--bind",
+            bind,
+            **env,
         )
         wait_until(lambda: self._is_alive(), 60, "the web server responds")
         return time.monotonic() - started

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.operations.backup import BackupError, take_backup
+from core.escaping import escape
 from core.progress import progress_bar
 
 
@@ -24,11 +25,11 @@ class Command(BaseCommand):
         try:
             manifest = take_backup(path.absolute(), progress_bar)
         except BackupError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(escape(str(error))) from error
         counts = manifest["counts"]
         self.stdout.write(f"{path}: {counts['products']:,} products, {manifest['files']:,} files.")
         if absent := manifest["absent"]:
             for name in absent:
-                self.stderr.write(f"missing: {name}")
+                self.stderr.write(escape(f"missing: {name}"))
             text = f"{len(absent):,} files were missing before. `manage.py verify` says which images need them."
             raise CommandError(text, returncode=3)

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.operations.backup import BackupError, check_backup, restore_backup
+from core.escaping import escape
 from core.progress import progress_bar
 
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
                 return
             manifest = restore_backup(path.absolute(), progress_bar)
         except BackupError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(escape(str(error))) from error
         self.stdout.write(
             f"Restored {manifest['counts']['products']:,} products and {manifest['files']:,} files "
             f"as of {manifest['created_at']}. Run `manage.py migrate`, then `manage.py verify`."

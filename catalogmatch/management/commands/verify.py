@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalogmatch.operations.verify import DatabaseDamagedError, Verification, verify
 from core import outages
+from core.escaping import escape
 from core.progress import progress_bar
 
 
@@ -26,7 +27,7 @@ class Command(BaseCommand):
             for problem in verify(Verification(fix, progress_bar)):
                 total += problem.count
                 remaining += problem.count if problem.remedy else 0
-                self.stdout.write(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}")
+                self.stdout.write(escape(f"{problem.part:9} {problem.text} {problem.remedy or 'Repaired.'}"))
         except DatabaseDamagedError as error:
             raise CommandError(str(error)) from error
         except Exception as error:

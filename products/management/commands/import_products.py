@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from core.errors import UnreadableFileError
+from core.escaping import escape
 from core.history.recording import ChangeSource, acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
 from products.importing.importer import RowStatus, import_rows
@@ -43,7 +44,7 @@ class Command(BaseCommand):
                     with open_source(path, images=images, historical=historical) as source:
                         self._import(source, dry_run, check)
                 except UnreadableFileError as error:
-                    problem = str(error)
+                    problem = escape(str(error))
                     if not self.counts:
                         raise CommandError(problem) from error
                 if not dry_run:
@@ -54,10 +55,11 @@ class Command(BaseCommand):
             ) from interrupt
         except (OSError, DatabaseError) as error:
             raise CommandError(
-                f"Stopped ({self._summary()}): {str(error).removesuffix('.')}. Run the same command again to continue."
+                f"Stopped ({self._summary()}): {escape(str(error)).removesuffix('.')}. "
+                "Run the same command again to continue."
             ) from error
         if not self.counts:
-            raise CommandError(f"{path} contains no rows and no images.")
+            raise CommandError(f"{escape(str(path))} contains no rows and no images.")
         self.stdout.write(f"{'Dry run' if dry_run else 'Done'}: {self._summary()}.")
         rejected = self.counts[RowStatus.REJECTED]
         if rejected == self.counts.total():
@@ -74,7 +76,7 @@ class Command(BaseCommand):
                 if result.status is RowStatus.REJECTED:
                     row = result.row
                     with bar.external_write_mode():
-                        self.stderr.write(f"row {row.number} ({row.label}): {result.code}: {result.reason}")
+                        self.stderr.write(escape(f"row {row.number} ({row.label}): {result.code}: {result.reason}"))
                 check()
 
     def _finish(self, check: Callable[[], None]) -> str:
@@ -90,7 +92,7 @@ class Command(BaseCommand):
         sentences = bulk.follow_up(check)
         self.stdout.write(" ".join([f"Embedded {embedded.ready:,} images.", *sentences]))
         for image_id, reason in embedded.failed.items():
-            self.stderr.write(f"image {image_id} {reason}")
+            self.stderr.write(escape(f"image {image_id} {reason}"))
         return f"{len(embedded.failed)} images could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from core.escaping import escape
 from core.progress import EXIT_INTERRUPTED, interruptible
 from products.queue import bulk, claims
 from products.queue.bulk import FollowUpError
@@ -55,7 +56,7 @@ class Command(BaseCommand):
         embedded = bulk.embed_pending_images(check, recompute=which == "all")
         self._write([f"Embedded {embedded.ready:,} images.", *bulk.follow_up(check, rebuild_index=True)])
         for image_id, reason in embedded.failed.items():
-            self.stderr.write(f"image {image_id} {reason}")
+            self.stderr.write(escape(f"image {image_id} {reason}"))
         if embedded.failed:
             raise CommandError(
                 f"{len(embedded.failed)} images could not be embedded, see above.",
