@@ -22,6 +22,7 @@ from django.core.files.base import File
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core import clock
 from core.errors import UnreadableFileError
 from core.files import replacing
 from core.history.recording import ChangeSource
@@ -50,7 +51,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
     delete_expired()
     table, archive = _split_files(files)
     earlier = Import.objects.filter(user_id=user.pk)
-    if running := earlier.filter(state=State.RUNNING, heartbeat_at__gte=timezone.now() - STALE_AFTER).first():
+    if running := earlier.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING).first():
         raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
     for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
         discard(unconfirmed)
