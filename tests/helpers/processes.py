@@ -46,7 +46,7 @@ class Stack:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.redis = RedisServer(folder)
-        self._database = InstallationDatabase(folder, settings.get("DATABASE_URL", ""))
+        self.database = InstallationDatabase(folder, settings.get("DATABASE_URL", ""))
         self.token = ""
         self._web_port = free_port()
         self.web: subprocess.Popen[bytes] | None = None
@@ -128,9 +128,14 @@ class Stack:
 
     def manage(self, *arguments: str, **env: str) -> str:
         """Run a management command to its end. Return its stdout. Raises CalledProcessError."""
+        result = self.manage_result(*arguments, **env)
+        result.check_returncode()
+        return result.stdout
+
+    def manage_result(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a management command to its end, whatever its exit code."""
         command = [sys.executable, str(REPO / "manage.py"), *arguments]
-        env = self._env | env
-        return subprocess.run(command, env=env, cwd=REPO, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, env=self._env | env, cwd=REPO, check=False, capture_output=True, text=True)
 
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal ``how`` to a process, wait for its end, and kill its children."""
@@ -209,11 +214,11 @@ class Stack:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read rows of the installation's database. Parameters in SQL are ``?``."""
-        return self._database.rows(sql, *parameters)
+        return self.database.rows(sql, *parameters)
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """Change rows without the program, to imitate lost messages and crashed machines."""
-        self._database.execute(sql, *parameters)
+        self.database.execute(sql, *parameters)
 
     def states(self, product_id: int) -> Counter[str]:
         """Return the number of a product's images by state."""
