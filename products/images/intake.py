@@ -97,7 +97,7 @@ def add_product(
         quotas.require_room_for_images(clean_images)
     with storage.stored_files(clean_images, staged) as names:
         try:
-            with transaction.atomic():
+            with storage.saving_rows(names):
                 product.save()
                 images = [
                     _save_image(product, image, names[image.sha256], position)
@@ -149,7 +149,7 @@ def add_images(
     clean_images = _clean_all(uploads)
     if staged is None:
         quotas.require_room_for_images(clean_images)
-    with storage.stored_files(clean_images, staged) as names, transaction.atomic():
+    with storage.stored_files(clean_images, staged) as names, storage.saving_rows(names):
         # The row lock keeps simultaneous uploads from using a position twice or adding an image twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         by_hash = {image.sha256: image for image in product.images.all()}
