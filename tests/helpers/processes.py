@@ -93,9 +93,8 @@ class Stack:
         """Start or restart the web server and wait until it responds. Return the seconds."""
         started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
-        self.web = self._run(
-            "web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1", "--bind", bind, **env
-        )
+        env = {"WEB_CONCURRENCY": "1"} | env
+        self.web = self._run("web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--bind", bind, **env)
         wait_until(lambda: self._is_alive(), 60, "the web server responds")
         return time.monotonic() - started
 
@@ -182,6 +181,10 @@ class Stack:
             return False
 
     @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._web_port}"
+
+    @property
     def media(self) -> Path:
         return self.folder / "var" / "media"
 
@@ -191,8 +194,7 @@ class Stack:
         """Send a request with the manager's token. ``form`` is sent as multipart."""
         data = encode_multipart(BOUNDARY, form) if form is not None else None
         headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
-        url = f"http://127.0.0.1:{self._web_port}{path}"
-        request = urllib.request.Request(url, data, headers, method=method)
+        request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
         started = time.monotonic()
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
