@@ -58,6 +58,7 @@ class Load:
         self.deleted: set[int] = set()
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.browser: Browser | None = None
 
     def call(self, action: str, request: Callable[[], Response]) -> Response:
         """Send a request until the server responds with something else than an outage. Count all failures."""
@@ -79,7 +80,10 @@ class Load:
 
     def upload(self, chance: random.Random, number: int) -> None:
         files = [jpeg(chance.randrange(500)) for _ in range(chance.randint(1, 3))]
-        fields = {"sku": f"{threading.current_thread().name} {number}", "is_historical": str(number % 2 == 0).lower()}
+        fields: dict[str, Any] = {
+            "sku": f"{threading.current_thread().name} {number}",
+            "is_historical": str(number % 2 == 0).lower(),
+        }
         response = self.call("upload", lambda: self.stack.upload(files, **fields))
         if response.status < 400:
             with self.lock:
@@ -114,7 +118,7 @@ class Load:
         skus = [f"import {number}-{row}" for row in range(5)]
         table = "sku,name,image\n" + "".join(f"{sku},imported,{row}.jpg\n" for row, sku in enumerate(skus))
         archive = zipped({f"{row}.jpg": jpeg(chance.randrange(500)) for row in range(5)})
-        page = Browser(self.stack, self)
+        self.browser = page = self.browser or Browser(self.stack, self)
         address = page.send(IMPORT, {"files": [("table.csv", table.encode()), ("images.zip", archive)]})
         key = re.findall(r"import/([0-9a-f-]{36})/", address)
         if not key:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return build(folder / "old", seed=1), build(folder / "new", seed=2)
 
 
-def upload(stack: Stack, first: int, count: int, **fields: str) -> list[int]:
+def upload(stack: Stack, first: int, count: int, **fields: Any) -> list[int]:
     images = [[jpeg(2 * seed), jpeg(2 * seed + 1)] for seed in range(first, first + count)]
     return [stack.upload(pair, **fields).body["product_id"] for pair in images]
 

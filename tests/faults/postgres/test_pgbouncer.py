@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_everything_works_through_four_pooled_connections(tmp_path: Path, config
             worker = stack.start_worker(FAULT_SECONDS_PER_IMAGE="0.02")
             accepted = {}
             for number in range(12):
-                fields = {"sku": f"pooled {number}", "is_historical": str(number % 2).replace("1", "true")}
+                fields: dict[str, Any] = {"sku": f"pooled {number}", "is_historical": ["false", "true"][number % 2]}
                 response = stack.upload([jpeg(number), jpeg(number + 1)], **fields)
                 assert response.status == 201, response
                 accepted[response.body["product_id"]] = 2
