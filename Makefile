@@ -4,7 +4,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: help demo test faults lint licences bench format clean
+.PHONY: help demo test faults lint licences audit bench format clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,15 +18,19 @@ test: .venv/.installed-dev  ## Run the tests, except the fault tests
 faults: .venv/.installed-dev  ## Run the fault tests, which break and attack a running program for minutes
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
-lint: .venv/.installed-dev  ## Check style, types and the GitHub workflows
+lint: .venv/.installed-dev  ## Check style, types, security (bandit) and the GitHub workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	DJANGO_DEBUG=1 $(BIN)/mypy core gpu products matching catalogmatch tests benchmarks
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive core gpu products matching catalogmatch manage.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 licences: .venv/.installed-dev  ## List the licences of all needed packages, fail if one is not allowed
 	$(BIN)/python -m tests.licences
+
+audit: .venv/.installed-dev  ## Check licences, and look for known vulnerabilities if there is a network
+	$(BIN)/python -m tests.audit
 
 format: .venv/.installed-dev  ## Fix the style of the code
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from catalogmatch.operations import logs
 from catalogmatch.web import csp
 from core import files
+from core.clock import steady_now
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -43,7 +44,7 @@ if not SECRET_KEY:
             "DJANGO_SECRET_KEY is not set. Put a long random value into the environment or the .env file. "
             "For a trial on your own machine you can set DJANGO_DEBUG=1 instead."
         )
-    SECRET_KEY = "insecure-key-for-a-trial-with-debug-on-only"  # noqa: S105
+    SECRET_KEY = "insecure-key-for-a-trial-with-debug-on-only"  # noqa: S105  # nosec B105 # only with DEBUG on
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("DJANGO_HTTPS", default=False)
@@ -154,6 +155,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     INSTALLED_APPS.append("matching.pgvector")
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # Without these, a server that vanishes from the network stops a worker for hours. Seconds, and milliseconds.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 25_000,
+    } | DATABASES["default"].get("OPTIONS", {})
 # Opening SQLite costs a third of a small request (pragmas, schema, empty cache), so connections stay open.
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 
@@ -192,20 +201,21 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "queue_order_strategy": "priority",  # searches first: workers are started with -Q questions,bulk
 }
 SWEEP_SECONDS = env.int("CATALOGMATCH_SWEEP_SECONDS", default=30)
+# The schedules use a steady clock. With the time of day, setting the clock back by a day would stop them for a day.
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
         "task": "products.tasks.sweep",
-        "schedule": schedule(SWEEP_SECONDS),
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
         "options": {"expires": SWEEP_SECONDS},
     },
     "match-unmatched": {
         "task": "matching.tasks.match_unmatched",
-        "schedule": schedule(SWEEP_SECONDS),
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
         "options": {"expires": SWEEP_SECONDS},
     },
     "refresh-planner": {
         "task": "products.tasks.refresh_planner",
-        "schedule": schedule(3600),
+        "schedule": schedule(3600, nowfun=steady_now),
         "options": {"expires": 3600},
     },
     "prune-history": {
@@ -215,7 +225,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "keep-index": {
         "task": "matching.tasks.keep_index",
-        "schedule": schedule(60),
+        "schedule": schedule(60, nowfun=steady_now),
         "options": {"expires": 60},
     },
 }

@@ -15,6 +15,8 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from django.core.files import locks
+
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 # Some network file systems cannot sync a folder. Nothing more can be done there.
@@ -89,6 +91,16 @@ def open_new(path: Path) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Lock a file during the block. Yield False if another process of this machine has locked it.
+
+    The lock ends with the process.
+    """
+    with open_to_append(path) as file:
+        yield locks.lock(file, locks.LOCK_EX | locks.LOCK_NB)
 
 
 def open_to_append(path: Path) -> IO[str]:

@@ -19,7 +19,9 @@ from django.utils import timezone
 from django.utils.translation import get_language, gettext_lazy, override
 from django.utils.translation import gettext as _
 
+from core import clock
 from core.history.recording import ChangeSource, acting_as
+from core.outages import DATABASE_OUTAGES
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class BackgroundJob(models.Model):
     @property
     def is_stale(self) -> bool:
         """Whether the job is unfinished but its process has stopped."""
-        return self.is_active and self.heartbeat_at < timezone.now() - STALE_AFTER
+        return self.is_active and clock.is_over(self.heartbeat_at, STALE_AFTER)
 
     def start(self, do: Callable[[], None], by: ChangeSource) -> None:
         """Run ``do`` in a thread, in the user's language.
@@ -103,6 +105,9 @@ class BackgroundJob(models.Model):
                 do()
         except SupersededError:
             logger.info("%s was taken over or stopped", threading.current_thread().name)
+        except DATABASE_OUTAGES:
+            # Its page resumes it when it is stale and the database responds again.
+            logger.exception("%s lost the database", threading.current_thread().name)
         except Exception:
             logger.exception("%s failed", threading.current_thread().name)
             with override(language):

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from core import disk
+
+# What Django raises if the database is away, ends the connection or takes no writes. PostgreSQL reports a transaction
+# that it ended for its timeout, or a server that became read-only, as an internal error.
+DATABASE_OUTAGES = (OperationalError, InterfaceError, InternalError)
 
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT}
 _DAMAGED_SQLITE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -39,7 +43,8 @@ DISK_FULL = Outage(507, disk.DISK_FULL, _("The disk is full. Nothing of this req
 DATABASE_UNAVAILABLE = Outage(
     503,
     "database_unavailable",
-    _("The database is not available at the moment. Nothing of this request was stored. Try again."),
+    # A connection can break after the commit, so this does not promise that nothing was stored.
+    _("The database is not available at the moment. Try again."),
 )
 DATABASE_DAMAGED = Outage(
     503,
@@ -56,7 +61,7 @@ def outage_of(error: BaseException | None) -> Outage | None:
         return DISK_FULL
     if error is not None and _shows_damage(error):
         return DATABASE_DAMAGED
-    if isinstance(error, OperationalError):
+    if isinstance(error, DATABASE_OUTAGES):
         text = str(error)  # as SQLite and PostgreSQL say it
         return DISK_FULL if "disk is full" in text or "No space left" in text else DATABASE_UNAVAILABLE
     return None

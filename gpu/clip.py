@@ -42,7 +42,7 @@ def process_batch(
         if isinstance(result, ImageProcessingError):
             results.append(result)
         else:
-            assert result.clip is not None  # noqa: S101  (every request has clip=True)
+            assert result.clip is not None  # noqa: S101  # nosec B101 # every request has clip=True
             results.append(np.asarray(result.clip.color, np.float32))
     return results
 

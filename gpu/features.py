@@ -31,7 +31,7 @@ def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str,
     if isinstance(result, Exception):
         raise result
     features = result.clip or result.legacy
-    assert features is not None  # noqa: S101  (the request has one of the two)
+    assert features is not None  # noqa: S101  # nosec B101 # the request has one of the two
     return {
         "color_features": features.color,
         "shape_features": features.shape,

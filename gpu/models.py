@@ -9,9 +9,11 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from core import clock
+
 # A worker writes its row this often. It counts as gone after a few missed heartbeats.
 HEARTBEAT_SECONDS = 10
-LIVE_AFTER_HEARTBEAT_SECONDS = 45
+LIVE_AFTER_HEARTBEAT = timedelta(seconds=45)
 # A worker stores a sample this often. Samples are kept for a day.
 SAMPLE_SECONDS = 60
 
@@ -19,8 +21,12 @@ SAMPLE_SECONDS = 60
 class EmbeddingWorkerQuerySet(models.QuerySet["EmbeddingWorker"]):
     def live(self) -> EmbeddingWorkerQuerySet:
         """Return workers whose heartbeat is recent enough, latest first."""
-        since = timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
-        return self.filter(heartbeat_at__gte=since).order_by("-heartbeat_at")
+        return self.filter(clock.within("heartbeat_at", LIVE_AFTER_HEARTBEAT)).order_by("-heartbeat_at")
+
+    def models(self) -> list[str]:
+        """Return the CLIP models of the live workers that can use theirs."""
+        names = self.live().filter(clip_available=True).order_by("model_name").values_list("model_name", flat=True)
+        return list(names.distinct())
 
 
 class EmbeddingWorker(models.Model):
@@ -58,7 +64,7 @@ class EmbeddingWorker(models.Model):
 
     @property
     def is_live(self) -> bool:
-        return self.heartbeat_at >= timezone.now() - timedelta(seconds=LIVE_AFTER_HEARTBEAT_SECONDS)
+        return not clock.is_over(self.heartbeat_at, LIVE_AFTER_HEARTBEAT)
 
 
 class WorkerSample(models.Model):

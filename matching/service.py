@@ -269,7 +269,7 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
 
 def _attach_matches(result: SearchResult) -> SearchResult:
     """Return the result with the saved matches of its candidates."""
-    assert result.product is not None  # noqa: S101  (for the type checker)
+    assert result.product is not None  # noqa: S101  # nosec B101 # for the type checker
     matches = {match.candidate_id: match for match in result.product.matches.order_by()}
     candidates = [replace(candidate, match=matches.get(candidate.product.pk)) for candidate in result.candidates]
     return replace(result, candidates=candidates)

@@ -14,8 +14,8 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from core import clock
 from core.batches import iter_batches
 from core.deletion import delete_rows
 from core.history.recording import ChangeSource
@@ -58,8 +58,7 @@ def stop(job: Deletion) -> bool:
 
 def delete_expired() -> None:
     """Delete jobs older than a day."""
-    now = timezone.now()
-    Deletion.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
+    Deletion.objects.filter(clock.over("created_at", RETENTION), clock.over("heartbeat_at", STALE_AFTER)).delete()
 
 
 def _delete(job: Deletion) -> None:

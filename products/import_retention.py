@@ -8,8 +8,8 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from core import clock
 from core.jobs import RETENTION, STALE_AFTER
 from products.models import Import
 
@@ -22,8 +22,7 @@ def discard(job: Import) -> None:
 
 def delete_expired() -> None:
     """Delete imports older than a day, and folders without an import."""
-    now = timezone.now()
-    Import.objects.filter(created_at__lt=now - RETENTION, heartbeat_at__lt=now - STALE_AFTER).delete()
+    Import.objects.filter(clock.over("created_at", RETENTION), clock.over("heartbeat_at", STALE_AFTER)).delete()
     root = Path(settings.IMPORTS_ROOT)
     # List the folders first: an import is saved before its folder is created.
     folders = list(root.iterdir()) if root.is_dir() else []

@@ -15,6 +15,7 @@ from core import circuit_breaker
 from core.history import retention
 from core.sqlite import statistics
 from gpu.encoders import downloads
+from gpu.models import EmbeddingWorker
 from gpu.monitoring import worker
 from products import deletion_jobs, import_retention
 from products.queue import claims, query_features
@@ -87,7 +88,9 @@ def embed(image_ids: list[int] | None = None) -> None:
 def sweep() -> None:
     """Recover lost images, queue outdated ones and delete expired jobs."""
     claims.release_stale_claims()
-    claims.requeue("outdated")
+    # While workers of two models run, each would embed again what the other has just done, without end.
+    if len(EmbeddingWorker.objects.models()) <= 1:
+        claims.requeue("outdated")
     import_retention.delete_expired()
     deletion_jobs.delete_expired()
     if claims.has_pending():

@@ -11,9 +11,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,37 +36,67 @@ def require_server() -> None:
         pytest.skip(missing)
 
 
+class PostgresServer:
+    """A server with an empty database in ``home``, which a test may stop and start again."""
+
+    def __init__(self, home: Path) -> None:
+        import pg0
+
+        self._home = home
+        self._program = home / "pg0"
+        shutil.copy2(Path(pg0.__file__).parent / "bin" / "pg0", self._program)
+        self._program.chmod(0o755)
+        self._user = _USER if os.getuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(home, self._user)
+        self.port = free_port()
+
+    def url(self, port: int | None = None) -> str:
+        """Return the DATABASE_URL, or that of another port in front of the server."""
+        return f"postgres://tester:tester@127.0.0.1:{port or self.port}/catalogmatch"
+
+    def start(self) -> None:
+        """Start or restart the server. Raises CalledProcessError."""
+        self._pg0("start", "--port", str(self.port), "--username", "tester", "--password", "tester",
+                  "--database", "catalogmatch")  # fmt: skip
+
+    def stop(self) -> None:
+        self._pg0("stop")
+
+    def crash(self) -> None:
+        """Stop at once and cut all connections (an "immediate" stop). The next start recovers from the log."""
+        process_id = int((self._home / ".pg0/instances/tests/data/postmaster.pid").read_text().split()[0])
+        os.kill(process_id, signal.SIGQUIT)
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{process_id}").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("PostgreSQL does not stop")
+            time.sleep(0.02)
+
+    def _pg0(self, command: str, *options: str) -> None:
+        subprocess.run(
+            [self._program, command, "--name", "tests", *options], user=self._user, cwd=self._home, check=True,
+            env=os.environ | {"HOME": str(self._home)}, stdout=subprocess.DEVNULL, timeout=120,
+        )  # fmt: skip
+
+
+@contextmanager
+def server() -> Iterator[PostgresServer]:
+    """Run a server. Raises ImportError without the wheel, and CalledProcessError if the server does not start."""
+    with tempfile.TemporaryDirectory(prefix="catalogmatch-pg-", ignore_cleanup_errors=True) as folder:
+        running = PostgresServer(Path(folder))
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
 @contextmanager
 def running() -> Iterator[str]:
-    """Start a server and return its DATABASE_URL.
-
-    Raises ImportError without the wheel, and CalledProcessError if the server does not start.
-    """
-    import pg0
-
-    with tempfile.TemporaryDirectory(prefix="catalogmatch-pg-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        program = home / "pg0"
-        shutil.copy2(Path(pg0.__file__).parent / "bin" / "pg0", program)
-        program.chmod(0o755)
-        user = None
-        if os.getuid() == 0:
-            user = _USER
-            shutil.chown(home, _USER)
-        port = free_port()
-
-        def pg(*arguments: str) -> None:
-            subprocess.run(
-                [program, *arguments], user=user, cwd=home, check=True, env=os.environ | {"HOME": folder},
-                stdout=subprocess.DEVNULL, timeout=120,
-            )  # fmt: skip
-
-        pg("start", "--name", "tests", "--port", str(port), "--username", "tester", "--password", "tester",
-           "--database", "catalogmatch")  # fmt: skip
-        try:
-            yield f"postgres://tester:tester@127.0.0.1:{port}/catalogmatch"
-        finally:
-            pg("stop", "--name", "tests")
+    """Run a server and return its DATABASE_URL. Raises what ``server`` raises."""
+    with server() as postgres:
+        yield postgres.url()
 
 
 def main() -> int:

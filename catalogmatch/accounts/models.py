@@ -68,7 +68,7 @@ class Token(models.Model):
 
     def needs_use_recorded(self, now: datetime, seconds: int) -> bool:
         """Return whether the last recorded use is older than ``seconds``."""
-        return self.last_used_at is None or (now - self.last_used_at).total_seconds() >= seconds
+        return self.last_used_at is None or abs((now - self.last_used_at).total_seconds()) >= seconds
 
 
 class ScopedUser(User):

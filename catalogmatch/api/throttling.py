@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_LENGTH = 1_000
+MAX_CLOCK_DIFFERENCE_SECONDS = 60  # between the machines that share the cache
 
 
 class _History:
@@ -34,7 +36,8 @@ class _History:
         value = caches[self.alias].get(key)
         # A set of types, because a busy client has thousands of moments and each request checks them.
         is_history = isinstance(value, list) and set(map(type, value)) <= {int, float}
-        return value if is_history else default
+        # After the clock was set back, older moments lie in the future and would count for as long as it was set back.
+        return value if is_history and max(value, default=0) < time.time() + MAX_CLOCK_DIFFERENCE_SECONDS else default
 
     def set(self, key: str, value: list[float], seconds: float) -> None:
         caches[self.alias].set(key, value, seconds)

@@ -101,6 +101,9 @@ def device() -> Finding:
 def model() -> Finding:
     """Check the CLIP weights and the packages that they need."""
     status = clip_status()
+    if len(models := EmbeddingWorker.objects.models()) > 1:
+        text = f"workers use different models: {', '.join(models)}"
+        return Finding(Level.WARN, text, "Restart all workers with the same CLIP_MODEL. Then all images are embedded.")
     if status.available:
         return Finding(Level.OK, f"{status.model_name}, {status.embedding_dim} dimensions, backend {status.backend}")
     remedy = "Products are compared by legacy features until CLIP can be used."

@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from core import clock
 from core.outages import DATABASE_DAMAGED, outage_of
 from core.schema import SchemaTooOldError, missing_migrations
 from products.models import ProductImage
@@ -76,15 +77,16 @@ def queue_problem() -> str | None:
     """
     if not settings.HAS_BROKER:
         return None  # the web process embeds uploads itself
-    horizon = timezone.now() - timedelta(seconds=2 * settings.CLAIM_LEASE_SECONDS)
-    waiting = ProductImage.objects.filter(state=ProductImage.State.PENDING, updated_at__lt=horizon)
+    lease = timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
+    horizon = timezone.now() - 2 * lease
+    waiting = ProductImage.objects.filter(clock.over("updated_at", 2 * lease), state=ProductImage.State.PENDING)
     if not waiting.exists():
         return None
     switch = claims.pause_switch()
     if switch is not None and (switch.paused or switch.changed_at >= horizon):
         return None
     finished = ProductImage.objects.filter(
-        state__in=[ProductImage.State.READY, ProductImage.State.FAILED], updated_at__gte=horizon
+        clock.within("updated_at", 2 * lease), state__in=[ProductImage.State.READY, ProductImage.State.FAILED]
     )
     if finished.exists():
         return None

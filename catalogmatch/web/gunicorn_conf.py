@@ -25,7 +25,7 @@ control_socket_disable = True  # unused, and two servers of one user would share
 timeout = 60
 graceful_timeout = 30
 # A heartbeat file on a disk would stall if the disk stalls.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108  # nosec B108 # random names
 
 
 def post_worker_init(_worker: Any) -> None:

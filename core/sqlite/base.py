@@ -53,7 +53,7 @@ class RetryingCursor(base.SQLiteCursorWrapper):
                 is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or self.connection.in_transaction or time.monotonic() - started > self.timeout_seconds:
                     raise
-            time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311
+            time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311  # nosec B311 # no secret
 
 
 def _create_private(name: str) -> None:

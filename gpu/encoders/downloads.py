@@ -63,7 +63,7 @@ def ensure_weights() -> None:
             logger.warning("CLIP is not available: %s", error)
             return
     failure = _last_failure(name)
-    if failure is not None and time.time() - failure[0] < RETRY_SECONDS:
+    if failure is not None and abs(time.time() - failure[0]) < RETRY_SECONDS:  # a clock may have been set back
         return
     try:
         model_weights = download_model(name)
@@ -90,7 +90,7 @@ def _fetch(name: str, cache: Path) -> None:
     try:
         files = [file.rfilename for file in HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).siblings or []]
         has_safetensors = any(file.endswith(".safetensors") for file in files)
-        snapshot_download(
+        snapshot_download(  # nosec B615 # the operator chose the model, and its files are checked
             repository,
             cache_dir=cache,
             etag_timeout=HUB_TIMEOUT_SECONDS,

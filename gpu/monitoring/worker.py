@@ -51,6 +51,7 @@ class _Heartbeat(threading.Thread):
             if created or time.monotonic() - self.sampled_at >= SAMPLE_SECONDS:
                 self._sample(worker)
         except DatabaseError as error:
+            connection.close()  # this thread serves no requests, so nothing else would replace a broken connection
             logger.warning("The worker's heartbeat could not be written: %s", error)
 
     def _sample(self, worker: EmbeddingWorker) -> None:

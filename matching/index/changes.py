@@ -31,7 +31,7 @@ _TRIGGERS = {
         {_LOG} SELECT id, product, kind, model, random() FROM (
             SELECT OLD.id AS id, NEW.product_id AS product, OLD.kind AS kind, OLD.model_name AS model
             UNION SELECT NEW.id, NEW.product_id, NEW.kind, NEW.model_name);
-        END""",  # noqa: S608
+        END""",  # noqa: S608  # nosec B608 # our names
     "index_product_updated": f"""AFTER UPDATE OF is_historical, category ON products
         WHEN OLD.is_historical IS NOT NEW.is_historical OR OLD.category IS NOT NEW.category BEGIN
         {_LOG} VALUES (NULL, NEW.id, '', '', random());

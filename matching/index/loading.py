@@ -102,7 +102,8 @@ def _selected(kind: str, model: str, ids: list[int], columns: str, join: str) ->
     placeholders = ", ".join(["%s"] * len(ids))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns}, f.checksum, {blobs} FROM features f {join} WHERE f.id IN ({placeholders}) "  # noqa: S608
+            f"SELECT {columns}, f.checksum, {blobs} "  # noqa: S608  # nosec B608 # our own names, no values
+            f"FROM features f {join} WHERE f.id IN ({placeholders}) "
             "AND f.kind = %s AND f.model_name = %s ORDER BY f.id",
             [*ids, kind, model],
         )

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Q
 from django.utils import timezone
 
+from core import clock
 from matching.models import ReviewLease
 from matching.review.queue import NO_FILTER, ReviewFilter, next_case
 
@@ -18,7 +19,7 @@ LEASE_DURATION = timedelta(minutes=10)  # the review page renews its leases; a c
 def renew_lease(product_id: int, reviewer: AbstractBaseUser) -> bool:
     """Take or renew the lease on a case. Return False if another reviewer has it."""
     now = timezone.now()
-    available = Q(reviewer_id=reviewer.pk) | Q(taken_at__lte=now - LEASE_DURATION)
+    available = Q(reviewer_id=reviewer.pk) | clock.over("taken_at", LEASE_DURATION)
     values = {"reviewer_id": reviewer.pk, "taken_at": now}
     if ReviewLease.objects.filter(available, product_id=product_id).update(**values):
         return True
@@ -28,7 +29,7 @@ def renew_lease(product_id: int, reviewer: AbstractBaseUser) -> bool:
 
 def lease_holder(product_id: int) -> AbstractBaseUser | None:
     """Return the reviewer who has the lease on a case; None if it is free."""
-    leases = ReviewLease.objects.filter(product_id=product_id, taken_at__gt=timezone.now() - LEASE_DURATION)
+    leases = ReviewLease.objects.filter(clock.within("taken_at", LEASE_DURATION), product_id=product_id)
     lease = leases.select_related("reviewer").first()
     return lease.reviewer if lease is not None else None
 
@@ -42,7 +43,7 @@ def lease_next_case(
     reviewer: AbstractBaseUser, review_filter: ReviewFilter = NO_FILTER, after: int | None = None
 ) -> int | None:
     """Lease the next case for this reviewer. Return its product's id, or None."""
-    ReviewLease.objects.filter(taken_at__lte=timezone.now() - LEASE_DURATION).delete()
+    ReviewLease.objects.filter(clock.over("taken_at", LEASE_DURATION)).delete()
     while True:
         product_id = next_case(review_filter, after, excluding=ReviewLease.objects.exclude(reviewer_id=reviewer.pk))
         if product_id is None or renew_lease(product_id, reviewer):

@@ -105,7 +105,7 @@ def add_product(
         return existing
     if staged is None:
         quotas.require_room_for_images(clean_images)
-    with storage.stored_files(clean_images, staged) as names, transaction.atomic():
+    with storage.stored_files(clean_images, staged) as names, storage.saving_rows(names):
         lock_names([*_sku_lock(product.sku), *(hashes if skip_duplicates or skip_same_name else [])])
         # Another process may have saved this product since the first look, while the files were written.
         if (existing := find_existing()) is not None:
@@ -157,7 +157,7 @@ def add_images(
     clean_images = _clean_all(uploads)
     if staged is None:
         quotas.require_room_for_images(clean_images)
-    with storage.stored_files(clean_images, staged) as names, transaction.atomic():
+    with storage.stored_files(clean_images, staged) as names, storage.saving_rows(names):
         # The row lock keeps simultaneous uploads from using a position twice or adding an image twice.
         product = Product.objects.select_for_update().get(pk=product.pk)
         by_hash = {image.sha256: image for image in product.images.all()}

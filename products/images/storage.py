@@ -13,8 +13,10 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.files.storage import default_storage
+from django.db import connection, transaction
 
 from core import files
+from core.outages import DATABASE_OUTAGES
 from gpu.sandbox import pool
 from products.images import originals
 from products.images.cleaning import CleanImage
@@ -60,7 +62,8 @@ class StagedFiles:
 def stored_files(images: Sequence[CleanImage], staged: StagedFiles | None = None) -> Iterator[dict[str, str]]:
     """Write the images' files and yield their names by hash, outside any transaction.
 
-    Delete the files if the block fails. ``staged`` holds files that were written before and are used instead.
+    Delete the files if the block fails, except those that it removed from the names. ``staged`` holds files that were
+    written before and are used instead.
     """
     names: dict[str, str] = {}
     try:
@@ -71,6 +74,24 @@ def stored_files(images: Sequence[CleanImage], staged: StagedFiles | None = None
         yield names
     except BaseException:
         delete_files(names.values())
+        raise
+
+
+@contextmanager
+def saving_rows(names: dict[str, str]) -> Iterator[None]:
+    """Save the rows of stored files in a transaction. Keep the files if it may have been committed.
+
+    If a connection to PostgreSQL breaks during the commit, the rows may exist. Then their files must exist too, and
+    `verify --fix` removes them if not.
+    """
+    is_committing = False
+    try:
+        with transaction.atomic():
+            yield
+            is_committing = True
+    except DATABASE_OUTAGES:
+        if is_committing and connection.vendor == "postgresql":
+            names.clear()
         raise
 
 

@@ -24,6 +24,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core import clock
 from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
@@ -119,7 +120,7 @@ def _lock_of(user: AbstractBaseUser) -> str:
 
 
 def _running(imports: QuerySet[Import]) -> Import | None:
-    return imports.filter(state=State.RUNNING, heartbeat_at__gte=timezone.now() - STALE_AFTER).first()
+    return imports.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING).first()
 
 
 def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:

@@ -23,7 +23,7 @@ _SQLITE = f"""BEGIN
             vector(bytes) AS (SELECT CASE NEW.kind WHEN 'legacy' THEN NEW.shape_features ELSE NEW.color_features END),
             ends(at) AS (SELECT 4 UNION ALL SELECT at + 4 FROM ends, vector WHERE at + 4 <= length(bytes))
         SELECT 1 FROM ends, vector WHERE substr(bytes, at, 1) IN (x'7F', x'FF') AND substr(bytes, at - 1, 1) >= x'80');
-    END"""  # noqa: S608
+    END"""  # noqa: S608  # nosec B608 # our message
 _POSTGRES = f"""CREATE OR REPLACE FUNCTION feature_vector_usable() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE vector bytea := CASE NEW.kind WHEN 'legacy' THEN NEW.shape_features ELSE NEW.color_features END;
 BEGIN
@@ -32,7 +32,7 @@ BEGIN
         WHERE get_byte(vector, at) & 127 = 127 AND get_byte(vector, at - 1) >= 128)
     THEN RAISE check_violation USING MESSAGE = '{_MESSAGE}'; END IF;
     RETURN NEW;
-END $$"""  # noqa: S608
+END $$"""  # noqa: S608  # nosec B608 # our message
 
 
 def install_triggers(using: str, **_: Any) -> None:

@@ -11,10 +11,12 @@ from datetime import date, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import OperationalError
+from django.db import connection
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from core import clock
+from core.outages import DATABASE_OUTAGES
 from gpu.encoders.registry import is_clip_available
 from gpu.encoders.weights import model_id
 from gpu.monitoring.status import images_per_second
@@ -27,7 +29,7 @@ State = ProductImage.State
 
 RELEASE_RETRY_SECONDS = (0.1, 0.4, 1.0)  # after each failed attempt
 
-UNCLAIMED = {"claim_token": None, "claimed_at": None}
+UNCLAIMED = {"claim_token": None, "claimed_at": None}  # nosec B105 # no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def release(claim: Claim) -> None:
         try:
             images.update(state=State.PENDING, attempts=F("attempts") - 1, **UNCLAIMED)
             return
-        except OperationalError as error:
+        except DATABASE_OUTAGES as error:
+            connection.close()  # a broken connection would fail again
             logger.warning("Claimed images could not be released: %s", error)
         time.sleep(pause)
 
@@ -119,8 +122,8 @@ def set_paused(paused: bool, by: AbstractBaseUser) -> None:
 
 def stale_claims() -> QuerySet[ProductImage]:
     """Return the images whose lease has expired, because their worker is gone."""
-    deadline = timezone.now() - timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
-    return ProductImage.objects.filter(state=State.CLAIMED, claimed_at__lt=deadline)
+    lease = timedelta(seconds=settings.CLAIM_LEASE_SECONDS)
+    return ProductImage.objects.filter(clock.over("claimed_at", lease), state=State.CLAIMED)
 
 
 def aggregate_state(states: Iterable[str]) -> str:

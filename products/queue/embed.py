@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
+from core.outages import DATABASE_OUTAGES
 from gpu.encoders.registry import ClipUnavailableError, is_clip_available
 from gpu.encoders.weights import model_id
 from gpu.imaging.errors import ImageProcessingError
@@ -52,7 +53,7 @@ def embed_batch(claim: Claim, *, send_signal: bool = True, recompute: bool = Fal
     try:
         outcome = _store(claim, _extract(claim.images, recompute))
     except Exception as error:
-        if isinstance(error, OperationalError):
+        if isinstance(error, DATABASE_OUTAGES):
             release(claim)
         else:
             claimed = ProductImage.objects.filter(claim_token=claim.token)
@@ -82,7 +83,7 @@ def embed_pending(
     limit of attempts. ``send_signal=False`` does not send ``features_stored``, for callers that match all new
     products at the end. ``recompute`` also computes legacy features that an image already has. ``progress`` is called
     after each batch and may raise to stop. After ``seconds``, no further batch begins. Raises
-    django.db.OperationalError if the database cannot be written, and then the images stay pending.
+    one of DATABASE_OUTAGES if the database cannot be written, and then the images stay pending.
     """
     finished = 0
     limit = batch_size or run.preferred_batch_size()
@@ -90,7 +91,7 @@ def embed_pending(
     while (claim := claim_images(limit, image_ids)) is not None:
         try:
             outcome = embed_batch(claim, send_signal=send_signal, recompute=recompute)
-        except OperationalError:
+        except DATABASE_OUTAGES:
             raise  # The next batch would fail, too.
         except Exception:  # One batch must not stop the others. ``embed_batch`` has recorded the failure.
             ids = {image.pk for image in claim.images}

@@ -7,13 +7,11 @@ empty. File systems keep more than that, but none promises more.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.helpers.compiler import compile_library
 
 SOURCE = Path(__file__).with_name("power_cut.c")
 
@@ -36,7 +34,7 @@ class PowerCut:
         self._listings: dict[int, list[Entry]] = {}
         self._remember(root)
         self.env = {
-            "LD_PRELOAD": str(_library(folder)),
+            "LD_PRELOAD": str(compile_library(SOURCE, folder)),
             "POWER_CUT_ROOT": str(root),
             "POWER_CUT_JOURNAL": str(self._journal),
         }
@@ -85,16 +83,3 @@ def _read_listing(path: Path) -> list[Entry]:
         inode, kind, name = line.split(" ", 2)
         entries.append(Entry(int(inode), kind == "d", name))
     return entries
-
-
-def _library(folder: Path) -> Path:
-    """Compile the recorder. Skip the test if there is no compiler; in CI that is a failure."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        missing = "there is no C compiler (cc)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    library = folder / "power_cut.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"], check=True)
-    return library

@@ -46,7 +46,7 @@ class Stack:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.redis = RedisServer(folder)
-        self._database = InstallationDatabase(folder, settings.get("DATABASE_URL", ""))
+        self.database = InstallationDatabase(folder, settings.get("DATABASE_URL", ""))
         self.token = ""
         self._web_port = free_port()
         self.web: subprocess.Popen[bytes] | None = None
@@ -93,17 +93,8 @@ class Stack:
         """Start or restart the web server and wait until it responds. Return the seconds."""
         started = time.monotonic()
         bind = f"127.0.0.1:{self._web_port}"
-        self.web = self._run(
-            "web",
-            "gunicorn",
-            "--config",
-            "catalogmatch/web/gunicorn_conf.py",
-            "--workers",
-            env.get("WEB_CONCURRENCY", "1"),
-            "--bind",
-            bind,
-            **env,
-        )
+        env = {"WEB_CONCURRENCY": "1"} | env
+        self.web = self._run("web", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--bind", bind, **env)
         wait_until(lambda: self._is_alive(), 60, "the web server responds")
         return time.monotonic() - started
 
@@ -136,9 +127,14 @@ class Stack:
 
     def manage(self, *arguments: str, **env: str) -> str:
         """Run a management command to its end. Return its stdout. Raises CalledProcessError."""
+        result = self.manage_result(*arguments, **env)
+        result.check_returncode()
+        return result.stdout
+
+    def manage_result(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a management command to its end, whatever its exit code."""
         command = [sys.executable, str(REPO / "manage.py"), *arguments]
-        env = self._env | env
-        return subprocess.run(command, env=env, cwd=REPO, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, env=self._env | env, cwd=REPO, check=False, capture_output=True, text=True)
 
     def stop(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal ``how`` to a process, wait for its end, and kill its children."""
@@ -185,6 +181,10 @@ class Stack:
             return False
 
     @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._web_port}"
+
+    @property
     def media(self) -> Path:
         return self.folder / "var" / "media"
 
@@ -194,8 +194,7 @@ class Stack:
         """Send a request with the manager's token. ``form`` is sent as multipart."""
         data = encode_multipart(BOUNDARY, form) if form is not None else None
         headers = {"Authorization": f"Token {self.token}", "Content-Type": MULTIPART_CONTENT}
-        url = f"http://127.0.0.1:{self._web_port}{path}"
-        request = urllib.request.Request(url, data, headers, method=method)
+        request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
         started = time.monotonic()
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
@@ -217,11 +216,11 @@ class Stack:
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read rows of the installation's database. Parameters in SQL are ``?``."""
-        return self._database.rows(sql, *parameters)
+        return self.database.rows(sql, *parameters)
 
     def execute(self, sql: str, *parameters: Any) -> None:
         """Change rows without the program, to imitate lost messages and crashed machines."""
-        self._database.execute(sql, *parameters)
+        self.database.execute(sql, *parameters)
 
     def states(self, product_id: int) -> Counter[str]:
         """Return the number of a product's images by state."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from core.files import locked
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
 from tests.helpers.commands import run
@@ -90,6 +91,14 @@ class TestReindex:
         assert run("reindex", "--index-only").code == 0
         assert states() == ["pending", "ready", "ready", "ready"]
         assert list(Feature.objects.order_by("pk").values_list("pk", "updated_at")) == before
+
+    def test_second_reindex_at_the_same_time_says_so_and_changes_nothing(self, settings):
+        with locked(settings.DATA_DIR / "reindex.lock"):
+            ran = run("reindex", "--all")
+            assert (ran.code, states()) == (1, ["ready"] * 4)
+            assert "Another `manage.py reindex` is running" in ran.err
+            assert run("reindex", "--index-only").code == 0
+        assert run("reindex", "--all").code == 0
 
     def test_contradicting_options_are_rejected(self):
         assert run("reindex", "--all", "--failed").code == 1

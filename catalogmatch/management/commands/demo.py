@@ -56,4 +56,4 @@ def _serve(port: str) -> None:
     sys.stdout.flush()
     os.chdir(settings.BASE_DIR)
     command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py", "--workers", "1"]
-    os.execvp(command[0], [*command, "--bind", f"127.0.0.1:{port}"])  # noqa: S606  # a fixed command
+    os.execvp(command[0], [*command, "--bind", f"127.0.0.1:{port}"])  # noqa: S606  # nosec B606 # a fixed command

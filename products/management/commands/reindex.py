@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
+from core import files
 from core.escaping import escape
 from core.progress import EXIT_INTERRUPTED, interruptible
 from products.queue import bulk, claims
@@ -49,6 +52,12 @@ class Command(BaseCommand):
             ) from interrupt
 
     def _reindex(self, which: str, check: Callable[[], None]) -> None:
+        with files.locked(Path(settings.DATA_DIR) / "reindex.lock") as is_locked:
+            if not is_locked:
+                raise CommandError("Another `manage.py reindex` is running. Wait until it is done, or stop it.")
+            self._embed_and_follow_up(which, check)
+
+    def _embed_and_follow_up(self, which: str, check: Callable[[], None]) -> None:
         if claims.is_paused():
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         claims.release_stale_claims()
