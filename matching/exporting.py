@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db.models import Max
 from django.db.models.functions import Length
 
-from core.batches import iter_batches
+from core.database.batches import iter_batches
 from core.spreadsheets.export import ExportTable, format_time
 from matching.models import Match
 

@@ -18,7 +18,7 @@ from django.core.management.color import no_style
 from django.db import connection, connections, transaction
 from django.db.models import Model
 
-from core.schema import without_squashed
+from core.database.schema import without_squashed
 from gpu.search_vectors import search_vector
 from matching import index
 from matching.index import Filters

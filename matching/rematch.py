@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from core.batches import iter_pk_batches
+from core.database.batches import iter_pk_batches
 from matching import tasks
 from products.models import Feature, Product
 

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from core import clock
-from core.batches import iter_batches
+from core.database.batches import iter_batches
 from core.deletion import delete_rows
 from core.history.recording import ChangeSource
 from core.jobs import RETENTION, STALE_AFTER

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from core.batches import iter_batches, iter_batches_by_bytes
+from core.database.batches import iter_batches, iter_batches_by_bytes
 from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.importing.diff import as_text
 from products.importing.rows import ID_COLUMN, attribute_column

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from core.batches import iter_pk_batches
+from core.database.batches import iter_pk_batches
 from gpu import heads
 from gpu.heads import Head
 from gpu.models import ModelSwitch, ModelVersion

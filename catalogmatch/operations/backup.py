@@ -21,8 +21,8 @@ from django.utils import timezone
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
 from core import files
+from core.database.schema import RETIRED_APPS, SchemaTooOldError, check_upgradable, known_migrations
 from core.progress import ProgressBar
-from core.schema import RETIRED_APPS, SchemaTooOldError, check_upgradable, known_migrations
 from products.images import originals
 from products.models import ProductImage
 

@@ -19,8 +19,8 @@ from catalogmatch.operations import disk_usage, permissions
 from catalogmatch.operations.health import MIN_FREE_DISK_BYTES, queue_problem
 from catalogmatch.operations.verify import broken_references, file_damage
 from core import outages
+from core.database.schema import SchemaTooOldError, missing_migrations
 from core.disk import MEBIBYTE
-from core.schema import SchemaTooOldError, missing_migrations
 from gpu.device import get_device_info
 from gpu.encoders.registry import clip_status, is_clip_available
 from gpu.encoders.weights import model_id

@@ -13,8 +13,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from core import clock
+from core.database.schema import SchemaTooOldError, missing_migrations
 from core.outages import DATABASE_DAMAGED, outage_of
-from core.schema import SchemaTooOldError, missing_migrations
 from products.models import ProductImage
 from products.queue import claims
 

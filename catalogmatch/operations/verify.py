@@ -11,9 +11,9 @@ from itertools import islice
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import OuterRef, Subquery
 
+from core.database.schema import SchemaTooOldError, missing_migrations
 from core.outages import damaged_database
 from core.progress import ProgressBar
-from core.schema import SchemaTooOldError, missing_migrations
 from gpu.imaging.errors import ImageProcessingError
 from matching import index
 from matching.index import changes, main_file, maintenance

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from core.batches import iter_pk_batches
+from core.database.batches import iter_pk_batches
 from core.history.recording import acting_as, current_source, record_changes
 from matching.models import Match
 from products.models import Product

@@ -30,7 +30,7 @@ from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
 from core.admin.paging import LongListAdmin
 from core.admin.requests import require_permissions
-from core.batches import iter_pk_batches
+from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
 from products import exporting, requeue
 from products.admin import bulk_delete, imports, upload

@@ -12,8 +12,8 @@ from rest_framework import generics
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from core.batches import split_by_bytes
 from core.column_sizes import text_bytes
+from core.database.batches import split_by_bytes
 from products.exporting import LARGE_COLUMNS
 from products.models import Product
 

@@ -9,7 +9,7 @@ from django.core.management.commands.migrate import Command as DjangoMigrate
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from core.schema import SchemaTooOldError, check_upgradable
+from core.database.schema import SchemaTooOldError, check_upgradable
 
 
 class Command(DjangoMigrate):

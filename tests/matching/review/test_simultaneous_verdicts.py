@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db.models import QuerySet
 
-from core import batches
+from core.database import batches
 from matching.api.views import MatchView
 from matching.models import Match
 from matching.review import verdicts
