@@ -220,7 +220,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "prune-history": {
         "task": "products.tasks.prune_history",
-        "schedule": schedule(600),
+        "schedule": schedule(600, nowfun=steady_now),
         "options": {"expires": 600},
     },
     "keep-index": {

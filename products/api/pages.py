@@ -27,7 +27,7 @@ class ProductPages(generics.ListAPIView[Product]):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         products = self.filter_queryset(self.get_queryset()).prefetch_related(None)
         sizes = self.paginate_queryset(products.values_list("pk", text_bytes(LARGE_COLUMNS)))
-        assert self.paginator is not None and sizes is not None  # noqa: S101, PT018  (for the type checker)
+        assert self.paginator is not None and sizes is not None  # noqa: S101, PT018  # nosec B101 # types
         envelope = JSONRenderer().render(self.paginator.get_paginated_response([]).data)
         head = envelope.removesuffix(b"[]}")
         rows = self._rows(sizes)
