@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from catalogmatch.operations import logs
 from catalogmatch.web import csp
-from core import files
+from core import files, redis_state
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -161,11 +161,20 @@ DATABASES["default"]["CONN_MAX_AGE"] = 60
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 HAS_BROKER = bool(CELERY_BROKER_URL)
+if HAS_BROKER and not redis_state.is_address(CELERY_BROKER_URL):
+    raise ImproperlyConfigured(
+        "CELERY_BROKER_URL is no address such as redis://:password@host:6379/0. Write special characters of the "
+        "password as %XX, for example %2F for a slash."
+    )
 REDIS_SECONDS = 1.0  # a Redis that takes longer counts as unavailable
 CELERY_TASK_ALWAYS_EAGER = not HAS_BROKER
 CELERY_TASK_EAGER_PROPAGATES = False
 CELERY_BROKER_URL = CELERY_BROKER_URL or "memory://"
 CELERY_TASK_IGNORE_RESULT = True
+# Redis is not trusted: nothing from it is unpickled, and no message in it can stop a worker.
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Messages are acknowledged before the job. The database is the queue, and the sweep finds what a dead worker left.
 # A Celery worker with unacknowledged messages dies if Redis goes away.
 CELERY_TASK_ACKS_LATE = False
@@ -177,6 +186,8 @@ CELERY_TASK_ROUTES = {
     "products.tasks.sweep": {"queue": "questions"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for Redis as long as it takes
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also while Redis refuses commands: full, read-only, foreign values
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_PUBLISH_RETRY = False  # the sweep replaces lost messages, and no upload waits for Redis
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -230,18 +241,14 @@ MAX_ATTEMPTS = 3
 
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "core.json_cache.JSONCache",
         "LOCATION": CELERY_BROKER_URL,
         "KEY_PREFIX": "catalogmatch",
-        "OPTIONS": {
-            "serializer": "core.json_cache.JSONSerializer",
-            "socket_timeout": REDIS_SECONDS,
-            "socket_connect_timeout": REDIS_SECONDS,
-        },
+        "OPTIONS": {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS},
     }
     if HAS_BROKER
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # The throttles of each process while Redis does not respond.
+    # The throttles of each process while Redis cannot be used.
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
 }
 
