@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from catalogmatch.operations import logs
 from catalogmatch.web import csp
-from core import files
+from core import files, redis_state
 from core.clock import steady_now
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -52,7 +52,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+# Monitors ask these by address and without TLS: with any Host, and without a redirect.
+PROBE_PATHS = ("/healthz", "/readyz", "/metrics")
+SECURE_REDIRECT_EXEMPT = [rf"^{path[1:]}$" for path in PROBE_PATHS]
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3600  # a working day
 X_FRAME_OPTIONS = "DENY"
@@ -92,7 +94,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "catalogmatch.web.probes.HostMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
@@ -170,11 +172,20 @@ DATABASES["default"]["CONN_MAX_AGE"] = 60
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 HAS_BROKER = bool(CELERY_BROKER_URL)
+if HAS_BROKER and not redis_state.is_address(CELERY_BROKER_URL):
+    raise ImproperlyConfigured(
+        "CELERY_BROKER_URL is no address such as redis://:password@host:6379/0. Write special characters of the "
+        "password as %XX, for example %2F for a slash."
+    )
 REDIS_SECONDS = 1.0  # a Redis that takes longer counts as unavailable
 CELERY_TASK_ALWAYS_EAGER = not HAS_BROKER
 CELERY_TASK_EAGER_PROPAGATES = False
 CELERY_BROKER_URL = CELERY_BROKER_URL or "memory://"
 CELERY_TASK_IGNORE_RESULT = True
+# Redis is not trusted: nothing from it is unpickled, and no message in it can stop a worker.
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Messages are acknowledged before the job. The database is the queue, and the sweep finds what a dead worker left.
 # A Celery worker with unacknowledged messages dies if Redis goes away.
 CELERY_TASK_ACKS_LATE = False
@@ -186,6 +197,8 @@ CELERY_TASK_ROUTES = {
     "products.tasks.sweep": {"queue": "questions"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for Redis as long as it takes
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also while Redis refuses commands: full, read-only, foreign values
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_TASK_PUBLISH_RETRY = False  # the sweep replaces lost messages, and no upload waits for Redis
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -240,18 +253,14 @@ MAX_ATTEMPTS = 3
 
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "core.json_cache.JSONCache",
         "LOCATION": CELERY_BROKER_URL,
         "KEY_PREFIX": "catalogmatch",
-        "OPTIONS": {
-            "serializer": "core.json_cache.JSONSerializer",
-            "socket_timeout": REDIS_SECONDS,
-            "socket_connect_timeout": REDIS_SECONDS,
-        },
+        "OPTIONS": {"socket_timeout": REDIS_SECONDS, "socket_connect_timeout": REDIS_SECONDS},
     }
     if HAS_BROKER
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # The throttles of each process while Redis does not respond.
+    # The throttles of each process while Redis cannot be used.
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "process"},
 }
 

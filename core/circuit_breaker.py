@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from core import redis_state
+
 logger = logging.getLogger(__name__)
 
 # After a failure one thread of each process tries Redis again this often. The others continue without it.
@@ -26,7 +28,7 @@ _tried_at = float("-inf")
 
 
 class BrokerUnavailableError(Exception):
-    """Redis does not respond, or did not a moment ago."""
+    """Redis cannot be used, or could not a moment ago."""
 
 
 @contextmanager
@@ -38,22 +40,23 @@ def redis_call() -> Iterator[None]:
     global _tried_at
     with _lock:
         if _is_open and time.monotonic() < _tried_at + RETRY_SECONDS:
-            raise BrokerUnavailableError("Redis did not respond a moment ago.")
+            raise BrokerUnavailableError("Redis could not be used a moment ago.")
         _tried_at = time.monotonic()
     try:
         yield
     except (OperationalError, RedisError) as error:
-        _record(failed=True, reason=str(error))
-        raise BrokerUnavailableError(f"Redis does not respond: {error}") from error
+        reason = redis_state.explain(error)
+        _record(failed=True, reason=reason)
+        raise BrokerUnavailableError(reason) from error
     _record(failed=False)
 
 
 def _record(*, failed: bool, reason: str = "") -> None:
-    """Record whether Redis responded, and log a change of state."""
+    """Record whether Redis could be used, and log a change of state."""
     global _is_open, _tried_at
     with _lock:
         changed, _is_open, _tried_at = failed != _is_open, failed, time.monotonic()
     if changed and failed:
-        logger.error("Redis does not respond, continuing without it: %s", reason)
+        logger.error("Continuing without Redis: %s", reason)
     elif changed:
-        logger.warning("Redis responds again.")
+        logger.warning("Redis can be used again.")

@@ -1,6 +1,6 @@
-"""Let a Celery worker survive messages in Redis that Celery did not write.
+"""Let a Celery worker survive what Redis says and holds although Celery did not write it.
 
-kombu 5.7 parses each message in the worker's event loop, where an error ends the worker.
+kombu 5.7 parses each reply and message in the worker's event loop, where an error ends the worker.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from typing import Any
 
 from kombu.transport.redis import Channel
 from kombu.transport.virtual import Message
+from redis import Connection, SSLConnection
+from redis.exceptions import InvalidResponse
+
+from core.redis_state import UNREADABLE, readable
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +32,53 @@ class CheckedMessage(Message):
             raise ForeignMessageError(type(error).__name__) from error
 
 
+class _CheckedReplies(Connection):
+    """A connection that raises InvalidResponse, which Celery survives, for any reply that cannot be parsed."""
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        with readable():
+            return super().read_response(*arguments, **options)
+
+
+class _CheckedSSLReplies(_CheckedReplies, SSLConnection):
+    pass
+
+
 class CheckedChannel(Channel):
     """A channel that drops foreign messages. The sweep finds all pending images anyway."""
 
     Message = CheckedMessage
+    connection_class = _CheckedReplies
+    connection_class_ssl = _CheckedSSLReplies
+
+    def _create_client(self, *arguments: Any, **options: Any) -> Any:
+        client = super()._create_client(*arguments, **options)
+        client.set_response_callback("BRPOP", _queue_and_message)
+        return client
+
+    def _receive(self) -> Any:
+        with readable():
+            return super()._receive()
+
+    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+        """Return the bindings of an exchange, which are triples, without foreign ones."""
+        with readable():
+            return [binding for binding in super().get_table(exchange) if len(binding) == 3]
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack private methods
-        # Tasks run within this call, but Celery catches what they raise: a ValueError comes from parsing.
-        except (ForeignMessageError, ValueError, RecursionError) as error:
+        # Tasks run within this call, but Celery catches what they raise: these come from parsing.
+        except (ForeignMessageError, *UNREADABLE) as error:
             logger.warning("Dropped a message in Redis that Celery did not write (%s).", type(error).__name__)
             return True
+
+
+def _queue_and_message(reply: Any) -> tuple[bytes, bytes] | None:
+    """Return the reply to BRPOP. Raises InvalidResponse, so that the worker connects again."""
+    match reply:
+        case None | []:
+            return None
+        case [bytes() as queue, bytes() as message]:
+            return queue, message
+    raise InvalidResponse("a reply to BRPOP that is no message")

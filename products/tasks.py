@@ -121,7 +121,11 @@ def register_worker(**_: object) -> None:
     """Fetch the weights, register this worker and read the queue once."""
     downloads.ensure_weights()
     worker.register()
-    sweep.delay()
+    try:
+        with circuit_breaker.redis_call():
+            sweep.delay()
+    except circuit_breaker.BrokerUnavailableError as error:
+        logger.warning("The first sweep waits for its schedule: %s", error)
 
 
 @worker_shutdown.connect

@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from core import clock
+from core import clock, redis_state
 from core.database.schema import SchemaTooOldError, missing_migrations
 from core.outages import DATABASE_DAMAGED, outage_of
 from products.models import ProductImage
@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 # With less free space than this, uploads and the database will fail soon.
 MIN_FREE_DISK_BYTES = 500 * 2**20
+
+# For each of at most four steps. Monitors often wait for one second only.
+REDIS_STEP_SECONDS = 0.2
 
 _is_migrated = False
 
@@ -34,7 +37,10 @@ def healthz(_request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """Return 200 if requests can be served and the queue is moving, else 503 with the reason."""
+    """Return 200 if requests can be served and the queue is moving, else 503 with the reason.
+
+    Redis alone is no reason for 503, because uploads are accepted without it. It is named as "degraded".
+    """
     try:
         reason = schema_problem() or disk_problem() or queue_problem()
     except DatabaseError as error:
@@ -44,7 +50,14 @@ def readyz(_request: HttpRequest) -> JsonResponse:
         reason = "the database is damaged; run `manage.py doctor`" if is_damaged else "the database does not respond"
     if reason:
         return JsonResponse({"status": "not ready", "reason": reason}, status=503)
+    if trouble := redis_problem():
+        return JsonResponse({"status": "degraded", "reason": trouble})
     return JsonResponse({"status": "ready"})
+
+
+def redis_problem() -> str | None:
+    """Return what is wrong with Redis, or None. Without a broker nothing is."""
+    return redis_state.problem(REDIS_STEP_SECONDS) if settings.HAS_BROKER else None
 
 
 def schema_problem() -> str | None:
@@ -90,4 +103,5 @@ def queue_problem() -> str | None:
     )
     if finished.exists():
         return None
-    return "images wait to be embedded, and no worker has finished any for a while; run `manage.py doctor`"
+    reason = "images wait to be embedded, and no worker has finished any for a while"
+    return f"{reason}; {redis_problem() or 'run `manage.py doctor`'}"

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Polled every few seconds, so counted but not logged.
-_UNLOGGED_PATHS = ("/healthz", "/readyz", "/metrics", "/static/")
+_UNLOGGED_PATHS = (*settings.PROBE_PATHS, "/static/")
 # No page needs a sensor.
 PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import time
 import uuid
 from typing import Any
@@ -16,6 +17,8 @@ from core import circuit_breaker
 from gpu.pipeline import run
 from gpu.vectors import Features
 from products.images.cleaning import Upload, clean_query_jpeg
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.01  # between two checks of a waiting request
 RESULT_TTL_SECONDS = 60  # how long the cache keeps a result for the waiting request
@@ -62,11 +65,14 @@ def query_features(upload: Upload, wait: float) -> list[Features]:
 def compute_for_waiting_request(query_id: str, jpeg: str) -> None:
     """Compute the features of a base64 JPEG in the worker.
 
-    Leave them in the cache for the waiting request. Raises ImageProcessingError, ValueError for invalid base64, and
-    RedisError.
+    Leave them in the cache for the waiting request. Raises ImageProcessingError, and ValueError for invalid base64.
     """
     features = extract_query_features(base64.b64decode(jpeg, validate=True))
-    cache.set(_cache_key(query_id), pack(features), RESULT_TTL_SECONDS)
+    try:
+        with circuit_breaker.redis_call():
+            cache.set(_cache_key(query_id), pack(features), RESULT_TTL_SECONDS)
+    except circuit_breaker.BrokerUnavailableError as error:
+        logger.warning("The features of a query image could not be returned to its request: %s", error)
 
 
 def _wait_for_result(query_id: str, seconds: float) -> list[dict[str, str]] | None:

@@ -43,6 +43,7 @@ def test_documented_settings_pass_djangos_deployment_check(tmp_path: Path) -> No
         ({"DJANGO_SECRET_KEY": ""}, "DJANGO_SECRET_KEY is not set"),
         ({"DJANGO_SECRET_KEY": "short"}, "DJANGO_SECRET_KEY is shorter"),
         ({"CELERY_BROKER_URL": ""}, "CELERY_BROKER_URL is not set"),
+        ({"CELERY_BROKER_URL": "redis://:pass/word@127.0.0.1:6379/0"}, "CELERY_BROKER_URL is no address"),
         ({"DJANGO_HTTPS": "0"}, "DJANGO_HTTPS is off"),
         ({"DJANGO_ALLOWED_HOSTS": "*"}, "DJANGO_ALLOWED_HOSTS allows"),
     ],
@@ -52,6 +53,7 @@ def test_production_refuses_to_start_with_wrong_settings(tmp_path: Path, changes
     assert done.returncode != 0
     assert "ImproperlyConfigured" in done.stderr
     assert reason in done.stderr
+    assert "pass/" not in done.stderr.partition("ImproperlyConfigured")[2]
 
 
 def test_debug_mode_starts_without_a_broker(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_only_one_caller_retries_redis_after_the_pause(
         with pytest.raises(circuit_breaker.BrokerUnavailableError):
             reach()  # a call by another thread while this one retries
     reach()
-    assert caplog.messages[-1] == "Redis responds again."
+    assert caplog.messages[-1] == "Redis can be used again."
 
 
 def test_other_errors_do_not_open_the_circuit() -> None:

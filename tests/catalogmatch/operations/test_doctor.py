@@ -124,12 +124,9 @@ def test_queue_that_needs_attention_gets_a_warning(image, change, hint):
     assert hint in lines["queue"]
 
 
-def test_unreachable_broker_fails(db, settings, monkeypatch):
-    from catalogmatch.celery import app
-
+def test_unreachable_broker_fails(db, settings):
     settings.HAS_BROKER = True
-    monkeypatch.setattr(app.conf, "broker_url", "redis://:secret@127.0.0.1:1/0")
-    monkeypatch.setattr(app.conf, "broker_write_url", "redis://:secret@127.0.0.1:1/0")
+    settings.CELERY_BROKER_URL = "redis://:secret@127.0.0.1:1/0"
     code, lines = diagnosis()
     assert code == 1
     assert lines["broker"].startswith("FAIL")

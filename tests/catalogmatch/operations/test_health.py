@@ -17,8 +17,9 @@ from tests.helpers.rows import make_product
 
 @pytest.fixture
 def broker(settings: Settings) -> None:
-    """Pretend that there is a broker. Then only workers embed, and there may be none."""
+    """Set a broker that does not respond. Then only workers embed, and there may be none."""
     settings.HAS_BROKER = True
+    settings.CELERY_BROKER_URL = "redis://:a-secret@127.0.0.1:1/0"
 
 
 def age(minutes: float, **which: str) -> None:
@@ -79,6 +80,20 @@ def test_installation_with_an_empty_queue_is_ready(client: Client) -> None:
     make_product("ready", "failed")
     age(10_000)
     assert readiness(client)[0] == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("broker")
+def test_missing_redis_is_named_but_is_no_reason_to_send_no_requests(client: Client) -> None:
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["reason"].startswith("Redis does not respond: ")
+    make_product("pending")
+    age(10)
+    status, reason = readiness(client)
+    assert status == 503
+    assert "no worker has finished any for a while; Redis does not respond" in reason
+    assert "a-secret" not in reason
 
 
 @pytest.mark.django_db

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.helpers.installations import REPO
 from tests.helpers.processes import Stack
 from tests.helpers.sample_images import jpeg
+
+RISKY_MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"}
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -28,17 +32,24 @@ class RunsCode:
         return os.mkdir, (str(self.path), 0o700)
 
 
-def pickled_task() -> bytes:
+def pickled_task(arguments: object = ((), {}, {}), serializer: str = "application/x-python-serialize") -> bytes:
     """Return a message as Celery would write it, whose arguments are a pickle."""
     delivery = {"exchange": "", "routing_key": "bulk"}
     properties = {"delivery_tag": "1", "delivery_info": delivery, "body_encoding": "base64"}
     message = {
-        "body": base64.b64encode(pickle.dumps(((), {}, {}))).decode(),
-        "content-type": "application/x-python-serialize",
+        "body": base64.b64encode(pickle.dumps(arguments)).decode(),
+        "content-type": serializer,
         "content-encoding": "binary",
         "headers": {"task": "products.tasks.sweep", "id": "1"},
         "properties": properties,
     }
+    return json.dumps(message).encode()
+
+
+def compressed_task(compression: str) -> bytes:
+    """Return a message of Celery's form with a body that cannot be decompressed."""
+    message = json.loads(pickled_task(serializer="application/json"))
+    message["headers"]["compression"] = compression
     return json.dumps(message).encode()
 
 
@@ -90,11 +101,48 @@ def test_foreign_values_in_the_cache_are_ignored(stack: Stack, server: redis.Red
         b"[]",
         json.dumps({"body": "", "headers": {}, "properties": {}}).encode(),
         pickled_task(),
+        compressed_task("application/x-gzip"),
+        compressed_task("application/x-foreign"),
     ],
-    ids=["text", "pickle", "empty object", "list", "no tag", "pickled task"],
+    ids=["text", "pickle", "empty object", "list", "no tag", "pickled task", "damaged gzip", "foreign compression"],
 )
 def test_worker_survives_foreign_messages(stack: Stack, server: redis.Redis, message: bytes) -> None:
     for queue in ("questions", "bulk"):
         server.lpush(queue, message)
     response = stack.upload([jpeg(len(message))], wait=60)
     assert (response.status, response.body["status"]) == (201, "success")
+
+
+@pytest.mark.parametrize("serializer", ["application/x-python-serialize", "application/data", "application/json", ""])
+def test_pickled_messages_run_no_code(stack: Stack, server: redis.Redis, tmp_path: Path, serializer: str) -> None:
+    target = tmp_path / "code-has-run"
+    message = pickled_task(RunsCode(target), serializer)
+    for queue in ("questions", "bulk"):
+        server.lpush(queue, message)
+    server.publish("/0.celery.pidbox", message)
+    assert stack.upload([jpeg(len(serializer) + 50)], wait=60).body["status"] == "success"
+    assert not target.exists()
+
+
+def test_message_that_tells_workers_to_stop_is_ignored(stack: Stack, server: redis.Redis) -> None:
+    command = {"method": "shutdown", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
+    message = json.loads(pickled_task())
+    message |= {"body": base64.b64encode(json.dumps(command).encode()).decode(), "content-type": "application/json"}
+    message["content-encoding"] = "utf-8"
+    server.publish("/0.celery.pidbox", json.dumps(message))
+    assert stack.upload([jpeg(99)], wait=60).body["status"] == "success"
+    assert stack.has_workers()
+
+
+def test_only_the_pipe_to_own_processes_uses_pickle() -> None:
+    """Nothing else of the program can run code that it reads."""
+    found = set()
+    for package in ("core", "gpu", "products", "matching", "catalogmatch"):
+        for path in (REPO / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                imports = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+                imports |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+                calls = {node.func.id} if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else set()
+                if {name.partition(".")[0] for name in imports} & RISKY_MODULES or calls & {"eval", "exec"}:
+                    found.add(str(path.relative_to(REPO)))
+    assert found == {"gpu/pipeline/preprocess_workers.py"}
