@@ -12,8 +12,9 @@ help:  ## List these targets
 demo: .venv/.installed .env  ## Serve a demo catalogue on 127.0.0.1:8000 (PORT=9000 for another port)
 	PORT=$(PORT) $(BIN)/python manage.py demo
 
+# Three processes fill the waiting of browser and worker tests on two cores.
 test: .venv/.installed-dev  ## Run the tests, except the fault tests
-	$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: .venv/.installed-dev  ## Run the fault tests, which break and attack a running program for minutes
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal

@@ -26,6 +26,7 @@ from gpu.encoders.weights import model_id
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import invalid_features
+from products import model_versions
 from products.models import Feature, ProductImage
 from products.queue.claims import images_without_features_of, pause_switch, queue_counts, stale_claims
 
@@ -155,7 +156,16 @@ def features() -> Finding:
     if lagging:
         text = f"{lagging:,} of {ready.count():,} images are not embedded with {model_id()}"
         return Finding(Level.WARN, text, "Wait for the workers, or run `manage.py reindex`.")
-    return Finding(Level.OK, f"{number:,} features of {ready.count():,} images")
+    text = f"{number:,} features of {ready.count():,} images"
+    head = model_versions.in_use()
+    if head is None:
+        return Finding(Level.OK, text)
+    if others := sorted(set(head.encoders) - {model_id()}):
+        text = f"{head.version} does not answer: it needs {', '.join(others)}, but CLIP_MODEL is {model_id()}"
+        return Finding(
+            Level.WARN, text, "Set CLIP_MODEL back, or learn a new head with `manage.py train_head --adopt`."
+        )
+    return Finding(Level.OK, f"{text}, {head.version} answers")
 
 
 def search_index() -> Finding:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pytest_django import Settings
 
 from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import Features
@@ -211,3 +213,34 @@ def test_damaged_vectors_are_left_out_of_learning(catalogue: list[Product], tmp_
     assert damaged is not None
     Feature.objects.filter(pk=damaged.pk).update(texture_features=bytes(256))
     assert trained(tmp_path=tmp_path)["views"] == PRODUCTS * VIEWS - 1
+
+
+@pytest.mark.usefixtures("with_clip")
+def test_head_stops_answering_when_another_model_takes_over_and_doctor_says_why(
+    tmp_path: Path, settings: Settings, tiny_clip: Path
+) -> None:
+    names = [f"P{number}_{view}.jpg" for number in range(21) for view in range(2)]
+    write_images(tmp_path / "in", *names)
+    rows = [{"sku": name.split("_")[0], "image": name} for name in names]
+    assert run("import_products", write_csv(tmp_path / "in" / "t.csv", rows), "--historical").code == 0
+    figures = trained(tmp_path=tmp_path)
+    assert figures["made_of"][1] == "legacy-1"
+    assert run("switch_model", figures["version"]).code == 0
+    product = add_arrival(tmp_path)
+    assert service.find_matches(product.pk, threshold=0).feature_type == "head"
+    assert f"{figures['version']} answers" in run("doctor").out
+    other = shutil.copytree(tiny_clip, tmp_path / "other")
+    config = json.loads((other / "0_CLIPModel" / "preprocessor_config.json").read_text())
+    (other / "0_CLIPModel" / "preprocessor_config.json").write_text(json.dumps(config | {"note": "another"}))
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(other)}
+    assert service.find_matches(product.pk, threshold=0).feature_type == "head"  # its vectors are all there
+    assert run("reindex").code == 0
+    assert service.find_matches(product.pk, threshold=0).feature_type == "clip"
+    assert f"no vector of {figures['version']}" in run("doctor").out
+
+
+def add_arrival(tmp_path: Path) -> Product:
+    (tmp_path / "arrival.jpg").write_bytes(jpeg(7))
+    table = write_csv(tmp_path / "arrival.csv", [{"sku": "ARRIVAL", "image": "arrival.jpg"}])
+    assert run("import_products", table).code == 0
+    return Product.objects.get(sku="ARRIVAL")
