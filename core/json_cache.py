@@ -33,7 +33,7 @@ class JSONSerializer:
 class _CheckedClient(RedisCacheClient):
     """A client of which only get and set are used. Both raise nothing but RedisError, whatever Redis replies."""
 
-    def get(self, key: str, default: Any) -> Any:
+    def get(self, key: Any, default: Any) -> Any:
         try:
             with readable():
                 return super().get(key, default)
@@ -42,7 +42,7 @@ class _CheckedClient(RedisCacheClient):
                 return default
             raise
 
-    def set(self, key: str, value: Any, timeout: Any) -> None:
+    def set(self, key: Any, value: Any, timeout: Any) -> None:
         with readable():
             super().set(key, value, timeout)
 
@@ -52,4 +52,4 @@ class JSONCache(RedisCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)
-        self._class = partial(_CheckedClient, serializer=JSONSerializer())
+        self._class = partial(_CheckedClient, serializer=f"{__name__}.JSONSerializer")

@@ -52,22 +52,22 @@ class CheckedChannel(Channel):
     connection_class_ssl = _CheckedSSLReplies
 
     def _create_client(self, *arguments: Any, **options: Any) -> Any:
-        client = super()._create_client(*arguments, **options)
+        client = super()._create_client(*arguments, **options)  # type: ignore[misc]  # the stubs lack private methods
         client.set_response_callback("BRPOP", _queue_and_message)
         return client
 
     def _receive(self) -> Any:
         with readable():
-            return super()._receive()
+            return super()._receive()  # type: ignore[misc]
 
-    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
         """Return the bindings of an exchange, which are triples, without foreign ones."""
         with readable():
             return [binding for binding in super().get_table(exchange) if len(binding) == 3]
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack private methods
+            return super()._brpop_read(**options)  # type: ignore[misc]
         # Tasks run within this call, but Celery catches what they raise: these come from parsing.
         except (ForeignMessageError, *UNREADABLE) as error:
             logger.warning("Dropped a message in Redis that Celery did not write (%s).", type(error).__name__)

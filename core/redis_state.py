@@ -55,7 +55,7 @@ def problem(seconds: float) -> str | None:
 def is_address(url: str) -> bool:
     """Return whether ``url`` is the address of a Redis. The errors of other libraries quote parts of the password."""
     try:
-        redis.connection.parse_url(url)
+        redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError:
         return False
     return True

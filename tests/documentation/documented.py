@@ -95,10 +95,18 @@ class Documented:
             line.split("=", 1) for line in self.env_file.read_text().splitlines() if "=" in line[1:] and line[0] != "#"
         )
 
-    def start(self, name: str, command: list[str], cwd: Path = REPO, **env: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: list[str], env: dict[str, str] | None = None, cwd: Path = REPO
+    ) -> subprocess.Popen[bytes]:
         with self.log_file(name).open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=cwd, env=self.bare | env, stdout=log, stderr=log, start_new_session=True, umask=0o077
+                command,
+                cwd=cwd,
+                env=self.bare | (env or {}),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                umask=0o077,
             )
         self._processes.append(process)
         return process
@@ -119,7 +127,7 @@ class Documented:
         if "RuntimeDirectory" in service:
             assert f"/run/{service['RuntimeDirectory']}" == "/run/catalogmatch"
             self.run.mkdir(exist_ok=True)
-        return self.start(name, shlex.split(service["ExecStart"]), Path(service["WorkingDirectory"]), **self.settings)
+        return self.start(name, shlex.split(service["ExecStart"]), self.settings, Path(service["WorkingDirectory"]))
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command as the documentation says, with CATALOGMATCH_ENV_FILE."""

@@ -30,7 +30,7 @@ def types(site: Documented) -> dict[str, str]:
     site.status("/healthz")
     status, text = site.get("/metrics", Authorization=f"Bearer {site.settings['CATALOGMATCH_METRICS_TOKEN']}")
     assert status == 200
-    found = {}
+    found: dict[str, str] = {}
     for family in text_string_to_metric_families(text):
         names = {family.name, *(sample.name for sample in family.samples)}
         # The sum, count and buckets of a histogram only grow.

@@ -51,10 +51,12 @@ RUN: dict[tuple[str, str], Run] = {
     ("docs/commands.md", "python manage.py import_products"): Run({"PATH": "catalogue.csv", "DIR": "."}),
     ("docs/commands.md", "python manage.py reindex"): Run(),
     ("docs/commands.md", "python manage.py match_products"): Run(),
-    ("docs/commands.md", "python manage.py evaluate_matching"): Run({"PATH": "{folder}/figures.json"}),
+    ("docs/commands.md", "python manage.py evaluate_matching"): Run(
+        {"PATH": "{folder}/figures.json", "[--version VERSION]": ""}
+    ),
     ("docs/commands.md", "python manage.py create_token"): Run({"USERNAME": "importer", "--days N": "--days 7"}),
     ("docs/commands.md", "python manage.py backup"): Run({"PATH": "{folder}/backup/new"}),
-    ("docs/commands.md", "python manage.py clean_old_history"): Run(),
+    ("docs/commands.md", "python manage.py prune_history"): Run(),
     ("docs/deployment.md", "sudo -u catalogmatch -s"): Run(
         {"createsuperuser": "createsuperuser --noinput"},  # the answers are variables and not typed
         dict.fromkeys(("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_EMAIL"), "a-name@example.com")
@@ -64,7 +66,6 @@ RUN: dict[tuple[str, str], Run] = {
     ("docs/deployment.md", ".venv/bin/python manage.py download_model"): Run(DOWNLOAD),
     ("docs/deployment.md", "cd /opt/catalogmatch && sudo"): Run(by_hand=True),
     ("docs/deployment.md", "manage.py create_token importer"): Run(),
-    ("docs/deployment.md", "manage.py clean_old_history"): Run(),
     ("docs/matching-quality.md", "python manage.py evaluate_matching"): Run({"PATH": "{folder}/figures.json"}),
     ("docs/matching-quality.md", "python manage.py import_products PATH/TO/YOUR/IMAGES"): Run(),
 }
@@ -80,6 +81,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "needs systemd, an older version and the network; test_schema_upgrade.py upgrades a database"
     ),
     ("docs/commands.md", "python manage.py download_model"): WEIGHTS,
+    ("docs/commands.md", "python manage.py train_head"): (
+        "needs 20 products with several views; tests/matching/learning/test_heads.py learns and chooses heads"
+    ),
     ("docs/commands.md", "python manage.py move_to_postgres"): (
         "needs a PostgreSQL server; tests/matching/test_postgres_migration.py moves to one"
     ),
@@ -117,7 +121,7 @@ def test_entries_of_the_tables_belong_to_blocks() -> None:
 
 def test_no_commands_hide_in_blocks_of_another_language() -> None:
     others = [block for block in all_blocks() if block.language not in COMMAND_LANGUAGES]
-    assert {block.language for block in others} <= {"ini", "mermaid", "nginx", "text", "yaml"}
+    assert {block.language for block in others} <= {"ini", "json", "mermaid", "nginx", "text", "yaml"}
     assert [str(block) for block in others if block.language == "text" and COMMAND.search(block.text)] == []
 
 
@@ -172,11 +176,12 @@ def maximal(line: str) -> str:
 
 def script_of(block: Block, site: Documented, folder: Path, run: Run) -> str:
     text = block.text
+    for documented, ours in run.changes.items():
+        assert documented in block.text, f"{documented} is not in {block}"
+        text = text.replace(documented, ours.replace("{folder}", str(folder)))
     if is_synopsis(block):
         text = maximal(text)
-    for documented, ours in (run.changes | {"/opt/catalogmatch": str(folder / "checkout")}).items():
-        assert documented in block.text or documented == "/opt/catalogmatch", f"{documented} is not in {block}"
-        text = text.replace(documented, ours.replace("{folder}", str(folder)))
+    text = text.replace("cd /opt/catalogmatch", f"cd {folder / 'checkout'}")
     return site.filled(text).replace("/backup/catalogmatch", f"{folder}/backup/catalogmatch")
 
 

@@ -128,7 +128,7 @@ def test_separate_beat_starts(site: Documented) -> None:
     text = (REPO / PAGE).read_text("utf-8")
     [command] = re.findall(r"^\| beat \| .*?`(celery [^`]*)`", text, re.MULTILINE)
     before = messages_sent(site)
-    beat = site.start("beat", shlex.split(command), **site.settings, CATALOGMATCH_SWEEP_SECONDS="1")
+    beat = site.start("beat", shlex.split(command), site.settings | {"CATALOGMATCH_SWEEP_SECONDS": "1"})
     # The worker's own beat sends a few a minute.
     wait_until(lambda: messages_sent(site) > before + 8, 60, lambda: f"beat sends\n{site.log('beat')}")
     beat.terminate()

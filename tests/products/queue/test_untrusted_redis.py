@@ -125,7 +125,13 @@ def test_pickled_messages_run_no_code(stack: Stack, server: redis.Redis, tmp_pat
 
 
 def test_message_that_tells_workers_to_stop_is_ignored(stack: Stack, server: redis.Redis) -> None:
-    command = {"method": "shutdown", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
+    command: dict[str, object] = {
+        "method": "shutdown",
+        "arguments": {},
+        "destination": None,
+        "pattern": None,
+        "matcher": None,
+    }
     message = json.loads(pickled_task())
     message |= {"body": base64.b64encode(json.dumps(command).encode()).decode(), "content-type": "application/json"}
     message["content-encoding"] = "utf-8"
