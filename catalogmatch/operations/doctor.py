@@ -161,10 +161,9 @@ def features() -> Finding:
     if head is None:
         return Finding(Level.OK, text)
     if others := sorted(set(head.encoders) - {model_id()}):
-        text = f"{head.version} does not answer: it needs {', '.join(others)}, but CLIP_MODEL is {model_id()}"
-        return Finding(
-            Level.WARN, text, "Set CLIP_MODEL back, or learn a new head with `manage.py train_head --adopt`."
-        )
+        text = f"new images get no vector of {head.version}: it needs {', '.join(others)}, CLIP_MODEL is {model_id()}"
+        remedy = "Set CLIP_MODEL back, or learn a new head with `manage.py train_head --adopt`."
+        return Finding(Level.WARN, text, remedy)
     return Finding(Level.OK, f"{text}, {head.version} answers")
 
 

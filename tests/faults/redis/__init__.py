@@ -1,0 +1,1 @@
+"""Redis stops, freezes, refuses or holds foreign data."""
