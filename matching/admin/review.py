@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import (
     Http404,
     HttpRequest,
@@ -34,6 +36,8 @@ from products.admin.filters import categories
 from products.models import Product
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
+# The first and last days that also have a day before and after them, which other time zones need.
+DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
 MAX_RENEWED = 20  # leases in one request; the page has two
 
@@ -46,8 +50,8 @@ class ReviewFilterForm(forms.Form):
         choices=[("", gettext_lazy("all")), *((band.name, band.label) for band in BANDS)],
     )  # fmt: skip
     category = forms.CharField(label=gettext_lazy("Category"), max_length=200, required=False)
-    since = forms.DateField(label=gettext_lazy("Added from"), required=False)
-    until = forms.DateField(label=gettext_lazy("to"), required=False)
+    since = forms.DateField(label=gettext_lazy("Added from"), required=False, validators=DAYS)
+    until = forms.DateField(label=gettext_lazy("to"), required=False, validators=DAYS)
 
     def review_filter(self) -> ReviewFilter:
         """Return the filter. An invalid field filters nothing."""
