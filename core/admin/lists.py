@@ -31,9 +31,10 @@ class CheckedAdmin(ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         """Return the list with its rows. Raises IncorrectLookupParameters for filters that the database refuses."""
         try:
-            return super().get_changelist_instance(request)  # it counts the rows
-        except (DataError, OverflowError) as error:  # as PostgreSQL and SQLite refuse a number of over 64 bits
+            changelist: ChangeList = super().get_changelist_instance(request)  # it counts the rows
+        except DataError as error:  # such as a number of over 64 bits
             raise IncorrectLookupParameters from error
+        return changelist
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return a row or None. An empty ``_to_field`` counts as missing."""

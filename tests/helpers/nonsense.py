@@ -256,7 +256,11 @@ class Target:
         self.client.cookies = SimpleCookie()
         if (key := self.sessions[call.role]) is not None:
             self.client.cookies["sessionid"] = key
-        extra = {"PATH_INFO": call.path.decode("latin-1"), "QUERY_STRING": call.query.decode("latin-1"), **call.headers}
+        extra: dict[str, Any] = {
+            "PATH_INFO": call.path.decode("latin-1"),
+            "QUERY_STRING": call.query.decode("latin-1"),
+            **call.headers,
+        }
         if call.content_type and not call.body:
             extra.setdefault("CONTENT_TYPE", call.content_type)
             extra.setdefault("CONTENT_LENGTH", "0")
@@ -274,7 +278,7 @@ class Target:
         self.count += 1
         if response is not None:
             self.statuses[response.status_code] = self.statuses.get(response.status_code, 0) + 1
-            if response.status_code >= 500 and response.status_code not in (503, 507):
+            if response.status_code >= 500 and (b"database" in body or response.status_code not in (503, 507)):
                 error = getattr(response, "exc_info", None)
                 self._record(
                     call,

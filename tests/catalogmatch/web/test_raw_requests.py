@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.helpers.raw_http import HEALTHZ, connect, read_response, responses
 
 pytestmark = pytest.mark.faults
 
+JSON = "application/json"
 ADDRESSES = [
     "/admin/login/",
     "/api/queue",
@@ -90,29 +92,16 @@ def requests(token: str) -> Iterator[bytes]:
     yield b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: 1\r\n" * 500 + b"\r\n"
     signed = f"Authorization: Token {token}\r\n".encode()
     # Django reads the query in the charset of the Content-Type while it makes the request, outside of its own handling.
-    query = b"a=%ff&" + b"a=1&" * 1100
-    for charset in (b"hex", b"undefined", b"idna", b"utf-8", b"klingon", b"\xff"):
-        for address in (b"/api/products", b"/admin/login/"):
-            yield b"GET %b?%b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: x/y; charset=%b\r\n\r\n" % (
-                address,
-                query,
-                charset,
-            )
-            yield b"GET %b?a=%%ff HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: x/y; charset=%b\r\n\r\n" % (
-                address,
-                charset,
-            )
+    for charset in ("hex", "undefined", "idna", "utf-8", "klingon", "\xff"):
+        for place in ("/api/products", "/admin/login/"):
+            for query in ("a=%ff", "a=%ff&" + "a=1&" * 1100):
+                kind = f"Content-Type: x/y; charset={charset}"
+                yield f"GET {place}?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}\r\n\r\n".encode("latin-1")
     for body in (b"--x\r\n", b"\xff", b"", b'{"a": NaN}'):
-        for kind in (
-            b"multipart/form-data",
-            b"multipart/form-data; boundary=x",
-            b"application/json",
-            b"application/json; charset=hex",
-        ):
-            for address in (b"/api/products/upload?wait=0", b"/api/match", b"/api/products/1"):
-                method = b"PATCH" if address.endswith(b"/1") else b"POST"
-                head = b"%b %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
-                yield head % (method, address, signed, kind, len(body)) + body
+        for kind in ("multipart/form-data", "multipart/form-data; boundary=x", JSON, f"{JSON}; charset=hex"):
+            for call in ("POST /api/products/upload?wait=0", "POST /api/match", "PATCH /api/products/1"):
+                headers = f"{call} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n".encode()
+                yield headers + signed + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def status_of(port: int, request: bytes) -> int:
@@ -125,7 +114,7 @@ def status_of(port: int, request: bytes) -> int:
     return int(found[1]) if found else 0
 
 
-def test_no_raw_request_is_answered_with_5xx(server: tuple[int, str], record_property: pytest.RecordProperty) -> None:
+def test_no_raw_request_is_answered_with_5xx(server: tuple[int, str], record_property: Any) -> None:
     port, token = server
     statuses: dict[int, int] = {}
     wrong = []
