@@ -19,7 +19,7 @@ from catalogmatch.admin import charts
 from catalogmatch.admin.home import queue_state
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
-from core.ids import parse_ids
+from core.database.ids import parse_ids
 from gpu.device import describe_device
 from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample

@@ -15,8 +15,8 @@ from django.views.decorators.http import require_safe
 from core.admin.history import HistoryRecords, history_page
 from core.admin.pages import admin_page
 from core.admin.requests import require_permissions
+from core.database.ids import parse_id
 from core.history.recording import ChangeSource
-from core.ids import parse_id
 from matching.models import Match
 from products.admin.history import history_lines
 from products.models import Product, ProductImage

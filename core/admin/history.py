@@ -16,8 +16,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from core.admin.lists import CheckedAdmin
+from core.database.ids import parse_id
 from core.history.timeline import Entry, read_timeline
-from core.ids import parse_id
 
 HistoryRecords = Sequence[QuerySet[Any]]
 DescribeEntries = Callable[[Sequence[Entry]], Sequence[Any]]

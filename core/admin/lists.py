@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from unfold.admin import ModelAdmin
 
-from core.ids import parse_id
+from core.database.ids import parse_id
 
 
 class CheckedAdmin(ModelAdmin):

@@ -13,9 +13,9 @@ from django.db import models
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
+from core.database.ids import parse_id
 from core.history.recording import ChangeSource
 from core.history.shortening import REST, is_shortened, shorten
-from core.ids import parse_id
 
 PAGE_SIZE = 100
 READ_SIZE = 5  # rows read at once, because old entries can have values of megabytes

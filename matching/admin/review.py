@@ -28,7 +28,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
-from core.ids import parse_ids
+from core.database.ids import parse_ids
 from matching.models import Match
 from matching.review import comparison, leases, queue, verdicts
 from matching.review.queue import BANDS, ReviewFilter

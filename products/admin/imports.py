@@ -21,9 +21,9 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
+from core.database.ids import parse_id
 from core.disk import NoRoomError
 from core.errors import UnreadableFileError
-from core.ids import parse_id
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.admin.upload import MultipleFileInput

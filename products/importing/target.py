@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from core.ids import parse_id
+from core.database.ids import parse_id
 from products import quotas
 from products.images import intake
 from products.images.cleaning import CleanImage

@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from catalogmatch.accounts.roles import ROLES
 from tests.helpers.accounts import user_in
-from tests.helpers.routes import Ids, address, all_routes, make_rows
+from tests.helpers.web.routes import Ids, address, all_routes, make_rows
 
 TABLE = Path(__file__).with_name("access_table.txt")
 IDENTITIES = ("anonymous", *ROLES, "superuser")

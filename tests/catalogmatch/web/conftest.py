@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.installations import REPO
 from tests.helpers.processes import wait_until
-from tests.helpers.raw_http import HEALTHZ, responses
+from tests.helpers.web.raw_http import HEALTHZ, responses
 from tests.helpers.redis_server import free_port
 
 

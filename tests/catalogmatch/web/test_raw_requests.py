@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.raw_http import HEALTHZ, connect, read_response, responses
+from tests.helpers.web.raw_http import HEALTHZ, connect, read_response, responses
 
 pytestmark = pytest.mark.faults
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.helpers.raw_http import HEALTHZ, connect, read_response, responses
+from tests.helpers.web.raw_http import HEALTHZ, connect, read_response, responses
 from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.faults
