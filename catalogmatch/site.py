@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+from django.core.exceptions import BadRequest
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -29,6 +33,18 @@ class CatalogSite(UnfoldAdminSite):
 
     def extra_urls(self) -> list[URLPattern]:
         return [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        """Return the view for signed-in staff. It raises BadRequest for values that the database cannot use."""
+
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(request, *args, **kwargs)
+            except DataError as error:  # such as a number of over 64 bits
+                raise BadRequest(str(error)) from error
+
+        return super().admin_view(checked, cacheable)
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

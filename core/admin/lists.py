@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest
-from django.db import DataError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -27,14 +24,6 @@ class CheckedAdmin(ModelAdmin):
                 raise BadRequest(f"No row has the id {text[:50]!r}.")
         response: HttpResponseBase | None = super().response_action(request, queryset)
         return response
-
-    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """Return the list with its rows. Raises IncorrectLookupParameters for filters that the database refuses."""
-        try:
-            changelist: ChangeList = super().get_changelist_instance(request)  # it counts the rows
-        except DataError as error:  # such as a number of over 64 bits
-            raise IncorrectLookupParameters from error
-        return changelist
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return a row or None. An empty ``_to_field`` counts as missing."""

@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.installations import REPO
 from tests.helpers.processes import wait_until
-from tests.helpers.web.raw_http import HEALTHZ, responses
 from tests.helpers.redis_server import free_port
+from tests.helpers.web.raw_http import HEALTHZ, responses
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from catalogmatch.accounts.roles import ROLES
 from catalogmatch.web.requests import UnicodeRequest
 from core.jobs import BackgroundJob
 from tests.helpers.accounts import user_in
+from tests.helpers.rows import make_case, make_product
 from tests.helpers.web.nonsense import Generator, Target
 from tests.helpers.web.routes import address, all_routes, make_rows
-from tests.helpers.rows import make_case, make_product
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SEED = int(os.environ.get("FUZZ_SEED", "11"))

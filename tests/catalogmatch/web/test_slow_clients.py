@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.helpers.web.raw_http import HEALTHZ, connect, read_response, responses
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.raw_http import HEALTHZ, connect, read_response, responses
 
 pytestmark = pytest.mark.faults
 
