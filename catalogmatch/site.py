@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+from django.core.exceptions import BadRequest
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -12,10 +15,12 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
+from unfold.forms import AdminOwnPasswordChangeForm
 from unfold.sites import UnfoldAdminSite
 
-from catalogmatch.api.throttling import AccountThrottle, LoginThrottle
+from catalogmatch.api.throttling import wait_for_password
 from core.admin.pages import PAGES
+from core.admin.requests import user_of
 
 PENDING = "?review_status__exact=pending"  # the list of matches opens with the pending ones
 EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  # the URLs of other entries start alike
@@ -24,37 +29,53 @@ EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  #
 class CatalogSite(UnfoldAdminSite):
     index_template = "catalogmatch/home.html"
     login_template = "catalogmatch/login.html"
+    password_change_template = "catalogmatch/password_change.html"  # noqa: S105
 
     def extra_urls(self) -> list[URLPattern]:
         return [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
 
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        """Return the view for signed-in staff. It raises BadRequest for values that the database cannot use."""
+
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(request, *args, **kwargs)
+            except DataError as error:  # such as a number of over 64 bits
+                raise BadRequest(str(error)) from error
+
+        return super().admin_view(checked, cacheable)
+
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the sign-in page. The status is 429 after too many attempts from this address or as this user."""
-        throttles = (LoginThrottle(), AccountThrottle()) if request.method == "POST" else ()
-        # The address comes first: its rejected attempts must not lock out the user whose name they carry.
-        exceeded = next((throttle for throttle in throttles if not throttle.allow_request(request, None)), None)  # type: ignore[arg-type]
-        if exceeded is None:
-            ended = _("Your session has ended. Your last action was not saved. Sign in to continue.")
-            context = {"notice": ended if "ended" in request.GET else "", **(extra_context or {})}
-            response: HttpResponse = super().login(request, context)
-            return response
-        seconds = max(1, math.ceil(exceeded.wait() or 60))
-        notice = ngettext(
-            "Too many attempts to sign in. Try again in %(seconds)d second.",
-            "Too many attempts to sign in. Try again in %(seconds)d seconds.",
+        if request.method == "POST" and (seconds := wait_for_password(request, request.POST.get("username", ""))):
+            context = {"title": _("Log in"), "app_path": request.get_full_path(), "form": self.login_form(request)}
+            return self._too_many_attempts(request, self.login_template, context, seconds)
+        ended = _("Your session has ended. Your last action was not saved. Sign in to continue.")
+        context = {"notice": ended if "ended" in request.GET else "", **(extra_context or {})}
+        response: HttpResponse = super().login(request, context)
+        return response
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the page for one's own password. Attempts with the old one count as attempts to sign in."""
+        user = user_of(request)
+        if request.method == "POST" and (seconds := wait_for_password(request, user.get_username())):
+            context = {"title": _("Password change"), "form": AdminOwnPasswordChangeForm(user)}
+            return self._too_many_attempts(request, self.password_change_template, context, seconds)
+        response: HttpResponse = super().password_change(request, extra_context)
+        return response
+
+    def _too_many_attempts(
+        self, request: HttpRequest, template: str, context: dict[str, Any], seconds: int
+    ) -> HttpResponse:
+        text = ngettext(
+            "Too many attempts. Try again in %(seconds)d second.",
+            "Too many attempts. Try again in %(seconds)d seconds.",
             seconds,
-        ) % {"seconds": seconds}
-        context = {
-            **self.each_context(request),
-            "title": _("Log in"),
-            "app_path": request.get_full_path(),
-            "form": self.login_form(request),
-            "notice": notice,
-        }
-        return TemplateResponse(
-            request, self.login_template, context, status=429, headers={"Retry-After": str(seconds)}
         )
+        context = {**self.each_context(request), **context, "notice": text % {"seconds": seconds}}
+        return TemplateResponse(request, template, context, status=429, headers={"Retry-After": str(seconds)})
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("products.api.urls")),
     path("", include("matching.api.urls")),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerSplitView.as_view(), name="docs"),
+    path("docs", SpectacularSwaggerSplitView.as_view(http_method_names=["get", "head"]), name="docs"),
     path("", not_found),
     path("<path:rest>", not_found),
 ]

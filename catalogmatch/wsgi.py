@@ -2,7 +2,11 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "catalogmatch.settings")
-application = get_wsgi_application()
+django.setup(set_prefix=False)
+
+from catalogmatch.web.requests import UnicodeHandler  # noqa: E402  # needs the settings
+
+application = UnicodeHandler()

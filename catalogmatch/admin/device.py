@@ -19,6 +19,7 @@ from catalogmatch.admin import charts
 from catalogmatch.admin.home import queue_state
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
+from core.database.ids import parse_ids
 from gpu.device import describe_device
 from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
@@ -61,8 +62,10 @@ def requeue(request: HttpRequest) -> HttpResponse:
     """
     require_permissions(request, CHANGE_QUEUE)
     image = request.POST.get("image", "")
+    ids = parse_ids([image]) if image else None
+    if ids == []:
+        return HttpResponseBadRequest("image must be an id")
     try:
-        ids = [int(image)] if image else None
         count = claims.requeue(request.POST.get("which", ""), image_ids=ids)
     except ValueError as error:
         return HttpResponseBadRequest(str(error))

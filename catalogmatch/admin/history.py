@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from core.admin.history import HistoryRecords, history_page
 from core.admin.pages import admin_page
 from core.admin.requests import require_permissions
+from core.database.ids import parse_id
 from core.history.recording import ChangeSource
 from matching.models import Match
 from products.admin.history import history_lines
@@ -34,7 +35,7 @@ def history(request: HttpRequest) -> HttpResponse:
     """Show all entries, or those of one user (``?who=``) or one kind (``?what=``, a key of KINDS)."""
     require_permissions(request, "products.view_product", "matching.view_match")
     who, what = request.GET.get("who", ""), request.GET.get("what", "")
-    chosen = {"who": who if who.isdecimal() else "", "what": what if what in KINDS else ""}
+    chosen = {"who": who if parse_id(who) is not None else "", "what": what if what in KINDS else ""}
     context = {
         "title": _("History"),
         "filters": "catalogmatch/history_filters.html",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -91,6 +93,13 @@ class UserAdmin(BoundedLookupsAdmin, DjangoUserAdmin, ModelAdmin):  # type: igno
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         allowed = bool(super().has_delete_permission(request, obj))
         return allowed and (obj is None or rules.may_manage(request.user, obj))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Set the password of another user. One's own needs the old one, so that a stolen session cannot replace it."""
+        if self.get_object(request, unquote(id)) == request.user:
+            return redirect("admin:password_change")
+        response: HttpResponse = super().user_change_password(request, id, form_url)
+        return response
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Save the roles. Raises PermissionDenied, which undoes it all, if the user now has more than the editor."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import DataError
 from django.http import JsonResponse, UnreadablePostError
 from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -78,6 +79,8 @@ class ProblemHandler(ExceptionHandler):
             return ApiProblem("request_incomplete", "The request ended before its whole body arrived. Send it again.")
         if outage := outage_of(exc):
             return ApiProblem(outage.code, str(outage.detail), outage.status)
+        if isinstance(exc, DataError):
+            return ValidationError("A value of the request is too large for the database.")
         if isinstance(exc, RequestDataTooBig):
             return ApiProblem("image_too_large", str(exc))
         if isinstance(exc, SuspiciousOperation):  # more files or fields than a request may have

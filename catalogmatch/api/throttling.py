@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -87,21 +88,33 @@ class AddressThrottle(OutageTolerantThrottle):
 
 
 class LoginThrottle(AddressThrottle):
-    """Limit attempts to sign in from one address."""
+    """Limit attempts to give a password from one address."""
 
     scope = "login"
 
 
 class AccountThrottle(OutageTolerantThrottle):
-    """Limit attempts to sign in as one user from all addresses together."""
+    """Limit attempts to give the password of one user from all addresses together."""
 
     scope = "account"
 
+    def __init__(self, username: str) -> None:
+        super().__init__()
+        self.username = username
+
     def get_cache_key(self, request: Request | HttpRequest, view: APIView | None) -> str:
-        name = account_name(request.POST.get("username", ""))
         # Hashed, because not every cache accepts any text as a key.
-        ident = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        ident = hashlib.sha256(account_name(self.username).encode("utf-8", "surrogatepass")).hexdigest()
         return self.cache_format % {"scope": self.scope, "ident": ident}
+
+
+def wait_for_password(request: HttpRequest, username: str) -> int:
+    """Count an attempt to give this user's password. Return the seconds to wait after too many, or 0."""
+    # The address comes first: its rejected attempts must not lock out the user whose name they carry.
+    for throttle in (LoginThrottle(), AccountThrottle(username)):
+        if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # it needs no view
+            return max(1, math.ceil(throttle.wait() or 60))
+    return 0
 
 
 def account_name(name: str) -> str:

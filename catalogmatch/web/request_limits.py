@@ -1,7 +1,8 @@
-"""Limits on the announced size of a request, checked before its body is read."""
+"""Limits on the announced size and charset of a request, checked before its body is read."""
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from core import disk
 
 
 class RequestLimitsMiddleware:
-    """Reject bodies that are too long or do not announce their length. Upload handlers limit each file.
+    """Reject bodies that are too long, not UTF-8, or without a length. Upload handlers limit each file.
 
     Comes after authentication, because only signed-in users and the API may send files. The API reads no body
     before it has authenticated the user.
@@ -33,6 +34,9 @@ class RequestLimitsMiddleware:
             # Django reads only as many bytes as Content-Length says, so it would read nothing.
             return problem_response(411, "length_required", "Send the body with Content-Length, not in chunks.")
         length = int(request.META.get("CONTENT_LENGTH") or 0)  # the web server has checked that this is a number
+        if length and not _is_utf8(request.content_params or {}):
+            detail = "The body must be UTF-8. Send it with charset=utf-8 or without a charset."
+            return problem_response(415, "unsupported_media_type", detail)
         if length > settings.MAX_REQUEST_BYTES:
             return _too_large(settings.MAX_REQUEST_BYTES)
         if length > settings.DATA_UPLOAD_MAX_MEMORY_SIZE and not _may_contain_files(request):
@@ -40,6 +44,13 @@ class RequestLimitsMiddleware:
         if length > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
             return _no_room_for(length)
         return None
+
+
+def _is_utf8(content_params: dict[str, str]) -> bool:
+    try:
+        return codecs.lookup(content_params.get("charset", "utf-8")).name in ("utf-8", "ascii")
+    except (LookupError, ValueError):  # unknown, or with a null character
+        return False
 
 
 def _may_contain_files(request: HttpRequest) -> bool:

@@ -16,12 +16,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
-from unfold.admin import ModelAdmin
 
+from core.admin.lists import CheckedAdmin
 from core.spreadsheets.export import FORMATS, ExportError, ExportTable, check_xlsx_limits
 
 
-class ExportAdmin(ModelAdmin):
+class ExportAdmin(CheckedAdmin):
     """A list that every user who may see it can export. Subclasses define the table."""
 
     list_before_template = "catalogmatch/export_links.html"

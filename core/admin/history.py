@@ -14,15 +14,16 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from unfold.admin import ModelAdmin
 
+from core.admin.lists import CheckedAdmin
+from core.database.ids import parse_id
 from core.history.timeline import Entry, read_timeline
 
 HistoryRecords = Sequence[QuerySet[Any]]
 DescribeEntries = Callable[[Sequence[Entry]], Sequence[Any]]
 
 
-class HistoryAdmin(ModelAdmin):
+class HistoryAdmin(CheckedAdmin):
     """Shows the history of a row from its records, even if the row is gone."""
 
     describe_entries: DescribeEntries  # a static method
@@ -36,8 +37,9 @@ class HistoryAdmin(ModelAdmin):
     ) -> HttpResponse:
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
-        records = self.history_records(int(object_id)) if object_id.isdecimal() else ()
-        row = self.model.objects.filter(pk=object_id).first() if records else None
+        row_id = parse_id(object_id)
+        records = self.history_records(row_id) if row_id is not None else ()
+        row = self.model.objects.filter(pk=row_id).first() if records else None
         if row is None and not any(queryset.exists() for queryset in records):
             raise Http404(_("No history is known for this."))
         context = {"title": _("History"), "opts": self.opts, "object": row, **(extra_context or {})}

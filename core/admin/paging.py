@@ -8,7 +8,8 @@ from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+
+from core.admin.lists import CheckedAdmin
 
 MAX_SEARCH_WORDS = 10  # each word is a condition on every row
 # A database compares a long text at each of its positions with each character of the search.
@@ -42,7 +43,7 @@ def search_words(text: str) -> list[str]:
     return text[:MAX_SEARCH_LENGTH].split()[:MAX_SEARCH_WORDS]
 
 
-class BoundedLookupsAdmin(ModelAdmin):
+class BoundedLookupsAdmin(CheckedAdmin):
     """A list whose query string cannot ask for a scan. Django allows any lookup of the model's own fields."""
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, models
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Cast, Length
@@ -149,7 +150,7 @@ def shorten_entry(history_instance: Any, **_: Any) -> None:
 def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
     """Record that ``user`` changed these rows with ``QuerySet.update``.
 
-    Takes one statement for all rows.
+    Takes one statement for all rows, or none if there are none.
     """
     _record(rows, "~", user, {})
 
@@ -182,7 +183,10 @@ def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None, value
     entry["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in entry.items()}
     entries = rows.order_by().values_list(*columns.values(), *constants.values())
-    sql, parameters = entries.query.sql_with_params()
+    try:
+        sql, parameters = entries.query.sql_with_params()
+    except EmptyResultSet:  # Django sees that no row can match, as with ``pk__in=[]``
+        return
     quote = connection.ops.quote_name
     into = ", ".join(quote(column) for column in (*columns, *constants))
     with connection.cursor() as cursor:

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
+from core.database.ids import parse_id
 from core.history.recording import ChangeSource
 from core.history.shortening import REST, is_shortened, shorten
 
@@ -77,7 +78,7 @@ def read_timeline(records: Sequence[QuerySet[Any]], before: str = "", limit: int
     ``before`` is the ``older`` of the previous page. It names the last entry seen of each queryset, so that entries
     with equal times are neither left out nor repeated. Takes two queries for each queryset.
     """
-    seen = [int(part) if part.isdecimal() else None for part in before.split("-")]
+    seen = [parse_id(part) for part in before.split("-")]
     last: list[int | None] = seen if len(seen) == len(records) else [None] * len(records)
     each = [_entries(queryset, mark, limit + 1) for queryset, mark in zip(records, last, strict=True)]
     merged = list(islice(heapq.merge(*each, key=lambda entry: entry.at, reverse=True), limit + 1))

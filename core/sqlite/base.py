@@ -23,6 +23,9 @@ from core.files import open_new
 # Interval between retries while another process holds the lock: about the length of a transaction.
 POLL_SECONDS = (0.002, 0.008)
 
+# What SQLite says of a search for over 50,000 bytes and of a filter with over 1,000 conditions.
+TOO_LARGE = ("LIKE or GLOB pattern too complex", "Expression tree is too large (maximum depth 1000)")
+
 _write_lock = threading.Lock()
 
 
@@ -38,7 +41,7 @@ os.register_at_fork(after_in_child=_reset_write_lock)
 class RetryingCursor(base.SQLiteCursorWrapper):
     """Retry statements for ``timeout_seconds`` while the database is locked.
 
-    Never retries within a transaction.
+    Never retries within a transaction. Raises DataError for values that SQLite cannot use, as PostgreSQL does.
     """
 
     timeout_seconds = 0.0
@@ -48,7 +51,11 @@ class RetryingCursor(base.SQLiteCursorWrapper):
         while True:
             try:
                 return super().execute(query, params)
+            except OverflowError as error:  # a number of over 64 bits
+                raise sqlite3.DataError(str(error)) from error
             except sqlite3.OperationalError as error:
+                if str(error) in TOO_LARGE:
+                    raise sqlite3.DataError(str(error)) from error
                 # The lower byte is the code; the upper bytes say why it is busy.
                 is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or self.connection.in_transaction or time.monotonic() - started > self.timeout_seconds:

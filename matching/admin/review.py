@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse, QueryDict
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseRedirect,
+    JsonResponse,
+    QueryDict,
+)
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -19,6 +28,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
+from core.database.ids import parse_ids
 from matching.models import Match
 from matching.review import comparison, leases, queue, verdicts
 from matching.review.queue import BANDS, ReviewFilter
@@ -26,6 +36,8 @@ from products.admin.filters import categories
 from products.models import Product
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
+# The first and last days that also have a day before and after them, which other time zones need.
+DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
 MAX_RENEWED = 20  # leases in one request; the page has two
 
@@ -38,8 +50,8 @@ class ReviewFilterForm(forms.Form):
         choices=[("", gettext_lazy("all")), *((band.name, band.label) for band in BANDS)],
     )  # fmt: skip
     category = forms.CharField(label=gettext_lazy("Category"), max_length=200, required=False)
-    since = forms.DateField(label=gettext_lazy("Added from"), required=False)
-    until = forms.DateField(label=gettext_lazy("to"), required=False)
+    since = forms.DateField(label=gettext_lazy("Added from"), required=False, validators=DAYS)
+    until = forms.DateField(label=gettext_lazy("to"), required=False, validators=DAYS)
 
     def review_filter(self) -> ReviewFilter:
         """Return the filter. An invalid field filters nothing."""
@@ -60,7 +72,7 @@ class ReviewFilterForm(forms.Form):
 def next_case(request: HttpRequest) -> HttpResponse:
     """Release the case in ``?after=`` and redirect to the next one, or to the list of matches after the last."""
     require_permissions(request, VIEW_PERMISSION)
-    after = next(iter(_ids(request.GET.getlist("after"))), None)
+    after = next(iter(parse_ids(request.GET.getlist("after"))), None)
     form = _filter_form(request)
     if after is not None:
         leases.release_leases([after], user_of(request))
@@ -95,8 +107,8 @@ def prefetch(request: HttpRequest) -> HttpResponse:
     """
     require_permissions(request, VIEW_PERMISSION)
     form = _filter_form(request)
-    leases.release_leases(_ids(request.POST.getlist("left")), user_of(request))
-    shown = next(iter(_ids(request.POST.getlist("shown"))), None)
+    leases.release_leases(parse_ids(request.POST.getlist("left")), user_of(request))
+    shown = next(iter(_cases(request.POST.getlist("shown"))), None)
     if shown is not None:
         _renew_lease(request, shown)
     product_id = _lease_next(request, form.review_filter(), shown)
@@ -109,7 +121,7 @@ def prefetch(request: HttpRequest) -> HttpResponse:
 def renew_lease(request: HttpRequest) -> HttpResponse:
     """Renew the leases on the posted ``case``s. Return those that this reviewer has."""
     require_permissions(request, REVIEW_PERMISSION)
-    cases = _ids(request.POST.getlist("case")[:MAX_RENEWED])
+    cases = _cases(request.POST.getlist("case")[:MAX_RENEWED])
     held = [product_id for product_id in cases if _renew_lease(request, product_id)]
     return JsonResponse({"held": held})
 
@@ -118,7 +130,7 @@ def renew_lease(request: HttpRequest) -> HttpResponse:
 def release_leases(request: HttpRequest) -> HttpResponse:
     """Release the posted ``case``s, because the user left the page."""
     require_permissions(request, REVIEW_PERMISSION)
-    leases.release_leases(_ids(request.POST.getlist("case")), user_of(request))
+    leases.release_leases(parse_ids(request.POST.getlist("case")), user_of(request))
     return HttpResponse(status=204)
 
 
@@ -161,7 +173,8 @@ def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     The status is 409 if another reviewer has a lease on the case. The verdicts are undone all the same.
     """
     require_permissions(request, REVIEW_PERMISSION)
-    verdicts.undo_verdicts(_ids(request.POST.getlist("match")), user_of(request))
+    get_object_or_404(Product, pk=product_id)
+    verdicts.undo_verdicts(parse_ids(request.POST.getlist("match")), user_of(request))
     if not _renew_lease(request, product_id):
         text = _("The verdict was undone. Another reviewer now has this case.")
         return HttpResponse(text, status=409, content_type="text/plain")
@@ -209,12 +222,13 @@ def _renew_lease(request: HttpRequest, product_id: int) -> bool:
 
 def _filter_form(request: HttpRequest) -> ReviewFilterForm:
     """Return the filter of the page: from its own query string, or from the one that htmx sends."""
-    page_query = urlsplit(request.headers.get("HX-Current-URL", "")).query
-    return ReviewFilterForm(request.GET or QueryDict(page_query))
+    _address, _mark, page_query = request.headers.get("HX-Current-URL", "").partition("?")
+    return ReviewFilterForm(request.GET or QueryDict(page_query.partition("#")[0]))
 
 
-def _ids(texts: Iterable[str]) -> list[int]:
-    return [int(text) for text in texts if text.isdecimal()]
+def _cases(texts: Iterable[str]) -> list[int]:
+    """Return the ids of existing products among these texts."""
+    return list(Product.objects.filter(pk__in=parse_ids(texts)).values_list("pk", flat=True))
 
 
 def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, int]:
@@ -243,5 +257,5 @@ def _announce(
 def _redirect_back(request: HttpRequest) -> HttpResponse:
     url = request.headers.get("Referer", "")
     if url_has_allowed_host_and_scheme(url, {request.get_host()}, request.is_secure()):
-        return redirect(url)
+        return HttpResponseRedirect(url)  # ``redirect`` would take it for the name of a view first
     return redirect("admin:matching_match_changelist")

@@ -10,7 +10,7 @@ from django.db.models import BigIntegerField
 from django.forms import IntegerField
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -20,12 +20,13 @@ from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
 from products.api.views import WAIT, form_data, uploads_of, wait_of
+from products.json_input import InputParser
 from products.models import Product
 
 
 class MatchProductView(APIView):
     permission_map = {"POST": "matching.view_match"}
-    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    parser_classes = [InputParser, FormParser, MultiPartParser]
 
     @extend_schema(
         operation_id="products_match",

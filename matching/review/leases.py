@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError
 from django.db.models import Q
 from django.utils import timezone
 
@@ -17,13 +18,16 @@ LEASE_DURATION = timedelta(minutes=10)  # the review page renews its leases; a c
 
 
 def renew_lease(product_id: int, reviewer: AbstractBaseUser) -> bool:
-    """Take or renew the lease on a case. Return False if another reviewer has it."""
+    """Take or renew the lease on a case. Return False if another reviewer has it, or if there is no such product."""
     now = timezone.now()
     available = Q(reviewer_id=reviewer.pk) | clock.over("taken_at", LEASE_DURATION)
     values = {"reviewer_id": reviewer.pk, "taken_at": now}
     if ReviewLease.objects.filter(available, product_id=product_id).update(**values):
         return True
-    lease, _created = ReviewLease.objects.get_or_create(product_id=product_id, defaults=values)
+    try:
+        lease, _created = ReviewLease.objects.get_or_create(product_id=product_id, defaults=values)
+    except IntegrityError:  # no such product
+        return False
     return bool(lease.reviewer_id == reviewer.pk)
 
 

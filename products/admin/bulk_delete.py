@@ -18,8 +18,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST, require_safe
-from unfold.admin import ModelAdmin
 
+from core.admin.lists import CheckedAdmin
 from core.admin.requests import is_htmx, user_of
 from core.deletion import delete_rows
 from products import deletion_jobs
@@ -28,7 +28,7 @@ from products.models import Deletion
 MAX_NAMED_ROWS = 20  # rows that the confirmation page lists by name
 
 
-class BulkDeleteAdmin(ModelAdmin):
+class BulkDeleteAdmin(CheckedAdmin):
     """Deletes the selected rows with a few statements. Django's own action loads every dependent row."""
 
     def deletion_counts(self, rows: QuerySet[Any]) -> list[tuple[str, int]]:

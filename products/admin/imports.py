@@ -21,6 +21,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
+from core.database.ids import parse_id
 from core.disk import NoRoomError
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
@@ -150,9 +151,7 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
     chosen = request.GET.get("kind", "")
     status = RowStatus[chosen] if chosen in RowStatus.__members__ else first_filled or RowStatus.CREATED
     page_count = max(1, -(-counts[status] // PAGE_SIZE))
-    number = request.GET.get("page", "")
-    page = min(int(number), page_count) if number.isascii() and number.isdecimal() and 0 < len(number) < 9 else 1
-    page = max(page, 1)
+    page = max(1, min(parse_id(request.GET.get("page", "")) or 1, page_count))
     return {
         "kinds": [{"name": kind.name, "label": label, "count": counts[kind]} for kind, label in STATUS_LABELS.items()],
         "kind": status.name,

@@ -38,6 +38,7 @@ from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.filters import CategoryFilter, ImageStateFilter
 from products.admin.history import CatalogueHistoryAdmin
 from products.images import intake
+from products.json_input import InputField
 from products.models import Feature, Product, ProductImage
 from products.queue import claims
 from products.validation import validate_fields
@@ -46,6 +47,7 @@ from products.validation import validate_fields
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
     class Meta:
         widgets = {name: UnfoldAdminTextareaWidget(attrs={"rows": 3}) for name in ("description", "attributes")}
+        field_classes = {"attributes": InputField}
 
     def clean_sku(self) -> str:
         sku = str(self.cleaned_data["sku"]).strip()

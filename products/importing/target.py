@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from core.database.ids import parse_id
 from products import quotas
 from products.images import intake
 from products.images.cleaning import CleanImage
@@ -48,8 +49,8 @@ class ImportTarget:
             return self.by_sku[row.sku]
         if sha256:
             return Product.objects.filter(sku="", name=row.name, images__sha256=sha256).first()
-        if row.product_id.isascii() and row.product_id.isdecimal() and len(row.product_id) < 19:
-            return Product.objects.filter(sku="", pk=int(row.product_id)).first()
+        if (row_id := parse_id(row.product_id)) is not None:
+            return Product.objects.filter(sku="", pk=row_id).first()
         return None
 
     @contextmanager

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 
 from products.models import Product
 from tests.helpers.threads import run_concurrently
@@ -122,3 +122,15 @@ def test_waiting_too_long_for_another_process_raises_an_error(another_process):
     another_process.execute("ROLLBACK")
     in_a_thread(write)
     assert [product.name for product in Product.objects.all()] == ["written"]
+
+
+def test_value_that_sqlite_cannot_use_is_a_data_error_and_no_outage():
+    Product.objects.create(name="there")
+    for products in (
+        Product.objects.filter(pk__in=[2**63, 1]),
+        Product.objects.filter(name__icontains="x" * 60_000),
+    ):
+        with pytest.raises(DataError):
+            products.count()
+    with connection.cursor() as cursor, pytest.raises(DataError):
+        cursor.execute("SELECT " + " + ".join(["1"] * 2000))

@@ -5,47 +5,29 @@ A route without a line fails, and so does another status. To change access on pu
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.models import Group, User
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 from pytest_django import Settings
 
-from catalogmatch.accounts.models import Token
 from catalogmatch.accounts.roles import ROLES
-from matching.models import Match
-from products.models import Deletion, Import, Product, ProductImage
 from tests.helpers.accounts import user_in
-from tests.helpers.sample_images import jpeg
+from tests.helpers.web.routes import Ids, address, all_routes, make_rows
 
 TABLE = Path(__file__).with_name("access_table.txt")
 IDENTITIES = ("anonymous", *ROLES, "superuser")
 API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PAGE_METHODS = ("GET", "POST")
-PICTURE = "pictures/00/" + 32 * "0" + ".jpg"
-
-
-def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
-    for pattern in patterns:
-        route = prefix + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            yield from routes(pattern.url_patterns, route)
-        else:
-            yield route
 
 
 def calls() -> list[tuple[str, str]]:
     """Return (method, route) of every possible call, in the order of the routes."""
     return [
         (method, route)
-        for route in routes(get_resolver().url_patterns)
+        for route in all_routes()
         for method in (PAGE_METHODS if route.startswith("admin") else API_METHODS)
     ]
 
@@ -61,40 +43,8 @@ def table() -> dict[tuple[str, str], dict[str, int]]:
 
 
 @pytest.fixture
-def ids(db: None) -> dict[str, object]:
-    """Create one object of each type. Return their ids by the prefix of the routes that need them."""
-    product, candidate = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
-    ProductImage.objects.create(product=product, file=PICTURE, sha256=64 * "0", width=96, height=96)
-    default_storage.save(PICTURE, ContentFile(jpeg(1)))
-    match = Match.objects.create(product=product, candidate=candidate, similarity_score=90, rank=1)
-    other = User.objects.create_user("colleague")
-    token = Token.objects.create(user=other, digest="0")
-    return {
-        "api/matches": match.pk,
-        "admin/matching/match/case": product.pk,
-        "admin/matching": match.pk,
-        "admin/products/product/import": Import.objects.create(user=user_in("uploader"), state="done").pk,
-        "admin/products/product/deletion": Deletion.objects.create(
-            user=user_in("uploader"), label="products.Product", total=1
-        ).pk,
-        "admin/auth/user": other.pk,
-        "admin/tokens/of": other.pk,
-        "admin/sign-out": other.pk,
-        "admin/tokens": token.pk,
-        "admin/auth/group": Group.objects.get(name="viewer").pk,
-        "admin/r": 1,
-        "api/<path:rest>": "nothing",
-        "": product.pk,
-    }
-
-
-def address(route: str, ids: dict[str, object]) -> str:
-    """Fill the placeholders of a route."""
-    if route.startswith("^media"):
-        return f"/media/{PICTURE}"
-    value = next(value for prefix, value in ids.items() if route.startswith(prefix))
-    route = route.replace("^(?P<app_label>auth|products|matching)/$", "products/").replace("(?P<url>.*)$", "nothing")
-    return "/" + re.sub(r"<[^>]+>", str(value), route)
+def ids(db: None) -> Ids:
+    return make_rows(user_in("uploader"))
 
 
 def client_as(identity: str) -> Client:
@@ -111,7 +61,7 @@ def test_every_route_has_a_line_and_every_line_a_route() -> None:
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)
-def test_every_route_returns_the_status_of_the_table(identity: str, ids: dict[str, object], settings: Settings) -> None:
+def test_every_route_returns_the_status_of_the_table(identity: str, ids: Ids, settings: Settings) -> None:
     settings.METRICS_TOKEN = "the scraper's"
     responses = {}
     for method, route in calls():

@@ -3,76 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
-from tests.helpers.installations import REPO
-from tests.helpers.processes import wait_until
-from tests.helpers.redis_server import free_port
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.raw_http import HEALTHZ, connect, read_response, responses
 
 pytestmark = pytest.mark.faults
-
-HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
-    """Start a web server. Return its port and an uploader's token."""
-    folder = tmp_path_factory.mktemp("web")
-    env = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "catalogmatch.settings",
-        "CATALOGMATCH_DATA_DIR": str(folder),
-        "WEB_CONCURRENCY": "1",
-        "PORT": str(free_port()),
-    }
-    manage = [sys.executable, "manage.py"]
-    subprocess.run([*manage, "migrate", "-v", "0"], env=env, cwd=REPO, check=True)
-    made = subprocess.run(
-        [*manage, "create_token", "uploader", "--role", "uploader"],
-        env=env, cwd=REPO, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    command = [sys.executable, "-m", "gunicorn", "--config", "catalogmatch/web/gunicorn_conf.py"]
-    process = subprocess.Popen(command, env=env, cwd=REPO, stderr=subprocess.DEVNULL)
-    port = int(env["PORT"])
-    try:
-        wait_until(lambda: responses(port, HEALTHZ) != b"", 30, "the web server responds")
-        yield port, made.stdout.strip()
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=30)
-
-
-def read_response(connection: socket.socket) -> bytes:
-    """Read until the end of the response or of the connection."""
-    received = b""
-    with suppress(ConnectionResetError):
-        while part := connection.recv(65_536):
-            received += part
-            head, _, body = received.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            if length and len(body) >= int(length[1]):
-                break
-    return received
-
-
-def responses(port: int, request: bytes) -> bytes:
-    with suppress(ConnectionRefusedError), connect(port) as connection:
-        connection.sendall(request)
-        return read_response(connection)
-    return b""
 
 
 def head(token: str, length: int) -> bytes:

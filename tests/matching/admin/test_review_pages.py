@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
+from pytest_django import Settings
 
 from matching.models import Match
 from matching.review import comparison, leases, queue, verdicts
@@ -201,3 +203,29 @@ def test_pending_matches_are_counted_by_score_band() -> None:
     make_case(100, 90, 89.99, 12)
     counts = {band.label: count for band, count in queue.pending_by_band().items()}
     assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("day", ["0001-01-01", "0001-01-02", "9999-12-30", "9999-12-31"])
+def test_first_and_last_days_of_the_calendar_are_no_error(zone: str, day: str, settings: Settings) -> None:
+    settings.TIME_ZONE = zone
+    make_case(80)
+    for query in ({"since": day}, {"until": day}):
+        assert browser_of("reviewer").get("/admin/matching/match/case/", query).status_code == 302
+
+
+def test_unknown_cases_and_undoing_nothing_are_no_error() -> None:
+    product, (match,) = make_case(80)
+    browser, unknown = browser_of("reviewer"), [product.pk + 999, 2**63, 2**70, "9" * 5000, "²", "٣", "-1", "NaN", ""]
+    assert browser.post("/admin/matching/match/case/hold/", {"case": unknown}).json() == {"held": []}
+    for value in unknown:
+        assert browser.post("/admin/matching/match/case/ahead/", {"shown": value, "left": value}).status_code == 200
+        assert browser.post("/admin/matching/match/case/release/", {"case": value}).status_code == 204
+        undone = browser.post(f"/admin/matching/match/case/{product.pk}/undo/", {"match": value})
+        assert undone.status_code == 200
+        form = {"action": "take_back", "_selected_action": value}
+        assert browser.post("/admin/matching/match/", form).status_code in (302, 400)
+    assert browser.post(f"/admin/matching/match/case/{product.pk + 999}/undo/").status_code == 404
+    selected = {"action": "take_back", "_selected_action": match.pk}  # it has no verdict
+    assert browser.post("/admin/matching/match/", selected).status_code == 302
+    connection.check_constraints()

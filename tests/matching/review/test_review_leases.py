@@ -216,7 +216,7 @@ def test_next_case_needs_the_same_number_of_queries_for_any_number_of_candidates
         make_case(*range(50, 50 + count))
     shown = Match.objects.latest("product_id").product_id
     browser = browser_of("reviewer")
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(23):
         assert browser.post(f"{CASE}ahead/", {"shown": shown}).status_code == 200
 
 

@@ -1,0 +1,66 @@
+"""All routes of the program, and addresses of real rows for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from django.contrib.auth.models import Group, User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from catalogmatch.accounts.models import Token
+from matching.models import Match
+from products.models import Deletion, Import, Product, ProductImage
+from tests.helpers.sample_images import jpeg
+
+PICTURE = "pictures/00/" + 32 * "0" + ".jpg"
+Ids = dict[str, object]  # the id of a row by the prefix of the routes that need it
+
+
+def all_routes() -> list[str]:
+    return list(_routes(get_resolver().url_patterns))
+
+
+def _routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _routes(pattern.url_patterns, route)
+        else:
+            yield route
+
+
+def make_rows(jobs_of: User) -> Ids:
+    """Create one object of each type; the jobs belong to this user. Return their ids."""
+    product, candidate = Product.objects.create(sku="N-1"), Product.objects.create(sku="H-1", is_historical=True)
+    ProductImage.objects.create(product=product, file=PICTURE, sha256=64 * "0", width=96, height=96)
+    default_storage.save(PICTURE, ContentFile(jpeg(1)))
+    match = Match.objects.create(product=product, candidate=candidate, similarity_score=90, rank=1)
+    other = User.objects.create_user("colleague")
+    token = Token.objects.create(user=other, digest="0")
+    return {
+        "api/matches": match.pk,
+        "admin/matching/match/case": product.pk,
+        "admin/matching": match.pk,
+        "admin/products/product/import": Import.objects.create(user=jobs_of, state="done").pk,
+        "admin/products/product/deletion": Deletion.objects.create(user=jobs_of, label="products.Product", total=1).pk,
+        "admin/auth/user": other.pk,
+        "admin/tokens/of": other.pk,
+        "admin/sign-out": other.pk,
+        "admin/tokens": token.pk,
+        "admin/auth/group": Group.objects.get(name="viewer").pk,
+        "admin/r": 1,
+        "api/<path:rest>": "nothing",
+        "": product.pk,
+    }
+
+
+def address(route: str, ids: Ids) -> str:
+    """Fill the placeholders of a route."""
+    if route.startswith("^media"):
+        return f"/media/{PICTURE}"
+    value = next(value for prefix, value in ids.items() if route.startswith(prefix))
+    route = route.replace("^(?P<app_label>auth|products|matching)/$", "products/").replace("(?P<url>.*)$", "nothing")
+    return "/" + re.sub(r"<[^>]+>", str(value), route)
