@@ -10,7 +10,7 @@ from django.db.models import BigIntegerField
 from django.forms import IntegerField
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -25,7 +25,6 @@ from products.models import Product
 
 class MatchProductView(APIView):
     permission_map = {"POST": "matching.view_match"}
-    parser_classes = [JSONParser, FormParser, MultiPartParser]
 
     @extend_schema(
         operation_id="products_match",
