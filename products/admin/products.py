@@ -37,6 +37,7 @@ from products.admin import bulk_delete, imports, upload
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.filters import CategoryFilter, ImageStateFilter
 from products.admin.history import CatalogueHistoryAdmin
+from products.attributes import clean_attributes
 from products.images import intake
 from products.models import Feature, Product, ProductImage
 from products.queue import claims
@@ -52,6 +53,9 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
         if intake.find_other_with_sku(Product(pk=self.instance.pk, sku=sku)):
             raise ValidationError(_("Another product has this SKU."), code="sku_exists")
         return sku
+
+    def clean_attributes(self) -> dict[str, Any]:
+        return clean_attributes(self.cleaned_data["attributes"])
 
     def clean(self) -> dict[str, Any]:
         validate_fields({name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data})
