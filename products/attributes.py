@@ -31,8 +31,6 @@ SHOWN_TEXT_LENGTH = 300
 SHOWN_LENGTH = 16 * 2**10  # characters of all names and values
 # A longer text is not parsed. ASCII escapes take up to six characters for a byte of UTF-8.
 _PARSED_LENGTH = 6 * MAX_BYTES
-# SQLite refuses JSON that is nested deeper. Newer versions allow 1000 levels, older ones 2000.
-_SQLITE_DEPTH = 1000
 _MARK = "…"
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}:,]', re.DOTALL)
@@ -252,9 +250,6 @@ class AttributesField(models.JSONField):
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         if not isinstance(value, ShortenedAttributes):
             return super().get_db_prep_value(value, connection, prepared)
-        if connection.vendor == "sqlite" and is_nested_deeper(value.text, _SQLITE_DEPTH):
-            # Only a row that was written without the database's checks. They would refuse it now.
-            return connection.ops.adapt_json_value(dict(value), None)
         return connection.ops.adapt_json_value(value, _StoredText)
 
     def formfield(self, **kwargs: Any) -> Any:

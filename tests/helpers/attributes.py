@@ -27,14 +27,14 @@ STORED = {
 _ONLY_SQLITE = {"100000 levels", "infinite number", "half a surrogate pair"}
 
 
-def store(product: Product, text: str) -> None:
+def store(product: Product, text: str, table: str = "products") -> None:
     """Write the attributes as no current version does. Skip the test if the database refuses them."""
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("PRAGMA ignore_check_constraints = ON")
         elif any(text == STORED[name] for name in _ONLY_SQLITE):
             pytest.skip("PostgreSQL refuses this value")
-        cursor.execute("UPDATE products SET attributes = %s WHERE id = %s", [text, product.pk])
+        cursor.execute(f"UPDATE {table} SET attributes = %s WHERE id = %s", [text, product.pk])
         if connection.vendor == "sqlite":
             cursor.execute("PRAGMA ignore_check_constraints = OFF")
 
