@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 1.0
 STALE_AFTER = timedelta(seconds=60)
 RETENTION = timedelta(days=1)
+MAX_ERROR_LENGTH = 2000  # characters
 FAILED = "failed"  # a state that every kind of job has
 
 
@@ -93,7 +94,7 @@ class BackgroundJob(models.Model):
             raise SupersededError
 
     def end(self, state: str, error: str = "") -> None:
-        self._owned_row().update(state=state, error=error, heartbeat_at=timezone.now())
+        self._owned_row().update(state=state, error=error[:MAX_ERROR_LENGTH], heartbeat_at=timezone.now())
 
     def _owned_row(self) -> models.QuerySet[BackgroundJob]:
         rows: models.QuerySet[BackgroundJob] = type(self)._default_manager.filter(pk=self.pk, token=self.token)

@@ -15,8 +15,9 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.management.color import no_style
-from django.db import connection, connections, transaction
-from django.db.models import Model
+from django.db import DatabaseError, connection, connections, transaction
+from django.db.models import JSONField, Model, TextField
+from django.db.models.functions import Cast
 
 from core.database.schema import without_squashed
 from gpu.search_vectors import search_vector
@@ -169,8 +170,14 @@ def _copy(model: type[Model], progress: Callable[[str, int], object]) -> None:
             [field.get_db_prep_save(value, connection) for field, value in zip(fields, row, strict=True)]
             for row in rows
         ]
-        with connection.cursor() as cursor:
-            cursor.executemany(sql, values)
+        try:
+            with connection.cursor() as cursor:
+                cursor.executemany(sql, values)
+        except DatabaseError as error:
+            raise CopyError(
+                f"PostgreSQL cannot store a row of {model._meta.db_table}: {str(error).strip()[:500]}. If it is a "
+                "product's attributes, `manage.py verify` names the product."
+            ) from error
         progress(model._meta.db_table, len(rows))
 
 
@@ -186,25 +193,40 @@ def _compare(model: type[Model]) -> Table:
 
 def _digest(model: type[Model], alias: str) -> tuple[int, str]:
     count, digest = 0, hashlib.sha256()
-    for rows in _chunks(model, alias):
+    for rows in _chunks(model, alias, json_as_text=True):
         count += len(rows)
-        for row in rows:
+        columns = [
+            _normalised(column) if isinstance(field, JSONField) else column
+            for field, column in zip(model._meta.concrete_fields, zip(*rows, strict=True), strict=True)
+        ]
+        for row in zip(*columns, strict=True):
             for value in row:
                 digest.update(_bytes(value) + b"\x1f")
     return count, digest.hexdigest()
 
 
+def _normalised(column: Sequence[str]) -> list[str]:
+    """Return JSON texts as PostgreSQL writes them, so that equal values have equal texts at any depth."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (json::jsonb)::text FROM unnest(%s::text[]) WITH ORDINALITY AS given (json, row) ORDER BY row",
+            [list(column)],
+        )
+        return [text for (text,) in cursor.fetchall()]
+
+
 def _bytes(value: Any) -> bytes:
     if isinstance(value, (bytes, memoryview)):
         return bytes(value)
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, sort_keys=True).encode()
     return repr(value).encode() if not hasattr(value, "isoformat") else value.isoformat().encode()
 
 
-def _chunks(model: type[Model], alias: str) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _chunks(model: type[Model], alias: str, *, json_as_text: bool = False) -> Iterator[Sequence[tuple[Any, ...]]]:
     """Yield the values of the concrete fields of all rows, by rising key."""
-    names = [field.attname for field in model._meta.concrete_fields]
+    names: list[Any] = [
+        Cast(field.attname, TextField()) if json_as_text and isinstance(field, JSONField) else field.attname
+        for field in model._meta.concrete_fields
+    ]
     rows = model._base_manager.using(alias).order_by("pk")
     last = None
     while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +13,12 @@ from django.utils.translation import gettext as _
 from products.models import Product
 
 MAX_DESCRIPTION_LENGTH = 20_000  # characters
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can hold the text. It cannot hold half a surrogate pair."""
+    return _SURROGATE.search(text) is None
 
 
 def validate_product(product: Product) -> None:
@@ -22,28 +28,19 @@ def validate_product(product: Product) -> None:
 
 
 def validate_fields(fields: Mapping[str, Any]) -> None:
-    """Check fields of a product for what its columns allow. Raises ValidationError."""
+    """Check texts of a product for what its columns cannot express. Raises ValidationError.
+
+    The attributes check themselves, see ``products.attributes``.
+    """
     errors: dict[str, ValidationError] = {}
     for name in ("sku", "name", "category", "description"):
-        if "\0" in fields.get(name, ""):
+        text = fields.get(name, "")
+        if "\0" in text:
             errors[name] = ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")
+        elif not is_encodable(text):
+            errors[name] = ValidationError(_("The text must be valid Unicode."), code="invalid")
     if len(fields.get("description", "")) > MAX_DESCRIPTION_LENGTH:
         text = _("A description has at most %(limit)d characters.") % {"limit": MAX_DESCRIPTION_LENGTH}
         errors["description"] = ValidationError(text, code="max_length")
-    try:
-        _check_attributes(fields.get("attributes", {}))
-    except ValidationError as error:
-        errors["attributes"] = error
     if errors:
         raise ValidationError(errors)
-
-
-def _check_attributes(attributes: Any) -> None:
-    if not isinstance(attributes, dict):
-        raise ValidationError(_('Attributes are names and values, such as {"colour": "blue"}.'), code="invalid")
-    try:
-        text = json.dumps(attributes, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # a lone surrogate: JSON can write it, UTF-8 cannot
-        raise ValidationError(_("Attributes must be valid Unicode."), code="invalid") from error
-    if b"\\u0000" in text.replace(b"\\\\", b""):  # An escaped backslash before u0000 is plain text.
-        raise ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")

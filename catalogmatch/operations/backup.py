@@ -21,6 +21,7 @@ from django.utils import timezone
 from catalogmatch.operations import snapshots
 from catalogmatch.operations.snapshots import Snapshot, SnapshotError
 from core import files
+from core.database.bounded_json import BoundedJSONDecoder
 from core.database.schema import RETIRED_APPS, SchemaTooOldError, check_upgradable, known_migrations
 from core.progress import ProgressBar
 from products.images import originals
@@ -171,7 +172,7 @@ def check_backup(source: Path, bar: ProgressBar) -> tuple[dict[str, Any], list[s
 def _read_manifest(source: Path) -> dict[str, Any]:
     try:
         with files.open_inside(source, MANIFEST) as file:
-            manifest: dict[str, Any] = json.load(file)
+            manifest: dict[str, Any] = json.load(file, cls=BoundedJSONDecoder)
         _check_shape(manifest)
         if manifest["format"] != FORMAT:
             raise BackupError("backup_unreadable", f"{source} has format {manifest['format']}, not {FORMAT}.")

@@ -20,8 +20,10 @@ from matching.index import changes, main_file, maintenance
 from matching.index.main_file import IndexFileError
 from matching.index.validation import invalid_features
 from products import integrity
+from products.attributes import ShortenedAttributes
+from products.exporting import READ_SIZE
 from products.images.storage import rebuild_from_original, rebuild_thumbnail
-from products.models import Feature, ProductImage
+from products.models import Feature, Product, ProductImage
 from products.models import triggers as vector_triggers
 from products.queue import claims as queue
 from products.tasks import notify_workers
@@ -83,7 +85,7 @@ def verify(run: Verification) -> Iterator[Problem]:
         yield Problem("database", text, "Run `manage.py migrate`, then verify again.")
         return
     # Images come before features, which are computed from the images' files.
-    for check in (database, triggers, claims, images, features, index_files, orphans):
+    for check in (database, triggers, attributes, claims, images, features, index_files, orphans):
         yield from _bounded(check(run))
     if run.fix:
         notify_workers()
@@ -140,6 +142,18 @@ def triggers(run: Verification) -> Iterator[Problem]:
     if missing := vector_triggers.missing_triggers(DEFAULT_DB_ALIAS):
         text = f"The triggers {', '.join(sorted(missing))} are missing, so invalid vectors could be stored."
         yield run.repair("features", text, partial(vector_triggers.install_triggers, DEFAULT_DB_ALIAS))
+
+
+def attributes(run: Verification) -> Iterator[Problem]:
+    """Name each product whose attributes are over the limits. Nothing can shorten them without a user."""
+    remedy = "They are shown shortened. Replace them on the product's page or through the API."
+    products = Product.objects.order_by("pk").values_list("pk", "attributes")
+    with run.bar(products.count(), "Products", "products") as bar:
+        for pk, stored in products.iterator(READ_SIZE):
+            bar.update()
+            if isinstance(stored, ShortenedAttributes):
+                size = len(stored.text)
+                yield Problem("products", f"Product {pk}: its {size:,} characters of attributes break a limit.", remedy)
 
 
 def index_files(run: Verification) -> Iterator[Problem]:

@@ -8,7 +8,6 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from unfold.admin import ModelAdmin
 
 from core.database.ids import parse_id
@@ -17,13 +16,12 @@ from core.database.ids import parse_id
 class CheckedAdmin(ModelAdmin):
     """The base of all model pages. Django passes some values of a request to the database unchecked."""
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **options: Any) -> Any:
         """Run an action on the selected rows. Raises BadRequest for a selection that cannot be one."""
         for text in request.POST.getlist(ACTION_CHECKBOX_NAME):
             if parse_id(text) is None:
                 raise BadRequest(f"No row has the id {text[:50]!r}.")
-        response: HttpResponseBase | None = super().response_action(request, queryset)
-        return response
+        return super().response_action(request, queryset, *args, **options)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return a row or None. An empty ``_to_field`` counts as missing."""

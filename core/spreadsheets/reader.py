@@ -26,6 +26,7 @@ DELIMITERS = (",", ";", "\t")
 MAX_COLUMNS = 500  # an export of a large shop system has about 200
 MAX_ROWS = 10_000_000  # of a CSV, which can hold millions of empty ones
 MAX_ROW_CHARACTERS = 4 * 2**20  # a row of 500 long cells has about 1,000,000
+MAX_COLUMN_NAME = 2_000  # characters
 MAX_PROBLEM_TEXT = 30_000  # characters kept of a row that cannot be read
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 _BOMS = (
@@ -122,6 +123,11 @@ def read_table(
     if len(columns) > MAX_COLUMNS:
         text = _("%(file)s has %(count)s columns, more than the limit of %(limit)d. Remove those that you do not need.")
         raise UnreadableFileError(text % {"file": name, "count": f"{len(columns):,}", "limit": MAX_COLUMNS})
+    for number, column in enumerate(columns, start=1):
+        if len(column) > MAX_COLUMN_NAME:
+            text = _("The name of column %(number)d of %(file)s has %(length)d characters. The limit is %(limit)d.")
+            values = {"number": number, "file": name, "length": len(column), "limit": MAX_COLUMN_NAME}
+            raise UnreadableFileError(text % values)
     lower = [column.lower() for column in columns]
     missing = [column for column in required if column not in lower]
     if one_of and not set(one_of) & set(lower):

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # Rows of stopped workers are kept this long, because they hold the last measured rates.
 WORKER_RETENTION = timedelta(days=1)
 SAMPLE_RETENTION = timedelta(days=1)
+MAX_ERROR_LENGTH = 2000  # characters
 MAX_LOAD_SECONDS = 600  # enough for a large model on a slow disk
 
 
@@ -166,7 +167,7 @@ def describe_process() -> dict[str, object]:
     """Return the current values of this process's row."""
     info, status = registry.embedding_device(), registry.clip_status()
     allocated, reserved = device.memory_gb()
-    return {
+    values: dict[str, object] = {
         "heartbeat_at": timezone.now(),
         "device": info["device"],
         "device_reason": info["reason"],
@@ -182,3 +183,10 @@ def describe_process() -> dict[str, object]:
         "vram_reserved_gb": reserved,
         "images_done": throughput.images_done(),
     }
+    return {name: _fitting(name, value) for name, value in values.items()}
+
+
+def _fitting(column: str, value: object) -> object:
+    """Return the value, cut if it is a text that the column cannot hold."""
+    limit = getattr(EmbeddingWorker._meta.get_field(column), "max_length", None) or MAX_ERROR_LENGTH
+    return value[:limit] if isinstance(value, str) else value

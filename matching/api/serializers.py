@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from matching.models import Match
+from matching.review.verdicts import MAX_NOTE_LENGTH
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
 
@@ -73,4 +74,4 @@ class MatchSerializer(serializers.ModelSerializer[Match]):
 
 class VerdictSerializer(serializers.Serializer[Any]):
     review_status = serializers.ChoiceField(choices=Match.Status.choices, required=False)
-    note = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
+    note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE_LENGTH)

@@ -20,13 +20,11 @@ from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
 from products.api.views import WAIT, form_data, uploads_of, wait_of
-from products.json_input import InputParser
 from products.models import Product
 
 
 class MatchProductView(APIView):
     permission_map = {"POST": "matching.view_match"}
-    parser_classes = [InputParser, FormParser, MultiPartParser]
 
     @extend_schema(
         operation_id="products_match",

@@ -8,24 +8,31 @@ from itertools import chain
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from core.database.batches import iter_pk_batches
 from core.history.recording import acting_as, current_source, record_changes
 from matching.models import Match
 from products.models import Product
 
+MAX_NOTE_LENGTH = 10_000  # characters
+
 
 def set_verdict(match_id: int, status: str | None, reviewer: AbstractBaseUser, note: str | None = None) -> Match:
     """Set the verdict on a match; ``pending`` undoes it. None keeps the verdict or the note.
 
     An equal verdict stays with its reviewer and time.
-    Raises Match.DoesNotExist, and ValueError for an unknown status.
+    Raises Match.DoesNotExist, ValueError for an unknown status, and ValidationError for a note that is too long.
     """
     if status is not None:
         _check_status(status)
+    if note is not None and len(note) > MAX_NOTE_LENGTH:
+        text = _("A note has at most %(limit)d characters.") % {"limit": MAX_NOTE_LENGTH}
+        raise ValidationError({"note": ValidationError(text, code="max_length")})
     with transaction.atomic():
         match = Match.objects.select_for_update().get(pk=match_id)
         status = match.review_status if status is None else status

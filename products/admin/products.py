@@ -37,8 +37,8 @@ from products.admin import bulk_delete, imports, upload
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.filters import CategoryFilter, ImageStateFilter
 from products.admin.history import CatalogueHistoryAdmin
+from products.attributes import clean_attributes
 from products.images import intake
-from products.json_input import InputField
 from products.models import Feature, Product, ProductImage
 from products.queue import claims
 from products.validation import validate_fields
@@ -47,13 +47,15 @@ from products.validation import validate_fields
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
     class Meta:
         widgets = {name: UnfoldAdminTextareaWidget(attrs={"rows": 3}) for name in ("description", "attributes")}
-        field_classes = {"attributes": InputField}
 
     def clean_sku(self) -> str:
         sku = str(self.cleaned_data["sku"]).strip()
         if intake.find_other_with_sku(Product(pk=self.instance.pk, sku=sku)):
             raise ValidationError(_("Another product has this SKU."), code="sku_exists")
         return sku
+
+    def clean_attributes(self) -> dict[str, Any]:
+        return clean_attributes(self.cleaned_data["attributes"])
 
     def clean(self) -> dict[str, Any]:
         validate_fields({name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data})

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
+from core.database.bounded_json import BoundedJSONDecoder
 from products.models import Feature, Product, ProductImage
 from products.validation import MAX_DESCRIPTION_LENGTH
 
@@ -39,6 +40,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
             "created_at", "updated_at", "images",
         )  # fmt: skip
         read_only_fields = ("id", "created_at", "updated_at", "images")
+        extra_kwargs = {"attributes": {"decoder": BoundedJSONDecoder}}  # of forms; a JSON body is parsed before
 
 
 class WaitSerializer(serializers.Serializer[Any]):

@@ -128,7 +128,8 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     changed = {"updated_at", *changes}
     for name, value in changes.items():
         setattr(product, name, value.strip() if isinstance(value, str) else value)
-    product.clean_fields()
+    unchanged = {field.name for field in Product._meta.fields} - changes.keys()
+    product.clean_fields(exclude=unchanged)
     validate_fields({name: getattr(product, name) for name in changes})
     with transaction.atomic():
         if "sku" in changes and (other := find_other_with_sku(product)):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.core.exceptions import ValidationError
+
 from core.history.timeline import Change
 from core.spreadsheets.writer import INVALID_XML_CHARACTERS
+from products.attributes import merge_attributes, parse_value
 from products.importing.rows import Row
 from products.models import Product
 
@@ -19,7 +22,7 @@ def as_text(value: Any) -> str:
 
 
 def changed_fields(product: Product, row: Row) -> dict[str, Any]:
-    """Return the fields that the row changes, with their new values.
+    """Return the fields that the row changes, with their new values. Raises ValidationError.
 
     An empty cell changes nothing. An exported table that comes back changes nothing, even if its format could not
     hold every character.
@@ -30,13 +33,16 @@ def changed_fields(product: Product, row: Row) -> dict[str, Any]:
     changed = {name: text for name, text in texts.items() if text and not _same(getattr(product, name), text)}
     if row.is_historical is not None and row.is_historical != product.is_historical:
         changed["is_historical"] = row.is_historical
-    attributes = {
-        key: _typed(product.attributes.get(key), text)
-        for key, text in row.attributes.items()
-        if not _same(product.attributes.get(key), text)
-    }
-    if attributes:
-        changed["attributes"] = {**product.attributes, **attributes}
+    try:
+        attributes = {
+            key: _typed(key, product.attributes.get(key), text)
+            for key, text in row.attributes.items()
+            if not _same(product.attributes.get(key), text)
+        }
+        if attributes:
+            changed["attributes"] = merge_attributes(product.attributes, attributes)
+    except ValidationError as error:
+        raise ValidationError({"attributes": error}) from error
     return changed
 
 
@@ -63,12 +69,12 @@ def _normalize(text: str) -> str:
     return INVALID_XML_CHARACTERS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-def _typed(stored: Any, cell: str) -> Any:
+def _typed(name: str, stored: Any, cell: str) -> Any:
     """Return the cell's value, as a number, list or object if the stored value is one."""
     if stored is None or isinstance(stored, str):
         return cell
     try:
-        value = json.loads(cell)
+        value = parse_value(name, cell)
     except ValueError:
         return cell
     same_kind = isinstance(value, bool) == isinstance(stored, bool) and isinstance(value, (int, float, list, dict))

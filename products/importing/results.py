@@ -15,6 +15,9 @@ from core.files import make_folder, write_file
 from core.spreadsheets.writer import csv_bytes
 from products.importing.importer import RowResult, RowStatus
 
+MAX_REASON_LENGTH = 2_000  # characters
+# Characters kept of a refused row's cells. A small workbook can repeat one long text in all of its cells.
+MAX_RAW_LENGTH = 2**18
 MAX_SHOWN_LENGTH = 300  # characters of a value that a preview shows
 
 
@@ -86,7 +89,8 @@ class ResultsWriter:
     def write(self, result: RowResult) -> None:
         line: dict[str, Any] = {"row": result.row.number, "label": _shorten(result.row.label)}
         if result.status is RowStatus.REJECTED:
-            line |= {"code": result.code, "reason": result.reason, "raw": list(result.row.raw)}
+            reason = _shorten(result.reason, MAX_REASON_LENGTH)
+            line |= {"code": result.code, "reason": reason, "raw": _cut_cells(result.row.raw)}
         elif result.changes:
             line["changes"] = [
                 {"name": _shorten(change.name), "old": _shorten(change.old), "new": _shorten(change.new)}
@@ -100,5 +104,15 @@ class ResultsWriter:
             os.fsync(file.fileno())
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
+def _shorten(text: str, limit: int = MAX_SHOWN_LENGTH) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _cut_cells(cells: Sequence[str]) -> list[str]:
+    """Return the cells, cut where they have more than MAX_RAW_LENGTH characters together."""
+    room = MAX_RAW_LENGTH
+    kept = []
+    for cell in cells:
+        kept.append(cell if len(cell) <= room else f"{cell[:room]}…")
+        room -= min(len(cell), room)
+    return kept

@@ -17,6 +17,7 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, open_table, read_table
 from core.spreadsheets.writer import unescape_formula
 from products.importing.image_sources import FolderSource, ImageSource, open_zip
+from products.validation import is_encodable
 
 COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
 # One of these identifies the product of a row, in a table that may also change products.
@@ -163,9 +164,10 @@ def attribute_name(column: str) -> str | None:
     column = unescape_formula(column)
     if quoted := _QUOTED_ATTRIBUTE.fullmatch(column):
         try:
-            return str(json.loads(quoted[1]))
+            name = str(json.loads(quoted[1]))
         except ValueError:
             return column
+        return name if is_encodable(name) else column
     return None if not column or column.lower() in COLUMNS or is_note(column) else column
 
 
@@ -178,6 +180,10 @@ def attribute_column(attribute: str) -> str:
 
 def _image_rows(names: list[str]) -> Iterator[Row]:
     for number, name in enumerate(names, start=1):
+        if not is_encodable(name):
+            printable = name.encode(errors="replace").decode()
+            yield Row(number, image=printable, problem=_("the file name is not valid Unicode"), raw=(printable,))
+            continue
         path = PurePosixPath(name)
         yield Row(
             number,
@@ -220,6 +226,8 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
         problem = row.problem
         if not problem and any("\x00" in text for text in row.raw):
             problem = _("the row contains a NUL character")
+        if not problem and not all(map(is_encodable, row.raw)):
+            problem = _("the row is not valid Unicode")
         if not problem and historical and historical not in _TRUE | _FALSE:
             problem = _("is_historical is %r; write true or false, or leave it empty") % historical
         yield Row(

@@ -16,6 +16,7 @@ from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
 from core.request_id import MAX_LENGTH
 from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features, checksum_blobs
+from products.attributes import AttributesField
 from products.images import storage
 
 
@@ -36,7 +37,7 @@ class Product(BulkDeletable):
         default=False,
         help_text=_("New products are compared with the historical products."),
     )
-    attributes = models.JSONField(_("attributes"), default=dict, blank=True)
+    attributes = AttributesField(_("attributes"), default=dict, blank=True)
     unmatched_since = models.DateTimeField(
         _("unmatched since"),
         null=True,

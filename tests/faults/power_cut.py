@@ -11,7 +11,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.compiler import compile_library
+from tests.faults.compiler import compile_library
 
 SOURCE = Path(__file__).with_name("power_cut.c")
 

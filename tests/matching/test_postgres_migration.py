@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests import postgres
+from tests.helpers.attributes import STORED
 from tests.helpers.installations import manage
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
@@ -111,6 +112,64 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
     again = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
     assert again.returncode == 1
     assert "already holds products" in again.stderr
+
+
+OLDER = """
+import json
+from django.db import connection
+from products.models import Product
+ids = list(Product.objects.order_by("pk").values_list("pk", flat=True))
+texts = {stored}
+with connection.cursor() as cursor:
+    for pk, text in zip(ids, texts):
+        Product.history.filter(id=pk).delete()
+        product = Product.objects.get(pk=pk)
+        product.name = "changed"
+        product.save()  # writes the history
+        for table in ("products", "product_history"):
+            cursor.execute(f"UPDATE {table} SET attributes = %s WHERE id = %s", [text, pk])
+"""
+# Values that the schema refuses, and numbers that PostgreSQL writes in another way.
+CARRIED = [
+    STORED["940 levels"], STORED["2.5 MB"], STORED["many entries"], STORED["endless number"], STORED["null"],
+    STORED["text"], STORED["a list of 940 levels"], '{"a": 1e400, "a": 1e400}', '{"b": 1e16, "a": -0.0, "": 1e-7}',
+]  # fmt: skip
+
+
+def test_attributes_that_break_the_schema_are_copied_unchanged(tmp_path, old, target):
+    database = f"sqlite:///{old}"
+    (tmp_path / "fill.py").write_text(OLDER.replace("{stored}", repr(CARRIED)))  # too long for an argument
+    fill = f"exec(open({str(tmp_path / 'fill.py')!r}).read())"
+    filled = manage(tmp_path, "shell", "-v0", "-c", fill, DATABASE_URL=database)
+    assert filled.returncode == 0, filled.stderr
+    assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
+
+    moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+
+    assert moved.returncode == 0, moved.stderr
+    with psycopg.connect(target) as connection:
+        connection.execute("DELETE FROM product_history WHERE name <> 'changed'")
+        for table in ("products", "product_history"):
+            same = connection.execute(
+                f"SELECT attributes = given.text::jsonb FROM {table} JOIN unnest(%s::text[]) WITH ORDINALITY"
+                f" AS given (text, number) ON number = id - (SELECT min(id) FROM products) + 1 ORDER BY number",
+                [CARRIED],
+            ).fetchall()
+            assert same == [(True,)] * len(CARRIED), table
+
+
+def test_value_that_postgresql_cannot_store_is_one_clear_sentence(tmp_path, old, target):
+    with sqlite3.connect(old) as before:
+        before.execute(r"""UPDATE products SET attributes = '{"a": "\ud83d"}' WHERE id = 1""")
+    assert manage(tmp_path, "migrate", "-v0", DATABASE_URL=target).returncode == 0
+
+    moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
+
+    assert moved.returncode == 1
+    assert "PostgreSQL cannot store a row of products" in moved.stderr
+    assert "Traceback" not in moved.stderr
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT count(*) FROM products").fetchone() == (0,)
 
 
 def test_every_table_is_copied_or_listed_as_left_out(tmp_path, old, target):

@@ -21,6 +21,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product, ProductImage
 from products.queue.embed import embed_pending
+from tests.helpers.attributes import STORED
 from tests.helpers.files import files_in
 from tests.helpers.installations import manage
 from tests.helpers.sample_images import jpeg
@@ -190,3 +191,36 @@ def test_nothing_is_restored_from_an_incomplete_backup(tmp_path: Path) -> None:
 def change(folder: Path, **fields: object) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | fields))
+
+
+def test_attributes_that_break_the_schema_are_backed_up_and_restored_unchanged(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    database = old / "catalogmatch.sqlite3"
+    assert manage(old, "migrate", "-v0").returncode == 0
+    texts = [text for name, text in STORED.items() if name != "100000 levels"]
+    with closing(sqlite3.connect(database)) as rows:
+        for pk, text in enumerate(texts, start=1):
+            rows.execute(
+                "INSERT INTO products (id, sku, name, category, description, is_historical, attributes, created_at,"
+                " updated_at) VALUES (?, '', '', '', '', 0, ?, '2026-01-01', '2026-01-01')",
+                [pk, text],
+            )
+        rows.commit()
+    assert manage(old, "backup", str(tmp_path / "b")).returncode == 0
+
+    restored = manage(new, "restore", str(tmp_path / "b"))
+
+    assert restored.returncode == 0, restored.stderr
+    with closing(sqlite3.connect(new / "catalogmatch.sqlite3")) as rows:
+        assert [text for (text,) in rows.execute("SELECT attributes FROM products ORDER BY id")] == texts
+    verified = manage(new, "verify")
+    assert verified.returncode == 3
+    assert verified.stdout.count("of attributes break a limit") == len(texts)
+
+
+def test_manifest_of_endless_nesting_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(backup.BackupError) as error:
+        backup.check_backup(tmp_path / "b", bar())
+    assert error.value.code == "backup_unreadable"

@@ -66,7 +66,7 @@ def test_selection_that_can_be_none_is_rejected(address: str, text: str) -> None
 @pytest.mark.parametrize("referer", ["\xff", "x", "admin:logout", "http://[", "/admin/?a=\xff"])
 def test_odd_referer_leads_back_to_a_page(referer: str) -> None:
     _product, (match,) = make_case(80)
-    headers = {"HTTP_REFERER": referer, "HTTP_HX_CURRENT_URL": "http://["}
+    headers: dict[str, Any] = {"HTTP_REFERER": referer, "HTTP_HX_CURRENT_URL": "http://["}
     response = browser_of("reviewer").post(
         f"/admin/matching/match/{match.pk}/verdict/", {"status": "confirmed"}, **headers
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.compiler import compile_library
 from tests.faults.integrity import MAX_CLAIM_SECONDS, ClaimWatch, wait_until_idle
-from tests.helpers.compiler import compile_library
 from tests.helpers.processes import Stack, wait_until
 from tests.helpers.sample_images import jpeg
 

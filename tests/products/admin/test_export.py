@@ -153,7 +153,8 @@ def test_values_too_long_for_a_workbook_are_reported_and_exported_as_csv(browser
 
 
 def test_export_of_more_than_a_thousand_attributes_is_rejected(browser):
-    make_product(attributes={f"a{number}": "x" for number in range(1001)})
+    for first in (0, 500, 1000):
+        make_product(attributes={f"a{number}": "x" for number in range(first, min(first + 500, 1001))})
     assert "Narrow the list down" in browser.get(f"{PRODUCTS}export.csv", follow=True).content.decode()
 
 
