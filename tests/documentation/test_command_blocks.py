@@ -93,6 +93,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/gpu.md", "python benchmarks/random_clip.py"): "writes a model of 600 MB and measures for minutes",
     ("docs/matching-quality.md", "python -m benchmarks.tune_legacy"): "needs the data set of the page, and minutes",
     ("docs/metrics-and-alerts.md", "journalctl"): "needs systemd's journal",
+    ("docs/reliability.md", ".venv/bin/python -m tests.faults.soak"): "runs for thirty minutes",
     ("docs/when-to-move-to-postgresql.md", "export DATABASE_URL"): (
         "needs a PostgreSQL server; tests/matching/test_postgres_migration.py moves to one"
     ),
