@@ -227,8 +227,10 @@ def _filter_form(request: HttpRequest) -> ReviewFilterForm:
 
 
 def _cases(texts: Iterable[str]) -> list[int]:
-    """Return the ids of existing products among these texts."""
-    return list(Product.objects.filter(pk__in=parse_ids(texts)).values_list("pk", flat=True))
+    """Return the ids of existing products among these texts, in their order."""
+    ids = parse_ids(texts)
+    existing = set(Product.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    return [product_id for product_id in ids if product_id in existing]
 
 
 def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, int]:
