@@ -29,7 +29,7 @@ EXACT = {"index", "products_product_changelist", "matching_match_changelist"}  #
 class CatalogSite(UnfoldAdminSite):
     index_template = "catalogmatch/home.html"
     login_template = "catalogmatch/login.html"
-    password_change_template = "catalogmatch/password_change.html"  # noqa: S105
+    password_change_template = "catalogmatch/password_change.html"  # noqa: S105  # nosec B105: the name of a template
 
     def extra_urls(self) -> list[URLPattern]:
         return [path(page.route, self.admin_view(page.view), name=page.name) for page in PAGES]
