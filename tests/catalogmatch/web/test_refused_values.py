@@ -36,9 +36,9 @@ def test_json_that_python_cannot_read_is_invalid(text: str) -> None:
     f"/admin/products/product/?pk__in={TOO_LARGE},1", f"/admin/matching/match/export.csv?id__in={TOO_LARGE}",
     f"/admin/auth/user/?id__in={2**64}", f"/admin/auth/group/?id__in={2**64}",
 ])  # fmt: skip
-def test_filter_by_a_number_of_over_64_bits_is_rejected(address: str) -> None:
+def test_filter_by_a_number_of_over_64_bits_is_no_error(address: str) -> None:
     boss = User.objects.create_superuser("boss")
-    assert browser_of(boss).get(address).status_code in (302, 400)
+    assert browser_of(boss).get(address).status_code in (200, 400)  # PostgreSQL compares any numbers
 
 
 def test_form_with_a_number_of_over_64_bits_changes_nothing() -> None:
