@@ -20,7 +20,7 @@ from datetime import date
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
-from gpu.models import EmbeddingWorker, WorkerSample
+from gpu.models import EmbeddingWorker, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match
 from matching.models import ReviewLease
@@ -51,6 +51,8 @@ QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)
 EmbeddingDay.objects.create(day=date(2026, 1, 31), pictures=60)
 worker = EmbeddingWorker.objects.create(name="host 1", started_at=now, heartbeat_at=now, device="cpu")
 WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)
+ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim=2, score_floor=0.25, report={"n": 0.1})
+ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
 
