@@ -70,7 +70,7 @@ def fill_database(vectors: Vectors, categories: Sequence[str], contents: Content
     """
     reviewers = _create_reviewers(contents.reviewers)
     images = len(vectors)
-    files = _write_files(images) if contents.complete else [(f"pictures/{n}.jpg", "") for n in range(images)]
+    files = _write_files(images) if contents.complete else [{"file": f"pictures/{n}.jpg"} for n in range(images)]
     product_rows = np.arange(images)
     rng = np.random.default_rng(4)
     product_rows[len(categories) :] = rng.choice(len(categories), images - len(categories), replace=False)
@@ -153,15 +153,13 @@ def _states(images: int, contents: Contents, rng: np.random.Generator) -> list[s
     return states[: images - len(waiting)] + waiting
 
 
-def _images(
-    product_rows: ProductRows, products: int, files: Sequence[tuple[str, str]], states: Sequence[str]
-) -> Iterator[Row]:
+def _images(product_rows: ProductRows, products: int, files: Sequence[Row], states: Sequence[str]) -> Iterator[Row]:
     count = len(product_rows)
-    for number, (product_row, (name, digest), state) in enumerate(zip(product_rows, files, states, strict=True), 1):
+    for number, (product_row, columns, state) in enumerate(zip(product_rows, files, states, strict=True), 1):
         added = _time_at(number / count)
         yield {
-            "id": number, "product_id": int(product_row) + 1, "file": name, "original_name": f"IMG_{number}.jpg",
-            "sha256": sha256(str(number).encode()).hexdigest(), "file_sha256": digest, "width": SIDE,
+            "id": number, "product_id": int(product_row) + 1, **columns, "original_name": f"IMG_{number}.jpg",
+            "sha256": sha256(str(number).encode()).hexdigest(), "width": SIDE,
             "height": SIDE, "position": int(number > products), "state": state,
             "error_code": "image_corrupt" if state == "failed" else "",
             "error_message": "The file is damaged." if state == "failed" else "",
@@ -232,8 +230,8 @@ def _create_reviewers(count: int) -> list[int]:
     return [user.pk for user in users]
 
 
-def _write_files(count: int) -> list[tuple[str, str]]:
-    """Write images and thumbnails under MEDIA_ROOT. Return the name and SHA-256 of each image."""
+def _write_files(count: int) -> list[Row]:
+    """Write images and thumbnails under MEDIA_ROOT. Return the columns of each image that describe its files."""
     root = Path(settings.MEDIA_ROOT)
     sources = []
     for n in range(DISTINCT_FILES):
@@ -242,12 +240,16 @@ def _write_files(count: int) -> list[tuple[str, str]]:
         for path, side in ((first, SIDE), (thumbnail, THUMBNAIL_SIDE)):
             path.parent.mkdir(parents=True, exist_ok=True)
             photo(side, side, n).save(path, "JPEG", quality=85)
-        sources.append((first, thumbnail, sha256(first.read_bytes()).hexdigest()))
-    names = []
+        columns = {
+            "file_sha256": sha256(first.read_bytes()).hexdigest(), "file_bytes": first.stat().st_size,
+            "thumbnail_sha256": sha256(thumbnail.read_bytes()).hexdigest(), "thumbnail_bytes": thumbnail.stat().st_size,
+        }  # fmt: skip
+        sources.append((first, thumbnail, columns))
+    rows = []
     for number in range(count):
-        first, thumbnail, digest = sources[number % DISTINCT_FILES]
+        first, thumbnail, columns = sources[number % DISTINCT_FILES]
         if number >= DISTINCT_FILES:
             os.link(thumbnail, thumbnail.with_name(f"{number}.jpg"))
             os.link(first, first.with_name(f"{number}.jpg"))
-        names.append((str(first.with_name(f"{number}.jpg").relative_to(root)), digest))
-    return names
+        rows.append({"file": str(first.with_name(f"{number}.jpg").relative_to(root)), **columns})
+    return rows
