@@ -14,6 +14,7 @@ from gpu.encoders.weights import model_id
 from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import HEAD, LEGACY, LEGACY_MODEL
 from matching import tasks
+from matching.service import covers_catalogue
 from products import model_versions
 from products.models import Feature, Product, ProductImage
 
@@ -60,7 +61,11 @@ def list_versions() -> list[Listed]:
     parts = {row.name: row for row in ModelVersion.objects.defer("matrices")}
     for name, row in parts.items():
         counts.setdefault((HEAD, name), (row.dim, 0))
-    used = {(part.kind, part.model_name) for part in head.parts} if head is not None else {("clip", current)}
+    if head is not None:
+        used = {(part.kind, part.model_name) for part in head.parts}
+    else:
+        clip_answers = counts["clip", current][1] > 0 and covers_catalogue(current)
+        used = {("clip", current) if clip_answers else (LEGACY, LEGACY_MODEL)}
     listed = []
     for (kind, name), (dim, images) in sorted(counts.items(), key=lambda item: (item[0][0] == HEAD, item[0])):
         if kind == HEAD:
@@ -73,8 +78,9 @@ def list_versions() -> list[Listed]:
             )
             source = " + ".join(part["model_name"] for part in parts[name].parts) if name in parts else "deleted"
         else:
-            is_used = (kind, name) in used or (kind == LEGACY and head is None)
-            state, source = "in use" if is_used else "kept", "built in" if kind == LEGACY else status.model_name
+            is_coming = (kind, name) == ("clip", current)  # images are being embedded with it
+            state = "in use" if (kind, name) in used else "in the shadow" if is_coming else "kept"
+            source = "built in" if kind == LEGACY else status.model_name
         backend = status.backend if (kind, name) == ("clip", current) else "numpy" if kind != "clip" else ""
         listed.append(Listed(name, kind, source, dim, backend, images, images / total if total else 1.0, state))
     return listed
