@@ -98,8 +98,7 @@ class _Importer:
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
-            texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
-            validate_product(Product(**texts, attributes=row.attributes))
+            validate_product(Product(**row.fields(), attributes=row.attributes))
             if not row.image and not self.update:
                 raise RowError("validation_error", _("the row names no image in its column image"))
             if not row.image or (self.source.images is None and self.target.find_product(row) is not None):
