@@ -6,7 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from matching.models import Match
+from matching.evidence.items import Direction
+from matching.models import Match, ProductAnswer
 from matching.review.verdicts import MAX_NOTE_LENGTH
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
@@ -39,6 +40,15 @@ class ImageQuerySerializer(OptionsSerializer):
     )
 
 
+class EvidenceSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    direction = serializers.ChoiceField(choices=[str(direction) for direction in Direction])
+    weight = serializers.FloatField(
+        help_text="In natural log-odds. The weights of all evidence add to those of this candidate against none."
+    )
+    text = serializers.CharField()
+
+
 class CandidateSerializer(serializers.Serializer[Any]):
     match_id = serializers.IntegerField(allow_null=True)
     product_id = serializers.IntegerField()
@@ -47,6 +57,10 @@ class CandidateSerializer(serializers.Serializer[Any]):
     category = serializers.CharField()
     similarity_score = serializers.FloatField()
     rank = serializers.IntegerField()
+    probability = serializers.FloatField(
+        allow_null=True, help_text="How likely it is the same product, 0 to 1. Null until `calibrate` has run."
+    )
+    evidence = EvidenceSerializer(many=True)
     image_url = serializers.CharField()
     review_status = serializers.ChoiceField(choices=Match.Status.choices)
 
@@ -55,6 +69,10 @@ class SearchResultSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField(allow_null=True)
     feature_type = serializers.ChoiceField(choices=Feature.Kind.choices)
     model_name = serializers.CharField()
+    answer = serializers.ChoiceField(choices=ProductAnswer.Answer.choices)
+    not_in_catalogue = serializers.FloatField(
+        allow_null=True, help_text="How likely no catalogue product is the same. Null until `calibrate` has run."
+    )
     matches = CandidateSerializer(many=True)
 
 
