@@ -22,8 +22,8 @@ from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.answers.answering import Answer, WeighedEvidence, judge
 from matching.answers.choice import CONSIDERED
+from matching.answers.identified import find_identified
 from matching.answers.records import record_of
-from matching.evidence.records import Record
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Match, ProductAnswer
 from products import model_versions
@@ -146,27 +146,32 @@ def search_features(
     threshold: float,
     limit: int,
     category: str | None = None,
-    exclude: int | None = None,
     feature_type: Kind | None = None,
-    asked: Record | None = None,
+    asked: Product | None = None,
     without: Collection[int] = (),
 ) -> SearchResult:
     """Search by features of one product, and judge the candidates by everything that is known.
 
-    The most probable candidate comes first. ``exclude``: the id of the product itself. ``asked``: what is known besides
-    its images. ``without``: ids of products that count as not being in the catalogue. Raises what ``match_images``
-    raises.
+    The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
+    Products with its identifiers are candidates whatever their score is. ``without``: ids of products that count as not
+    being in the catalogue. Raises what ``match_images`` raises.
     """
-    kind, model, found = _nearest(features, head, max(limit, CONSIDERED), category, exclude, feature_type, without)
-    judged = judge(asked, [image.product for image, _hit in found], [hit.score for _image, hit in found], model)
+    record = record_of(asked) if asked is not None else None
+    identified = find_identified(asked, record) if asked is not None and record is not None else []
+    kind, model, found = _nearest(
+        features, head, max(limit, CONSIDERED), category, feature_type, asked, without, identified
+    )
+    judged = judge(record, [image.product for image, _hit in found], [hit.score for _image, hit in found], model)
     candidates = [
         Candidate(image, hit.score, 0, probability, evidence)
         for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)
     ]
     candidates.sort(key=lambda candidate: -(candidate.probability or 0.0))  # equal ones stay in the order of the scores
-    shown = [candidate for candidate in candidates if candidate.score >= threshold][:limit]
+    shown = [
+        candidate for candidate in candidates if candidate.score >= threshold or candidate.product.pk in identified
+    ][:limit]
     ranked = [replace(candidate, rank=rank) for rank, candidate in enumerate(shown, start=1)]
-    return SearchResult(kind, model, ranked, judged.answer, judged.not_in_catalogue)
+    return SearchResult(kind, model, ranked, judged.answer, judged.not_in_catalogue, asked)
 
 
 def save_matches(result: SearchResult) -> SearchResult:
@@ -329,7 +334,7 @@ def scored_candidates(product: Product, limit: int, head: Head | None) -> list[t
 
     Saves nothing and says nothing about probabilities. Raises FeaturesPendingError and SearchVectorError.
     """
-    _kind, _model, found = _nearest(_features_of(product, head), head, limit, None, exclude=product.pk)
+    _kind, _model, found = _nearest(_features_of(product, head), head, limit, asked=product)
     return [(image.product, hit.score) for image, hit in found]
 
 
@@ -337,9 +342,7 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
     product = Product.objects.get(pk=product_id)
     head = model_versions.in_use()
     features = _features_of(product, head)
-    asked = record_of(product)
-    found = search_features(features, head, threshold, limit, category, exclude=product.pk, asked=asked)
-    return replace(found, product=product)
+    return search_features(features, head, threshold, limit, category, asked=product)
 
 
 def _features_of(product: Product, head: Head | None) -> list[Features]:
@@ -365,18 +368,24 @@ def _nearest(
     features: Sequence[Features],
     head: Head | None,
     limit: int,
-    category: str | None,
-    exclude: int | None = None,
+    category: str | None = None,
     feature_type: Kind | None = None,
+    asked: Product | None = None,
     without: Collection[int] = (),
+    also: Collection[int] = (),
 ) -> tuple[Kind, str, list[tuple[ProductImage, Hit]]]:
-    """Return the kind and model that were compared, and the images of the most similar products, best first."""
+    """Return the kind and model that were compared, and the images of the most similar products, best first.
+
+    The products ``also`` are among the first CONSIDERED, after more similar ones.
+    """
     used = _features_to_compare(features, head, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
         raise _damaged_features()
-    filters = Filters(historical=True, category=category or None, exclude_product=exclude)
+    filters = Filters(
+        historical=True, category=category or None, exclude_product=asked.pk if asked is not None else None
+    )
     floor = head.score_floor if head is not None and kind == HEAD else None
     k = limit + len(without)
     while True:
@@ -386,7 +395,14 @@ def _nearest(
         if len(images) >= limit or len(hits) < k:
             break
         k += limit - len(images)
-    return kind, model, images[:limit]
+    missing = {*also} - {image.product_id for image, _hit in images[:CONSIDERED]} - {*without}
+    if not missing:
+        return kind, model, images[:limit]
+    only = replace(filters, product_ids=frozenset(missing))
+    hits = index.search(vectors, len(missing), kind=kind, model=model, filters=only, score_floor=floor)
+    others = [(image, hit) for image, hit in images if image.product_id not in missing]
+    place = CONSIDERED - len(hits)
+    return kind, model, [*others[:place], *_load_images(hits, category), *others[place:]][:limit]
 
 
 def _features_to_compare(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from django.utils import timezone
 from threadpoolctl import threadpool_limits
 
 from gpu.encoders.weights import model_id
@@ -15,13 +17,15 @@ from gpu.heads import Head
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL
 from matching import service
 from matching.answers import figures, records, stored
-from matching.answers.catalogue_questions import FOLDS, SHARE_NEW, ask_catalogue
+from matching.answers.catalogue_questions import FOLDS, SHARE_NEW, CalibrationError, ask_catalogue
 from matching.answers.choice import CONSIDERED, ChoiceModel, Doubles, Questions, adjust, fit, log_loss
 from matching.answers.decided_questions import ask_decisions
 from matching.evidence.statistics import CatalogueStatistics
-from matching.models import Calibration
+from matching.models import Calibration, Match
 from products import model_versions
+from products.models import Feature, Product
 
+RENEW_AFTER = timedelta(days=1)
 SAME_PROMISE, NEW_PROMISE = 0.95, 0.90
 # From so many decisions on, they alone say what can be promised. Before, the catalogue's own questions do.
 MIN_DECISIONS_TO_PROMISE = 150
@@ -38,18 +42,46 @@ class Learned:
     adopts: bool
 
 
+def keep_calibrated() -> dict[str, Any] | None:
+    """Calibrate the version that answers if it is due. Return the report, or None.
+
+    It is due if the version never was, and daily after new decisions. Cheap if nothing is due.
+    """
+    kind, model_name, head = _in_use()
+    newest = Calibration.objects.filter(model_name=model_name).order_by("-pk").values_list("created_at", flat=True)
+    last = newest.first()
+    if last is not None:
+        is_old = last < timezone.now() - RENEW_AFTER
+        if not is_old or not Match.objects.filter(reviewed_at__gt=last).exists():
+            return None
+    try:
+        with threadpool_limits(limits=1):
+            return calibrate(kind, model_name, head)
+    except CalibrationError:
+        return None  # usual for a catalogue with one image a product; `manage.py calibrate` says why
+
+
 def calibrate_version(version: str | None = None) -> dict[str, Any]:
     """Learn the probabilities of a version, or of the one that answers now. Returns the report.
 
     Raises CalibrationError if there is too little to learn from, and VersionError for a version that does not exist.
     """
-    head = model_versions.in_use() if version is None else model_versions.get(version)
     with threadpool_limits(limits=1):
-        if head is not None:
-            return calibrate(HEAD, head.version, head)
-        if service.covers_catalogue(model_id()):
-            return calibrate(CLIP, model_id(), None)
-        return calibrate(LEGACY, LEGACY_MODEL, None)
+        return calibrate(*(_in_use() if version is None else _kind_and_name(model_versions.get(version))))
+
+
+def _in_use() -> tuple[str, str, Head | None]:
+    return _kind_and_name(model_versions.in_use())
+
+
+def _kind_and_name(head: Head | None) -> tuple[str, str, Head | None]:
+    """Return the kind and name of a version's features. They are those that a search with it compares now."""
+    if head is not None:
+        return HEAD, head.version, head
+    has_clip = Feature.objects.filter(kind=CLIP, model_name=model_id()).exists()
+    if has_clip and service.covers_catalogue(model_id()):
+        return CLIP, model_id(), None
+    return LEGACY, LEGACY_MODEL, None
 
 
 def calibrate(kind: str, model_name: str, head: Head | None) -> dict[str, Any]:
@@ -60,7 +92,10 @@ def calibrate(kind: str, model_name: str, head: Head | None) -> dict[str, Any]:
     """
     start = time.perf_counter()
     learned = learn(kind, model_name, head)
-    report = learned.report | {"adopted": learned.adopts, "seconds": round(time.perf_counter() - start, 2)}
+    report: dict[str, Any] = learned.report | {
+        "adopted": learned.adopts,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
     Calibration.objects.create(
         model_name=model_name,
         parameters=learned.model.as_dict() | {name: report[name] for name in ("same_from", "new_from")},
@@ -68,6 +103,10 @@ def calibrate(kind: str, model_name: str, head: Head | None) -> dict[str, Any]:
         report=report,
         adopted=learned.adopts,
     )
+    if learned.adopts:
+        # The probabilities of open cases are those of before. Workers, or `match_products`, match them again.
+        open_cases = Match.objects.filter(review_status=Match.Status.PENDING).order_by().values("product")
+        Product.objects.filter(pk__in=open_cases, is_historical=False).update(unmatched_since=timezone.now())
     return report
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from django.db.models import Count
 
 from gpu.heads import Head, Part
 from gpu.search_vectors import LEGACY_DIM
@@ -52,15 +53,15 @@ def ask_catalogue(kind: str, model: str, head: Head | None) -> Questions:
 
     Raises CalibrationError if too few products have several images.
     """
+    several = Product.objects.filter(is_historical=True).annotate(views=Count("images")).filter(views__gt=1)
+    if len(several.order_by().values_list("pk")[:MIN_PRODUCTS]) < MIN_PRODUCTS:  # before all features are read
+        raise _too_few_products(several.count())
     rng = np.random.default_rng(0)
     views = _sample(parts_of(kind, model, head), rng)
     products, counts = np.unique(views.products, return_counts=True)
     with_views = int((counts > 1).sum())
     if with_views < MIN_PRODUCTS:
-        raise CalibrationError(
-            f"Only {with_views} catalogue products have two images or more. Probabilities need {MIN_PRODUCTS}. Add "
-            "images to products."
-        )
+        raise _too_few_products(with_views)
     score = np.vectorize(lambda dot: score_of(dot, kind, head.score_floor if head else None) / 100, otypes=[float])
     fold_of_view = rng.integers(0, FOLDS, len(views.products))
     fold_of_product = dict(zip(products.tolist(), rng.permutation(len(products)) % FOLDS, strict=True))
@@ -77,6 +78,13 @@ def ask_catalogue(kind: str, model: str, head: Head | None) -> Questions:
             _weighted(Questions.joined(known), 1 - SHARE_NEW, rng),
             _weighted(Questions.joined(unknown), SHARE_NEW, rng),
         ]
+    )
+
+
+def _too_few_products(count: int) -> CalibrationError:
+    return CalibrationError(
+        f"Only {count} catalogue products have two images or more. Probabilities need {MIN_PRODUCTS}. Add images to "
+        "products."
     )
 
 
