@@ -68,7 +68,11 @@ class Explanation:
         """Read what a worker left in Redis. Raises ValueError, LookupError, TypeError or AttributeError."""
         maps = [
             HeatMap(
-                int(m["image_id"]), int(m["rows"]), int(m["columns"]), _area(m["area"]), [_number(v) for v in m["values"]]
+                int(m["image_id"]),
+                int(m["rows"]),
+                int(m["columns"]),
+                _area(m["area"]),
+                [_number(v) for v in m["values"]],
             )
             for m in data["heat_maps"]
         ]

@@ -49,9 +49,7 @@ def search(
         return service.match_images(uploads, lowest, limit, category, wait)
     deadline = time.monotonic() + wait
     words = query_text(text, wait)
-    images = [
-        _embedding(query_features(upload, max(0.0, deadline - time.monotonic())), words) for upload in uploads
-    ]
+    images = [_embedding(query_features(upload, max(0.0, deadline - time.monotonic())), words) for upload in uploads]
     queries = [_blend(words.features, image, image_weight) for image in images] or [words.features]
     lowest = DEFAULT_THRESHOLD_OF_WORDS if threshold is None else threshold
     result = service.search_features(queries, lowest, limit, category)

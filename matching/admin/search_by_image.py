@@ -28,9 +28,7 @@ from products.queue.query_features import FeaturesPendingError
 class SearchByImageForm(forms.Form):
     text = forms.CharField(label=gettext_lazy("Words"), max_length=search.MAX_TEXT_LENGTH, required=False)
     images = ImagesField(label=gettext_lazy("Image"), multiple=False, required=False)
-    image_weight = forms.FloatField(
-        min_value=0, max_value=1, required=False, initial=search.DEFAULT_IMAGE_WEIGHT
-    )
+    image_weight = forms.FloatField(min_value=0, max_value=1, required=False, initial=search.DEFAULT_IMAGE_WEIGHT)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
         label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10

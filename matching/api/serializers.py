@@ -47,7 +47,11 @@ class ImageQuerySerializer(OptionsSerializer):
 
 class SearchOptionsSerializer(OptionsSerializer):
     text = serializers.CharField(
-        required=False, default="", allow_blank=True, max_length=MAX_TEXT_LENGTH, help_text="What to look for, in words."
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=MAX_TEXT_LENGTH,
+        help_text="What to look for, in words.",
     )
     image_weight = serializers.FloatField(
         required=False,

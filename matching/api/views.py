@@ -154,9 +154,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
 class ExplanationView(APIView):
     permission_map = {"GET": "matching.view_match"}
 
-    @extend_schema(
-        operation_id="matches_explanation", parameters=[WAIT], responses=serializers.ExplanationSerializer
-    )
+    @extend_schema(operation_id="matches_explanation", parameters=[WAIT], responses=serializers.ExplanationSerializer)
     def get(self, request: Request, pk: int) -> Response:
         """Return why a match has its score: where the images match, and what each part of their vectors adds.
 

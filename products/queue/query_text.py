@@ -50,9 +50,7 @@ def compute_for_waiting_request(query_id: str, text: str) -> None:
         leave_result(query_id, {"unavailable": str(error)})
         return
     packed = base64.b64encode(vector.features.to_blobs()[0]).decode()
-    leave_result(
-        query_id, {"model": vector.features.model_name, "vector": packed, "cut_after": vector.cut_after}
-    )
+    leave_result(query_id, {"model": vector.features.model_name, "vector": packed, "cut_after": vector.cut_after})
 
 
 def forget() -> None:

@@ -108,9 +108,7 @@ def test_parts_of_a_head_sum_to_its_score(api: APIClient, tmp_path: Path, with_c
     assert sum(part["points"] for part in body["parts"]) == pytest.approx(match.similarity_score, abs=1e-3)
 
 
-def test_explanation_is_computed_once_until_the_vectors_change(
-    api: APIClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_explanation_is_computed_once_until_the_vectors_change(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     match = catalogue_and_arrival()
     first = explain(api, match)
     computed = []

@@ -23,9 +23,9 @@ from products.images.intake import add_product
 from products.models import Feature, Product
 from products.queue import embed, query_text
 from tests.conftest import use_clip
+from tests.gpu.text.small_models import build_text_model, image_only_model, turn_texts_to_images
 from tests.helpers.accounts import client_of
 from tests.helpers.sample_images import jpeg
-from tests.gpu.text.small_models import build_text_model, image_only_model, turn_texts_to_images
 
 pytestmark = pytest.mark.django_db
 
@@ -115,9 +115,7 @@ def test_image_alone_is_searched_like_a_match(api: APIClient, catalogue: list[Pr
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_both_are_blended_by_the_weight_of_the_image(
-    api: APIClient, catalogue: list[Product], weight: float
-) -> None:
+def test_both_are_blended_by_the_weight_of_the_image(api: APIClient, catalogue: list[Product], weight: float) -> None:
     text = "a blue mug"
     response = ask_with_form(api, 2, text=text, image_weight=weight)
     mean = weight * image_vectors()["P-2"] + (1 - weight) * text_vector(text)
