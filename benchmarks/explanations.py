@@ -4,8 +4,8 @@
     CLIP_MODEL=FOLDER/dinov2s.onnx python -m benchmarks.explanations GROCERY [--pairs N]
 
 GROCERY has ``catalogue.csv`` and ``queries.csv`` (columns image and sku). Each query is paired with its product's
-image. The quarter of the query's cells with the most heat is greyed out, and, for comparison, random squares of a quarter of
-the cells. A faithful map lowers the cosine far more than a random square does.
+image. The quarter of the query's cells with the most heat is greyed out, and, for comparison, random squares of a
+quarter of the cells. A faithful map lowers the cosine far more than a random square does.
 """
 
 from __future__ import annotations

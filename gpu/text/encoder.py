@@ -168,6 +168,6 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)  # nosec B615: local files
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
         raise LoadError(f"Its tokenizer in {folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error

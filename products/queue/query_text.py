@@ -66,7 +66,8 @@ def _ask_worker(text: str, wait: float) -> TextVector:
             raise TextUnavailableError(str(reason)[:500])
         cut_after = result["cut_after"]
         blob = base64.b64decode(result["vector"], validate=True)
-        features = Features.from_blobs(CLIP, str(result["model"]), blob, b"", b"")
+        vector = Features.from_blobs(CLIP, str(result["model"]), blob, b"", b"")
+        features = Features.from_embedding(vector.color, vector.model_name)  # refuses what is not finite
         return TextVector(features, None if cut_after is None else int(cut_after))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable_result() from error

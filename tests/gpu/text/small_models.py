@@ -68,7 +68,7 @@ def image_only_model(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         Dinov2Model(Dinov2Config(**VISION)).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
+    size: dict[str, Any] = {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}
     BitImageProcessorPil(**size).save_pretrained(folder)
     return folder
 
