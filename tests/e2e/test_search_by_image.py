@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -139,6 +140,7 @@ def test_words_alone_and_with_an_image_find_products(sign_in: SignIn, drop: Give
     with page.expect_response("**/admin/ask/"):
         drop(page, photograph(3, angle=4))
     expect(weight).to_be_visible()
+    expect(page.locator("#searching")).not_to_have_class(re.compile("htmx-request"))
     weight.fill("0.9")
     expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
     save_screenshot(page, "ask-words")

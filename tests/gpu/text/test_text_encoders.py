@@ -69,7 +69,7 @@ def test_text_model_is_checked_like_a_download(tmp_path: Path) -> None:
     folder = build_text_model(tmp_path / "words", dim=24)
     assert downloads.download_text_model(str(folder)).max_tokens == 32
     (folder / "2_Dense" / "model.safetensors").unlink()
-    with pytest.raises(downloads.DownloadError, match="2_Dense/model.safetensors is missing"):
+    with pytest.raises(downloads.DownloadError, match=r"2_Dense/model\.safetensors is missing"):
         downloads.download_text_model(str(folder))
 
 
