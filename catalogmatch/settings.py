@@ -193,6 +193,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "bulk"
 CELERY_TASK_ROUTES = {
     "products.tasks.embed_question": {"queue": "questions"},
+    "products.tasks.embed_text": {"queue": "questions"},
+    "matching.tasks.explain": {"queue": "questions"},
     # The sweep is short and must not wait behind long bulk tasks.
     "products.tasks.sweep": {"queue": "questions"},
 }
@@ -268,6 +270,7 @@ CACHES = {
 
 CLIP_CONFIG = {
     "model_name": env.str("CLIP_MODEL", default="clip-ViT-B-32"),
+    "text_model": env.str("CLIP_TEXT_MODEL", default=""),  # "": the model's own text encoder
     "batch_size": env.int("CLIP_BATCH_SIZE", default=0) or None,  # None: chosen from the device's memory
     "force_cpu": env.bool("CLIP_FORCE_CPU", default=False),
     "cache_dir": env.str("CLIP_CACHE_DIR", default="~/.cache/torch/sentence_transformers"),

@@ -51,12 +51,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The candidates of one query, best first, and the features that were compared."""
+    """The candidates of one query, best first, and the features that were compared.
+
+    ``notice``: what the user should know about the search, or empty.
+    """
 
     feature_type: str
     model_name: str
     candidates: list[Candidate] = field(default_factory=list)
     product: Product | None = None
+    notice: str = ""
 
 
 def find_matches(
@@ -113,6 +117,14 @@ def match_image(
 ) -> SearchResult:
     """Call ``match_images`` with one image."""
     return match_images([upload], threshold, limit, category, wait, feature_type, version)
+
+
+def search_features(features: Sequence[Features], threshold: float, limit: int, category: str | None) -> SearchResult:
+    """Return the catalogue products most similar to any of these embeddings of one encoder.
+
+    Products that the encoder has not embedded yet are not found. Raises SearchVectorError.
+    """
+    return _search(features, None, threshold, limit, category, feature_type=CLIP)
 
 
 def save_matches(result: SearchResult) -> SearchResult:

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Sequence
 
 from celery import shared_task
+from django.conf import settings
 
 from core import circuit_breaker
-from matching import index, service
+from gpu.monitoring import worker
+from matching import explanation, index, service
 from matching.index import IndexFileError
 
 logger = logging.getLogger(__name__)
@@ -57,3 +59,10 @@ def maintain_index() -> None:
             logger.info("Search index built: %s", sentence)
     except IndexFileError as error:
         logger.warning("The search index was not built, so search is slower: %s", error)
+
+
+@shared_task(name="matching.tasks.explain")
+def explain(query_id: str, match_id: int) -> None:
+    """Explain a match for the request that waits for it."""
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
+        explanation.compute_for_waiting_request(query_id, match_id)

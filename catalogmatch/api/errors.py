@@ -26,6 +26,7 @@ from core.disk import NoRoomError
 from core.outages import outage_of
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
+from gpu.text.files import TextUnavailableError
 from matching.index import SearchVectorError
 from matching.models import Match
 from products.images.intake import SkuExistsError
@@ -47,6 +48,7 @@ STATUS_OF_CODE = {
     "sku_exists": 409,
     "features_pending": 409,
     "clip_unavailable": 503,
+    "text_unavailable": 503,
     "search_vector_invalid": 409,
     "request_incomplete": 408,
 }
@@ -67,7 +69,7 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, ImageProcessingError):
             return ApiProblem(exc.code, exc.message)
-        if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError)):
+        if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError, TextUnavailableError)):
             return ApiProblem(exc.code, str(exc))
         if isinstance(exc, FeaturesPendingError):
             return ApiProblem(exc.code, str(exc), status=503 if exc.waited else None)
@@ -88,8 +90,8 @@ class ProblemHandler(ExceptionHandler):
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: APIException, response: Response) -> None:
-        """Log a refusal for lack of room in one line, because many can follow each other."""
-        if isinstance(self.exc, NoRoomError):
+        """Log expected refusals in one line, because many can follow each other."""
+        if isinstance(self.exc, (NoRoomError, TextUnavailableError)):
             logger.warning("%s: %s", self.exc.code, self.exc)
         else:
             super().report_exception(exc, response)

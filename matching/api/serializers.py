@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework import serializers
 
+from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from matching.models import Match
 from matching.review.verdicts import MAX_NOTE_LENGTH
+from matching.search import DEFAULT_IMAGE_WEIGHT, MAX_TEXT_LENGTH
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
 
 MAX_LIMIT = 100
 MAX_QUERY_IMAGES = 10
+MAX_BASE64_LENGTH = 4 * MAX_BYTES // 3 + 100
 
 
 class OptionsSerializer(serializers.Serializer[Any]):
@@ -39,6 +45,66 @@ class ImageQuerySerializer(OptionsSerializer):
     )
 
 
+class SearchOptionsSerializer(OptionsSerializer):
+    text = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=MAX_TEXT_LENGTH,
+        help_text="What to look for, in words.",
+    )
+    image_weight = serializers.FloatField(
+        required=False,
+        default=DEFAULT_IMAGE_WEIGHT,
+        min_value=0,
+        max_value=1,
+        help_text="The share of the image in a search by text and image. The text has the rest.",
+    )
+    threshold = serializers.FloatField(
+        required=False,
+        default=None,
+        allow_null=True,
+        min_value=0,
+        max_value=100,
+        help_text="By default 50 for a search by image alone. With words 0, because words score lower than images.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs["text"] and not attrs.get("image"):
+            raise serializers.ValidationError("A search needs text, an image, or both.")
+        return attrs
+
+
+class SearchFormSerializer(SearchOptionsSerializer):
+    image = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True, max_length=1000),
+        required=False,
+        max_length=MAX_QUERY_IMAGES,
+        help_text="One or more images of one product.",
+    )
+
+
+class Base64ImageField(serializers.CharField):
+    """An image in base64, also as a data URL. Its value is a list with one upload."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        text = super().to_internal_value(data)
+        if len(text) > MAX_BASE64_LENGTH:
+            raise ImageProcessingError("image_too_large", f"An image in JSON has at most {MAX_BYTES // 2**20} MiB.")
+        if text.startswith("data:"):
+            text = text.partition(",")[2]
+        try:
+            return [SimpleUploadedFile("image", base64.b64decode(text, validate=True))] if text else []
+        except (binascii.Error, ValueError) as error:
+            raise serializers.ValidationError("This is not base64.") from error
+
+
+class SearchJsonSerializer(SearchOptionsSerializer):
+    image = Base64ImageField(
+        required=False, default=list, allow_null=True, allow_blank=True, help_text="An image in base64, or a data URL."
+    )
+
+
 class CandidateSerializer(serializers.Serializer[Any]):
     match_id = serializers.IntegerField(allow_null=True)
     product_id = serializers.IntegerField()
@@ -58,6 +124,10 @@ class SearchResultSerializer(serializers.Serializer[Any]):
     matches = CandidateSerializer(many=True)
 
 
+class WordsResultSerializer(SearchResultSerializer):
+    notice = serializers.CharField(required=False, help_text="Only if the model could not read the whole text.")
+
+
 class MatchSerializer(serializers.ModelSerializer[Match]):
     product_id = serializers.IntegerField(read_only=True)
     candidate_id = serializers.IntegerField(read_only=True)
@@ -75,3 +145,34 @@ class MatchSerializer(serializers.ModelSerializer[Match]):
 class VerdictSerializer(serializers.Serializer[Any]):
     review_status = serializers.ChoiceField(choices=Match.Status.choices, required=False)
     note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE_LENGTH)
+
+
+class ContributionSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField(help_text="clip, legacy, or empty for the floor.")
+    model_name = serializers.CharField()
+    name = serializers.CharField(help_text="colour, texture or shape of legacy features, floor, or empty.")
+    points = serializers.FloatField()
+
+
+class HeatMapSerializer(serializers.Serializer[Any]):
+    image_id = serializers.IntegerField()
+    image_url = serializers.CharField()
+    rows = serializers.IntegerField()
+    columns = serializers.IntegerField()
+    area = serializers.ListField(
+        child=serializers.FloatField(),
+        help_text="Which part of the image the cells cover: left, top, width, height, as shares of the image.",
+    )
+    values = serializers.ListField(child=serializers.FloatField(), help_text="From 0 to 1, row by row.")
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    match_id = serializers.IntegerField()
+    score = serializers.FloatField()
+    image_id = serializers.IntegerField()
+    image_url = serializers.CharField()
+    candidate_image_id = serializers.IntegerField()
+    candidate_image_url = serializers.CharField()
+    parts = ContributionSerializer(many=True, help_text="They sum to the score, unless that is cut off at 0.")
+    heat_maps = HeatMapSerializer(many=True, help_text="Of the product's image and of the candidate's, or empty.")
+    no_heat_maps = serializers.CharField(help_text="Why there are no heat maps, or empty.")

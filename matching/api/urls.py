@@ -7,6 +7,8 @@ from matching.api import views
 urlpatterns = [
     path("products/<int:pk>/match", views.MatchProductView.as_view(), name="product-match"),
     path("match", views.MatchImageView.as_view(), name="match-picture"),
+    path("search", views.SearchView.as_view(), name="search"),
     path("matches", views.MatchListView.as_view(), name="match-list"),
     path("matches/<int:pk>", views.MatchView.as_view(), name="match-detail"),
+    path("matches/<int:pk>/explanation", views.ExplanationView.as_view(), name="match-explanation"),
 ]
