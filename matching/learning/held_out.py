@@ -22,7 +22,7 @@ from matching.learning.training import FOLDS, Progress, TrainingError, parts_of
 from matching.learning.views import Views, confirmed_products, stream
 from matching.service import covers_catalogue
 from matching.similarity import score_of
-from products.model_versions import ENCODER, ENCODER_NAME, VersionError
+from products.model_versions import ENCODER_NAME, VersionError
 from products.models import Feature, Product, ProductImage
 
 MAX_PRODUCTS = 2000  # searched products and distractors; more would only narrow the intervals
@@ -86,7 +86,7 @@ def resolve(name: str) -> Compared:
     head = heads.load(name)
     if head is not None:
         return Compared(name, HEAD, head.parts, head.dim, head.score_floor)
-    if name in (ENCODER, ENCODER_NAME):
+    if name == ENCODER_NAME:
         current = model_id()
         has_clip = Feature.objects.filter(kind=CLIP, model_name=current).exists()
         name = current if has_clip and covers_catalogue(current) else LEGACY_MODEL

@@ -16,7 +16,7 @@ from gpu.encoders.weights import model_id
 from gpu.images import read_file
 from gpu.imaging.errors import ImageProcessingError
 from gpu.search_vectors import search_vector
-from gpu.vectors import CLIP, COLOR_BINS, HEAD, LEGACY, SHAPE_DIM, TEXTURE_BINS
+from gpu.vectors import CLIP, HEAD, stored_bytes
 from matching import index, service
 from matching.evaluation import CUTOFFS, MAX_RANK, WAIT_SECONDS
 from matching.index import Filters
@@ -64,7 +64,7 @@ def compare_versions(a: str, b: str, queries: Queries | None = None, progress: P
         sets, seconds, refused = [searched.query_set()], searched.seconds(), searched.refused
     cost = {
         side: {
-            "dimensions": version.dim, "bytes_per_vector": bytes_per_vector(version.kind, version.dim),
+            "dimensions": version.dim, "bytes_per_vector": stored_bytes(version.kind, version.dim),
             "ms_per_query": round(1000 * taken, 2) if taken is not None else None,
         }
         for side, version, taken in zip("ab", (first, second), seconds, strict=True)
@@ -72,11 +72,6 @@ def compare_versions(a: str, b: str, queries: Queries | None = None, progress: P
     return {
         "a": first.name, "b": second.name, "sets": [_report(one) for one in sets], "cost": cost, "refused": refused,
     }  # fmt: skip
-
-
-def bytes_per_vector(kind: str, dim: int) -> int:
-    """Return what the stored features of one image take in the database, without the row itself."""
-    return COLOR_BINS + 4 * SHAPE_DIM + TEXTURE_BINS if kind == LEGACY else 4 * dim
 
 
 def _report(one: QuerySet) -> Report:
