@@ -44,6 +44,9 @@ def show(request: HttpRequest) -> HttpResponse:
     require_permissions(request, VIEW)
     listed = versions.list_versions()
     current, before = versions.current(), model_versions.previous()
+    if before is not None:
+        before = before or model_versions.ENCODER_NAME
+    names = {one.switch_to: one.name for one in listed if one.switch_to}
     context = {
         "title": _("Models"),
         "versions": [
@@ -60,8 +63,9 @@ def show(request: HttpRequest) -> HttpResponse:
         ],
         "names": [one.name for one in listed if one.images],
         "current": current,
-        "current_name": next((one.name for one in listed if one.switch_to == current), current),
-        "before": None if before is None else before or model_versions.ENCODER_NAME,
+        "current_name": names.get(current, current),
+        "before": before if before != current else None,
+        "before_name": names.get(before or "", before),
         "throughput": throughput(),
         "jobs": ModelJob.objects.select_related("user")[:RECENT_JOBS],
         "may_learn": request.user.has_perm(LEARN),
@@ -117,6 +121,7 @@ def switch(request: HttpRequest) -> HttpResponse:
         "title": _("Roll back?") if planned.is_rollback else _("Switch?"),
         "planned": planned,
         "sides": [listed.get(planned.current), listed.get(planned.target)],
+        "names": [listed[name].name if name in listed else name for name in (planned.current, planned.target)],
         "is_too_much": planned.lacking > MAX_FILLED,
     }
     return _page(request, "catalogmatch/model_switch.html", context)

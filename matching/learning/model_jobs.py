@@ -13,11 +13,13 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, transaction
+from django.utils import timezone
 
 from core import clock
 from core.database.locks import lock_names
@@ -34,6 +36,8 @@ from products.models import Product
 logger = logging.getLogger(__name__)
 
 KEPT_JOBS = 30
+NIGHT_HOURS = range(1, 5)  # local time
+ONCE_A_NIGHT = timedelta(hours=12)
 _CRASHED = "The process of this job ended unexpectedly ({code}). Its log says why. What was in use is unchanged."
 _KILLED = "The process of this job was killed, probably because memory ran out. What was in use is unchanged."
 
@@ -51,6 +55,17 @@ class BusyError(Exception):
 def start_training(user: AbstractBaseUser | None, *, adopt: bool = False) -> ModelJob:
     """Start to learn a head. ``adopt`` switches to it if it wins. Raises BusyError."""
     return _start(Kind.TRAIN, user, {"adopt": adopt})
+
+
+def start_nightly() -> ModelJob | None:
+    """Start to learn a head that answers if it wins. Return None if that is off, not due, or another job runs."""
+    tonight = ModelJob.objects.filter(clock.within("created_at", ONCE_A_NIGHT), kind=Kind.TRAIN, user=None)
+    if not settings.TRAIN_NIGHTLY or timezone.localtime().hour not in NIGHT_HOURS or tonight.exists():
+        return None
+    try:
+        return start_training(None, adopt=True)
+    except BusyError:
+        return None  # the schedule tries again
 
 
 def start_comparison(user: AbstractBaseUser, a: str, b: str) -> ModelJob:

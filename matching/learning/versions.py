@@ -65,7 +65,13 @@ class SwitchPreview:
 
 
 def switch(version: str, user: AbstractBaseUser | None = None) -> None:
-    """Let another version answer, and queue undecided new products to be matched again. Raises VersionError."""
+    """Let another version answer, and queue undecided new products to be matched again. Raises VersionError.
+
+    Changes nothing if it answers already.
+    """
+    head = model_versions.get(version)
+    if (head.version if head is not None else model_versions.ENCODER_NAME) == current():
+        return
     model_versions.switch(version, user)
     rematch(undecided_products())
 
