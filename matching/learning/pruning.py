@@ -13,6 +13,7 @@ from gpu import heads
 from gpu.encoders.weights import model_id
 from gpu.models import EmbeddingWorker, ModelSwitch, ModelVersion
 from gpu.vectors import CLIP, HEAD, stored_bytes
+from matching.learning import versions
 from products import model_versions
 from products.models import Feature
 
@@ -36,7 +37,7 @@ def prunable() -> list[Prunable]:
     the configured encoder, or one that a worker uses.
     """
     heads_kept = _needed_heads()
-    encoders = {model_id(), *EmbeddingWorker.objects.models()}
+    encoders = {model_id(), versions.current(), model_versions.previous() or "", *EmbeddingWorker.objects.models()}
     encoders |= {name for head in heads.load_all() if head.version in heads_kept for name in head.encoders}
     rows = Feature.objects.filter(kind__in=[CLIP, HEAD]).values_list("kind", "model_name", "dim")
     found = {
