@@ -122,7 +122,7 @@ class ModelJob(BackgroundJob):
 
     ACTIVE = (State.RUNNING,)
 
-    user = models.ForeignKey(
+    user = models.ForeignKey(  # type: ignore[assignment]  # other jobs always have a user
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("user"),
         db_column="person_id", null=True,
     )  # fmt: skip
