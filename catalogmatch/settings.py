@@ -244,6 +244,14 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 60},
     },
 }
+# A head that is learned at night and wins answers at once, without a look at what it changes. So this is off.
+TRAIN_NIGHTLY = env.bool("CATALOGMATCH_TRAIN_NIGHTLY", default=False)
+if TRAIN_NIGHTLY:
+    CELERY_BEAT_SCHEDULE["learn-nightly"] = {
+        "task": "matching.learning.tasks.learn_nightly",
+        "schedule": schedule(600, nowfun=steady_now),
+        "options": {"expires": 600},
+    }
 # Keeps the schedule in memory. A restart may run the hourly task early, which is harmless. The default scheduler writes
 # a file, and a full disk would end it.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"

@@ -1,4 +1,4 @@
-"""Matches of new products with candidates, their verdicts, and leases on review cases."""
+"""Matches of new products with candidates, their verdicts, leases on review cases, and jobs of the page Models."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
+from core.jobs import BackgroundJob
 from matching.index.models import IndexChange
 from products.models import Feature, Product
 
-__all__ = ["IndexChange", "Match", "ReviewLease"]
+__all__ = ["IndexChange", "Match", "ModelJob", "ReviewLease"]
 
 
 class Match(BulkDeletable):
@@ -104,3 +105,39 @@ class ReviewLease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reviewer}: {self.product}"
+
+
+class ModelJob(BackgroundJob):
+    """Learning a head, or comparing two versions. A nightly job has no user."""
+
+    class Kind(models.TextChoices):
+        TRAIN = "train", _("learn a head")
+        COMPARE = "compare", _("compare two versions")
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        STOPPED = "stopped", _("stopped")
+        FAILED = "failed", _("failed")
+
+    ACTIVE = (State.RUNNING,)
+
+    user = models.ForeignKey(  # type: ignore[assignment]  # other jobs always have a user
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", verbose_name=_("user"),
+        db_column="person_id", null=True,
+    )  # fmt: skip
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.RUNNING)
+    options = models.JSONField(_("options"), default=dict)
+    total = models.PositiveIntegerField(_("products"), default=0)
+    done = models.PositiveIntegerField(_("products so far"), default=0)
+    report = models.JSONField(_("report"), default=dict)
+
+    class Meta:
+        db_table = "model_jobs"
+        verbose_name = _("job of a model")
+        verbose_name_plural = _("jobs of models")
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.created_at:%Y-%m-%d %H:%M}"
