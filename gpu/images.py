@@ -22,7 +22,11 @@ from gpu.imaging.errors import ImageProcessingError, too_many_bytes, too_much_me
 from gpu.imaging.formats import ACCEPTED, sniff, unsupported, webp_size
 from gpu.imaging.limits import JPEG, MAX_ASPECT, MAX_PIXELS, MIN_SIDE, max_bytes
 
-__all__ = ["ImageProcessingError", "decode", "decode_downscaled", "read_file", "register_decoders"]
+__all__ = ["DECODING", "ImageProcessingError", "decode", "decode_downscaled", "read_file", "register_decoders"]
+
+# The version of the pixels that decoding gives. Raise it if some image gets other pixels than before: then `reindex`
+# makes stored images again. 1: colour management, transparency over grey, inverted and deep images.
+DECODING = 1
 
 # Above these sizes the decoders of these kinds need more memory: they keep several copies of the image.
 FRUGAL_PIXELS_OF_KIND = {
