@@ -119,12 +119,10 @@ class _Opened:
             image.load()
             return image
 
-        try:
+        if jpeg.has_end(self.data):
             self.image.draft(None, draft)
             self.image.load()
-        except OSError as error:
-            if "truncated" not in str(error):
-                raise
+        else:
             self.image = jpeg.load_without_end(self.data, load)
 
     def orientation(self) -> int:

@@ -151,8 +151,7 @@ def _alpha_of(source: Source) -> Alpha | None:
 
 
 def _alpha_channel(strip: Image.Image) -> Image.Image:
-    # RGBa, La and PA have no channel A that can be read directly in all versions of Pillow.
-    return (strip if strip.mode in {"RGBA", "LA"} else strip.convert("RGBA")).getchannel("A")
+    return strip.convert("LA" if strip.mode in {"La", "LA"} else "RGBA").getchannel("A")
 
 
 def _where_not(strip: Image.Image, key: int | tuple[int, ...]) -> Image.Image:

@@ -148,6 +148,8 @@ def _is_svg(head: bytes) -> bool:
     while text.startswith((b"<?", b"<!")):  # what XML allows before the first element
         if text.startswith(b"<!--"):
             end = b"-->"
+        elif text[:14].lower() == b"<!doctype html":
+            return False
         elif text.startswith(b"<?"):
             end = b"?>"
         else:

@@ -33,19 +33,34 @@ def unsupported_kind(data: bytes) -> ImageProcessingError | None:
     return None
 
 
+def has_end(data: bytes) -> bool:
+    """Return whether there is an end marker after the last scan."""
+    return data.endswith(_END) or data.rfind(_END) > data.rfind(b"\xff\xda")
+
+
 def load_without_end(data: bytes, load: Callable[[bytes], Image.Image]) -> Image.Image:
     """Return the image of a JPEG whose end marker is missing or half there, if nothing else is missing.
 
     ``load`` decodes a file. The decoder fills up what is missing, so the image is decoded again with
     different data after its end. Only a complete image does not depend on them. Raises OSError for an incomplete one.
     """
-    body = data.rstrip(b"\xff")
-    if not _has_all_scans(body):
-        raise OSError("a scan is missing")
-    image = load(body + _END)
-    if not all(_are_equal(image, load(body + padding + _END)) for padding in _PADDINGS):
-        raise OSError("pixels are missing")
-    return image
+    for body in _bodies(data):
+        if _has_all_scans(body):
+            image = load(body + _END)
+            if all(_are_equal(image, load(body + padding + _END)) for padding in _PADDINGS):
+                return image
+    raise OSError("pixels are missing")
+
+
+def _bodies(data: bytes) -> list[bytes]:
+    """Return the file without half an end marker, and without zeros that fill it up to a round size.
+
+    One zero can belong to the content, so then there are two possibilities.
+    """
+    body = data.rstrip(b"\0")
+    if len(data) - len(body) < 2:
+        return [data.rstrip(b"\xff")]
+    return [body + b"\0"] if body.endswith(b"\xff") else [body, body + b"\0"]
 
 
 def _has_all_scans(data: bytes) -> bool:
