@@ -21,6 +21,7 @@ from gpu.imaging.colour_conversion import Source, to_rgb
 from gpu.imaging.errors import ImageProcessingError, too_many_bytes, too_much_memory
 from gpu.imaging.formats import ACCEPTED, sniff, unsupported, webp_size
 from gpu.imaging.limits import JPEG, MAX_ASPECT, MAX_PIXELS, MIN_SIDE, max_bytes
+from gpu.imaging.profiles import Space
 
 __all__ = ["DECODING", "ImageProcessingError", "decode", "decode_downscaled", "read_file", "register_decoders"]
 
@@ -97,8 +98,10 @@ class _Opened:
             self._load_jpeg(draft)
         else:
             self.image.load()
+        if self.kind == "BMP" and mode == "RGBA" and self.image.getchannel("A").getextrema() == (0, 0):
+            self.image = self.image.convert("RGB")  # a fourth byte that no program filled
         is_grey = header.is_grey if header else mode in {"1", "L", "LA", "La"} or mode.startswith(("I", "F"))
-        space: colour_management.Space = "CMYK" if mode == "CMYK" else "GRAY" if is_grey else "RGB"
+        space: Space = "CMYK" if mode == "CMYK" else "GRAY" if is_grey else "RGB"
         mask = self.unusual.alpha if self.unusual else _frame_mask(self.image) if self.kind == "GIF" else None
         transform = None
         if mode != "LAB":
@@ -235,7 +238,7 @@ def _open(data: bytes, kind: str, on_costly: Callable[[], None]) -> _Opened:
     # Without `with`: the file is in memory, and the converted copy may be the image itself.
     try:
         file = io.BytesIO(png.without_colour_chunks(data) if kind == "PNG" else data)
-        image = Image.open(file, formats=_DECODERS[kind])
+        image: Image.Image = Image.open(file, formats=_DECODERS[kind])
     except UnidentifiedImageError:
         if tags is None:
             raise
@@ -243,6 +246,8 @@ def _open(data: bytes, kind: str, on_costly: Callable[[], None]) -> _Opened:
         on_costly()
         unusual = tiff.open_unusual(data, tags)
         image = unusual.image
+    if tags is not None and unusual is None:
+        tags = tiff.seek_full_size(image)
     _check_size(*image.size, kind)
     if _is_costly("progressive JPEG" if "progressive" in image.info else kind, *image.size):
         on_costly()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gpu.imaging.limits import MAX_BYTES
 
+__all__ = ["MAX_BYTES", "ImageProcessingError", "too_many_bytes", "too_much_memory"]
+
 
 class ImageProcessingError(Exception):
     """An image that cannot be used. ``code`` is stable, ``message`` is for users."""

@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,10 @@ _RAW_NAMES = {
 # Compressions of bytes, which can be undone without knowing what the bytes mean.
 _BYTE_COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}
 _ROWS_AT_ONCE = 256
+_Key = tuple[bytes, int, tuple[int], int, tuple[int, ...], tuple[int, ...]]
+_MAX_PREVIEWS = 8  # before the image itself
 # Kinds that Pillow can unpack and does not list: 12-bit grey of both byte orders, also with 0 as white.
-MORE_KINDS = {
+MORE_KINDS: dict[_Key, tuple[str, str]] = {
     (order, photometric, (1,), 1, (12,), ()): ("I;16", "I;12")
     for order in (b"II", b"MM")
     for photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
@@ -58,7 +61,7 @@ def read_tags(data: bytes) -> Tags:
     header = data[:16] if data[2:3] == b"+" or data[3:4] == b"+" else data[:8]
     tags = Tags(header)
     file = io.BytesIO(data)
-    tags._tag_data_limit = len(data)  # type: ignore[attr-defined]  # as Pillow's own reader sets it
+    tags._tag_data_limit = len(data)  # as Pillow's own reader sets it
     file.seek(tags.next)
     tags.load(file)
     return tags
@@ -74,16 +77,30 @@ def raw_format(data: bytes, tags: Tags) -> str | None:
         return "DNG"
     if data[8:10] == b"CR":
         return "Canon CR2"
-    is_preview = bool(_number(tags, _SUBFILE_TYPE, 0) & 1)
     is_raw = (
         _number(tags, _PHOTOMETRIC, 1) in _RAW_PHOTOMETRIC
         or _number(tags, _COMPRESSION, 1) in _RAW_COMPRESSION
-        or (is_preview and _SUB_IFDS in tags)
+        or (_is_preview(tags) and _SUB_IFDS in tags)
         or data[8:12] == b"IIII"
     )
     if not is_raw:
         return None
     return next((name for prefix, name in _RAW_NAMES.items() if maker.startswith(prefix)), "of an unknown camera")
+
+
+def seek_full_size(image: Image.Image) -> Tags:
+    """Go to the first image in a TIFF that is not a smaller version of another. Return its tags."""
+    pages = cast(TiffImagePlugin.TiffImageFile, image)
+    if _is_preview(pages.tag_v2):
+        for page in range(1, _MAX_PREVIEWS + 1):
+            try:
+                pages.seek(page)
+            except EOFError:
+                break
+            if not _is_preview(pages.tag_v2):
+                return pages.tag_v2
+        pages.seek(0)
+    return pages.tag_v2
 
 
 def open_unusual(data: bytes, tags: Tags) -> Unusual:
@@ -139,6 +156,10 @@ def open_unusual(data: bytes, tags: Tags) -> Unusual:
     if isinstance(profile := tags.get(_ICC), bytes):
         image.info["icc_profile"] = profile
     return Unusual(image, alpha, _number(tags, _ORIENTATION, 1))
+
+
+def _is_preview(tags: Tags) -> bool:
+    return bool(_number(tags, _SUBFILE_TYPE, 0) & 1)
 
 
 def is_white_zero(tags: Tags) -> bool:

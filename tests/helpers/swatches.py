@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from tests.helpers.sample_images import as_file
 COLOURS = [(200, 40, 40), (40, 150, 60), (40, 70, 180), (230, 200, 40), (128, 128, 128), (240, 240, 240)]
 LEVELS = [0, 32, 96, 160, 224, 255]
 INKS = [(0, 230, 200, 20), (200, 30, 230, 20), (240, 200, 0, 10), (10, 30, 230, 0), (0, 0, 0, 128), (0, 0, 0, 0)]
+Order = Literal["<", ">"]
 SIDE = 40  # of one swatch
 CLEAR = (255, 255, 255)
 
@@ -130,7 +131,7 @@ def png(pixels: npt.NDArray[Any], bits: int, colour_type: int, *chunks: bytes) -
 
 
 def tiff(
-    pixels: npt.NDArray[Any], photometric: int, order: str = "<", tags: dict[int, tuple[int, bytes]] | None = None
+    pixels: npt.NDArray[Any], photometric: int, order: Order = "<", tags: dict[int, tuple[int, bytes]] | None = None
 ) -> bytes:
     """Return an uncompressed TIFF of (h, w) or (h, w, samples). ``tags``: the type and value of further tags."""
     height, width = pixels.shape[:2]

@@ -191,3 +191,21 @@ def test_avif_is_turned_by_its_own_property_and_not_by_exif() -> None:
 def test_large_jpeg_is_decoded_at_a_part_of_its_size() -> None:
     data = as_file(Image.new("L", (8_000, 6_000), 90))
     assert decode(data).size == (4_000, 3_000)
+
+
+def test_tiff_is_not_taken_by_a_smaller_version_of_itself() -> None:
+    large = Image.fromarray(CARD)
+    data = as_file(large.resize((60, 20)), "TIFF", save_all=True, append_images=[large], tiffinfo={254: 1})
+    # Pillow writes the tag for every page. The second page is the image itself.
+    second = data.rindex(struct.pack("<HHI", 254, 4, 1))
+    data = data[: second + 8] + bytes(4) + data[second + 12 :]
+    assert decode(data).size == large.size
+
+
+def test_unused_fourth_byte_of_a_bmp_is_no_transparency() -> None:
+    height, width = CARD.shape[:2]
+    pixels = np.dstack([CARD[::-1, :, ::-1], np.zeros((height, width), np.uint8)]).tobytes()
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + bytes(52)
+    data = b"BM" + struct.pack("<IHHI", 14 + len(info) + len(pixels), 0, 0, 14 + len(info)) + info + pixels
+    assert difference(decode(data), COLOURS) == 0

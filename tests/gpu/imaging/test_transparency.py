@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_alpha_channel_of_png(bits: int) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
 def test_transparent_entry_of_a_palette(kind: str) -> None:
-    palette = card().quantize(8, dither=0)
+    palette = card().quantize(8, dither=Image.Dither.NONE)
     data = as_file(palette, kind, transparency=palette.getpixel((5, 5)))
     assert difference(decode(data), REST_IN_COLOUR) <= 4
 
@@ -65,16 +66,20 @@ def test_transparent_entry_of_a_palette(kind: str) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("kind", [1, 2], ids=["premultiplied", "plain"])
-def test_alpha_of_tiffs(order: str, bits: int, kind: int) -> None:
-    dtype, scale = (np.uint16, 257) if bits == 16 else (np.uint8, 1)
+def test_alpha_of_tiffs(order: swatches.Order, bits: int, kind: int) -> None:
+    scale = 257 if bits == 16 else 1
+
+    def deep(*bands: Any) -> Any:
+        return (np.dstack(bands).astype(np.uint32) * scale).astype(np.uint16 if bits == 16 else np.uint8)
+
     tags = extra_samples(kind, order)
     inks = np.asarray(card(INKS, "CMYK")) * (ALPHA[..., np.newaxis] > 0 if kind == 1 else 1)
-    cmyk = np.dstack([inks, ALPHA]).astype(dtype) * dtype(scale)
+    cmyk = deep(inks, ALPHA)
     assert difference(decode(tiff(cmyk, 5, order, tags)), [WHITE, *swatches.plain_inks()[1:]]) <= 1
     icc = swatches.cmyk_profile()
     with_profile = decode(tiff(cmyk, 5, order, tags | {34675: (7, icc)}))
     assert difference(with_profile, [WHITE, *swatches.printed(icc)[1:]]) <= 2
-    grey = np.dstack([GREYS * (ALPHA > 0), ALPHA]).astype(dtype) * dtype(scale)
+    grey = deep(GREYS * (ALPHA > 0), ALPHA)
     assert difference(decode(tiff(grey, 1, order, tags)), REST_IN_GREY) <= 1
 
 
