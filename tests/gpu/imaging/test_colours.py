@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpu.images import decode
 from gpu.imaging import colour_management, profiles
 from gpu.sandbox.pool import decode_in_sandbox
 from tests.helpers import swatches
+from tests.helpers.sample_images import as_file
 from tests.helpers.swatches import (
     COLOURS,
     DISPLAY_P3,
@@ -55,7 +57,7 @@ def test_profile_is_followed_before_transparency(kind: str, profile: str) -> Non
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_profile_is_followed_in_palettes(kind: str) -> None:
-    palette = in_space(DISPLAY_P3, card()).quantize(16, dither=0)
+    palette = in_space(DISPLAY_P3, card()).quantize(16, dither=Image.Dither.NONE)
     assert difference(decode(file_of(DISPLAY_P3, palette, kind)), COLOURS) <= ROUNDING
 
 
@@ -65,7 +67,7 @@ def test_profile_is_followed_in_grey_images(kind: str, gamma: float) -> None:
     icc = profiles.grey_profile(profiles.power(gamma))
     stored = in_space(icc, card(greys()), "L")
     options: dict[str, Any] = {"quality": 97} if kind == "JPEG" else {}
-    data = swatches.as_file(stored, kind, icc_profile=icc, **options)
+    data = as_file(stored, kind, icc_profile=icc, **options)
     assert difference(decode(data), greys()) <= DARK_ROUNDING
     if kind in {"PNG", "TIFF"}:
         clear = decode(file_of(icc, first_clear(stored), kind))
@@ -78,7 +80,7 @@ def test_cmyk_follows_its_profile_and_only_one_for_cmyk(kind: str) -> None:
     inks = card(INKS, "CMYK")
     assert difference(decode(file_of(icc, inks, kind)), swatches.printed(icc)) <= ROUNDING
     assert difference(decode(file_of(DISPLAY_P3, inks, kind)), swatches.plain_inks()) <= ROUNDING
-    assert difference(decode(swatches.as_file(inks, kind, **EXACT[kind])), swatches.plain_inks()) <= ROUNDING
+    assert difference(decode(as_file(inks, kind, **EXACT[kind])), swatches.plain_inks()) <= ROUNDING
 
 
 @pytest.mark.parametrize("kind", EXACT)
@@ -158,7 +160,7 @@ def test_grey_png_follows_its_gamma() -> None:
 
 @pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
 def test_code_points_of_avif_and_heic_are_followed(kind: str) -> None:
-    data = swatches.as_file(in_space(DISPLAY_P3, card()), kind, **EXACT[kind])
+    data = as_file(in_space(DISPLAY_P3, card()), kind, **EXACT[kind])
     place = data.index(b"colrnclx") + 8
     assert difference(decode(data), COLOURS) > 20
     named = data[:place] + struct.pack(">HH", 12, 13) + data[place + 4 :]

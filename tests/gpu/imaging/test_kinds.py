@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def refusal(data: bytes) -> tuple[str, str]:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("photometric", [0, 1], ids=["white is 0", "black is 0"])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "f4", "f8"])
-def test_grey_tiff_keeps_its_brightness_at_every_depth(dtype: str, photometric: int, order: str) -> None:
+def test_grey_tiff_keeps_its_brightness_at_every_depth(dtype: str, photometric: int, order: swatches.Order) -> None:
     scale = {"u1": 1, "u2": 257, "u4": 1, "f4": 1 / 255, "f8": 1 / 255}[dtype]
     levels = (255 - GREYS if photometric == 0 else GREYS).astype("f8") * scale
     assert difference(decode(tiff(levels.astype(dtype), photometric, order)), greys()) <= 1
@@ -53,7 +54,7 @@ def test_grey_tiff_of_12_bits_keeps_its_brightness() -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_rgb_tiff_of_16_bits_keeps_its_colours(order: str) -> None:
+def test_rgb_tiff_of_16_bits_keeps_its_colours(order: swatches.Order) -> None:
     assert difference(decode(tiff(CARD.astype("u2") * 257, 2, order)), COLOURS) == 0
 
 
@@ -128,7 +129,7 @@ def test_tiff_with_smaller_versions_of_itself_is_accepted() -> None:
     "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpeg_is_accepted_without_its_end_marker_but_not_without_content(mode: str, options: dict[str, object]) -> None:
+def test_jpeg_is_accepted_without_its_end_marker_but_not_without_content(mode: str, options: dict[str, Any]) -> None:
     whole = as_file(noise(1, (200, 201)).convert(mode), quality=90, **options)
     expected = np.asarray(decode(whole))
     for data in (whole[:-2], whole[:-1], whole[:-2] + bytes(600)):
@@ -163,7 +164,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF", "AVIF"])
 def test_orientation_of_xmp_alone_is_not_followed(kind: str) -> None:
     image = drawing(3, (64, 40))
-    options: dict[str, object] = dict(swatches.EXACT[kind])
+    options: dict[str, Any] = dict(swatches.EXACT[kind])
     if kind == "PNG":
         from PIL.PngImagePlugin import PngInfo
 
