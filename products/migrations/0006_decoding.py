@@ -16,7 +16,7 @@ _FEATURE = {"verbose_name": "version of the decoding", "editable": False}
 
 
 class Migration(migrations.Migration):
-    dependencies = [("products", "0004_head_features")]
+    dependencies = [("products", "0005_commerce_fields")]
 
     operations = [
         operation
