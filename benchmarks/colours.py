@@ -31,7 +31,7 @@ from gpu.images import decode, decode_downscaled
 from gpu.imaging import profiles
 from gpu.legacy import extract_legacy
 from gpu.search_vectors import legacy_vector
-from tests.helpers.swatches import ADOBE_RGB, DISPLAY_P3, cmyk_profile
+from tests.gpu.imaging.swatches import ADOBE_RGB, DISPLAY_P3, cmyk_profile
 
 SIDE, QUALITY = 1600, 92  # of stored images
 PROPHOTO = profiles.rgb_profile((0.3457, 0.3585, 0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001), profiles.power(1.8))

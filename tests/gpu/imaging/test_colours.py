@@ -13,9 +13,8 @@ from PIL import Image
 from gpu.images import decode
 from gpu.imaging import colour_management, profiles
 from gpu.sandbox.pool import decode_in_sandbox
-from tests.helpers import swatches
-from tests.helpers.sample_images import as_file
-from tests.helpers.swatches import (
+from tests.gpu.imaging import swatches
+from tests.gpu.imaging.swatches import (
     COLOURS,
     DISPLAY_P3,
     EXACT,
@@ -33,6 +32,7 @@ from tests.helpers.swatches import (
     png,
     tiff,
 )  # fmt: skip
+from tests.helpers.sample_images import as_file
 
 WITH_ALPHA = ["PNG", "WebP", "AVIF", "HEIC", "TIFF"]
 ROUNDING = 8  # levels: both conversions have 8 bits, and lossy formats add a little

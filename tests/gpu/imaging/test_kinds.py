@@ -12,9 +12,9 @@ from PIL import Image
 
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
-from tests.helpers import swatches
+from tests.gpu.imaging import swatches
+from tests.gpu.imaging.swatches import COLOURS, card, difference, greys, tiff
 from tests.helpers.sample_images import as_file, drawing, noise
-from tests.helpers.swatches import COLOURS, card, difference, greys, tiff
 
 GREYS = np.asarray(card(greys()).convert("L"))
 CARD = np.asarray(card())

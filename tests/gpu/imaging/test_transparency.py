@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from gpu.images import decode
 from gpu.imaging.colour_conversion import GREY, WHITE
-from tests.helpers import swatches
+from tests.gpu.imaging import swatches
+from tests.gpu.imaging.swatches import COLOURS, INKS, LEVELS, card, chunk, difference, extra_samples, greys, png, tiff
 from tests.helpers.sample_images import as_file
-from tests.helpers.swatches import COLOURS, INKS, LEVELS, card, chunk, difference, extra_samples, greys, png, tiff
 
 CARD, GREYS = np.asarray(card()), np.asarray(card(greys()).convert("L"))
 ALPHA = np.full(GREYS.shape, 255, np.uint8)

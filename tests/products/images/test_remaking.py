@@ -15,10 +15,10 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Feature, ProductImage
 from products.queue.embed import embed_pending
+from tests.gpu.imaging.swatches import COLOURS, DISPLAY_P3, card, difference, file_of, in_space
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
 from tests.helpers.sample_images import as_file, jpeg
-from tests.helpers.swatches import COLOURS, DISPLAY_P3, card, difference, file_of, in_space
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
