@@ -302,6 +302,9 @@ DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
 DECODERS = env.int("CATALOGMATCH_DECODERS", default=min(4, os.cpu_count() or 1))
 # CPU seconds that decoding one image may take.
 DECODER_SECONDS = env.int("CATALOGMATCH_DECODER_SECONDS", default=10)
+# How large JPEGs may be. Other formats have fixed, smaller limits (gpu/imaging/limits.py).
+JPEG_MAX_BYTES = env.int("CATALOGMATCH_JPEG_MAX_MB", default=60) * 2**20
+JPEG_MAX_PIXELS = env.int("CATALOGMATCH_JPEG_MAX_MEGAPIXELS", default=120) * 1_000_000
 # Whether to keep the uploaded files, in ORIGINALS_ROOT, besides the stored images.
 KEEP_ORIGINALS = env.bool("CATALOGMATCH_KEEP_ORIGINALS", default=False)
 # The longer side of a stored image in pixels. Every model needs far less.

@@ -180,7 +180,8 @@ def _rows(wanted: Sequence[Head], images: Iterable[dict[tuple[str, str], Feature
                 image = next(iter(by_model.values()))
                 rows.append(
                     Feature(
-                        image_id=image.image_id, product_id=image.product_id, created_at=now, updated_at=now,
+                        image_id=image.image_id, product_id=image.product_id, decoding=image.decoding,
+                        created_at=now, updated_at=now,
                         **Feature.columns(features),
                     )
                 )  # fmt: skip
