@@ -98,6 +98,8 @@ class _Importer:
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
+            if row.passed_over:
+                return RowResult(row, RowStatus.SKIPPED, reason=row.passed_over)
             texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
             validate_product(Product(**texts, attributes=row.attributes))
             if not row.image and not self.update:
