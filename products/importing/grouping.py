@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from products.importing.file_names import normalize
 
@@ -83,6 +84,23 @@ def products_of_files(names: Sequence[str], *, group: bool = True) -> list[Produ
     for at, name in enumerate(names):
         first.setdefault((files[name].category, files[name].sku), at)
     return sorted(files.values(), key=lambda file: (first[file.category, file.sku], file.order))
+
+
+def describe_views(names: Sequence[str]) -> dict[str, Any]:
+    """Return how many files became views of how many products by their names, with an example. Empty for none."""
+    grouped: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for file in products_of_files(names):
+        if file.order[1]:  # The name has an end, or the folder is the product.
+            grouped[file.category, file.sku].append(file.name)
+    if not grouped:
+        return {}
+    [(_category, sku), files] = max(grouped.items(), key=lambda item: len(item[1]))
+    return {
+        "files": sum(map(len, grouped.values())),
+        "products": len(grouped),
+        "sku": sku,
+        "example": [normalize(file) for file in files[:3]],
+    }
 
 
 def _common_folder(paths: Iterable[PurePosixPath]) -> PurePosixPath:
