@@ -27,6 +27,7 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.admin.upload import MultipleFileInput
+from products.downloads import report
 from products.importing import jobs
 from products.importing.importer import RowStatus
 from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
@@ -38,10 +39,11 @@ STATUS_LABELS = {
     RowStatus.CREATED: gettext_lazy("new products"),
     RowStatus.UPDATED: gettext_lazy("changed products"),
     RowStatus.IMAGE_ADDED: gettext_lazy("new images"),
+    RowStatus.TO_FETCH: gettext_lazy("images to fetch"),
     RowStatus.SKIPPED: gettext_lazy("unchanged"),
     RowStatus.REJECTED: gettext_lazy("refused"),
 }
-IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)
+IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED, RowStatus.TO_FETCH)
 
 
 class ImportForm(forms.Form):
@@ -62,6 +64,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
+        path("import/<uuid:pk>/fetch/", view(fetch_again), name="products_import_fetch"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
         path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
@@ -134,6 +137,14 @@ def group_views(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @require_POST
+def fetch_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fetch the images again that could not be fetched."""
+    if not jobs.retry_downloads(_own_import(request, pk)):
+        messages.info(request, _("There is no image to fetch again, or an import of yours is running."))
+    return redirect("admin:products_import_show", pk)
+
+
+@require_POST
 def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     import_retention.discard(_own_import(request, pk))
     messages.success(request, _("The file was discarded."))
@@ -145,15 +156,14 @@ def rejected_rows(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """Return the rejected rows as a CSV that can be corrected and imported again."""
     job = _own_import(request, pk)
     return StreamingHttpResponse(
-        jobs.results_of(job).rejected_csv(job.columns),
+        report.rejected_csv(job),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
     )
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    results = jobs.results_of(job)
-    counts_by_name = results.counts()
+    counts_by_name = report.counts(job)
     counts = {status: counts_by_name.get(status.name, 0) for status in STATUS_LABELS}
     first_filled = next((status for status in (RowStatus.REJECTED, *STATUS_LABELS) if counts[status]), None)
     chosen = request.GET.get("kind", "")
@@ -163,12 +173,14 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
     return {
         "kinds": [{"name": kind.name, "label": label, "count": counts[kind]} for kind, label in STATUS_LABELS.items()],
         "kind": status.name,
-        "rows": results.page(status, page, PAGE_SIZE),
+        "rows": report.page(job, status, page, PAGE_SIZE),
         "page": page,
         "page_count": page_count,
         "result_count": sum(counts.values()),
         "import_count": sum(counts[kind] for kind in IMPORTED),
         "rejected_count": counts[RowStatus.REJECTED],
+        "waiting_count": counts[RowStatus.TO_FETCH],
+        "unfetched_count": report.unfetched(job),
         "attributes": _attributes(job.columns),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import File
 from django.db import transaction
@@ -33,6 +34,9 @@ from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import outage_of
 from core.spreadsheets.reader import is_table
 from products import quotas, tasks
+from products.downloads import queue
+from products.downloads.fetcher import fetch_pending
+from products.downloads.tasks import notify_fetchers
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
 from products.importing.image_sources import MAX_TABLE_BYTES
@@ -124,8 +128,12 @@ def resume(job: Import) -> bool:
 
 def results_of(job: Import) -> ImportResults:
     """Return the dry run's results until the import is confirmed, then the import's."""
-    is_preview = job.state in (State.CHECKING, State.CHECKED)
-    return ImportResults(job.folder / ("preview" if is_preview else "results"))
+    return ImportResults(job.folder / ("preview" if is_preview(job) else "results"))
+
+
+def is_preview(job: Import) -> bool:
+    """Return whether the results are those of a dry run."""
+    return job.state in (State.CHECKING, State.CHECKED)
 
 
 def _lock_of(user: AbstractBaseUser) -> str:
@@ -195,6 +203,11 @@ def _run(job: Import) -> None:
 
 def _import(job: Import) -> None:
     dry_run = job.state == State.CHECKING
+    if not dry_run and not any(stored and stored.path.exists() for stored in (_table(job), _archive(job))):
+        # All rows are in. Images that could not be fetched are tried again.
+        _fetch(job)
+        job.end(State.DONE)
+        return
     results = results_of(job)
     if dry_run:
         shutil.rmtree(results.folder, ignore_errors=True)
@@ -203,7 +216,7 @@ def _import(job: Import) -> None:
         last_heartbeat = time.monotonic()
         rows = one_per_image(source.rows)
         row_count = sum(not row.part for row in islice(rows, counts.total()))
-        for result in import_rows(replace(source, rows=rows), dry_run=dry_run, update=True):
+        for result in import_rows(replace(source, rows=rows), dry_run=dry_run, update=True, job=job):
             writer.write(result)
             counts[result.status.name] += 1
             row_count += not result.row.part
@@ -215,6 +228,8 @@ def _import(job: Import) -> None:
     job.heartbeat(counts=dict(counts), done=row_count)
     if not counts.total():
         raise UnreadableFileError(_("%s contains no rows and no images.") % job)
+    if counts[RowStatus.TO_FETCH.name] and not dry_run:
+        _fetch(job)
     job.end(State.CHECKED if dry_run else State.DONE)
     if not dry_run:
         for stored in (_table(job), _archive(job)):
@@ -222,3 +237,40 @@ def _import(job: Import) -> None:
                 stored.path.unlink(missing_ok=True)
         if counts[RowStatus.CREATED.name] + counts[RowStatus.IMAGE_ADDED.name] + counts[RowStatus.UPDATED.name]:
             tasks.notify_workers()
+
+
+def _fetch(job: Import) -> None:
+    """Have the workers fetch the images at addresses. Without workers, fetch them here. Raises SupersededError."""
+    if settings.HAS_BROKER:
+        notify_fetchers()
+        return
+    last_heartbeat = time.monotonic()
+
+    def check() -> None:
+        nonlocal last_heartbeat
+        if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+            job.heartbeat()
+            last_heartbeat = time.monotonic()
+
+    fetch_pending(lambda _result: None, check, import_id=job.pk)
+    tasks.notify_workers()
+
+
+def retry_downloads(job: Import) -> int:
+    """Fetch the images again that could not be fetched. Return their number."""
+    token = uuid.uuid4()
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if job.state != State.DONE or _running(Import.objects.filter(user_id=job.user_id)):
+            return 0
+        count = queue.retry(job.downloads.all())
+        if count and not settings.HAS_BROKER:
+            Import.objects.filter(pk=job.pk).update(state=State.RUNNING, token=token, heartbeat_at=timezone.now())
+    if not count:
+        return 0
+    if settings.HAS_BROKER:
+        notify_fetchers()
+    else:
+        job.refresh_from_db()
+        _start(job)
+    return count

@@ -44,3 +44,8 @@ class Import(BackgroundJob):
     @property
     def folder(self) -> Path:
         return Path(settings.IMPORTS_ROOT) / self.pk.hex
+
+    @property
+    def history_reference(self) -> str:
+        """Return the id, by which an import is undone."""
+        return str(self.pk)
