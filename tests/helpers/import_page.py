@@ -51,6 +51,12 @@ class ImportPage:
         wait_for_jobs()
         return self
 
+    def fetch_again(self) -> ImportPage:
+        """Fetch the images again that could not be fetched."""
+        self.browser.post(f"{self.page}fetch/")
+        wait_for_jobs()
+        return self
+
     def context(self, kind: str = "", page: int = 1) -> ContextList:
         """Return the template context of the page with the rows of one status."""
         response = self.browser.get(self.page, {"kind": kind, "page": str(page)})
