@@ -27,7 +27,8 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.admin.upload import MultipleFileInput
-from products.downloads import report
+from products.downloads import queue, report
+from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
 from products.importing.importer import RowStatus
 from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
@@ -61,6 +62,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
     view = site.admin_view
     return [
         path("import/", view(send), name="products_import"),
+        path("import/fetch/", view(fetch_unfetched), name="products_import_fetch_unfetched"),
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
@@ -99,6 +101,8 @@ def _send(request: HttpRequest) -> HttpResponse:
         "form": ImportForm(),
         "error": message,
         "recent_imports": Import.objects.filter(user=user_of(request)),
+        "unfetched": queue.unfetched_by_commands()[:PAGE_SIZE],
+        "unfetched_count": queue.unfetched_by_commands().count(),
         "columns": COLUMNS,
         "max_bytes": settings.MAX_REQUEST_BYTES,
     }
@@ -134,6 +138,19 @@ def group_views(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Take files as views of products by their names, or each as a product, and show the preview again."""
     jobs.group_views(_own_import(request, pk), "group" in request.POST)
     return redirect("admin:products_import_show", pk)
+
+
+@require_POST
+def fetch_unfetched(request: HttpRequest) -> HttpResponse:
+    """Fetch the images again that commands could not fetch, or forget them."""
+    require_permissions(request, *IMPORT_PERMISSIONS)
+    if "forget" in request.POST:
+        queue.unfetched_by_commands().delete()
+    else:
+        queue.retry(queue.unfetched_by_commands())
+        notify_fetchers()
+        messages.success(request, _("The images are fetched again."))
+    return redirect("admin:products_import")
 
 
 @require_POST

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, F, Min, OuterRef, Q
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from core import clock
@@ -140,13 +140,16 @@ def give_up_host(host: str, code: str, message: str) -> list[ImageDownload]:
     return waiting
 
 
-def retry(downloads: Any) -> int:
+def retry(downloads: QuerySet[ImageDownload]) -> int:
     """Make failed images pending again. Return their number."""
-    return int(
-        downloads.filter(state=State.FAILED).update(
-            state=State.PENDING, attempts=0, due_at=timezone.now(), error_code="", error_message=""
-        )
+    return downloads.filter(state=State.FAILED).update(
+        state=State.PENDING, attempts=0, due_at=timezone.now(), error_code="", error_message=""
     )
+
+
+def unfetched_by_commands() -> QuerySet[ImageDownload]:
+    """Return the images that could not be fetched for an import that no page shows."""
+    return ImageDownload.objects.filter(import_job=None, state=State.FAILED)
 
 
 def has_pending() -> bool:

@@ -124,7 +124,7 @@ class Command(BaseCommand):
                 notify_fetchers()
                 self.stdout.write(
                     f"The workers fetch {self.counts[RowStatus.TO_FETCH]:,} images from their addresses. "
-                    "The admin shows them, with those that could not be fetched."
+                    "The import page of the admin shows those that cannot be fetched."
                 )
             self.stdout.write("The workers embed and match the imported products.")
             return ""

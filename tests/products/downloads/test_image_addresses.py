@@ -13,7 +13,8 @@ from products.downloads import queue
 from products.models import ImageDownload, Product, ProductImage
 from tests.helpers.commands import run
 from tests.helpers.image_server import ImageServer, image_server
-from tests.helpers.import_page import ImportPage, zipped
+from tests.helpers.import_page import IMPORT, ImportPage, zipped
+from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.processes import Stack, wait_until
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
@@ -260,6 +261,18 @@ def test_page_takes_the_images_of_the_zip_for_addresses() -> None:
     assert upload.counts() == {"CREATED": 2}
     upload.confirm()
     assert Product.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_import_page_tries_the_images_of_commands_again(server: ImageServer, tmp_path: Path) -> None:
+    run("import_products", write_csv(tmp_path / "c.csv", rows_of([server.url("/soon/1.jpg")])))
+    browser = browser_of("uploader")
+    assert "1 image of an earlier import could not be fetched" in browser.get(IMPORT).content.decode()
+    server.RequestHandlerClass.do_soon = server.RequestHandlerClass.do_ok  # type: ignore[attr-defined]
+    browser.post(f"{IMPORT}fetch/")
+    wait_for_jobs()
+    assert Product.objects.get().sku == "S0"
+    assert "could not be fetched" not in browser.get(IMPORT).content.decode()
 
 
 @pytest.mark.redis
