@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_id
@@ -30,6 +30,7 @@ from products.admin.upload import MultipleFileInput
 from products.downloads import queue, report
 from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
+from products.importing import undo as import_undo
 from products.importing.importer import RowStatus
 from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
 from products.models import Import
@@ -67,6 +68,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
         path("import/<uuid:pk>/fetch/", view(fetch_again), name="products_import_fetch"),
+        path("import/<uuid:pk>/undo/", view(undo), name="products_import_undo"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
         path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
@@ -159,6 +161,22 @@ def fetch_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     if not jobs.retry_downloads(_own_import(request, pk)):
         messages.info(request, _("There is no image to fetch again, or an import of yours is running."))
     return redirect("admin:products_import_show", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def undo(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Show what would be taken back of an import, and take it back once the user confirms."""
+    require_permissions(request, "products.delete_product")
+    job = _own_import(request, pk)
+    if request.method == "POST":
+        if not jobs.undo(job):
+            messages.info(request, _("This import cannot be taken back now."))
+        return redirect("admin:products_import_show", pk)
+    if job.state not in (Import.State.DONE, Import.State.FAILED):
+        return redirect("admin:products_import_show", pk)
+    plan = import_undo.plan(job, PAGE_SIZE)
+    context = {"title": _("Take an import back"), "job": job, "plan": plan}
+    return _page(request, "catalogmatch/import_undo.html", context)
 
 
 @require_POST

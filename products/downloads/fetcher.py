@@ -122,6 +122,10 @@ class _Run:
 
     def _save(self, images: list[tuple[ImageDownload, _Image]]) -> None:
         """Save images of one import, in the name of its user."""
+        held = queue.still_claimed([download for download, _image in images])
+        images = [(download, image) for download, image in images if download.pk in held]
+        if not images:
+            return
         new = [(row_of(download), image.clean) for download, image in images if image.clean is not None]
         with _as_import(images[0][0]):
             results = iter(list(save_images(new)))

@@ -103,6 +103,13 @@ def release(downloads: Iterable[ImageDownload]) -> None:
         _own(download).update(state=State.PENDING, attempts=F("attempts") - 1, **_UNCLAIMED)
 
 
+def still_claimed(downloads: Sequence[ImageDownload]) -> set[int]:
+    """Return the ids of the images that their claim still holds. An import may be taken back meanwhile."""
+    tokens = {download.claim_token for download in downloads}
+    held = ImageDownload.objects.filter(pk__in=[download.pk for download in downloads], claim_token__in=tokens)
+    return set(held.values_list("pk", flat=True))
+
+
 def finish(download: ImageDownload, outcome: str) -> None:
     """Record how an image came in. Without an import to show it, the download is forgotten."""
     if download.import_job_id is None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
@@ -29,7 +30,7 @@ from core import clock
 from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
-from core.history.recording import ChangeSource
+from core.history.recording import ChangeSource, acting_as
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import outage_of
 from core.spreadsheets.reader import is_table
@@ -39,6 +40,7 @@ from products.downloads.fetcher import fetch_pending
 from products.downloads.tasks import notify_fetchers
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
+from products.importing import undo as import_undo
 from products.importing.image_sources import MAX_TABLE_BYTES
 from products.importing.importer import RowStatus, import_rows, one_per_image
 from products.importing.results import ImportResults
@@ -65,7 +67,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
         earlier = Import.objects.filter(user_id=user.pk)
         if running := _running(earlier):
             raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
-        for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
+        for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE, State.UNDOING, State.UNDONE]):
             discard(unconfirmed)
         job.save()
     try:
@@ -142,7 +144,7 @@ def _lock_of(user: AbstractBaseUser) -> str:
 
 
 def _running(imports: QuerySet[Import]) -> Import | None:
-    return imports.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING).first()
+    return imports.filter(clock.within("heartbeat_at", STALE_AFTER), state__in=[State.RUNNING, State.UNDOING]).first()
 
 
 def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
@@ -189,7 +191,10 @@ def _start(job: Import) -> None:
 def _run(job: Import) -> None:
     """Check or import, as the state says. Raises SupersededError."""
     try:
-        _import(job)
+        if job.state == State.UNDOING:
+            _undo(job)
+        else:
+            _import(job)
     except UnreadableFileError as error:
         job.end(State.FAILED, str(error))
     except OSError as error:
@@ -253,6 +258,40 @@ def _fetch(job: Import) -> None:
             last_heartbeat = time.monotonic()
 
     fetch_pending(lambda _result: None, check, import_id=job.pk)
+    tasks.notify_workers()
+
+
+def undo(job: Import) -> bool:
+    """Start to take back what the import made and changed. Return False if it runs or was taken back."""
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if _running(Import.objects.filter(user_id=job.user_id)):
+            return False
+        updated = Import.objects.filter(pk=job.pk, state__in=[State.DONE, State.FAILED]).update(
+            state=State.UNDOING, token=uuid.uuid4(), error="", undone={}, heartbeat_at=timezone.now()
+        )
+    if updated:
+        job.refresh_from_db()
+        _start(job)
+    return bool(updated)
+
+
+def _undo(job: Import) -> None:
+    """Raises SupersededError."""
+    last_heartbeat = 0.0
+
+    def heartbeat(undone: dict[str, Any]) -> None:
+        nonlocal last_heartbeat
+        if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+            job.heartbeat(undone=undone)
+            last_heartbeat = time.monotonic()
+        job.undone = undone
+
+    # The changes that take it back are not changes of the import.
+    with acting_as(ChangeSource.ADMIN, job.user):
+        import_undo.undo(job, heartbeat)
+    job.heartbeat(undone=job.undone)
+    job.end(State.UNDONE)
     tasks.notify_workers()
 
 

@@ -18,8 +18,10 @@ class Import(BackgroundJob):
         RUNNING = "running", _("being imported")
         DONE = "done", _("imported")
         FAILED = "failed", _("failed")
+        UNDOING = "undoing", _("being taken back")
+        UNDONE = "undone", _("taken back")
 
-    ACTIVE = (State.CHECKING, State.RUNNING)
+    ACTIVE = (State.CHECKING, State.RUNNING, State.UNDOING)
 
     table_name = models.CharField(_("table"), max_length=255, blank=True, default="")
     archive_name = models.CharField(_("ZIP"), max_length=255, blank=True, default="")
@@ -30,6 +32,7 @@ class Import(BackgroundJob):
     done = models.PositiveIntegerField(_("rows so far"), default=0)
     counts = models.JSONField(_("results so far"), default=dict)
     group_views = models.BooleanField(_("files are views of products by their names"), default=True)
+    undone = models.JSONField(_("taken back so far"), default=dict)
     views = models.JSONField(_("files that became views"), default=dict)
 
     class Meta:

@@ -254,6 +254,16 @@ def test_page_imports_addresses_names_what_failed_and_tries_it_again(server: Ima
 
 
 @pytest.mark.django_db(transaction=True)
+def test_fetched_images_are_taken_back_with_their_import(server: ImageServer) -> None:
+    rows = rows_of(map(server.url, ["/ok/1.jpg", "/missing.jpg"]))
+    upload = ImportPage(browser_of("uploader"), {"list.csv": rows_as_csv(rows)}).confirm()
+    assert Product.objects.count() == 1
+    upload.undo()
+    assert not Product.objects.exists()
+    assert not ImageDownload.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_page_takes_the_images_of_the_zip_for_addresses() -> None:
     rows = rows_of(["https://cdn.example.com/x/a.jpg?v=3", "https://cdn.example.com/x/blue%20mug.jpg"])
     files = {"l.csv": rows_as_csv(rows), "images.zip": zipped({"a.jpg": jpeg(1), "in/blue mug.jpg": jpeg(2)})}
