@@ -57,6 +57,12 @@ class ImportPage:
         wait_for_jobs()
         return self
 
+    def group_views(self, group: bool) -> ImportPage:
+        """Take files as views of a product by their names, or each as a product."""
+        self.browser.post(f"{self.page}views/", {"group": "1"} if group else {})
+        wait_for_jobs()
+        return self
+
     def undo_plan(self) -> Any:
         """Return what the page would take back."""
         response = self.browser.get(f"{self.page}undo/")
