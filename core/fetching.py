@@ -2,7 +2,7 @@
 
 Everything that CatalogMatch fetches because a user named an address goes through here. The address of the machine is
 checked after its name was resolved, and the connection goes to the checked address, so that a name that changes its
-address between the two cannot lead inside (DNS rebinding). This holds for each redirect too. See ADR 60.
+address between the two cannot lead inside (DNS rebinding). This holds for each redirect too. See ADR 64.
 """
 
 from __future__ import annotations

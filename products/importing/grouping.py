@@ -27,8 +27,21 @@ _WORDS = [
     "achterkant", "zijkant", "boven", "onder", "trás", "direita", "esquerda", "detalhe",
 ]
 # fmt: on
-_FIRST_WORDS = ("main", "hero", "cover", "front", "vorne", "vorn", "vorderseite", "avant", "face", "frente", "fronte",
-                "voor", "voorkant")  # fmt: skip
+_FIRST_WORDS = (
+    "main",
+    "hero",
+    "cover",
+    "front",
+    "vorne",
+    "vorn",
+    "vorderseite",
+    "avant",
+    "face",
+    "frente",
+    "fronte",
+    "voor",
+    "voorkant",
+)  # fmt: skip
 _WORD = rf"(?P<word>{'|'.join(sorted(map(re.escape, _WORDS), key=len, reverse=True))})[ _-]?(?P<word_number>\d{{1,2}})?"
 # ``SKU_1``, ``SKU-02``, ``SKU.3``, ``SKU 4``, ``SKU (5)``, ``SKU_front``, ``SKU_back2``.
 _SUFFIX = re.compile(

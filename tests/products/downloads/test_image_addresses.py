@@ -193,7 +193,9 @@ def test_stopped_import_fetches_the_rest_when_it_runs_again(
 
 
 @pytest.mark.django_db
-def test_images_of_a_worker_that_died_are_fetched_again(server: ImageServer, tmp_path: Path, settings: Settings) -> None:
+def test_images_of_a_worker_that_died_are_fetched_again(
+    server: ImageServer, tmp_path: Path, settings: Settings
+) -> None:
     table = write_csv(tmp_path / "c.csv", rows_of([server.url("/ok/1.jpg")]))
     settings.HAS_BROKER = True  # leave it to a worker
     run("import_products", table)

@@ -48,7 +48,12 @@ def test_import_is_taken_back_in_full(browser, media):
     product.refresh_from_db()
     assert (product.name, product.attributes) == ("Large mug", {"colour": "red", "weight": 350, "size": "9"})
     plan = upload.undo_plan()
-    assert {kind: found["count"] for kind, found in plan.items()} == {"created": 2, "images": 1, "changed": 1, "kept": 0}
+    assert {kind: found["count"] for kind, found in plan.items()} == {
+        "created": 2,
+        "images": 1,
+        "changed": 1,
+        "kept": 0,
+    }
     assert Product.objects.count() == 3
     upload.undo()
     assert list(Product.objects.all()) == [product]

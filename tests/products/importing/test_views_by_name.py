@@ -76,7 +76,9 @@ def test_preview_says_which_files_are_views_and_can_be_switched():
     browser = browser_of("uploader")
     upload = ImportPage(browser, {"in.zip": zipped(files)})
     assert upload.counts() == {"CREATED": 2, "IMAGE_ADDED": 1}
-    assert "2 files are views of 1 products by their names" in " ".join(browser.get(upload.page).content.decode().split())
+    assert "2 files are views of 1 products by their names" in " ".join(
+        browser.get(upload.page).content.decode().split()
+    )
     upload.group_views(False)
     assert upload.counts() == {"CREATED": 3}
     upload.group_views(True).confirm()
