@@ -137,7 +137,8 @@ def _is_product(folder: str, stems: Iterable[str], *, alone: bool) -> bool:
     stems = list(stems)
     if not 0 < len(stems) <= MAX_VIEWS:
         return False
-    own, others = [], []
+    own: list[str] = []
+    others: list[str] = []
     for stem in stems:
         matched = _SUFFIX.fullmatch(stem)
         base = matched["base"] if matched else stem

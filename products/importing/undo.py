@@ -113,7 +113,8 @@ def _touched(job: Import) -> Q:
     changes = Product.history.filter(id=OuterRef("pk"), history_type="~").exclude(history_change_reason=_reason(job))
     images = ProductImage.history.filter(product_id=OuterRef("pk")).exclude(history_change_reason=_reason(job))
     touched = Q(Exists(changes)) | Q(Exists(images))
-    for _receiver, in_use in products_in_use.send(sender=Import):
+    responses: Any = products_in_use.send(sender=Import)
+    for _receiver, in_use in responses:
         touched |= in_use
     return touched
 
@@ -186,7 +187,7 @@ def _changes(job: Import, product: Product) -> dict[tuple[str, ...], tuple[Any, 
 def _values(row: Any) -> dict[tuple[str, ...], Any]:
     """Return the values of a product or of its entry as the history keeps them, by field and attribute."""
     values: dict[tuple[str, ...], Any] = {}
-    for compared in Product.history.model.compared_fields:  # type: ignore[attr-defined]  # see core.history.recording
+    for compared in Product.history.model.compared_fields:
         value = shorten(compared, getattr(row, compared.attname))
         if isinstance(value, dict):
             values |= {(compared.name, name): one for name, one in value.items()}
