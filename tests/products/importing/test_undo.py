@@ -31,10 +31,9 @@ def browser() -> Client:
 
 
 def mug() -> Product:
-    product = intake.add_product(
+    return intake.add_product(
         [Upload(jpeg(9), "old.jpg")], sku="MUG", name="Mug", attributes={"colour": "blue", "weight": 350}
     ).product
-    return product
 
 
 def imported(browser: Client) -> ImportPage:
