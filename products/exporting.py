@@ -18,7 +18,7 @@ from products.queue.claims import aggregate_state
 MAX_ATTRIBUTES = 1000  # different attributes, each a column
 LARGE_COLUMNS = ("description", "attributes")  # all others have at most some hundred characters
 READ_SIZE = 20  # rows read at once
-FIELDS = ("sku", "name", "category", "description", "is_historical")
+FIELDS = ("sku", "name", "category", "description", "is_historical", "gtin", "mpn", "brand", "price", "currency")
 
 
 def products_table(ids: Sequence[int]) -> ExportTable:

@@ -13,7 +13,19 @@ from django.utils.translation import gettext as _
 from products.models import Product
 
 MAX_DESCRIPTION_LENGTH = 20_000  # characters
+TEXT_FIELDS = ("sku", "name", "category", "description", "gtin", "mpn", "brand", "currency")
+_GTIN = re.compile(r"\d[\d \-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def normalize_field(name: str, value: Any) -> Any:
+    """Return a product's field as it is stored: no outer spaces, a GTIN as digits, a currency in capitals."""
+    if not isinstance(value, str):
+        return value
+    value = value.strip()
+    if name == "gtin" and _GTIN.fullmatch(value):
+        return re.sub(r"[ \-]", "", value)
+    return value.upper() if name == "currency" else value
 
 
 def is_encodable(text: str) -> bool:
@@ -33,7 +45,7 @@ def validate_fields(fields: Mapping[str, Any]) -> None:
     The attributes check themselves, see ``products.attributes``.
     """
     errors: dict[str, ValidationError] = {}
-    for name in ("sku", "name", "category", "description"):
+    for name in TEXT_FIELDS:
         text = fields.get(name, "")
         if "\0" in text:
             errors[name] = ValidationError(_("Null characters are not allowed."), code="null_characters_not_allowed")

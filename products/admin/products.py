@@ -111,11 +111,18 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     list_filter: tuple[Any, ...] = (("is_historical", BooleanRadioFilter), CategoryFilter, ImageStateFilter)
     list_filter_submit = True
     list_per_page = 50
-    search_fields = ("sku", "name", "category")
-    search_help_text = _("SKU, name or category")
+    search_fields = ("sku", "name", "category", "brand", "gtin", "mpn")
+    search_help_text = _("SKU, name, category, brand, GTIN or MPN")
     ordering = ("-id",)
     sortable_by = ("category", "added")
-    fields = (("sku", "name"), ("category", "is_historical"), "description", "attributes")
+    fields = (
+        ("sku", "name"),
+        ("category", "is_historical"),
+        ("brand", "mpn", "gtin"),
+        ("price", "currency"),
+        "description",
+        "attributes",
+    )
     inlines = (ImageInline, FeatureInline)
     actions: tuple[str, ...] = ("embed_again", "export_csv", "export_xlsx", "delete_selected")
     change_form_outer_before_template = "catalogmatch/product_panel.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -36,11 +37,14 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     class Meta:
         model = Product
         fields = (
-            "id", "sku", "name", "category", "description", "is_historical", "attributes",
-            "created_at", "updated_at", "images",
+            "id", "sku", "name", "category", "description", "is_historical",
+            "gtin", "mpn", "brand", "price", "currency", "attributes", "created_at", "updated_at", "images",
         )  # fmt: skip
         read_only_fields = ("id", "created_at", "updated_at", "images")
-        extra_kwargs = {"attributes": {"decoder": BoundedJSONDecoder}}  # of forms; a JSON body is parsed before
+        extra_kwargs = {
+            "attributes": {"decoder": BoundedJSONDecoder},  # of forms; a JSON body is parsed before
+            "price": {"normalize_output": True},
+        }
 
 
 class WaitSerializer(serializers.Serializer[Any]):
@@ -67,6 +71,13 @@ class UploadSerializer(ImagesSerializer):
     category = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     description = serializers.CharField(max_length=MAX_DESCRIPTION_LENGTH, required=False, default="", allow_blank=True)
     is_historical = serializers.BooleanField(required=False, default=False)
+    gtin = serializers.CharField(max_length=50, required=False, default="", allow_blank=True)
+    mpn = serializers.CharField(max_length=100, required=False, default="", allow_blank=True)
+    brand = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    price = serializers.DecimalField(
+        max_digits=14, decimal_places=4, min_value=Decimal(0), required=False, default=None, allow_null=True
+    )
+    currency = serializers.CharField(max_length=3, required=False, default="", allow_blank=True)
     unless_known = serializers.BooleanField(
         source="skip_duplicates",
         required=False,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import django_filters
@@ -76,19 +78,21 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         choices=ProductImage.State.choices, method="has_image_in_state", label="Products with an image in this state"
     )
     search = django_filters.CharFilter(
-        method="contains_text", max_length=MAX_SEARCH_LENGTH, label="Part of the SKU, name, category or description"
+        method="contains_text",
+        max_length=MAX_SEARCH_LENGTH,
+        label="Part of the SKU, name, category, description, brand, GTIN or MPN",
     )
 
     class Meta:
         model = Product
-        fields = ("is_historical", "category", "sku")
+        fields = ("is_historical", "category", "sku", "gtin", "mpn", "brand")
 
     def has_image_in_state(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
     def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
-        sku_or_name = Q(sku__icontains=text) | Q(name__icontains=text)
-        return products.filter(sku_or_name | Q(category__icontains=text) | Q(description__icontains=text))
+        columns = ("sku", "name", "category", "description", "brand", "gtin", "mpn")
+        return products.filter(reduce(or_, (Q(**{f"{column}__icontains": text}) for column in columns)))
 
 
 class ProductListView(ProductPages):

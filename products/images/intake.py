@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
 from products.images.storage import StagedFiles
 from products.models import Product, ProductImage
-from products.validation import validate_fields, validate_product
+from products.validation import normalize_field, validate_fields, validate_product
 
 
 class SkuExistsError(Exception):
@@ -67,6 +68,11 @@ def add_product(
     category: str = "",
     description: str = "",
     is_historical: bool = False,
+    gtin: str = "",
+    mpn: str = "",
+    brand: str = "",
+    price: Decimal | None = None,
+    currency: str = "",
     attributes: Mapping[str, Any] | None = None,
     skip_duplicates: bool = False,
     skip_same_name: bool = False,
@@ -81,12 +87,20 @@ def add_product(
     NoRoomError, and django.core.exceptions.ValidationError for an invalid field. Then no row and no file is left
     behind.
     """
+    texts = {
+        "sku": sku,
+        "name": name,
+        "category": category,
+        "description": description,
+        "gtin": gtin,
+        "mpn": mpn,
+        "brand": brand,
+        "currency": currency,
+    }
     product = Product(
-        sku=sku.strip(),
-        name=name.strip(),
-        category=category.strip(),
-        description=description.strip(),
+        **{field: normalize_field(field, text) for field, text in texts.items()},
         is_historical=is_historical,
+        price=price,
         attributes=dict(attributes or {}),
     )
     validate_product(product)
@@ -127,7 +141,7 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     quotas.require_room_for_history()
     changed = {"updated_at", *changes}
     for name, value in changes.items():
-        setattr(product, name, value.strip() if isinstance(value, str) else value)
+        setattr(product, name, normalize_field(name, value))
     unchanged = {field.name for field in Product._meta.fields} - changes.keys()
     product.clean_fields(exclude=unchanged)
     validate_fields({name: getattr(product, name) for name in changes})

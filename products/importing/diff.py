@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -12,12 +13,13 @@ from core.spreadsheets.writer import INVALID_XML_CHARACTERS
 from products.attributes import merge_attributes, parse_value
 from products.importing.rows import Row
 from products.models import Product
+from products.prices import format_price
 
 
 def as_text(value: Any) -> str:
     """Return a value as the text of a cell: "" for None, JSON for other non-strings."""
-    if value is None:
-        return ""
+    if value is None or isinstance(value, Decimal):
+        return format_price(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -29,8 +31,8 @@ def changed_fields(product: Product, row: Row) -> dict[str, Any]:
     """
     if row.category_from_path:  # A file name is no statement about an existing product's fields.
         return {}
-    texts: dict[str, Any] = {name: getattr(row, name) for name in ("name", "category", "description")}
-    changed = {name: text for name, text in texts.items() if text and not _same(getattr(product, name), text)}
+    cells = {name: value for name, value in row.fields().items() if name != "sku" and value not in ("", None)}
+    changed = {name: value for name, value in cells.items() if not _same(getattr(product, name), value)}
     if row.is_historical is not None and row.is_historical != product.is_historical:
         changed["is_historical"] = row.is_historical
     try:
@@ -60,8 +62,8 @@ def describe_changes(product: Product, changed: dict[str, Any]) -> tuple[Change,
     return tuple(changes)
 
 
-def _same(stored: Any, cell: str) -> bool:
-    return _normalize(as_text(stored)) == _normalize(cell)
+def _same(stored: Any, cell: Any) -> bool:
+    return _normalize(as_text(stored)) == _normalize(as_text(cell))
 
 
 def _normalize(text: str) -> str:

@@ -25,7 +25,7 @@ from products.importing.file_names import is_address
 from products.importing.rows import ImportSource, Row
 from products.importing.target import DryRunTarget, ImportTarget
 from products.models import ImageDownload, Import, Product
-from products.validation import validate_product
+from products.validation import TEXT_FIELDS, validate_product
 
 _LOOKUP_ROWS = 200  # rows whose products are looked up with one query
 # Rows whose files are synced together. Kept originals have up to 20 MiB each and wait in memory.
@@ -116,9 +116,8 @@ def one_per_image(rows: Iterable[Row]) -> Iterator[Row]:
         if row.part or row.problem or row.passed_over:
             yield row
             continue
-        texts = {"sku": row.sku, "name": row.name, "category": row.category, "description": row.description}
         try:
-            validate_product(Product(**texts, attributes=row.attributes))
+            validate_product(Product(**row.fields(), attributes=row.attributes))
         except ValidationError as error:
             yield replace(row, problem=_reasons(error))
             continue
@@ -226,10 +225,8 @@ class _Importer:
             raise RowError(error.code, str(error)) from error
         if not row.sku:
             raise RowError("validation_error", _("an image at an address needs a row with a SKU"))
-        fields = {
-            "name": row.name,
-            "category": row.category,
-            "description": row.description,
+        fields = {name: getattr(row, name) for name in (*TEXT_FIELDS, "price") if name != "sku"}
+        fields |= {
             "is_historical": self.source.historical if row.is_historical is None else row.is_historical,
             "attributes": row.attributes,
         }

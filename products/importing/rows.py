@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from core.errors import UnreadableFileError
@@ -19,9 +20,10 @@ from core.spreadsheets.reader import Table, is_table, open_table, read_table
 from core.spreadsheets.writer import unescape_formula
 from products.importing.grouping import describe_views, products_of_files
 from products.importing.image_sources import FolderSource, ImageSource, open_zip
-from products.validation import is_encodable
+from products.prices import parse_price
+from products.validation import TEXT_FIELDS, is_encodable, normalize_field
 
-COLUMNS = ("sku", "name", "category", "description", "is_historical", "image")
+COLUMNS = (*TEXT_FIELDS, "is_historical", "price", "image")
 # One of these identifies the product of a row, in a table that may also change products.
 KEY_COLUMNS = ("image", "sku")
 # CatalogMatch writes the columns in parentheses. An import reads only the id.
@@ -53,6 +55,11 @@ class Row:
     name: str = ""
     category: str = ""
     description: str = ""
+    gtin: str = ""
+    mpn: str = ""
+    brand: str = ""
+    price: str = ""
+    currency: str = ""
     is_historical: bool | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     product_id: str = ""
@@ -72,6 +79,23 @@ class Row:
     def label(self) -> str:
         """Return the text by which users recognise the row."""
         return self.sku or self.name or self.image
+
+    def fields(self) -> dict[str, Any]:
+        """Return the product's texts and price. A price that names its currency also gives the currency.
+
+        Raises ValidationError, by field.
+        """
+        texts = {name: normalize_field(name, getattr(self, name)) for name in TEXT_FIELDS}
+        if not self.price:
+            return texts | {"price": None}
+        try:
+            price = parse_price(self.price)
+        except ValidationError as error:
+            raise ValidationError({"price": error}) from error
+        if price.currency and texts["currency"] not in ("", price.currency):
+            text = _("The price is in %(price)s, and the currency is %(currency)s.")
+            raise ValidationError({"price": text % {"price": price.currency, "currency": texts["currency"]}})
+        return texts | {"price": price.amount, "currency": texts["currency"] or price.currency}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +265,7 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
             for column, key in attributes.items()
             if column in row.cells
         }
+        texts: dict[str, Any] = {name: cells.get(name, "") for name in TEXT_FIELDS}
         historical = cells.get("is_historical", "").lower()
         image = cells.get("image", "")
         problem = row.problem
@@ -254,10 +279,8 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
             row.number,
             images=(image,) if image else (),
             folder=common if posixpath.normpath(image.replace("\\", "/")) in in_common else folder,
-            sku=cells.get("sku", ""),
-            name=cells.get("name", ""),
-            category=cells.get("category", ""),
-            description=cells.get("description", ""),
+            price=cells.get("price", ""),
+            **texts,
             is_historical=historical in _TRUE if historical else None,
             attributes={key: text for key, text in attribute_cells.items() if text},
             product_id=cells.get(ID_COLUMN, ""),

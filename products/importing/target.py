@@ -81,10 +81,7 @@ class ImportTarget:
             try:
                 result = intake.add_product(
                     [image],
-                    sku=row.sku,
-                    name=row.name,
-                    category=row.category,
-                    description=row.description,
+                    **row.fields(),
                     is_historical=historical,
                     attributes=row.attributes,
                     skip_same_name=not row.sku,
@@ -154,10 +151,7 @@ class DryRunTarget(ImportTarget):
 
     def create(self, row: Row, image: CleanImage, historical: bool) -> Product | None:
         product = Product(
-            sku=row.sku,
-            name=row.name,
-            category=row.category,
-            description=row.description,
+            **row.fields(),
             is_historical=historical,
             attributes=dict(row.attributes),
         )

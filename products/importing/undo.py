@@ -19,7 +19,6 @@ from core.deletion import delete_rows
 from core.history.recording import ChangeSource, change_reason
 from core.history.shortening import REST, is_shortened, shorten
 from products.images import intake
-from products.importing.diff import as_text
 from products.models import Import, Product, ProductImage
 
 BATCH_SIZE = 200  # products deleted in one step, and kept ones that are named
@@ -158,7 +157,7 @@ def _restore(job: Import, pk: int, undone: Undone) -> None:
                 continue  # taken back before
             if current != new:
                 reasons.append(_("%s was changed after the import.") % name[-1])
-            elif is_shortened(as_text(old)) if old is not _MISSING else False:
+            elif isinstance(old, str) and is_shortened(old):
                 reasons.append(_("%s was too long for the history to keep it whole.") % name[-1])
             else:
                 _put(restored, product, name, old)

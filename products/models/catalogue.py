@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Length
@@ -37,6 +37,23 @@ class Product(BulkDeletable):
         default=False,
         help_text=_("New products are compared with the historical products."),
     )
+    gtin = models.CharField(
+        _("GTIN"), max_length=50, blank=True, default="", help_text=_("The number below the barcode: EAN, UPC or ISBN.")
+    )
+    mpn = models.CharField(
+        _("MPN"), max_length=100, blank=True, default="", help_text=_("The manufacturer's part number.")
+    )
+    brand = models.CharField(_("brand"), max_length=200, blank=True, default="")
+    price = models.DecimalField(
+        _("price"), max_digits=14, decimal_places=4, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    currency = models.CharField(
+        _("currency"),
+        max_length=3,
+        blank=True,
+        default="",
+        validators=[RegexValidator("^[A-Za-z]{3}$", _("A currency is a code of three letters, such as EUR."))],
+    )
     attributes = AttributesField(_("attributes"), default=dict, blank=True)
     unmatched_since = models.DateTimeField(
         _("unmatched since"),
@@ -62,6 +79,9 @@ class Product(BulkDeletable):
             models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
             # Products added between two days, and the list by day.
             models.Index(fields=["created_at"], name="product_added"),
+            # Products of the same identifier. Not partial: SQLite cannot tell that a parameter is not empty.
+            models.Index(fields=["gtin"], name="product_gtin"),
+            models.Index(fields=["mpn"], name="product_mpn"),
             # The choices of the category filter, and the list of one category.
             models.Index(fields=["category", "-id"], name="product_category"),
             # The sweep: new products that are not matched yet.

@@ -44,7 +44,12 @@ def test_running_web_server_and_worker_say_that_the_database_is_damaged(
     wait_until(is_reported, 30, "the API says that the database is not available")
     assert stack.call("GET", "/readyz").status == 503
     assert stack.call("GET", "/healthz").status == 200
-    if worker.poll() is not None:  # likewise, and here the service manager starts it again
-        stack.launch_worker()
-    wait_until(lambda: "is damaged: " in stack.log("worker"), 30, lambda: stack.log("worker")[-2000:])
+
+    def worker_reports() -> bool:
+        nonlocal worker
+        if worker.poll() is not None:  # likewise, at any of its reads: the service manager starts it again
+            worker = stack.launch_worker()
+        return "is damaged: " in stack.log("worker")
+
+    wait_until(worker_reports, 60, lambda: stack.log("worker")[-2000:])
     assert stack.has_workers()

@@ -268,7 +268,10 @@ def test_fetched_images_are_taken_back_with_their_import(server: ImageServer) ->
 @pytest.mark.django_db(transaction=True)
 def test_page_takes_the_images_of_the_zip_for_addresses() -> None:
     rows = rows_of(["https://cdn.example.com/x/a.jpg?v=3", "https://cdn.example.com/x/blue%20mug.jpg"])
-    files: dict[str, bytes | str] = {"l.csv": rows_as_csv(rows), "images.zip": zipped({"a.jpg": jpeg(1), "in/blue mug.jpg": jpeg(2)})}
+    files: dict[str, bytes | str] = {
+        "l.csv": rows_as_csv(rows),
+        "images.zip": zipped({"a.jpg": jpeg(1), "in/blue mug.jpg": jpeg(2)}),
+    }
     upload = ImportPage(browser_of("uploader"), files)
     assert upload.counts() == {"CREATED": 2}
     upload.confirm()
