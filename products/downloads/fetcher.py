@@ -15,8 +15,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from core import clock
-from core.fetching import Fetched, Fetcher, FetchError, Known
 from core.history.recording import ChangeSource, acting_as
+from core.web.fetching import Fetched, Fetcher, FetchError, Known
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from products.downloads import queue
 from products.images.cleaning import CleanImage, Upload, clean_image

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from core import clock
 from core.database.locks import lock_names
-from core.fetching import FetchError, Known
+from core.web.fetching import FetchError, Known
 from products.models import FetchedAddress, ImageDownload
 from products.queue.claims import is_paused
 

@@ -15,8 +15,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from core.cpu import cpu_cores
-from core.fetching import FetchError, parse_address
 from core.history.timeline import Change
+from core.web.fetching import FetchError, parse_address
 from gpu.imaging.errors import ImageProcessingError
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.diff import changed_fields, describe_changes

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 from pytest_django import Settings
 
-from core import fetching
-from core.fetching import Fetcher, FetchError, Known, is_public
-from tests.helpers.image_server import ImageServer, image_server
+from core.web import fetching
+from core.web.fetching import Fetcher, FetchError, Known, is_public
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.image_server import ImageServer, image_server
 
 LIMIT = 4 * 2**20
 
