@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_id
@@ -27,7 +27,10 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.headers import suggest_column
 from products import import_retention
 from products.admin.upload import MultipleFileInput
+from products.downloads import queue, report
+from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
+from products.importing import undo as import_undo
 from products.importing.importer import RowStatus
 from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
 from products.models import Import
@@ -38,10 +41,11 @@ STATUS_LABELS = {
     RowStatus.CREATED: gettext_lazy("new products"),
     RowStatus.UPDATED: gettext_lazy("changed products"),
     RowStatus.IMAGE_ADDED: gettext_lazy("new images"),
+    RowStatus.TO_FETCH: gettext_lazy("images to fetch"),
     RowStatus.SKIPPED: gettext_lazy("unchanged"),
     RowStatus.REJECTED: gettext_lazy("refused"),
 }
-IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)
+IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED, RowStatus.TO_FETCH)
 
 
 class ImportForm(forms.Form):
@@ -59,8 +63,12 @@ def urls(site: AdminSite) -> list[URLPattern]:
     view = site.admin_view
     return [
         path("import/", view(send), name="products_import"),
+        path("import/fetch/", view(fetch_unfetched), name="products_import_fetch_unfetched"),
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
+        path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
+        path("import/<uuid:pk>/fetch/", view(fetch_again), name="products_import_fetch"),
+        path("import/<uuid:pk>/undo/", view(undo), name="products_import_undo"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
         path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
@@ -95,6 +103,8 @@ def _send(request: HttpRequest) -> HttpResponse:
         "form": ImportForm(),
         "error": message,
         "recent_imports": Import.objects.filter(user=user_of(request)),
+        "unfetched": queue.unfetched_by_commands()[:PAGE_SIZE],
+        "unfetched_count": queue.unfetched_by_commands().count(),
         "columns": COLUMNS,
         "max_bytes": settings.MAX_REQUEST_BYTES,
     }
@@ -126,6 +136,50 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @require_POST
+def group_views(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Take files as views of products by their names, or each as a product, and show the preview again."""
+    jobs.group_views(_own_import(request, pk), "group" in request.POST)
+    return redirect("admin:products_import_show", pk)
+
+
+@require_POST
+def fetch_unfetched(request: HttpRequest) -> HttpResponse:
+    """Fetch the images again that commands could not fetch, or forget them."""
+    require_permissions(request, *IMPORT_PERMISSIONS)
+    if "forget" in request.POST:
+        queue.unfetched_by_commands().delete()
+    else:
+        queue.retry(queue.unfetched_by_commands())
+        notify_fetchers()
+        messages.success(request, _("The images are fetched again."))
+    return redirect("admin:products_import")
+
+
+@require_POST
+def fetch_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fetch the images again that could not be fetched."""
+    if not jobs.retry_downloads(_own_import(request, pk)):
+        messages.info(request, _("There is no image to fetch again, or an import of yours is running."))
+    return redirect("admin:products_import_show", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def undo(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Show what would be taken back of an import, and take it back once the user confirms."""
+    require_permissions(request, "products.delete_product")
+    job = _own_import(request, pk)
+    if request.method == "POST":
+        if not jobs.undo(job):
+            messages.info(request, _("This import cannot be taken back now."))
+        return redirect("admin:products_import_show", pk)
+    if job.state not in (Import.State.DONE, Import.State.FAILED):
+        return redirect("admin:products_import_show", pk)
+    plan = import_undo.plan(job, PAGE_SIZE)
+    context = {"title": _("Take an import back"), "job": job, "plan": plan}
+    return _page(request, "catalogmatch/import_undo.html", context)
+
+
+@require_POST
 def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     import_retention.discard(_own_import(request, pk))
     messages.success(request, _("The file was discarded."))
@@ -137,15 +191,14 @@ def rejected_rows(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """Return the rejected rows as a CSV that can be corrected and imported again."""
     job = _own_import(request, pk)
     return StreamingHttpResponse(
-        jobs.results_of(job).rejected_csv(job.columns),
+        report.rejected_csv(job),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
     )
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    results = jobs.results_of(job)
-    counts_by_name = results.counts()
+    counts_by_name = report.counts(job)
     counts = {status: counts_by_name.get(status.name, 0) for status in STATUS_LABELS}
     first_filled = next((status for status in (RowStatus.REJECTED, *STATUS_LABELS) if counts[status]), None)
     chosen = request.GET.get("kind", "")
@@ -155,12 +208,14 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
     return {
         "kinds": [{"name": kind.name, "label": label, "count": counts[kind]} for kind, label in STATUS_LABELS.items()],
         "kind": status.name,
-        "rows": results.page(status, page, PAGE_SIZE),
+        "rows": report.page(job, status, page, PAGE_SIZE),
         "page": page,
         "page_count": page_count,
         "result_count": sum(counts.values()),
         "import_count": sum(counts[kind] for kind in IMPORTED),
         "rejected_count": counts[RowStatus.REJECTED],
+        "waiting_count": counts[RowStatus.TO_FETCH],
+        "unfetched_count": report.unfetched(job),
         "attributes": _attributes(job.columns),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }

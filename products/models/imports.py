@@ -18,8 +18,10 @@ class Import(BackgroundJob):
         RUNNING = "running", _("being imported")
         DONE = "done", _("imported")
         FAILED = "failed", _("failed")
+        UNDOING = "undoing", _("being taken back")
+        UNDONE = "undone", _("taken back")
 
-    ACTIVE = (State.CHECKING, State.RUNNING)
+    ACTIVE = (State.CHECKING, State.RUNNING, State.UNDOING)
 
     table_name = models.CharField(_("table"), max_length=255, blank=True, default="")
     archive_name = models.CharField(_("ZIP"), max_length=255, blank=True, default="")
@@ -27,7 +29,11 @@ class Import(BackgroundJob):
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.CHECKING)
     columns = models.JSONField(_("columns"), default=list)
     total = models.PositiveIntegerField(_("rows"), null=True)
+    done = models.PositiveIntegerField(_("rows so far"), default=0)
     counts = models.JSONField(_("results so far"), default=dict)
+    group_views = models.BooleanField(_("files are views of products by their names"), default=True)
+    undone = models.JSONField(_("taken back so far"), default=dict)
+    views = models.JSONField(_("files that became views"), default=dict)
 
     class Meta:
         db_table = "imports"
@@ -43,6 +49,6 @@ class Import(BackgroundJob):
         return Path(settings.IMPORTS_ROOT) / self.pk.hex
 
     @property
-    def done(self) -> int:
-        """Return the number of rows that have a result."""
-        return sum(self.counts.values())
+    def history_reference(self) -> str:
+        """Return the id, by which an import is undone."""
+        return str(self.pk)
