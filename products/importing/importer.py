@@ -98,6 +98,8 @@ class _Importer:
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
+            if row.passed_over:
+                return RowResult(row, RowStatus.SKIPPED, reason=row.passed_over)
             validate_product(Product(**row.fields(), attributes=row.attributes))
             if not row.image and not self.update:
                 raise RowError("validation_error", _("the row names no image in its column image"))

@@ -35,17 +35,19 @@ _FALSE = {"false", "0", "no", "n"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: an image of a product, or changes to a product.
+    """One row: images of a product, or changes to a product.
 
     ``number``: the number in a spreadsheet (the header is row 1), or the position in the list of files.
-    ``folder``: the folder that ``image`` is relative to. ``is_historical``: None if the row does not say, then
+    ``images``: references to its images as the table has them, in order: a file name, a path or an address.
+    ``folder``: the folder that ``images`` are relative to. ``is_historical``: None if the row does not say, then
     ``ImportSource.historical`` decides. ``category_from_path``: the category is the image's folder, so the same
-    SKU in another folder is another product. ``problem``: why the row cannot be imported, known before its image
-    is read. ``raw``: the cells as they came.
+    SKU in another folder is another product. ``problem``: why the row cannot be imported, known before its images
+    are read. ``passed_over``: why the row is left alone without being an error, such as the texts of another store
+    view. ``notes``: what of the row is not imported. ``raw``: the cells as they came.
     """
 
     number: int
-    image: str = ""
+    images: tuple[str, ...] = ()
     folder: str = ""
     sku: str = ""
     name: str = ""
@@ -61,7 +63,14 @@ class Row:
     product_id: str = ""
     category_from_path: bool = False
     problem: str = ""
+    passed_over: str = ""
+    notes: tuple[str, ...] = ()
     raw: Sequence[str] = ()
+
+    @property
+    def image(self) -> str:
+        """Return the reference to its first image, or ""."""
+        return self.images[0] if self.images else ""
 
     @property
     def label(self) -> str:
@@ -207,12 +216,12 @@ def _image_rows(names: list[str]) -> Iterator[Row]:
     for number, name in enumerate(names, start=1):
         if not is_encodable(name):
             printable = name.encode(errors="replace").decode()
-            yield Row(number, image=printable, problem=_("the file name is not valid Unicode"), raw=(printable,))
+            yield Row(number, images=(printable,), problem=_("the file name is not valid Unicode"), raw=(printable,))
             continue
         path = PurePosixPath(name)
         yield Row(
             number,
-            image=name,
+            images=(name,),
             sku=path.stem,
             name=path.stem,
             category=path.parent.name,
@@ -258,7 +267,7 @@ def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) 
             problem = _("is_historical is %r; write true or false, or leave it empty") % historical
         yield Row(
             row.number,
-            image=image,
+            images=(image,) if image else (),
             folder=common if posixpath.normpath(image.replace("\\", "/")) in in_common else folder,
             price=cells.get("price", ""),
             **texts,
