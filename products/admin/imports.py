@@ -61,6 +61,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
         path("import/", view(send), name="products_import"),
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
+        path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
         path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
@@ -122,6 +123,13 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     job = _own_import(request, pk)
     if not (jobs.confirm(job) or jobs.resume(job)):
         messages.info(request, _("This import is already running or done, or another import of yours is running."))
+    return redirect("admin:products_import_show", pk)
+
+
+@require_POST
+def group_views(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Take files as views of products by their names, or each as a product, and show the preview again."""
+    jobs.group_views(_own_import(request, pk), "group" in request.POST)
     return redirect("admin:products_import_show", pk)
 
 

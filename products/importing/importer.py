@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 
@@ -74,7 +74,8 @@ def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = F
     importer = _Importer(source, DryRunTarget() if dry_run else ImportTarget(), update)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="import")
     try:
-        while rows := list(islice(source.rows, _LOOKUP_ROWS)):
+        units = one_per_image(source.rows)
+        while rows := list(islice(units, _LOOKUP_ROWS)):
             importer.target.look_up(rows)
             for row in rows:
                 waiting.append((row, importer.start(row, pool)))
@@ -87,20 +88,44 @@ def import_rows(source: ImportSource, *, dry_run: bool = False, update: bool = F
         pool.shutdown(cancel_futures=True)
 
 
+def one_per_image(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield a row for each image that a row names, all with the row's fields, so that each image has its own result.
+
+    A row whose fields cannot be imported comes once, with its problem.
+    """
+    for row in rows:
+        if row.part or row.problem or row.passed_over:
+            yield row
+            continue
+        try:
+            validate_product(Product(**row.fields(), attributes=row.attributes))
+        except ValidationError as error:
+            yield replace(row, problem=_reasons(error))
+            continue
+        if len(row.images) < 2:
+            yield row
+            continue
+        for part, image in enumerate(row.images):
+            yield replace(row, images=(image,), part=part)
+
+
 class _Importer:
     def __init__(self, source: ImportSource, target: ImportTarget, update: bool) -> None:
         self.source = source
         self.target = target
         self.update = update
+        self.last_product: tuple[int, Product] | None = None  # of the last row that has one, by its number
+        self.resumed_row: int | None = None  # the number of the row in which a stopped import continues, else 0
 
     def start(self, row: Row, pool: ThreadPoolExecutor) -> _StartedRow:
         """Do the quick checks and read the image. Leave its decoding to a thread."""
+        if self.resumed_row is None:
+            self.resumed_row = row.number if row.part else 0
         try:
             if row.problem:
                 raise RowError("validation_error", row.problem)
             if row.passed_over:
                 return RowResult(row, RowStatus.SKIPPED, reason=row.passed_over)
-            validate_product(Product(**row.fields(), attributes=row.attributes))
             if not row.image and not self.update:
                 raise RowError("validation_error", _("the row names no image in its column image"))
             if not row.image or (self.source.images is None and self.target.find_product(row) is not None):
@@ -131,15 +156,17 @@ class _Importer:
 
     def save(self, row: Row, image: CleanImage | None) -> RowResult:
         # Look it up again: an earlier row may have added the same product or image since ``start``.
-        product = self.target.find_product(row, image.sha256 if image else "")
+        product = self.target.find_product(row, image.sha256 if image else "") or self._product_of_row(row)
         if product is None and image is not None:
             historical = self.source.historical if row.is_historical is None else row.is_historical
-            if self.target.create(row, image, historical) is not None:
+            if (product := self.target.create(row, image, historical)) is not None:
+                self.last_product = (row.number, product)
                 return RowResult(row, RowStatus.CREATED)
             product = self.target.find_product(row, image.sha256)
         if product is None:
             text = _("There is no product %s yet, and a new product needs an image.")
             raise RowError("file_missing", text % row.label)
+        self.last_product = (row.number, product)
         changes: tuple[Change, ...] = ()
         if self.update and changed_fields(product, row):
             # Locked, because attributes are merged with the stored ones.
@@ -157,6 +184,15 @@ class _Importer:
         return RowResult(row, status, changes=changes)
 
 
+    def _product_of_row(self, row: Row) -> Product | None:
+        """Return the product that an earlier image of a row without SKU made."""
+        if row.sku or not row.part:
+            return None
+        if self.last_product is not None and self.last_product[0] == row.number:
+            return self.last_product[1]
+        return self.target.newest_of_name(row) if row.number == self.resumed_row else None
+
+
 def _image_of(started: _StartedRow) -> CleanImage | None:
     """Wait for a row's image. Return None if the row has none, or one that rejects it."""
     return started.result() if isinstance(started, Future) and started.exception() is None else None
@@ -164,9 +200,12 @@ def _image_of(started: _StartedRow) -> CleanImage | None:
 
 def _rejected(row: Row, error: RowError | ImageProcessingError | ValidationError) -> RowResult:
     if isinstance(error, ValidationError):
-        reasons = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
-        return RowResult(row, RowStatus.REJECTED, "validation_error", reasons)
+        return RowResult(row, RowStatus.REJECTED, "validation_error", _reasons(error))
     return RowResult(row, RowStatus.REJECTED, error.code, str(error))
+
+
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(f"{name}: {' '.join(texts)}" for name, texts in error.message_dict.items())
 
 
 def _check_category(row: Row, category: str) -> None:

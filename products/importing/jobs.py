@@ -36,7 +36,7 @@ from products import quotas, tasks
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
 from products.importing.image_sources import MAX_TABLE_BYTES
-from products.importing.importer import RowStatus, import_rows
+from products.importing.importer import RowStatus, import_rows, one_per_image
 from products.importing.results import ImportResults
 from products.importing.rows import ImportSource, StoredUpload, open_upload
 from products.models import Import
@@ -70,8 +70,8 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
             if file is not None and stored is not None:
                 _store(file, stored.path)
         with _open(job) as source:
-            job.columns, job.total = list(source.columns), source.total
-        job.heartbeat(columns=job.columns, total=job.total)
+            job.columns, job.total, job.views = list(source.columns), source.total, source.views
+        job.heartbeat(columns=job.columns, total=job.total, views=job.views)
     except (UnreadableFileError, OSError, SupersededError) as error:
         was_replaced = not Import.objects.filter(pk=job.pk).exists()
         discard(job)
@@ -90,8 +90,22 @@ def confirm(job: Import) -> bool:
         if _running(Import.objects.filter(user_id=job.user_id).exclude(pk=job.pk)):
             return False
         updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
-            state=State.RUNNING, token=token, counts={}, heartbeat_at=timezone.now()
+            state=State.RUNNING, token=token, counts={}, done=0, heartbeat_at=timezone.now()
         )
+    if updated:
+        job.refresh_from_db()
+        _start(job)
+    return bool(updated)
+
+
+def group_views(job: Import, group: bool) -> bool:
+    """Check the files again, with or without taking files as views of a product by their names.
+
+    Return False if the import does not wait for confirmation.
+    """
+    updated = Import.objects.filter(pk=job.pk, state=State.CHECKED).update(
+        state=State.CHECKING, token=uuid.uuid4(), counts={}, done=0, group_views=group, heartbeat_at=timezone.now()
+    )
     if updated:
         job.refresh_from_db()
         _start(job)
@@ -157,7 +171,7 @@ def _store(file: File[bytes], path: Path) -> None:
 
 
 def _open(job: Import) -> AbstractContextManager[ImportSource]:
-    return open_upload(_table(job), _archive(job), historical=job.is_historical)
+    return open_upload(_table(job), _archive(job), historical=job.is_historical, group=job.group_views)
 
 
 def _start(job: Import) -> None:
@@ -187,16 +201,18 @@ def _import(job: Import) -> None:
     with results.writer() as writer, _open(job) as source:
         counts = results.counts()
         last_heartbeat = time.monotonic()
-        remaining = replace(source, rows=islice(source.rows, counts.total(), None))
-        for result in import_rows(remaining, dry_run=dry_run, update=True):
+        rows = one_per_image(source.rows)
+        row_count = sum(not row.part for row in islice(rows, counts.total()))
+        for result in import_rows(replace(source, rows=rows), dry_run=dry_run, update=True):
             writer.write(result)
             counts[result.status.name] += 1
+            row_count += not result.row.part
             if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
                 quotas.require_room_for_import(0)
-                job.heartbeat(counts=dict(counts))
+                job.heartbeat(counts=dict(counts), done=row_count)
                 last_heartbeat = time.monotonic()
         writer.sync()
-    job.heartbeat(counts=dict(counts))
+    job.heartbeat(counts=dict(counts), done=row_count)
     if not counts.total():
         raise UnreadableFileError(_("%s contains no rows and no images.") % job)
     job.end(State.CHECKED if dry_run else State.DONE)

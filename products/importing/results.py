@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,9 +52,12 @@ class ImportResults:
         def rows() -> Iterator[list[str]]:
             yield ["(row)", "(reason)", *columns]
             with ExitStack() as stack:
-                for line in self._lines(RowStatus.REJECTED, stack):
-                    result = json.loads(line)
-                    yield [str(result["row"]), result["reason"], *result["raw"]]
+                results = map(json.loads, self._lines(RowStatus.REJECTED, stack))
+                # Several images of one row can be refused.
+                for number, group in groupby(results, key=lambda result: result["row"]):
+                    same_row = list(group)
+                    reasons = dict.fromkeys(result["reason"] for result in same_row)
+                    yield [str(number), " ".join(reasons), *same_row[0]["raw"]]
 
         return csv_bytes(rows())
 

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, open_table, read_table
 from core.spreadsheets.writer import unescape_formula
+from products.importing.grouping import describe_views, products_of_files
 from products.importing.image_sources import FolderSource, ImageSource, open_zip
 from products.prices import parse_price
 from products.validation import TEXT_FIELDS, is_encodable, normalize_field
@@ -43,7 +44,8 @@ class Row:
     ``ImportSource.historical`` decides. ``category_from_path``: the category is the image's folder, so the same
     SKU in another folder is another product. ``problem``: why the row cannot be imported, known before its images
     are read. ``passed_over``: why the row is left alone without being an error, such as the texts of another store
-    view. ``notes``: what of the row is not imported. ``raw``: the cells as they came.
+    view. ``notes``: what of the row is not imported. ``raw``: the cells as they came. ``part``: which of the images of
+    a row this is, once ``importer.one_per_image`` has made a row of each.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Row:
     passed_over: str = ""
     notes: tuple[str, ...] = ()
     raw: Sequence[str] = ()
+    part: int = 0
 
     @property
     def image(self) -> str:
@@ -101,7 +104,7 @@ class ImportSource:
 
     ``images``: None if the table came without images. ``total``: number of rows, None if unknown in advance.
     ``columns``: the columns of ``Row.raw``. ``historical``: whether new products are historical if their row does not
-    say.
+    say. ``views``: which files became views of one product by their names, see ``grouping.describe_views``.
     """
 
     rows: Iterator[Row]
@@ -109,6 +112,7 @@ class ImportSource:
     images: ImageSource | None
     columns: Sequence[str] = ()
     historical: bool = False
+    views: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,13 @@ class StoredUpload:
 
 
 @contextmanager
-def open_source(path: Path, *, images: Path | None = None, historical: bool = False) -> Iterator[ImportSource]:
+def open_source(
+    path: Path, *, images: Path | None = None, historical: bool = False, group: bool = True
+) -> Iterator[ImportSource]:
     """Open a CSV, an XLSX, or a folder or ZIP of images that may contain one table.
 
     Without a table, an image's file name is the SKU and name of its product, and its folder is the category.
+    ``group``: whether files that are named after their view are images of one product.
     ``images``: the folder that a table's images are relative to, instead of the table's own folder.
     ``historical``: whether products are historical if their row does not say. Raises UnreadableFileError.
     """
@@ -147,12 +154,12 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         if images is not None:
             text = _("--images is for a CSV or an XLSX. %s contains its own images.")
             raise UnreadableFileError(text % path.name)
-        yield stack.enter_context(_open_files(files, path.name, historical, ["image"]))
+        yield stack.enter_context(_open_files(files, path.name, historical, ["image"], group))
 
 
 @contextmanager
 def open_upload(
-    table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False
+    table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False, group: bool = True
 ) -> Iterator[ImportSource]:
     """Open the files that a user sent: a table, a ZIP of images, or both.
 
@@ -166,13 +173,15 @@ def open_upload(
             rows = _table_rows(opened, names=images.names() if images else ())
             yield ImportSource(rows, opened.total, images, opened.columns, historical)
         elif images is not None and archive is not None:
-            yield stack.enter_context(_open_files(images, archive.name, historical, []))
+            yield stack.enter_context(_open_files(images, archive.name, historical, [], group))
         else:
             raise UnreadableFileError(_("There is neither a table nor a ZIP."))
 
 
 @contextmanager
-def _open_files(files: ImageSource, name: str, historical: bool, required: Sequence[str]) -> Iterator[ImportSource]:
+def _open_files(
+    files: ImageSource, name: str, historical: bool, required: Sequence[str], group: bool
+) -> Iterator[ImportSource]:
     """Open the one table among the files, or take every file as an image."""
     names = files.names()
     tables = [file_name for file_name in names if is_table(file_name)]
@@ -180,7 +189,8 @@ def _open_files(files: ImageSource, name: str, historical: bool, required: Seque
         text = _("%(file)s contains several tables (%(names)s). Import one of them by itself.")
         raise UnreadableFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
-        yield ImportSource(_image_rows(names), len(names), files, ("image", "sku", "name", "category"), historical)
+        rows, columns = _image_rows(names, group), ("image", "sku", "name", "category")
+        yield ImportSource(rows, len(names), files, columns, historical, describe_views(names))
         return
     with files.open(tables[0]) as file:
         table = read_table(file, tables[0], required, () if required else KEY_COLUMNS, COLUMNS)
@@ -212,22 +222,22 @@ def attribute_column(attribute: str) -> str:
     return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
 
 
-def _image_rows(names: list[str]) -> Iterator[Row]:
-    for number, name in enumerate(names, start=1):
+def _image_rows(names: list[str], group: bool) -> Iterator[Row]:
+    for number, file in enumerate(products_of_files(names, group=group), start=1):
+        name = file.name
         if not is_encodable(name):
             printable = name.encode(errors="replace").decode()
             yield Row(number, images=(printable,), problem=_("the file name is not valid Unicode"), raw=(printable,))
             continue
-        path = PurePosixPath(name)
         yield Row(
             number,
             images=(name,),
-            sku=path.stem,
-            name=path.stem,
-            category=path.parent.name,
+            sku=file.sku,
+            name=file.sku,
+            category=file.category,
             category_from_path=True,
             problem="" if _is_valid_text(name) else _("the file's name is not valid Unicode; rename the file"),
-            raw=(name, path.stem, path.stem, path.parent.name),
+            raw=(name, file.sku, file.sku, file.category),
         )
 
 

@@ -53,6 +53,10 @@ class ImportTarget:
             return Product.objects.filter(sku="", pk=row_id).first()
         return None
 
+    def newest_of_name(self, row: Row) -> Product | None:
+        """Return the newest product without SKU of the row's name, which an import made that stopped in this row."""
+        return Product.objects.filter(sku="", name=row.name).order_by("-pk").first() if row.name else None
+
     @contextmanager
     def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
         """Write the files of the images that the rows in the block bring, synced in one pass. Raises NoRoomError."""

@@ -27,7 +27,10 @@ class Import(BackgroundJob):
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.CHECKING)
     columns = models.JSONField(_("columns"), default=list)
     total = models.PositiveIntegerField(_("rows"), null=True)
+    done = models.PositiveIntegerField(_("rows so far"), default=0)
     counts = models.JSONField(_("results so far"), default=dict)
+    group_views = models.BooleanField(_("files are views of products by their names"), default=True)
+    views = models.JSONField(_("files that became views"), default=dict)
 
     class Meta:
         db_table = "imports"
@@ -41,8 +44,3 @@ class Import(BackgroundJob):
     @property
     def folder(self) -> Path:
         return Path(settings.IMPORTS_ROOT) / self.pk.hex
-
-    @property
-    def done(self) -> int:
-        """Return the number of rows that have a result."""
-        return sum(self.counts.values())

@@ -33,15 +33,23 @@ class Command(BaseCommand):
             "--historical", action="store_true", help="products are historical if their row does not say"
         )
         parser.add_argument("--dry-run", action="store_true", help="check every row and image, save nothing")
+        parser.add_argument(
+            "--no-views",
+            action="store_true",
+            help="each file of a folder or ZIP is a product of its own, also SKU_1.jpg and SKU_2.jpg",
+        )
         parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's images are relative to")
 
-    def handle(self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, **_: Any) -> None:
+    def handle(
+        self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, no_views: bool = False, **_: Any
+    ) -> None:
         self.counts: Counter[RowStatus] = Counter()
         problem = ""
         try:
             with interruptible() as check:
                 try:
-                    with open_source(path, images=images, historical=historical) as source:
+                    with open_source(path, images=images, historical=historical, group=not no_views) as source:
+                        self._tell_views({} if no_views else source.views)
                         self._import(source, dry_run, check)
                 except UnreadableFileError as error:
                     problem = escape(str(error))
@@ -72,12 +80,21 @@ class Command(BaseCommand):
         with progress_bar(source.total, "Importing", "rows") as bar, acting_as(ChangeSource.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
                 self.counts[result.status] += 1
-                bar.update()
+                bar.update(not result.row.part)
                 if result.status is RowStatus.REJECTED:
                     row = result.row
                     with bar.external_write_mode():
                         self.stderr.write(escape(f"row {row.number} ({row.label}): {result.code}: {result.reason}"))
                 check()
+
+    def _tell_views(self, views: dict[str, Any]) -> None:
+        if views:
+            self.stdout.write(
+                escape(
+                    f"{views['files']:,} files are views of {views['products']:,} products by their names, such as "
+                    f"{', '.join(views['example'])} of {views['sku']}. With --no-views each is a product of its own."
+                )
+            )
 
     def _finish(self, check: Callable[[], None]) -> str:
         """Embed and match the imported products. Return a sentence if some failed."""

@@ -258,7 +258,7 @@ def test_second_upload_waits_only_for_a_running_import(browser):
 def test_page_shows_progress_and_reloads_at_the_end(browser):
     upload = ImportPage(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     assert browser.get(upload.page, headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
-    Import.objects.update(state="checking", total=200, counts={"CREATED": 40})
+    Import.objects.update(state="checking", total=200, done=40)
     fragment = browser.get(upload.page, headers={"HX-Request": "true"}).content.decode()
     assert "40 of 200 rows" in fragment
     assert "<html" not in fragment
