@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 from django.utils.translation import gettext as _
 
@@ -41,8 +41,7 @@ def read_feed(file: IO[bytes], name: str) -> Sheet:
 
 def _items(file: IO[bytes], name: str) -> Iterator[dict[str, str]]:
     file.seek(0)
-    for item in parse(file, name, _Items(name)):
-        yield item  # type: ignore[misc]
+    yield from cast(Iterator[dict[str, str]], parse(file, name, _Items(name)))
 
 
 class _Items(Handler):

@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO
@@ -29,7 +29,7 @@ MAX_COLUMNS = 500  # an export of a large shop system has about 200
 MAX_COLUMN_NAME = 2_000  # characters
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".ods")
 # Files of these names are tables only if they look like one: other tools write them too.
-POSSIBLE_TABLE_SUFFIXES = (".txt", ".xml", ".xls", ".htm", ".html")
+POSSIBLE_TABLE_SUFFIXES = (".txt", ".xml", ".xls", ".htm", ".html", ".json", ".jsonl")
 _SPREADSHEET = ".xlsx", ".xlsm", ".ods"
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _INVISIBLE = re.compile("[\ufeff\u200b\u200c\u200d\u2060]")
@@ -49,7 +49,7 @@ class TableRow:
     number: int
     columns: Sequence[str] = ()
     values: Sequence[str] = ()
-    marks: Mapping[int, Mark] = NO_MARKS
+    marks: Mapping[int, Mark] = field(default_factory=lambda: NO_MARKS)
     pictures: tuple[str, ...] = ()
     problem: str = ""
     raw: Sequence[str] = ()
@@ -206,8 +206,12 @@ def _sheets(file: IO[bytes], name: str, score: Score) -> list[Sheet]:
         return [read_html(file, name)]
     if start.startswith((b"<?xml", b"<rss", b"<feed")):
         return [read_feed(file, name)]
-    if start.startswith((b"{", b"[{")) and b'"item_id"' in start and b'"item_name"' in start:
-        text = _("%s has listings of Amazon Berkeley Objects as JSON, which cannot be imported. Convert them to a CSV.")
+    if suffix in (".json", ".jsonl"):
+        text = _("%s is JSON, which cannot be imported. Convert it to a CSV or XLSX.")
+        if b'"item_id"' in start and b'"item_name"' in start:
+            text = _(
+                "%s has listings of Amazon Berkeley Objects as JSON, which cannot be imported. Convert it to a CSV."
+            )
         raise UnreadableFileError(text % name)
     return [read_text(file, name, score)]
 

@@ -20,7 +20,8 @@ from gpu.imaging.errors import ImageProcessingError
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.diff import changed_fields, describe_changes
 from products.importing.errors import RowError
-from products.importing.rows import ImportSource, Row
+from products.importing.row import Row
+from products.importing.rows import ImportSource
 from products.importing.target import DryRunTarget, ImportTarget
 from products.models import Product
 from products.validation import validate_product
@@ -182,7 +183,6 @@ class _Importer:
                 status = RowStatus.UPDATED if changes else RowStatus.IMAGE_ADDED
                 changes = (*changes, Change("image", "", row.image))
         return RowResult(row, status, changes=changes)
-
 
     def _product_of_row(self, row: Row) -> Product | None:
         """Return the product that an earlier image of a row without SKU made."""

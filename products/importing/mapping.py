@@ -24,6 +24,7 @@ from products.importing.words import image_rank, normalize, ranks, spellings
 FIELDS = COLUMNS
 ATTRIBUTE, NOTHING = "attribute", "nothing"
 ROLES = (*FIELDS, ATTRIBUTE, NOTHING)
+NONE = "none"  # instead of a preset: only words count
 # In this order a column goes to the first field that its words name and that has no better column.
 _BY_WORDS = ("sku", "gtin", "mpn", "name", "category", "description", "brand", "price", "currency", "is_historical")
 
@@ -154,12 +155,12 @@ def parse_choices(pairs: Iterable[str], columns: Sequence[str]) -> dict[str, str
 
 
 def _preset(columns: Sequence[str], name: str) -> Preset | None:
-    if name:
-        if name not in presets():
-            text = _("There is no preset %(name)s. There are: %(names)s.")
-            raise UnreadableFileError(text % {"name": name, "names": ", ".join(presets())})
+    if name in presets():
         return presets()[name]
-    if ID_COLUMN in columns:
+    if name and name != NONE:
+        text = _("There is no preset %(name)s. There are: %(names)s.")
+        raise UnreadableFileError(text % {"name": name, "names": ", ".join((*presets(), NONE))})
+    if name == NONE or ID_COLUMN in columns:
         return None
     words = {spelling for column in columns for spelling, _language in spellings(column)}
     for preset in presets().values():

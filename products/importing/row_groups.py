@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.utils.translation import gettext as _
 
+from products.importing.drafts import Draft
 from products.importing.identity import Key
+from products.importing.mapping import ColumnMapping
 
-if TYPE_CHECKING:
-    from products.importing.table_rows import Draft, TableReader
+Cell = Callable[[Draft, str], str]  # the text of a row in a column
 
 MAX_GROUP_ROWS = 5_000  # a product of Shopify has at most 2,048 variants and 250 images
 MAX_REMEMBERED_CHARACTERS = 32 * 2**20  # of rows that later ones refer to
@@ -20,34 +21,33 @@ MAX_REMEMBERED_KEYS = 100_000
 _DEFAULT_VIEWS = ("", "admin", "all")
 
 
-def grouped(drafts: Iterator[Draft], table: TableReader) -> Iterator[Draft]:
+def grouped(drafts: Iterator[Draft], mapping: ColumnMapping, cell: Cell) -> Iterator[Draft]:
     """Yield the drafts, completed as the tool that wrote them means it."""
-    rules = table.mapping.preset.rows if table.mapping.preset is not None else {}
+    rules = mapping.preset.rows if mapping.preset is not None else {}
     kinds = {"group": _by_group, "parent": _by_parent, "views": _by_view}
     group = kinds.get(rules.get("kind", ""))
-    return group(drafts, table, rules) if group is not None else drafts
+    return group(drafts, cell, rules) if group is not None else drafts
 
 
-def _by_group(drafts: Iterator[Draft], table: TableReader, rules: dict[str, Any]) -> Iterator[Draft]:
+def _by_group(drafts: Iterator[Draft], cell: Cell, rules: dict[str, Any]) -> Iterator[Draft]:
     """Rows with the same handle follow each other. Only the first has the product's texts."""
-    for handle, rows in groupby(drafts, lambda draft: table.cell(draft, rules["by"])):
+    for handle, rows in groupby(drafts, lambda draft: cell(draft, rules["by"])):
         group: list[Draft] = []
         size = 0
         for draft in rows:
             group.append(draft)
             size += sum(map(len, draft.values))
             if len(group) >= MAX_GROUP_ROWS or size > MAX_REMEMBERED_CHARACTERS:
-                yield from _complete_group(handle, group, table, rules)
+                yield from _complete_group(handle, group, cell, rules)
                 group, size = [], 0
-        yield from _complete_group(handle, group, table, rules)
+        yield from _complete_group(handle, group, cell, rules)
 
 
-def _complete_group(handle: str, group: list[Draft], table: TableReader, rules: dict[str, Any]) -> list[Draft]:
+def _complete_group(handle: str, group: list[Draft], cell: Cell, rules: dict[str, Any]) -> list[Draft]:
     usable = [draft for draft in group if not draft.problem]
     if not usable or not handle:
         return group
-    variant_columns = [column for column in rules["variant image"] if table.mapping.find([column])]
-    own = {id(draft): next(filter(None, (table.cell(draft, one) for one in variant_columns)), "") for draft in usable}
+    own = {id(draft): next(filter(None, (cell(draft, one) for one in rules["variant image"])), "") for draft in usable}
     variants = [draft for draft in usable if draft.key.text or draft.key.problem]
     if not variants:
         usable[0].key = Key(handle)
@@ -71,7 +71,7 @@ def _complete_group(handle: str, group: list[Draft], table: TableReader, rules: 
     for draft in usable:
         if draft in variants:
             continue
-        has_option = any(table.cell(draft, column) for column in rules["marks"])
+        has_option = any(cell(draft, column) for column in rules["marks"])
         if has_option and lead.key.text != handle:
             draft.problem = _("the variant has no SKU, and others of the product %s have one") % handle
             continue
@@ -82,12 +82,12 @@ def _complete_group(handle: str, group: list[Draft], table: TableReader, rules: 
     return group
 
 
-def _by_parent(drafts: Iterator[Draft], table: TableReader, rules: dict[str, Any]) -> Iterator[Draft]:
+def _by_parent(drafts: Iterator[Draft], cell: Cell, rules: dict[str, Any]) -> Iterator[Draft]:
     """Variations name their parent by its SKU or id, and say only what differs."""
     parents: OrderedDict[str, Draft] = OrderedDict()
     size = 0
     for draft in drafts:
-        name = table.cell(draft, rules["parent"])
+        name = cell(draft, rules["parent"])
         parent = parents.get(name) if name else None
         if parent is not None and not draft.problem:
             if not draft.key.text and not draft.key.problem:
@@ -99,7 +99,7 @@ def _by_parent(drafts: Iterator[Draft], table: TableReader, rules: dict[str, Any
                 draft.inherit(parent)
                 draft.images = draft.images or parent.images[:1]
         elif not name and not draft.problem:
-            for key in (draft.key.text, f"id:{table.cell(draft, rules['id'])}"):
+            for key in (draft.key.text, f"id:{cell(draft, rules['id'])}"):
                 if key not in ("", "id:"):
                     parents[key] = draft
                     size += sum(map(len, draft.values))
@@ -109,11 +109,11 @@ def _by_parent(drafts: Iterator[Draft], table: TableReader, rules: dict[str, Any
         yield draft
 
 
-def _by_view(drafts: Iterator[Draft], table: TableReader, rules: dict[str, Any]) -> Iterator[Draft]:
+def _by_view(drafts: Iterator[Draft], cell: Cell, rules: dict[str, Any]) -> Iterator[Draft]:
     """Further rows of a product have its texts for another store view. The catalogue has those of the first."""
     seen: OrderedDict[str, None] = OrderedDict()
     for draft in drafts:
-        view = table.cell(draft, rules["view"])
+        view = cell(draft, rules["view"])
         key = draft.key.text
         if view.lower() not in _DEFAULT_VIEWS and key in seen and not draft.problem:
             draft.passed_over = _("The row has texts for the store view %s.") % view

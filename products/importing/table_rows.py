@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -17,10 +16,12 @@ from core.spreadsheets.sheets import Mark
 from core.spreadsheets.writer import unescape_formula
 from products import attributes as attribute_limits
 from products.importing.columns import ID_COLUMN
+from products.importing.drafts import Draft
 from products.importing.identity import Key, KeyProfile, first_filled, is_empty, restore
 from products.importing.mapping import ColumnMapping
 from products.importing.references import WORKBOOK_PREFIX, split_references, unique
-from products.importing.rows import Row
+from products.importing.row import Row
+from products.importing.row_groups import grouped
 from products.importing.words import parse_boolean
 from products.models import Product
 from products.prices import parse_price
@@ -30,36 +31,6 @@ from products.validation import MAX_DESCRIPTION_LENGTH, TEXT_FIELDS, is_encodabl
 _OPTIONAL_FIELDS = ("gtin", "mpn", "brand", "currency", "price")
 _DEFAULT_OPTION = "Default Title"  # of a Shopify product without variants
 _TEXT_ATTRIBUTE = re.compile(r"(?:^|,)([\w-]+)=")
-
-
-@dataclass(slots=True)
-class Draft:
-    """A row while it is put together. ``values``: the table's cells, by which rows find what they belong to."""
-
-    number: int
-    values: Sequence[str] = ()
-    key: Key = field(default_factory=Key)
-    texts: dict[str, str] = field(default_factory=dict)
-    images: list[str] = field(default_factory=list)
-    attributes: dict[str, str] = field(default_factory=dict)
-    is_historical: bool | None = None
-    product_id: str = ""
-    problem: str = ""
-    passed_over: str = ""
-    notes: list[str] = field(default_factory=list)
-    raw: Sequence[str] = ()
-
-    def inherit(self, other: Draft, fields: Collection[str] = ("name", "category", "description", "brand")) -> None:
-        """Fill what is empty with what another row says of the same product."""
-        for name in fields:
-            self.texts[name] = self.texts.get(name) or other.texts.get(name, "")
-        self.attributes = {**other.attributes, **self.attributes}
-        if self.is_historical is None:
-            self.is_historical = other.is_historical
-
-    def reduce_to_images(self, key: Key) -> None:
-        """Leave only the images, as those of the product with this key."""
-        self.key, self.texts, self.attributes, self.is_historical = key, {}, {}, None
 
 
 class TableReader:
@@ -73,12 +44,10 @@ class TableReader:
 
     def rows(self, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
         """Yield the rows. Images are relative to ``folder``, or to the folder that contains all of ``names``."""
-        from products.importing.row_groups import grouped
-
         self._survey()
         common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
         in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
-        for draft in grouped(map(self._draft, self.table.read()), self):
+        for draft in grouped(map(self._draft, self.table.read()), self.mapping, self.cell):
             self._finish(draft)
             is_in_common = any(posixpath.normpath(image.replace("\\", "/")) in in_common for image in draft.images)
             texts: dict[str, Any] = {name: draft.texts.get(name, "") for name in (*TEXT_FIELDS, "price")}
@@ -170,8 +139,9 @@ class TableReader:
         for column in data.get("texts", ()):
             text = self.cell(draft, column)
             starts = list(_TEXT_ATTRIBUTE.finditer(text))
-            for start, end in zip(starts, [*starts[1:], None], strict=True):
-                value = text[start.end() : end.start() if end else len(text)]
+            ends = [start.start() for start in starts[1:]] + [len(text)]
+            for start, end in zip(starts, ends, strict=False):
+                value = text[start.end() : end]
                 draft.attributes.setdefault(start[1], value.strip().strip('"'))
 
     def _read_historical(self, draft: Draft) -> None:

@@ -73,8 +73,10 @@ def image_rank(spelling: str) -> int | None:
     if not tokens or not any(token in _set("image nouns") for token in tokens):
         return None
     small = [token for token in tokens if token in _set("small image")]
-    others = [t for t in tokens if t not in small and t not in _set("image nouns") and t not in _set("image qualifiers")]
-    if others or tokens in (["name"], ["media"], ["filename"], ["gallery"]) and spelling != tokens[0]:
+    others = [
+        t for t in tokens if t not in small and t not in _set("image nouns") and t not in _set("image qualifiers")
+    ]
+    if others or (tokens in (["name"], ["media"], ["filename"], ["gallery"]) and spelling != tokens[0]):
         return None
     if spelling in ("name", "file name") and "file" not in tokens:
         return None

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('products', '0004_head_features'),
+        ('products', '0005_commerce_fields'),
     ]
 
     operations = [
