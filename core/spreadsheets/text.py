@@ -78,6 +78,8 @@ def read_text(file: IO[bytes], name: str, score: Callable[[Sequence[str]], int])
     try:
         delimiters = [separator] if (separator := text.declared_separator()) else DELIMITERS
         dialect = max(map(_Dialect, delimiters), key=lambda one: text.fit(one, score))
+        if text.too_long and text.fit(dialect, score)[0] == 0:
+            raise UnreadableFileError(text.too_long)
         dialect, total = text.choose(dialect, score)
     except UnicodeError as error:
         raise UnreadableFileError(_not_decodable(name)) from error
@@ -146,6 +148,7 @@ class _Text:
         self.file = file
         self.name = name
         self.start_lines = 0
+        self.too_long = ""  # why a row of the file is too long in some dialect
 
     def declared_separator(self) -> str:
         """Return the separator that the first line declares, as in ``sep=;``, or ""."""
@@ -240,6 +243,7 @@ class _Text:
                 values = {"file": self.name, "limit": f"{limit:,}", "line": first}
                 reason = _("%(file)s has a row of more than %(limit)s characters, from line %(line)d on. ") % values
                 reason += _("Look for missing line ends or a missing quote.")
+                self.too_long = reason
                 cells = _Unreadable("", reason, is_fatal=True)
             if cells is None:
                 return

@@ -31,7 +31,7 @@ def grouped(drafts: Iterator[Draft], mapping: ColumnMapping, cell: Cell) -> Iter
 
 def _by_group(drafts: Iterator[Draft], cell: Cell, rules: dict[str, Any]) -> Iterator[Draft]:
     """Rows with the same handle follow each other. Only the first has the product's texts."""
-    for handle, rows in groupby(drafts, lambda draft: cell(draft, rules["by"])):
+    for handle, rows in groupby(drafts, lambda draft: next(filter(None, (cell(draft, one) for one in rules["by"])), "")):
         group: list[Draft] = []
         size = 0
         for draft in rows:
@@ -63,8 +63,10 @@ def _complete_group(handle: str, group: list[Draft], cell: Cell, rules: dict[str
     for draft in variants[1:]:
         of_lead += [image for image in draft.images if image not in elsewhere]
         draft.images = [own[id(draft)] or main] if own[id(draft)] or main else []
+        draft.read_options(source)
         draft.inherit(source)
     if lead is not source:
+        lead.read_options(source)
         lead.inherit(source)
     mine = own[id(lead)]
     lead.images = [image for image in of_lead if image == mine or image not in elsewhere or len(of_lead) == 1]

@@ -29,7 +29,6 @@ from products.validation import MAX_DESCRIPTION_LENGTH, TEXT_FIELDS, is_encodabl
 
 # A table may say these in words that no column can hold. Then they stay attributes.
 _OPTIONAL_FIELDS = ("gtin", "mpn", "brand", "currency", "price")
-_DEFAULT_OPTION = "Default Title"  # of a Shopify product without variants
 _TEXT_ATTRIBUTE = re.compile(r"(?:^|,)([\w-]+)=")
 
 
@@ -96,7 +95,8 @@ class TableReader:
         draft.images = [one for i in mapping.images for one in self._references(values, i)]
         draft.images += [f"{WORKBOOK_PREFIX}{part}" for part in row.pictures]
         draft.product_id = next((values[i] for i, column in enumerate(mapping.columns) if column == ID_COLUMN), "")
-        self._read_pairs(draft)
+        draft.options = [(self._text(values, name), self._text(values, value)) for name, value in mapping.pairs]
+        draft.read_options()
         self._read_lists(draft)
         self._read_historical(draft)
         self._read_key(draft, row)
@@ -115,12 +115,6 @@ class TableReader:
     def _references(self, values: Sequence[str], index: int) -> list[str]:
         text = self._text(values, index)
         return split_references(text) if text and not is_empty(text) else []
-
-    def _read_pairs(self, draft: Draft) -> None:
-        for name_index, value_index in self.mapping.pairs:
-            name, value = self._text(draft.values, name_index), self._text(draft.values, value_index)
-            if name and value and value != _DEFAULT_OPTION:
-                draft.attributes[name] = value
 
     def _read_lists(self, draft: Draft) -> None:
         """Keep the first category of a list, or the deepest below a root, and the whole list as an attribute."""
