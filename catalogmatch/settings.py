@@ -195,6 +195,7 @@ CELERY_TASK_ROUTES = {
     "products.tasks.embed_question": {"queue": "questions"},
     # The sweep is short and must not wait behind long bulk tasks.
     "products.tasks.sweep": {"queue": "questions"},
+    "products.downloads.tasks.fetch_images": {"queue": "questions"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for Redis as long as it takes
@@ -218,6 +219,11 @@ SWEEP_SECONDS = env.int("CATALOGMATCH_SWEEP_SECONDS", default=30)
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
         "task": "products.tasks.sweep",
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
+        "options": {"expires": SWEEP_SECONDS},
+    },
+    "fetch-images": {
+        "task": "products.downloads.tasks.fetch_images",
         "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
         "options": {"expires": SWEEP_SECONDS},
     },
@@ -298,6 +304,19 @@ DERIVATIVE_MAX_SIDE = 1600
 THUMBNAIL_SIDE = 320
 UPLOAD_WAIT_SECONDS = 5.0
 UPLOAD_WAIT_MAX_SECONDS = 60.0
+
+# --- Fetching ---------------------------------------------------------------------------------
+
+# Hosts, as "host" or "host:port", that may be in the own network. All others must be on the internet.
+FETCH_PRIVATE_HOSTS = env.list("CATALOGMATCH_FETCH_PRIVATE_HOSTS", default=[])
+# Seconds in all that fetching one address may take, redirects included.
+FETCH_SECONDS = env.int("CATALOGMATCH_FETCH_SECONDS", default=60)
+# Addresses that are fetched at once from one host.
+FETCHES_PER_HOST = env.int("CATALOGMATCH_FETCHES_PER_HOST", default=4)
+# Seconds before each further attempt to fetch an address that failed for a passing reason.
+FETCH_PAUSES = [float(pause) for pause in env.list("CATALOGMATCH_FETCH_PAUSES", default=["1", "4", "16"])]
+if min(FETCH_SECONDS, FETCHES_PER_HOST) < 1:
+    raise ImproperlyConfigured("CATALOGMATCH_FETCH_SECONDS and CATALOGMATCH_FETCHES_PER_HOST must be at least 1.")
 
 # --- Room on the disk -------------------------------------------------------------------------
 

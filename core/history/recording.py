@@ -33,16 +33,17 @@ class ChangeSource(models.TextChoices):
     BEFORE = "before", _("before this was recorded")
 
 
-_override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = ContextVar("acting_as", default=None)
+_override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None, str] | None] = ContextVar("acting_as", default=None)
 
 
 @contextmanager
-def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Iterator[None]:
+def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None, reference: str = "") -> Iterator[None]:
     """Record changes within the block as made from ``source`` by ``user``.
 
-    The default is the user of the request.
+    The default is the user of the request. ``reference`` says which one of the source it was, such as the id of an
+    import, so that ``change_reason`` finds its entries.
     """
-    token = _override.set((source, user))
+    token = _override.set((source, user, reference))
     try:
         yield
     finally:
@@ -67,6 +68,16 @@ def current_source() -> ChangeSource:
     if request is None:
         return ChangeSource.COMMAND
     return ChangeSource.API if request.path.startswith("/api/") else ChangeSource.ADMIN
+
+
+def change_reason(source: ChangeSource, reference: str = "") -> str:
+    """Return what the entries of a source, or of one import, have as the reason."""
+    return f"{source.value} {reference}".strip()
+
+
+def _current_reason() -> str:
+    override = _override.get()
+    return change_reason(current_source(), override[2] if override is not None else "")
 
 
 class AuditTrailManager(HistoryManager):
@@ -129,7 +140,7 @@ class AuditTrail(HistoricalRecords):
         return current_user()
 
     def get_change_reason_for_object(self, _instance: Any, _history_type: str, _using: str | None) -> str:
-        return current_source().value
+        return _current_reason()
 
     def _differs(self, instance: Any) -> bool:
         """Whether the instance differs from its newest entry."""
@@ -179,7 +190,7 @@ def _unless_long(field: models.Field[Any, Any]) -> Case:
 def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None, values: dict[str, Any]) -> None:
     history: Any = rows.model.history.model
     columns: dict[str, Any] = {field.column: F(field.attname) for field in history.tracked_fields} | values
-    entry = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
+    entry = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": _current_reason()}
     entry["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in entry.items()}
     entries = rows.order_by().values_list(*columns.values(), *constants.values())

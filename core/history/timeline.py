@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def source(self) -> str:
-        value = self.record.history_change_reason
+        value = (self.record.history_change_reason or "").partition(" ")[0]  # the source, before its reference
         return str(ChangeSource(value).label) if value in ChangeSource.values else ""
 
 

@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_id
@@ -27,7 +27,10 @@ from core.errors import UnreadableFileError
 from core.spreadsheets.reader import POSSIBLE_TABLE_SUFFIXES, TABLE_SUFFIXES
 from products import import_retention
 from products.admin.upload import MultipleFileInput
+from products.downloads import queue, report
+from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
+from products.importing import undo as import_undo
 from products.importing.columns import COLUMNS, ID_COLUMN, is_note
 from products.importing.importer import RowStatus
 from products.importing.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
@@ -39,10 +42,11 @@ STATUS_LABELS = {
     RowStatus.CREATED: gettext_lazy("new products"),
     RowStatus.UPDATED: gettext_lazy("changed products"),
     RowStatus.IMAGE_ADDED: gettext_lazy("new images"),
+    RowStatus.TO_FETCH: gettext_lazy("images to fetch"),
     RowStatus.SKIPPED: gettext_lazy("unchanged"),
     RowStatus.REJECTED: gettext_lazy("refused"),
 }
-IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED)
+IMPORTED = (RowStatus.CREATED, RowStatus.UPDATED, RowStatus.IMAGE_ADDED, RowStatus.TO_FETCH)
 
 
 class ImportForm(forms.Form):
@@ -60,10 +64,13 @@ def urls(site: AdminSite) -> list[URLPattern]:
     view = site.admin_view
     return [
         path("import/", view(send), name="products_import"),
+        path("import/fetch/", view(fetch_unfetched), name="products_import_fetch_unfetched"),
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
         path("import/<uuid:pk>/columns/", view(choose_columns), name="products_import_columns"),
+        path("import/<uuid:pk>/fetch/", view(fetch_again), name="products_import_fetch"),
+        path("import/<uuid:pk>/undo/", view(undo), name="products_import_undo"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
         path("import/<uuid:pk>/refused.csv", view(rejected_rows), name="products_import_refused"),
     ]
@@ -100,6 +107,8 @@ def _send(request: HttpRequest) -> HttpResponse:
         "error": message,
         "job_to_choose_for": unknown,
         "recent_imports": Import.objects.filter(user=user_of(request)),
+        "unfetched": queue.unfetched_by_commands()[:PAGE_SIZE],
+        "unfetched_count": queue.unfetched_by_commands().count(),
         "columns": COLUMNS,
         "max_bytes": settings.MAX_REQUEST_BYTES,
     }
@@ -155,6 +164,43 @@ def choose_columns(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @require_POST
+def fetch_unfetched(request: HttpRequest) -> HttpResponse:
+    """Fetch the images again that commands could not fetch, or forget them."""
+    require_permissions(request, *IMPORT_PERMISSIONS)
+    if "forget" in request.POST:
+        queue.unfetched_by_commands().delete()
+    else:
+        queue.retry(queue.unfetched_by_commands())
+        notify_fetchers()
+        messages.success(request, _("The images are fetched again."))
+    return redirect("admin:products_import")
+
+
+@require_POST
+def fetch_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fetch the images again that could not be fetched."""
+    if not jobs.retry_downloads(_own_import(request, pk)):
+        messages.info(request, _("There is no image to fetch again, or an import of yours is running."))
+    return redirect("admin:products_import_show", pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def undo(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Show what would be taken back of an import, and take it back once the user confirms."""
+    require_permissions(request, "products.delete_product")
+    job = _own_import(request, pk)
+    if request.method == "POST":
+        if not jobs.undo(job):
+            messages.info(request, _("This import cannot be taken back now."))
+        return redirect("admin:products_import_show", pk)
+    if job.state not in (Import.State.DONE, Import.State.FAILED):
+        return redirect("admin:products_import_show", pk)
+    plan = import_undo.plan(job, PAGE_SIZE)
+    context = {"title": _("Take an import back"), "job": job, "plan": plan}
+    return _page(request, "catalogmatch/import_undo.html", context)
+
+
+@require_POST
 def discard(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     import_retention.discard(_own_import(request, pk))
     messages.success(request, _("The file was discarded."))
@@ -166,15 +212,14 @@ def rejected_rows(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """Return the rejected rows as a CSV that can be corrected and imported again."""
     job = _own_import(request, pk)
     return StreamingHttpResponse(
-        jobs.results_of(job).rejected_csv(job.columns),
+        report.rejected_csv(job),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="refused.csv"'},
     )
 
 
 def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
-    results = jobs.results_of(job)
-    counts_by_name = results.counts()
+    counts_by_name = report.counts(job)
     counts = {status: counts_by_name.get(status.name, 0) for status in STATUS_LABELS}
     first_filled = next((status for status in (RowStatus.REJECTED, *STATUS_LABELS) if counts[status]), None)
     chosen = request.GET.get("kind", "")
@@ -184,7 +229,7 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
     return {
         "kinds": [{"name": kind.name, "label": label, "count": counts[kind]} for kind, label in STATUS_LABELS.items()],
         "kind": status.name,
-        "rows": results.page(status, page, PAGE_SIZE),
+        "rows": report.page(job, status, page, PAGE_SIZE),
         "page": page,
         "page_count": page_count,
         "result_count": sum(counts.values()),
@@ -197,6 +242,8 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
         "roles": [{"name": role, "label": _role_label(role)} for role in (*FIELDS, ATTRIBUTE, NOTHING)],
         "presets": [{"name": preset.name, "label": preset.label} for preset in presets().values()],
         "preset": job.chosen.get("preset") or job.recognised.get("preset") or NONE,
+        "waiting_count": counts[RowStatus.TO_FETCH],
+        "unfetched_count": report.unfetched(job),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }
 

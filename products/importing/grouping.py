@@ -16,9 +16,32 @@ IMAGE_SUFFIXES = {
     "", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".gif", ".tif", ".tiff", ".bmp",
     ".jxl", ".jp2", ".j2k", ".jpf", ".jpx",
 }  # fmt: skip
-_WORDS = ["main", "front", "back", "rear", "side", "left", "right", "top", "bottom", "inside", "outside", "open", "closed", "detail", "details", "closeup", "close", "zoom", "alt", "angle", "label", "pack", "packshot", "lifestyle", "cover", "hero", "vorne", "vorn", "hinten", "rückseite", "vorderseite", "seite", "links", "rechts", "oben", "unten", "innen", "etikett", "ansicht", "avant", "arrière", "face", "dos", "côté", "dessus", "dessous", "gauche", "droite", "étiquette", "frente", "delante", "detrás", "atrás", "lado", "izquierda", "derecha", "arriba", "abajo", "detalle", "fronte", "retro", "lato", "sinistra", "destra", "sopra", "sotto", "dettaglio", "voor", "voorkant", "achter", "achterkant", "zijkant", "boven", "onder", "lado", "trás", "direita", "esquerda", "detalhe"]
-_FIRST_WORDS = ("main", "hero", "cover", "front", "vorne", "vorn", "vorderseite", "avant", "face", "frente", "fronte",
-                "voor", "voorkant")  # fmt: skip
+# fmt: off
+_WORDS = [
+    "main", "front", "back", "rear", "side", "left", "right", "top", "bottom", "inside", "outside", "open", "closed",
+    "detail", "details", "closeup", "close", "zoom", "alt", "angle", "label", "pack", "packshot", "lifestyle", "cover",
+    "hero", "vorne", "vorn", "hinten", "rückseite", "vorderseite", "seite", "links", "rechts", "oben", "unten", "innen",
+    "etikett", "ansicht", "avant", "arrière", "face", "dos", "côté", "dessus", "dessous", "gauche", "droite",
+    "étiquette", "frente", "delante", "detrás", "atrás", "lado", "izquierda", "derecha", "arriba", "abajo", "detalle",
+    "fronte", "retro", "lato", "sinistra", "destra", "sopra", "sotto", "dettaglio", "voor", "voorkant", "achter",
+    "achterkant", "zijkant", "boven", "onder", "trás", "direita", "esquerda", "detalhe",
+]
+# fmt: on
+_FIRST_WORDS = (
+    "main",
+    "hero",
+    "cover",
+    "front",
+    "vorne",
+    "vorn",
+    "vorderseite",
+    "avant",
+    "face",
+    "frente",
+    "fronte",
+    "voor",
+    "voorkant",
+)  # fmt: skip
 _WORD = rf"(?P<word>{'|'.join(sorted(map(re.escape, _WORDS), key=len, reverse=True))})[ _-]?(?P<word_number>\d{{1,2}})?"
 # ``SKU_1``, ``SKU-02``, ``SKU.3``, ``SKU 4``, ``SKU (5)``, ``SKU_front``, ``SKU_back2``.
 _SUFFIX = re.compile(
@@ -114,7 +137,8 @@ def _is_product(folder: str, stems: Iterable[str], *, alone: bool) -> bool:
     stems = list(stems)
     if not 0 < len(stems) <= MAX_VIEWS:
         return False
-    own, others = [], []
+    own: list[str] = []
+    others: list[str] = []
     for stem in stems:
         matched = _SUFFIX.fullmatch(stem)
         base = matched["base"] if matched else stem

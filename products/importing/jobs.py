@@ -16,7 +16,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
+from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import File
 from django.db import transaction
@@ -28,13 +30,17 @@ from core import clock
 from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
-from core.history.recording import ChangeSource
+from core.history.recording import ChangeSource, acting_as
 from core.jobs import HEARTBEAT_SECONDS, MAX_ERROR_LENGTH, STALE_AFTER, SupersededError
 from core.outages import outage_of
 from core.spreadsheets.reader import may_be_table
 from products import quotas, tasks
+from products.downloads import queue
+from products.downloads.fetcher import fetch_pending
+from products.downloads.tasks import notify_fetchers
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
+from products.importing import undo as import_undo
 from products.importing.column_choices import clean_roles, describe, remember, remembered
 from products.importing.image_sources import MAX_TABLE_BYTES
 from products.importing.importer import RowStatus, import_rows, one_per_image
@@ -72,7 +78,7 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
         earlier = Import.objects.filter(user_id=user.pk)
         if running := _running(earlier):
             raise UnreadableFileError(_("Your import of %s is still running. Wait until it is done.") % running)
-        for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE]):
+        for unconfirmed in earlier.exclude(state__in=[State.RUNNING, State.DONE, State.UNDOING, State.UNDONE]):
             discard(unconfirmed)
         job.save()
     try:
@@ -180,8 +186,12 @@ def resume(job: Import) -> bool:
 
 def results_of(job: Import) -> ImportResults:
     """Return the dry run's results until the import is confirmed, then the import's."""
-    is_preview = job.state in (State.CHECKING, State.CHECKED)
-    return ImportResults(job.folder / ("preview" if is_preview else "results"))
+    return ImportResults(job.folder / ("preview" if is_preview(job) else "results"))
+
+
+def is_preview(job: Import) -> bool:
+    """Return whether the results are those of a dry run."""
+    return job.state in (State.CHECKING, State.CHECKED)
 
 
 def _lock_of(user: AbstractBaseUser) -> str:
@@ -190,7 +200,7 @@ def _lock_of(user: AbstractBaseUser) -> str:
 
 
 def _running(imports: QuerySet[Import]) -> Import | None:
-    return imports.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING).first()
+    return imports.filter(clock.within("heartbeat_at", STALE_AFTER), state__in=[State.RUNNING, State.UNDOING]).first()
 
 
 def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
@@ -240,7 +250,10 @@ def _start(job: Import) -> None:
 def _run(job: Import) -> None:
     """Check or import, as the state says. Raises SupersededError."""
     try:
-        _import(job)
+        if job.state == State.UNDOING:
+            _undo(job)
+        else:
+            _import(job)
     except UnreadableFileError as error:
         job.end(State.FAILED, str(error))
     except OSError as error:
@@ -254,6 +267,11 @@ def _run(job: Import) -> None:
 
 def _import(job: Import) -> None:
     dry_run = job.state == State.CHECKING
+    if not dry_run and not any(stored and stored.path.exists() for stored in (_table(job), _archive(job))):
+        # All rows are in. Images that could not be fetched are tried again.
+        _fetch(job)
+        job.end(State.DONE)
+        return
     results = results_of(job)
     if dry_run:
         shutil.rmtree(results.folder, ignore_errors=True)
@@ -262,7 +280,7 @@ def _import(job: Import) -> None:
         last_heartbeat = time.monotonic()
         rows = one_per_image(source.rows)
         row_count = sum(not row.part for row in islice(rows, counts.total()))
-        for result in import_rows(replace(source, rows=rows), dry_run=dry_run, update=True):
+        for result in import_rows(replace(source, rows=rows), dry_run=dry_run, update=True, job=job):
             writer.write(result)
             counts[result.status.name] += 1
             row_count += not result.row.part
@@ -274,6 +292,8 @@ def _import(job: Import) -> None:
     job.heartbeat(counts=dict(counts), done=row_count)
     if not counts.total():
         raise UnreadableFileError(_("%s contains no rows and no images.") % job)
+    if counts[RowStatus.TO_FETCH.name] and not dry_run:
+        _fetch(job)
     job.end(State.CHECKED if dry_run else State.DONE)
     if not dry_run:
         for stored in (_table(job), _archive(job)):
@@ -281,3 +301,74 @@ def _import(job: Import) -> None:
                 stored.path.unlink(missing_ok=True)
         if counts[RowStatus.CREATED.name] + counts[RowStatus.IMAGE_ADDED.name] + counts[RowStatus.UPDATED.name]:
             tasks.notify_workers()
+
+
+def _fetch(job: Import) -> None:
+    """Have the workers fetch the images at addresses. Without workers, fetch them here. Raises SupersededError."""
+    if settings.HAS_BROKER:
+        notify_fetchers()
+        return
+    last_heartbeat = time.monotonic()
+
+    def check() -> None:
+        nonlocal last_heartbeat
+        if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+            job.heartbeat()
+            last_heartbeat = time.monotonic()
+
+    fetch_pending(lambda _result: None, check, import_id=job.pk)
+    tasks.notify_workers()
+
+
+def undo(job: Import) -> bool:
+    """Start to take back what the import made and changed. Return False if it runs or was taken back."""
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if _running(Import.objects.filter(user_id=job.user_id)):
+            return False
+        updated = Import.objects.filter(pk=job.pk, state__in=[State.DONE, State.FAILED]).update(
+            state=State.UNDOING, token=uuid.uuid4(), error="", undone={}, heartbeat_at=timezone.now()
+        )
+    if updated:
+        job.refresh_from_db()
+        _start(job)
+    return bool(updated)
+
+
+def _undo(job: Import) -> None:
+    """Raises SupersededError."""
+    last_heartbeat = 0.0
+
+    def heartbeat(undone: dict[str, Any]) -> None:
+        nonlocal last_heartbeat
+        if time.monotonic() - last_heartbeat > HEARTBEAT_SECONDS:
+            job.heartbeat(undone=undone)
+            last_heartbeat = time.monotonic()
+        job.undone = undone
+
+    # The changes that take it back are not changes of the import.
+    with acting_as(ChangeSource.ADMIN, job.user):
+        import_undo.undo(job, heartbeat)
+    job.heartbeat(undone=job.undone)
+    job.end(State.UNDONE)
+    tasks.notify_workers()
+
+
+def retry_downloads(job: Import) -> int:
+    """Fetch the images again that could not be fetched. Return their number."""
+    token = uuid.uuid4()
+    with transaction.atomic():
+        lock_names([_lock_of(job.user)])
+        if job.state != State.DONE or _running(Import.objects.filter(user_id=job.user_id)):
+            return 0
+        count = queue.retry(job.downloads.all())
+        if count and not settings.HAS_BROKER:
+            Import.objects.filter(pk=job.pk).update(state=State.RUNNING, token=token, heartbeat_at=timezone.now())
+    if not count:
+        return 0
+    if settings.HAS_BROKER:
+        notify_fetchers()
+    else:
+        job.refresh_from_db()
+        _start(job)
+    return count

@@ -31,7 +31,11 @@ def grouped(drafts: Iterator[Draft], mapping: ColumnMapping, cell: Cell) -> Iter
 
 def _by_group(drafts: Iterator[Draft], cell: Cell, rules: dict[str, Any]) -> Iterator[Draft]:
     """Rows with the same handle follow each other. Only the first has the product's texts."""
-    for handle, rows in groupby(drafts, lambda draft: next(filter(None, (cell(draft, one) for one in rules["by"])), "")):
+
+    def handle_of(draft: Draft) -> str:
+        return next(filter(None, (cell(draft, column) for column in rules["by"])), "")
+
+    for handle, rows in groupby(drafts, handle_of):
         group: list[Draft] = []
         size = 0
         for draft in rows:

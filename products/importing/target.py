@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 
 from core.database.ids import parse_id
 from products import quotas
+from products.downloads import queue
 from products.images import intake
 from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
 from products.images.storage import StagedFiles
 from products.importing.errors import RowError
 from products.importing.row import Row
-from products.models import Product, ProductImage
+from products.models import ImageDownload, Product, ProductImage
 from products.tasks import notifications_suspended
 
 
@@ -65,6 +66,11 @@ class ImportTarget:
         with StagedFiles() as self.staged:
             self.staged.write(images)
             yield
+
+    def enqueue(self, downloads: list[ImageDownload]) -> None:
+        """Have the images of these rows fetched from their addresses."""
+        if downloads:
+            queue.enqueue(downloads)
 
     def has_image(self, product: Product, sha256: str) -> bool:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
@@ -135,6 +141,9 @@ class DryRunTarget(ImportTarget):
     def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
         """Write nothing."""
         yield
+
+    def enqueue(self, downloads: list[ImageDownload]) -> None:
+        """Fetch nothing."""
 
     def has_image(self, product: Product, sha256: str) -> bool:
         added = self._image_key(product, sha256) in self.images

@@ -107,9 +107,7 @@ class Migration(migrations.Migration):
             for model in ("product", "historicalproduct")
             for name, field in columns()
         ),
-        migrations.AddIndex(
-            "product", models.Index(fields=["gtin"], condition=~models.Q(gtin=""), name="product_gtin")
-        ),
-        migrations.AddIndex("product", models.Index(fields=["mpn"], condition=~models.Q(mpn=""), name="product_mpn")),
+        migrations.AddIndex("product", models.Index(fields=["gtin"], name="product_gtin")),
+        migrations.AddIndex("product", models.Index(fields=["mpn"], name="product_mpn")),
         migrations.RunPython(move_attributes, migrations.RunPython.noop),
     ]

@@ -2,6 +2,7 @@
 
 from products.models.catalogue import BlobLength, Feature, Product, ProductImage, image_path
 from products.models.deletions import Deletion, DeletionStep
+from products.models.downloads import FetchedAddress, ImageDownload
 from products.models.imports import ColumnChoice, Import
 from products.models.queue import EmbeddingDay, QueueSwitch
 
@@ -12,6 +13,8 @@ __all__ = [
     "DeletionStep",
     "EmbeddingDay",
     "Feature",
+    "FetchedAddress",
+    "ImageDownload",
     "Import",
     "Product",
     "ProductImage",

@@ -79,9 +79,9 @@ class Product(BulkDeletable):
             models.Index(fields=["is_historical", "category", "-id"], name="product_list"),
             # Products added between two days, and the list by day.
             models.Index(fields=["created_at"], name="product_added"),
-            # Products of the same identifier.
-            models.Index(fields=["gtin"], condition=~Q(gtin=""), name="product_gtin"),
-            models.Index(fields=["mpn"], condition=~Q(mpn=""), name="product_mpn"),
+            # Products of the same identifier. Not partial: SQLite cannot tell that a parameter is not empty.
+            models.Index(fields=["gtin"], name="product_gtin"),
+            models.Index(fields=["mpn"], name="product_mpn"),
             # The choices of the category filter, and the list of one category.
             models.Index(fields=["category", "-id"], name="product_category"),
             # The sweep: new products that are not matched yet.

@@ -18,21 +18,24 @@ class Import(BackgroundJob):
         RUNNING = "running", _("being imported")
         DONE = "done", _("imported")
         FAILED = "failed", _("failed")
+        UNDOING = "undoing", _("being taken back")
+        UNDONE = "undone", _("taken back")
 
-    ACTIVE = (State.CHECKING, State.RUNNING)
+    ACTIVE = (State.CHECKING, State.RUNNING, State.UNDOING)
 
     table_name = models.CharField(_("table"), max_length=255, blank=True, default="")
     archive_name = models.CharField(_("ZIP"), max_length=255, blank=True, default="")
     is_historical = models.BooleanField(_("historical"), default=False)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.CHECKING)
     columns = models.JSONField(_("columns"), default=list)
-    # What the columns mean, as ``jobs.describe_columns`` returns it, and what the user chose otherwise.
+    # What the columns mean, as ``column_choices.describe`` returns it, and what the user chose otherwise.
     recognised = models.JSONField(_("recognised columns"), default=dict)
     chosen = models.JSONField(_("chosen columns"), default=dict)
     total = models.PositiveIntegerField(_("rows"), null=True)
     done = models.PositiveIntegerField(_("rows so far"), default=0)
     counts = models.JSONField(_("results so far"), default=dict)
     group_views = models.BooleanField(_("files are views of products by their names"), default=True)
+    undone = models.JSONField(_("taken back so far"), default=dict)
     views = models.JSONField(_("files that became views"), default=dict)
 
     class Meta:
@@ -47,6 +50,11 @@ class Import(BackgroundJob):
     @property
     def folder(self) -> Path:
         return Path(settings.IMPORTS_ROOT) / self.pk.hex
+
+    @property
+    def history_reference(self) -> str:
+        """Return the id, by which an import is undone."""
+        return str(self.pk)
 
 
 class ColumnChoice(models.Model):

@@ -15,7 +15,10 @@ from core.errors import UnreadableFileError
 from core.escaping import escape
 from core.history.recording import ChangeSource, acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
-from products.importing.importer import RowStatus, import_rows
+from products.downloads import queue
+from products.downloads.fetcher import fetch_pending
+from products.downloads.tasks import notify_fetchers
+from products.importing.importer import RowResult, RowStatus, import_rows
 from products.importing.mapping import ATTRIBUTE, NOTHING, ROLES, presets
 from products.importing.rows import Choices, ImportSource, open_source
 from products.queue import bulk, claims
@@ -101,16 +104,30 @@ class Command(BaseCommand):
     def _import(self, source: ImportSource, dry_run: bool, check: Callable[[], None]) -> None:
         with progress_bar(source.total, "Importing", "rows") as bar, acting_as(ChangeSource.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
-                self.counts[result.status] += 1
+                self._count(result, bar)
                 bar.update(not result.row.part)
-                row = result.row
-                lines = [f"{result.code}: {result.reason}"] if result.status is RowStatus.REJECTED else []
-                lines += row.notes if not row.part else ()
-                if lines:
-                    with bar.external_write_mode():
-                        for line in lines:
-                            self.stderr.write(escape(f"row {row.number} ({row.label}): {line}"))
                 check()
+
+    def _fetch(self, check: Callable[[], None]) -> None:
+        """Fetch the images at addresses, of this import and of those that were stopped."""
+        with progress_bar(self.counts[RowStatus.TO_FETCH] or None, "Fetching", "images") as bar:
+
+            def report(result: RowResult) -> None:
+                self.counts[RowStatus.TO_FETCH] = max(0, self.counts[RowStatus.TO_FETCH] - 1)
+                self._count(result, bar)
+                bar.update()
+
+            fetch_pending(report, check)
+
+    def _count(self, result: RowResult, bar: Any) -> None:
+        self.counts[result.status] += 1
+        row = result.row
+        lines = [f"{result.code}: {result.reason}"] if result.status is RowStatus.REJECTED else []
+        lines += row.notes if not row.part else ()
+        if lines:
+            with bar.external_write_mode():
+                for line in lines:
+                    self.stderr.write(escape(f"row {row.number} ({row.label}): {line}"))
 
     def _tell_views(self, views: dict[str, Any]) -> None:
         if views:
@@ -145,8 +162,16 @@ class Command(BaseCommand):
             return ""
         if settings.HAS_BROKER:
             notify_workers()
+            if self.counts[RowStatus.TO_FETCH]:
+                notify_fetchers()
+                self.stdout.write(
+                    f"The workers fetch {self.counts[RowStatus.TO_FETCH]:,} images from their addresses. "
+                    "The import page of the admin shows those that cannot be fetched."
+                )
             self.stdout.write("The workers embed and match the imported products.")
             return ""
+        if queue.has_pending():
+            self._fetch(check)
         embedded = bulk.embed_pending_images(check)
         sentences = bulk.follow_up(check)
         self.stdout.write(" ".join([f"Embedded {embedded.ready:,} images.", *sentences]))
@@ -155,6 +180,7 @@ class Command(BaseCommand):
         return f"{len(embedded.failed)} images could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:
-        # The command changes no existing product.
-        statuses = [status for status in RowStatus if status is not RowStatus.UPDATED]
+        # The command changes no existing product. Images to fetch are named if there are any.
+        left_out = {RowStatus.UPDATED} | ({RowStatus.TO_FETCH} if not self.counts[RowStatus.TO_FETCH] else set())
+        statuses = [status for status in RowStatus if status not in left_out]
         return ", ".join(f"{self.counts[status]:,} {status}" for status in statuses)
