@@ -31,9 +31,9 @@ from products.downloads import queue, report
 from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
 from products.importing import undo as import_undo
-from products.importing.columns import COLUMNS, ID_COLUMN, is_note
 from products.importing.importer import RowStatus
-from products.importing.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
+from products.importing.tables.columns import COLUMNS, ID_COLUMN, is_note
+from products.importing.tables.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
 from products.models import Import
 
 PAGE_SIZE = 50

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.spreadsheets.headers import suggest_column
-from products.importing.columns import COLUMNS, ID_COLUMN, is_note
-from products.importing.mapping import ATTRIBUTE, ROLES, fingerprint
 from products.importing.rows import ImportSource
+from products.importing.tables.columns import COLUMNS, ID_COLUMN, is_note
+from products.importing.tables.mapping import ATTRIBUTE, ROLES, fingerprint
 from products.models import ColumnChoice
 
 EXAMPLES = 3

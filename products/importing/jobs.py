@@ -44,9 +44,9 @@ from products.importing import undo as import_undo
 from products.importing.column_choices import clean_roles, describe, remember, remembered
 from products.importing.image_sources import MAX_TABLE_BYTES
 from products.importing.importer import RowStatus, import_rows, one_per_image
-from products.importing.mapping import NONE, presets
 from products.importing.results import ImportResults
 from products.importing.rows import Choices, ImportSource, StoredUpload, open_upload
+from products.importing.tables.mapping import NONE, presets
 from products.models import Import
 
 logger = logging.getLogger(__name__)

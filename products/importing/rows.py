@@ -15,12 +15,12 @@ from django.utils.translation import gettext as _
 from core.archives import ZIP_ERRORS, open_archive
 from core.errors import UnreadableFileError
 from core.spreadsheets.reader import Table, is_table, may_be_table, open_table, read_table
-from products.importing import mapping
 from products.importing.grouping import describe_views, products_of_files
 from products.importing.image_sources import FolderSource, ImageSource, ZipSource, open_zip
-from products.importing.mapping import ColumnMapping
 from products.importing.row import Row
-from products.importing.table_rows import TableReader
+from products.importing.tables import mapping
+from products.importing.tables.mapping import ColumnMapping
+from products.importing.tables.table_rows import TableReader
 from products.importing.workbook_images import WorkbookImages
 from products.validation import is_encodable
 

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from products.importing.errors import RowError
 from products.importing.image_sources import ImageSource, ZipSource
-from products.importing.references import WORKBOOK_PREFIX
+from products.importing.tables.references import WORKBOOK_PREFIX
 
 
 class WorkbookImages:

@@ -19,8 +19,8 @@ from products.downloads import queue
 from products.downloads.fetcher import fetch_pending
 from products.downloads.tasks import notify_fetchers
 from products.importing.importer import RowResult, RowStatus, import_rows
-from products.importing.mapping import ATTRIBUTE, NOTHING, ROLES, presets
 from products.importing.rows import Choices, ImportSource, open_source
+from products.importing.tables.mapping import ATTRIBUTE, NOTHING, ROLES, presets
 from products.queue import bulk, claims
 from products.tasks import notify_workers
 

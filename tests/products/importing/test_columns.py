@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from products.importing.mapping import recognise
+from products.importing.tables.mapping import recognise
 from products.models import ColumnChoice, Import, Product
 from tests.helpers.commands import run
 from tests.helpers.import_page import ImportPage, zipped

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.spreadsheets.sheets import Mark
-from products.importing.identity import KeyProfile, restore
+from products.importing.tables.identity import KeyProfile, restore
 from products.models import Product
 from tests.helpers.commands import run
 from tests.helpers.tables import write_images

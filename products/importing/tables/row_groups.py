@@ -9,9 +9,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from products.importing.drafts import Draft
-from products.importing.identity import Key
-from products.importing.mapping import ColumnMapping
+from products.importing.tables.drafts import Draft
+from products.importing.tables.identity import Key
+from products.importing.tables.mapping import ColumnMapping
 
 Cell = Callable[[Draft, str], str]  # the text of a row in a column
 

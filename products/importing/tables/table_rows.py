@@ -15,14 +15,14 @@ from core.spreadsheets.reader import Table, TableRow
 from core.spreadsheets.sheets import Mark
 from core.spreadsheets.writer import unescape_formula
 from products import attributes as attribute_limits
-from products.importing.columns import ID_COLUMN
-from products.importing.drafts import Draft
-from products.importing.identity import Key, KeyProfile, first_filled, is_empty, restore
-from products.importing.mapping import ColumnMapping
-from products.importing.references import WORKBOOK_PREFIX, split_references, unique
 from products.importing.row import Row
-from products.importing.row_groups import grouped
-from products.importing.words import parse_boolean
+from products.importing.tables.columns import ID_COLUMN
+from products.importing.tables.drafts import Draft
+from products.importing.tables.identity import Key, KeyProfile, first_filled, is_empty, restore
+from products.importing.tables.mapping import ColumnMapping
+from products.importing.tables.references import WORKBOOK_PREFIX, split_references, unique
+from products.importing.tables.row_groups import grouped
+from products.importing.tables.words import parse_boolean
 from products.models import Product
 from products.prices import parse_price
 from products.validation import MAX_DESCRIPTION_LENGTH, TEXT_FIELDS, is_encodable, normalize_field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from products.importing.identity import Key
+from products.importing.tables.identity import Key
 
 _DEFAULT_OPTION = "Default Title"  # of a Shopify product without variants
 

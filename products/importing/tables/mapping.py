@@ -17,9 +17,9 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import missing_columns_message
 from core.spreadsheets.reader import check_repeated_columns
-from products.importing.columns import COLUMNS, ID_COLUMN, attribute_name, is_note
-from products.importing.references import looks_like_image
-from products.importing.words import image_rank, normalize, ranks, spellings
+from products.importing.tables.columns import COLUMNS, ID_COLUMN, attribute_name, is_note
+from products.importing.tables.references import looks_like_image
+from products.importing.tables.words import image_rank, normalize, ranks, spellings
 
 FIELDS = COLUMNS
 ATTRIBUTE, NOTHING = "attribute", "nothing"
