@@ -104,7 +104,13 @@ def _encoding(file: IO[bytes], name: str) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
     is_utf8, line, sequences = True, 1, 0
     counts: Counter[int] = Counter()
+    characters = 0  # of the last line, at least
     while chunk := file.read(_CHUNK):
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        rest = chunk[end + 1 :]
+        characters = (0 if end >= 0 else characters) + len(rest) // (1 if rest.isascii() else 4)
+        if characters > sheets.MAX_ROW_CHARACTERS:
+            raise UnreadableFileError(_too_long(name, line))
         if chunk.isascii():
             line += chunk.count(b"\n") if is_utf8 else 0
             continue
@@ -136,6 +142,12 @@ def _plausibility(counts: Counter[int], encoding: str) -> int:
         char = bytes([byte]).decode(encoding, "replace")
         score += count * (3 if char in _LETTERS else 1 if char in _SIGNS else -2)
     return score
+
+
+def _too_long(name: str, line: int) -> str:
+    values = {"file": name, "limit": f"{sheets.MAX_ROW_CHARACTERS:,}", "line": line}
+    reason = _("%(file)s has a row of more than %(limit)s characters, from line %(line)d on. ") % values
+    return reason + _("Look for missing line ends or a missing quote.")
 
 
 def _not_decodable(name: str) -> str:
@@ -240,11 +252,8 @@ class _Text:
             except csv.Error as error:
                 cells = self._unreadable(read, first, error)
             if is_too_long:
-                values = {"file": self.name, "limit": f"{limit:,}", "line": first}
-                reason = _("%(file)s has a row of more than %(limit)s characters, from line %(line)d on. ") % values
-                reason += _("Look for missing line ends or a missing quote.")
-                self.too_long = reason
-                cells = _Unreadable("", reason, is_fatal=True)
+                self.too_long = _too_long(self.name, first)
+                cells = _Unreadable("", self.too_long, is_fatal=True)
             if cells is None:
                 return
             yield cells, len(read)
