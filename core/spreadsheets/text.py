@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO
+from typing import IO, Literal
 
 from django.utils.translation import gettext as _
 
@@ -239,7 +239,7 @@ class _Text:
                     return
                 yield _ESCAPED.sub(_unescaped, line) if dialect.has_backslashes else line
 
-        quoting = csv.QUOTE_NONE if dialect.is_literal else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.is_literal else csv.QUOTE_MINIMAL
         reader = csv.reader(lines(), delimiter=dialect.delimiter, quoting=quoting, strict=True)
         first = 1 + self.start_lines
         while True:

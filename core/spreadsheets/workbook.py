@@ -120,7 +120,7 @@ def _read_rows(sheet: Any, name: str, formats: Mapping[int, str], pictures: Pict
 def _parser(sheet: Any, source: IO[bytes]) -> Any:
     from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
 
-    class Parser(WorkSheetParser):  # type: ignore[misc]
+    class Parser(WorkSheetParser):
         """Also tell formulas without a value, and images in cells."""
 
         def parse_cell(self, element: Any) -> dict[str, Any]:

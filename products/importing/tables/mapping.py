@@ -372,7 +372,7 @@ class _Recognition:
         attributes: dict[int, str] = {}
         by_index = {index: name for name, indexes in self.chains.items() for index in indexes}
         paired = {index for pair in self.pairs for index in pair}
-        used = set()
+        used: set[str] = set()
         for index, column in enumerate(self.columns):
             if index in self.images:
                 roles.append("image")

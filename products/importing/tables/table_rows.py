@@ -25,7 +25,7 @@ from products.importing.tables.row_groups import grouped
 from products.importing.tables.words import parse_boolean
 from products.models import Product
 from products.prices import parse_price
-from products.validation import MAX_DESCRIPTION_LENGTH, TEXT_FIELDS, is_encodable, normalize_field
+from products.validation import MAX_DESCRIPTION_LENGTH, TEXT_FIELDS, is_encodable, normalize_field, validate_product
 
 # A table may say these in words that no column can hold. Then they stay attributes.
 _OPTIONAL_FIELDS = ("gtin", "mpn", "brand", "currency", "price")
@@ -209,7 +209,7 @@ class TableReader:
                     if price.currency and own not in ("", price.currency):
                         draft.texts["currency"] = price.currency
                 else:
-                    Product._meta.get_field(name).clean(normalize_field(name, text), None)
+                    validate_product(Product(**{name: normalize_field(name, text)}))
             except ValidationError as error:
                 draft.texts[name] = ""
                 draft.attributes.setdefault(self.mapping.columns[indexes[0]], text)
