@@ -89,9 +89,11 @@ class _Run:
         # When each host began to give no answer at all. An answer of any kind ends it.
         self.silent_since: dict[str, float] = {}
         self.first_tried: dict[int, float] = {}
+        self.last_host = ""
 
     def submit(self, fetcher: Fetcher, pool: ThreadPoolExecutor) -> None:
-        claimed = queue.claim(THREADS - len(self.in_flight))
+        claimed = queue.claim(THREADS - len(self.in_flight), self.last_host)
+        self.last_host = claimed[-1].host if claimed else self.last_host
         known = queue.known_of(claimed)
         for download in claimed:
             self.first_tried.setdefault(download.pk, time.monotonic())

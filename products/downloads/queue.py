@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,6 @@ State = ImageDownload.State
 
 RETENTION = timedelta(days=30)  # of downloads that failed
 FRESH = timedelta(days=1)  # how long a server that gives no ETag is trusted to have nothing new
-_LOOKED_AT = 64  # candidates read at once
 _UNCLAIMED: dict[str, Any] = {"claim_token": None, "claimed_at": None}  # nosec B105 # no password
 
 
@@ -43,10 +42,11 @@ def enqueue(downloads: Sequence[ImageDownload]) -> None:
         ImageDownload.objects.bulk_create(downloads)
 
 
-def claim(limit: int) -> list[ImageDownload]:
+def claim(limit: int, after_host: str = "") -> list[ImageDownload]:
     """Claim up to ``limit`` images that are due, a few of each host, and of each product the first.
 
-    The claim counts the attempt, so that an image that kills its worker is counted too.
+    ``after_host``: the host after which to begin, so that each has its turn. The claim counts the attempt, so that an
+    image that kills its worker is counted too.
     """
     if limit < 1 or is_paused():
         return []
@@ -66,16 +66,11 @@ def claim(limit: int) -> list[ImageDownload]:
             )
         )
         chosen: list[int] = []
-        while len(chosen) < limit:
-            full = [host for host, count in busy.items() if count >= settings.FETCHES_PER_HOST]
-            candidates = due.exclude(host__in=full).exclude(pk__in=chosen).values_list("pk", "host")[:_LOOKED_AT]
-            found = 0
-            for pk, host in candidates:
-                found += 1
-                if len(chosen) < limit and busy[host] < settings.FETCHES_PER_HOST:
-                    busy[host] += 1
-                    chosen.append(pk)
-            if found < _LOOKED_AT:
+        for host in _waiting_hosts(after_host):
+            slots = min(settings.FETCHES_PER_HOST - busy[host], limit - len(chosen))
+            if slots > 0:
+                chosen += due.filter(host=host).values_list("pk", flat=True)[:slots]
+            if len(chosen) >= limit:
                 break
         if not chosen:
             return []
@@ -83,6 +78,17 @@ def claim(limit: int) -> list[ImageDownload]:
             state=State.CLAIMED, claim_token=token, claimed_at=now, attempts=F("attempts") + 1
         )
     return list(ImageDownload.objects.filter(claim_token=token).select_related("import_job__user").order_by("id"))
+
+
+def _waiting_hosts(start: str) -> Iterator[str]:
+    """Yield the hosts of pending images, those after ``start`` first. One look into the index for each host."""
+    pending = ImageDownload.objects.filter(state=State.PENDING).order_by("host").values_list("host", flat=True)
+    host = start
+    while (found := pending.filter(host__gt=host).first()) is not None:
+        yield (host := found)
+    host = ""
+    while (found := pending.filter(host__gt=host, host__lte=start).first()) is not None:
+        yield (host := found)
 
 
 def release_expired() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -46,18 +46,11 @@ class ImageDownload(models.Model):
         verbose_name_plural = _("images to fetch")
         ordering = ("-id",)
         indexes = [
-            # The worker's claim: retries first, then those that have waited longest.
-            models.Index(
-                F("attempts").desc(), "due_at", "id", condition=Q(state="pending"), name="image_download_turn"
-            ),
+            # The worker's claim, host by host: retries first, then those that have waited longest. Without a condition,
+            # because SQLite uses no partial index for a bound parameter.
+            models.Index("state", "host", F("attempts").desc(), "due_at", "id", name="image_download_turn"),
             # The claim: whether an earlier image of the same product is still to be fetched.
-            models.Index(
-                fields=["sku", "id"], condition=Q(state__in=["pending", "claimed"]), name="image_download_sku"
-            ),
-            # The claim: how many of a host are being fetched; and the expired ones.
-            models.Index(fields=["host"], condition=Q(state="claimed"), name="image_download_host"),
-            # Giving up a host.
-            models.Index(fields=["host", "id"], condition=Q(state="pending"), name="image_download_wait"),
+            models.Index(fields=["sku", "state", "id"], name="image_download_sku"),
             # The page of an import.
             models.Index(fields=["import_job", "state", "outcome", "id"], name="image_download_import"),
             # An import that asks for the same image again.

@@ -11,6 +11,8 @@ from pytest_django import Settings
 
 from products.downloads import queue
 from products.models import ImageDownload, Product, ProductImage
+from products.queue import claims
+from tests.helpers.accounts import user_in
 from tests.helpers.commands import run
 from tests.helpers.image_server import ImageServer, image_server
 from tests.helpers.import_page import IMPORT, ImportPage, zipped
@@ -193,14 +195,13 @@ def test_stopped_import_fetches_the_rest_when_it_runs_again(
 
 
 @pytest.mark.django_db
-def test_images_of_a_worker_that_died_are_fetched_again(
-    server: ImageServer, tmp_path: Path, settings: Settings
-) -> None:
+def test_images_of_a_worker_that_died_are_fetched_again(server: ImageServer, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "c.csv", rows_of([server.url("/ok/1.jpg")]))
-    settings.HAS_BROKER = True  # leave it to a worker
-    run("import_products", table)
+    user = user_in("manager")
+    claims.set_paused(True, user)
+    assert "The queue is paused" in run("import_products", table).out
+    claims.set_paused(False, user)
     [claimed] = queue.claim(1)
-    settings.HAS_BROKER = False
     ImageDownload.objects.update(claimed_at=claimed.created_at.replace(year=2020))
     assert run("import_products", table).code == 0
     assert Product.objects.get().images.count() == 1
