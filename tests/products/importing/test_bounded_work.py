@@ -69,6 +69,11 @@ class Counted(io.BytesIO):
 
     count = 0
 
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
     def read1(self, size: int | None = -1) -> bytes:
         data = super().read1(size)
         self.count += len(data)
