@@ -4,34 +4,33 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('products', '0006_import_sources'),
+        ("products", "0006_import_sources"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ColumnChoice',
+            name="ColumnChoice",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('header', models.CharField(max_length=64, unique=True, verbose_name='SHA-256 of the header')),
-                ('chosen', models.JSONField(default=dict, verbose_name='chosen columns')),
-                ('changed_at', models.DateTimeField(auto_now=True, verbose_name='changed')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("header", models.CharField(max_length=64, unique=True, verbose_name="SHA-256 of the header")),
+                ("chosen", models.JSONField(default=dict, verbose_name="chosen columns")),
+                ("changed_at", models.DateTimeField(auto_now=True, verbose_name="changed")),
             ],
             options={
-                'verbose_name': 'column choice',
-                'verbose_name_plural': 'column choices',
-                'db_table': 'column_choices',
+                "verbose_name": "column choice",
+                "verbose_name_plural": "column choices",
+                "db_table": "column_choices",
             },
         ),
         migrations.AddField(
-            model_name='import',
-            name='chosen',
-            field=models.JSONField(default=dict, verbose_name='chosen columns'),
+            model_name="import",
+            name="chosen",
+            field=models.JSONField(default=dict, verbose_name="chosen columns"),
         ),
         migrations.AddField(
-            model_name='import',
-            name='recognised',
-            field=models.JSONField(default=dict, verbose_name='recognised columns'),
+            model_name="import",
+            name="recognised",
+            field=models.JSONField(default=dict, verbose_name="recognised columns"),
         ),
     ]
