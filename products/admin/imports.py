@@ -24,7 +24,7 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_id
 from core.disk import NoRoomError
 from core.errors import UnreadableFileError
-from core.spreadsheets.headers import suggest_column
+from core.spreadsheets.reader import POSSIBLE_TABLE_SUFFIXES, TABLE_SUFFIXES
 from products import import_retention
 from products.admin.upload import MultipleFileInput
 from products.downloads import queue, report
@@ -32,7 +32,8 @@ from products.downloads.tasks import notify_fetchers
 from products.importing import jobs
 from products.importing import undo as import_undo
 from products.importing.importer import RowStatus
-from products.importing.rows import COLUMNS, ID_COLUMN, attribute_name, is_note
+from products.importing.tables.columns import COLUMNS, ID_COLUMN, is_note
+from products.importing.tables.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
 from products.models import Import
 
 PAGE_SIZE = 50
@@ -54,7 +55,7 @@ class ImportForm(forms.Form):
     files = forms.FileField(  # type: ignore[assignment]  # Django replaces it by the form's own attribute
         label=gettext_lazy("Table, ZIP with images, or both"),
         help_text=gettext_lazy("You see a preview first. Nothing changes until you confirm it."),
-        widget=MultipleFileInput(attrs={"accept": ".csv,.tsv,.xlsx,.zip"}),
+        widget=MultipleFileInput(attrs={"accept": ",".join((*TABLE_SUFFIXES, *POSSIBLE_TABLE_SUFFIXES, ".zip"))}),
     )
 
 
@@ -67,6 +68,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
         path("import/<uuid:pk>/", view(show), name="products_import_show"),
         path("import/<uuid:pk>/run/", view(run), name="products_import_run"),
         path("import/<uuid:pk>/views/", view(group_views), name="products_import_views"),
+        path("import/<uuid:pk>/columns/", view(choose_columns), name="products_import_columns"),
         path("import/<uuid:pk>/fetch/", view(fetch_again), name="products_import_fetch"),
         path("import/<uuid:pk>/undo/", view(undo), name="products_import_undo"),
         path("import/<uuid:pk>/discard/", view(discard), name="products_import_discard"),
@@ -86,13 +88,14 @@ def send(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_protect
 def _send(request: HttpRequest) -> HttpResponse:
-    message, status = "", 200
+    message, status, unknown = "", 200, None
     if request.method == "POST":
         try:
             historical = "is_historical" in request.POST
             job = jobs.receive(user_of(request), request.FILES.getlist("files"), historical=historical)
         except UnreadableFileError as error:
             message, status = str(error), 422
+            unknown = error.job if isinstance(error, jobs.ColumnsUnknownError) else None
         except NoRoomError as error:
             message, status = str(error), 507
         else:
@@ -102,6 +105,7 @@ def _send(request: HttpRequest) -> HttpResponse:
         "title": _("Import"),
         "form": ImportForm(),
         "error": message,
+        "job_to_choose_for": unknown,
         "recent_imports": Import.objects.filter(user=user_of(request)),
         "unfetched": queue.unfetched_by_commands()[:PAGE_SIZE],
         "unfetched_count": queue.unfetched_by_commands().count(),
@@ -139,6 +143,23 @@ def run(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def group_views(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Take files as views of products by their names, or each as a product, and show the preview again."""
     jobs.group_views(_own_import(request, pk), "group" in request.POST)
+    return redirect("admin:products_import_show", pk)
+
+
+@require_POST
+def choose_columns(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Take the columns of the table as the user chose them, and show the preview again."""
+    job = _own_import(request, pk)
+    shown = job.recognised.get("columns", [])
+    roles = {column["name"]: request.POST.get(f"role-{number}", "") for number, column in enumerate(shown)}
+    was_chosen = job.chosen.get("roles", {})
+    # Only what differs from what was recognised is a choice, so that a later version may recognise more.
+    changed = {column["name"] for column in shown if roles[column["name"]] != column["role"]} | {*was_chosen}
+    preset = request.POST.get("preset", "")
+    if preset == job.recognised.get("preset", "") and not job.chosen.get("preset"):
+        preset = ""
+    if not jobs.choose_columns(job, {name: role for name, role in roles.items() if name in changed}, preset):
+        messages.info(request, _("This import is already running or done."))
     return redirect("admin:products_import_show", pk)
 
 
@@ -214,18 +235,23 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
         "result_count": sum(counts.values()),
         "import_count": sum(counts[kind] for kind in IMPORTED),
         "rejected_count": counts[RowStatus.REJECTED],
+        "columns": job.recognised.get("columns", []),
+        "can_choose": jobs.can_choose_columns(job),
+        "tool": job.recognised.get("tool", ""),
+        "table_note": job.recognised.get("note", ""),
+        "roles": [{"name": role, "label": _role_label(role)} for role in (*FIELDS, ATTRIBUTE, NOTHING)],
+        "presets": [{"name": preset.name, "label": preset.label} for preset in presets().values()],
+        "preset": job.chosen.get("preset") or job.recognised.get("preset") or NONE,
         "waiting_count": counts[RowStatus.TO_FETCH],
         "unfetched_count": report.unfetched(job),
-        "attributes": _attributes(job.columns),
         "notes": [column for column in job.columns if is_note(column) and column != ID_COLUMN],
     }
 
 
-def _attributes(columns: list[str]) -> list[dict[str, str]]:
-    """Return the columns that become attributes, each with the known column that it may misspell."""
-    unused = sorted(set(COLUMNS) - {column.lower() for column in columns})
-    names = [(column, attribute_name(column)) for column in columns]
-    return [{"name": name, "suggestion": suggest_column(column, unused)} for column, name in names if name]
+def _role_label(role: str) -> str:
+    if role == ATTRIBUTE:
+        return _("an attribute")
+    return _("nothing") if role == NOTHING else role
 
 
 def _own_import(request: HttpRequest, pk: uuid.UUID) -> Import:

@@ -21,7 +21,7 @@ from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from products.downloads import queue
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.importer import RowResult, RowStatus, save_images
-from products.importing.rows import Row
+from products.importing.row import Row
 from products.models import FetchedAddress, ImageDownload, Product, ProductImage
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.diff import changed_fields, describe_changes
 from products.importing.errors import RowError
 from products.importing.file_names import is_address
-from products.importing.rows import ImportSource, Row
+from products.importing.row import Row
+from products.importing.rows import ImportSource
 from products.importing.target import DryRunTarget, ImportTarget
 from products.models import ImageDownload, Import, Product
 from products.validation import TEXT_FIELDS, validate_product

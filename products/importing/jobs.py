@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -31,9 +31,9 @@ from core.database.locks import lock_names
 from core.errors import UnreadableFileError
 from core.files import replacing
 from core.history.recording import ChangeSource, acting_as
-from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
+from core.jobs import HEARTBEAT_SECONDS, MAX_ERROR_LENGTH, STALE_AFTER, SupersededError
 from core.outages import outage_of
-from core.spreadsheets.reader import is_table
+from core.spreadsheets.reader import may_be_table
 from products import quotas, tasks
 from products.downloads import queue
 from products.downloads.fetcher import fetch_pending
@@ -41,15 +41,26 @@ from products.downloads.tasks import notify_fetchers
 from products.images.cleaning import safe_file_name
 from products.import_retention import delete_expired, discard
 from products.importing import undo as import_undo
+from products.importing.column_choices import clean_roles, describe, remember, remembered
 from products.importing.image_sources import MAX_TABLE_BYTES
 from products.importing.importer import RowStatus, import_rows, one_per_image
 from products.importing.results import ImportResults
-from products.importing.rows import ImportSource, StoredUpload, open_upload
+from products.importing.rows import Choices, ImportSource, StoredUpload, open_upload
+from products.importing.tables.mapping import NONE, presets
 from products.models import Import
 
 logger = logging.getLogger(__name__)
 
 State = Import.State
+_OpenSource = AbstractContextManager[ImportSource]
+
+
+class ColumnsUnknownError(UnreadableFileError):
+    """No column tells the products apart. The files are kept, so that the user can choose one for ``job``."""
+
+    def __init__(self, message: str, job: Import) -> None:
+        super().__init__(message)
+        self.job = job
 
 
 def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical: bool = False) -> Import:
@@ -75,17 +86,62 @@ def receive(user: AbstractBaseUser, files: Sequence[File[bytes]], *, historical:
         for file, stored in ((table, _table(job)), (archive, _archive(job))):
             if file is not None and stored is not None:
                 _store(file, stored.path)
-        with _open(job) as source:
+        with _open(job, remembered) as source:
             job.columns, job.total, job.views = list(source.columns), source.total, source.views
-        job.heartbeat(columns=job.columns, total=job.total, views=job.views)
+            job.recognised, problem = describe(source), source.problem
+            job.chosen = {"roles": source.mapping.chosen} if source.mapping is not None else {}
+        if problem and not (job.recognised.get("columns") and source.samples):
+            raise UnreadableFileError(problem)
+        job.heartbeat(
+            columns=job.columns, total=job.total, views=job.views, recognised=job.recognised, chosen=job.chosen
+        )
     except (UnreadableFileError, OSError, SupersededError) as error:
         was_replaced = not Import.objects.filter(pk=job.pk).exists()
         discard(job)
         if was_replaced:
             raise UnreadableFileError(_("Another file that you sent at the same time replaced %s.") % job) from error
         raise
+    if problem:
+        job.end(State.FAILED, problem)
+        raise ColumnsUnknownError(problem, job)
     _start(job)
     return job
+
+
+def choose_columns(job: Import, roles: Mapping[str, str], preset: str = "") -> bool:
+    """Check the table again, with its columns as the user chose them, and remember that for its header.
+
+    Return False if the import does not wait for confirmation.
+    """
+    if not can_choose_columns(job):
+        return False
+    job.chosen = {"roles": clean_roles(roles, job.columns), "preset": preset if preset in (*presets(), NONE) else ""}
+    try:
+        with _open(job) as source:
+            recognised, problem = describe(source), source.problem
+    except UnreadableFileError as error:
+        recognised, problem = job.recognised, str(error)
+    remember(job.columns, job.chosen["roles"])
+    updated = Import.objects.filter(pk=job.pk, token=job.token, state=job.state).update(
+        state=State.FAILED if problem else State.CHECKING,
+        error=problem[:MAX_ERROR_LENGTH],
+        token=uuid.uuid4(),
+        counts={},
+        done=0,
+        chosen=job.chosen,
+        recognised=recognised,
+        heartbeat_at=timezone.now(),
+    )
+    if updated and not problem:
+        job.refresh_from_db()
+        _start(job)
+    return bool(updated)
+
+
+def can_choose_columns(job: Import) -> bool:
+    """Return whether the job has a table that waits for confirmation, or whose columns are not known."""
+    was_never_confirmed = job.state == State.FAILED and not (job.folder / "results").exists()
+    return bool(job.recognised.get("columns")) and (job.state == State.CHECKED or was_never_confirmed)
 
 
 def confirm(job: Import) -> bool:
@@ -148,13 +204,13 @@ def _running(imports: QuerySet[Import]) -> Import | None:
 
 
 def _split_files(files: Sequence[File[bytes]]) -> tuple[File[bytes] | None, File[bytes] | None]:
-    tables = [file for file in files if is_table(file.name or "")]
+    tables = [file for file in files if may_be_table(file.name or "")]
     archives = [file for file in files if PurePath(file.name or "").suffix.lower() == ".zip"]
     for file in files:
         if file not in tables and file not in archives:
             text = _(
-                "%s is neither a CSV, an XLSX nor a ZIP. Save a table of another kind as XLSX or CSV, and put "
-                "images into a ZIP."
+                "%s is neither a table nor a ZIP. Save a table of another kind as XLSX or CSV, and put images into a "
+                "ZIP."
             )
             raise UnreadableFileError(text % file.name)
     if len(tables) > 1 or len(archives) > 1 or not files:
@@ -180,8 +236,11 @@ def _store(file: File[bytes], path: Path) -> None:
             target.write(chunk)
 
 
-def _open(job: Import) -> AbstractContextManager[ImportSource]:
-    return open_upload(_table(job), _archive(job), historical=job.is_historical, group=job.group_views)
+def _open(job: Import, roles: Callable[[Sequence[str]], Mapping[str, str]] | None = None) -> _OpenSource:
+    """Open the job's files, with its columns as the user chose them, or as ``roles`` says."""
+    chosen: dict[str, str] = job.chosen.get("roles", {})
+    choices = Choices(preset=job.chosen.get("preset", ""), roles=roles or (lambda _columns: chosen))
+    return open_upload(_table(job), _archive(job), historical=job.is_historical, group=job.group_views, choices=choices)
 
 
 def _start(job: Import) -> None:

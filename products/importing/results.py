@@ -19,6 +19,7 @@ from products.importing.importer import RowResult, RowStatus
 MAX_REASON_LENGTH = 2_000  # characters
 # Characters kept of a refused row's cells. A small workbook can repeat one long text in all of its cells.
 MAX_RAW_LENGTH = 2**18
+MAX_NOTES = 20
 MAX_SHOWN_LENGTH = 300  # characters of a value that a preview shows
 
 
@@ -108,6 +109,11 @@ class ResultsWriter:
 
     def write(self, result: RowResult) -> None:
         line: dict[str, Any] = {"row": result.row.number, "label": _shorten(result.row.label)}
+        notes = result.row.notes if not result.row.part else ()
+        if result.reason and result.status is RowStatus.SKIPPED:
+            notes = (*notes, result.reason)
+        if notes:
+            line["notes"] = [_shorten(note) for note in notes[:MAX_NOTES]]
         if result.status is RowStatus.REJECTED:
             reason = _shorten(result.reason, MAX_REASON_LENGTH)
             line |= {"code": result.code, "reason": reason, "raw": _cut_cells(result.row.raw)}

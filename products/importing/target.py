@@ -17,7 +17,7 @@ from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
 from products.images.storage import StagedFiles
 from products.importing.errors import RowError
-from products.importing.rows import Row
+from products.importing.row import Row
 from products.models import ImageDownload, Product, ProductImage
 from products.tasks import notifications_suspended
 

@@ -28,6 +28,9 @@ class Import(BackgroundJob):
     is_historical = models.BooleanField(_("historical"), default=False)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.CHECKING)
     columns = models.JSONField(_("columns"), default=list)
+    # What the columns mean, as ``column_choices.describe`` returns it, and what the user chose otherwise.
+    recognised = models.JSONField(_("recognised columns"), default=dict)
+    chosen = models.JSONField(_("chosen columns"), default=dict)
     total = models.PositiveIntegerField(_("rows"), null=True)
     done = models.PositiveIntegerField(_("rows so far"), default=0)
     counts = models.JSONField(_("results so far"), default=dict)
@@ -52,3 +55,19 @@ class Import(BackgroundJob):
     def history_reference(self) -> str:
         """Return the id, by which an import is undone."""
         return str(self.pk)
+
+
+class ColumnChoice(models.Model):
+    """What a user chose for the columns of a header, for the next file of the same header."""
+
+    header = models.CharField(_("SHA-256 of the header"), max_length=64, unique=True)
+    chosen = models.JSONField(_("chosen columns"), default=dict)
+    changed_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        db_table = "column_choices"
+        verbose_name = _("column choice")
+        verbose_name_plural = _("column choices")
+
+    def __str__(self) -> str:
+        return self.header

@@ -25,7 +25,8 @@ from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
 from matching.models import ReviewLease
 from matching.review import verdicts
-from products.models import Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product, ProductImage
+from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
+from products.models import ProductImage
 from products.models import QueueSwitch
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
@@ -48,6 +49,7 @@ ReviewLease.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
 job = Import.objects.create(user=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
 ImageDownload.objects.create(import_job=job, key="0" * 64, sku="A", address="https://example.com/ä.jpg",
                              host="example.com", row_number=2, fields={"name": "größe"})
+ColumnChoice.objects.create(header="3" * 64, chosen={"Nr": "sku"})
 FetchedAddress.objects.create(key="1" * 64, etag='"7"', sha256="2" * 64)
 deletion = Deletion.objects.create(user=reviewer, label="products.product", total=1)
 deletion.steps.create(ids=[products[3].pk])

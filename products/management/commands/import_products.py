@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from products.downloads import queue
 from products.downloads.fetcher import fetch_pending
 from products.downloads.tasks import notify_fetchers
 from products.importing.importer import RowResult, RowStatus, import_rows
-from products.importing.rows import ImportSource, open_source
+from products.importing.rows import Choices, ImportSource, open_source
+from products.importing.tables.mapping import ATTRIBUTE, NOTHING, ROLES, presets
 from products.queue import bulk, claims
 from products.tasks import notify_workers
 
@@ -31,7 +32,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("path", type=Path, help="a CSV or XLSX, or a folder or ZIP of images")
+        parser.add_argument("path", type=Path, help="a table, or a folder or ZIP of images")
         parser.add_argument(
             "--historical", action="store_true", help="products are historical if their row does not say"
         )
@@ -41,18 +42,39 @@ class Command(BaseCommand):
             action="store_true",
             help="each file of a folder or ZIP is a product of its own, also SKU_1.jpg and SKU_2.jpg",
         )
+        parser.add_argument(
+            "--map", action="append", default=[], metavar="COLUMN=FIELD", dest="pairs",
+            help=f"what a column of a table means; FIELD is one of {', '.join(ROLES)}; can be repeated",
+        )  # fmt: skip
+        parser.add_argument(
+            "--preset", default="", metavar="NAME",
+            help=f"the tool that wrote the table: {', '.join(presets())}, or none; by default it is recognised",
+        )  # fmt: skip
         parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's images are relative to")
 
     def handle(
-        self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, no_views: bool = False, **_: Any
+        self,
+        *,
+        path: Path,
+        historical: bool,
+        dry_run: bool,
+        images: Path | None,
+        no_views: bool = False,
+        pairs: Sequence[str] = (),
+        preset: str = "",
+        **_: Any,
     ) -> None:
         self.counts: Counter[RowStatus] = Counter()
         problem = ""
         try:
             with interruptible() as check:
                 try:
-                    with open_source(path, images=images, historical=historical, group=not no_views) as source:
+                    choices = Choices(preset, pairs)
+                    with open_source(
+                        path, images=images, historical=historical, group=not no_views, choices=choices
+                    ) as source:
                         self._tell_views({} if no_views else source.views)
+                        self._tell_columns(source)
                         self._import(source, dry_run, check)
                 except UnreadableFileError as error:
                     problem = escape(str(error))
@@ -99,10 +121,13 @@ class Command(BaseCommand):
 
     def _count(self, result: RowResult, bar: Any) -> None:
         self.counts[result.status] += 1
-        if result.status is RowStatus.REJECTED:
-            row = result.row
+        row = result.row
+        lines = [f"{result.code}: {result.reason}"] if result.status is RowStatus.REJECTED else []
+        lines += row.notes if not row.part else ()
+        if lines:
             with bar.external_write_mode():
-                self.stderr.write(escape(f"row {row.number} ({row.label}): {result.code}: {result.reason}"))
+                for line in lines:
+                    self.stderr.write(escape(f"row {row.number} ({row.label}): {line}"))
 
     def _tell_views(self, views: dict[str, Any]) -> None:
         if views:
@@ -112,6 +137,23 @@ class Command(BaseCommand):
                     f"{', '.join(views['example'])} of {views['sku']}. With --no-views each is a product of its own."
                 )
             )
+
+    def _tell_columns(self, source: ImportSource) -> None:
+        """Tell which tool and columns were recognised, if a column is not named after its field."""
+        columns = source.mapping
+        if columns is None or source.problem:
+            return
+        fields = [
+            f"{role} from {name}"
+            for name, role in zip(columns.columns, columns.roles, strict=True)
+            if role not in (ATTRIBUTE, NOTHING, name.lower())
+        ]
+        if fields or source.note:
+            tool = (
+                f"Recognised {columns.preset.label}: " if columns.preset is not None else "Columns: " if fields else ""
+            )
+            end = ". " if fields else ""
+            self.stdout.write(escape(f"{tool}{', '.join(fields)}{end}{source.note}".strip()))
 
     def _finish(self, check: Callable[[], None]) -> str:
         """Embed and match the imported products. Return a sentence if some failed."""
