@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("products", "0006_import_sources"),
+        ("products", "0007_import_sources"),
     ]
 
     operations = [
