@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 
-from django.utils.translation import gettext_noop as sentence
 from rapidfuzz.fuzz import token_set_ratio
 
 from matching.evidence.identifiers import Identifier, Standing
-from matching.evidence.items import Evidence
+from matching.evidence.items import Evidence, gettext_noop
 from matching.evidence.quantities import Quantity
 from matching.evidence.records import Record
 from matching.evidence.statistics import CatalogueStatistics
@@ -29,6 +29,12 @@ def compare(left: Record, right: Record, statistics: CatalogueStatistics) -> lis
     What neither of the two has is left out. What only one has is an item that says nothing.
     """
     found = [evidence for function in _COMPARISONS if (evidence := function(left, right, statistics))]
+    part_number, model = _part_number(left, right, statistics), _model(left, right, statistics)
+    if part_number:
+        found.append(part_number)
+    # A part number is a model number too. The same fact counts once.
+    if model and not (part_number and part_number.value and (part_number.value > 0 or (model.value or 0.0) < 0)):
+        found.append(model)
     found += _compare_quantities(left, right)
     return found
 
@@ -38,11 +44,11 @@ def _identifier(left: Record, right: Record, statistics: CatalogueStatistics) ->
     if not left.identifiers and not right.identifiers:
         return None
     if not left.identifiers or not right.identifiers:
-        return Evidence(kind, None, sentence("Only one of the two has a GTIN, ISBN or ISSN."))
+        return Evidence(kind, None, gettext_noop("Only one of the two has a GTIN, ISBN or ISSN."))
     ours, theirs = _valid(left), _valid(right)
     if not ours or not theirs:
         invalid = next(one for one in (*left.identifiers, *right.identifiers) if one.standing is Standing.INVALID)
-        return Evidence(kind, None, sentence("A number says nothing. %(reason)s"), {"reason": invalid.reason})
+        return Evidence(kind, None, gettext_noop("A number says nothing. %(reason)s"), {"reason": invalid.reason})
     same = [identifier for identifier in ours if identifier in theirs]
     if same:
         best = max(same, key=lambda identifier: (identifier.is_telling, -statistics.owners(identifier.number)))
@@ -52,27 +58,30 @@ def _identifier(left: Record, right: Record, statistics: CatalogueStatistics) ->
             return Evidence(
                 kind,
                 LOCAL_IDENTIFIER,
-                sentence("Both have the number %(number)s, but shops give such numbers themselves."),
+                gettext_noop("Both have the number %(number)s, but shops give such numbers themselves."),
                 facts,
             )
         if owners > 2:
             return Evidence(
                 kind,
                 min(1.0, 2 / owners) ** 2,
-                sentence("Both have the number %(number)s, but so have %(owners)d products of the catalogue."),
+                gettext_noop("Both have the number %(number)s, but so have %(owners)d products of the catalogue."),
                 facts,
             )
         if best.standing is Standing.SERIES:
             return Evidence(
-                kind, 0.5, sentence("Both have the ISSN number %(number)s, which all issues of a series share."), facts
+                kind,
+                0.5,
+                gettext_noop("Both have the ISSN number %(number)s, which all issues of a series share."),
+                facts,
             )
-        return Evidence(kind, 1.0, sentence("Both have the number %(number)s."), facts)
+        return Evidence(kind, 1.0, gettext_noop("Both have the number %(number)s."), facts)
     if not any(a.is_telling and b.is_telling for a in ours for b in theirs):
-        return Evidence(kind, None, sentence("Their numbers differ, but shops give such numbers themselves."))
+        return Evidence(kind, None, gettext_noop("Their numbers differ, but shops give such numbers themselves."))
     return Evidence(
         kind,
         -1.0,
-        sentence("Their numbers differ: %(left)s and %(right)s."),
+        gettext_noop("Their numbers differ: %(left)s and %(right)s."),
         {"left": _shown(ours), "right": _shown(theirs)},
     )
 
@@ -89,65 +98,76 @@ def _part_number(left: Record, right: Record, statistics: CatalogueStatistics) -
         owners = statistics.owners(left.mpn)
         facts = {"number": left.mpn, "owners": owners}
         if left.brand and right.brand and not _same_brand(left, right):
-            return Evidence(kind, 0.3, sentence("Both have the part number %(number)s, but their brands differ."), facts)
+            return Evidence(
+                kind, 0.3, gettext_noop("Both have the part number %(number)s, but their brands differ."), facts
+            )
         if owners > 2:
             return Evidence(
                 kind,
                 min(1.0, 2 / owners),
-                sentence("Both have the part number %(number)s, but so have %(owners)d products of the catalogue."),
+                gettext_noop("Both have the part number %(number)s, but so have %(owners)d products of the catalogue."),
                 facts,
             )
-        return Evidence(kind, 1.0, sentence("Both have the part number %(number)s."), facts)
+        return Evidence(kind, 1.0, gettext_noop("Both have the part number %(number)s."), facts)
     for one, other in ((left, right), (right, left)):
         if len(one.mpn) >= 4 and one.mpn in other.letters:
             return Evidence(
                 kind,
                 0.8,
-                sentence("The part number %(number)s of one is in the text of the other."),
+                gettext_noop("The part number %(number)s of one is in the text of the other."),
                 {"number": one.mpn},
             )
     if not left.mpn or not right.mpn:
-        return Evidence(kind, None, sentence("Only one of the two has a part number."))
+        return Evidence(kind, None, gettext_noop("Only one of the two has a part number."))
     facts = {"left": left.mpn, "right": right.mpn}
     if min(len(left.mpn), len(right.mpn)) >= 4 and (left.mpn in right.mpn or right.mpn in left.mpn):
-        return Evidence(kind, 0.5, sentence("One part number is inside the other: %(left)s and %(right)s."), facts)
-    return Evidence(kind, -1.0, sentence("Their part numbers differ: %(left)s and %(right)s."), facts)
+        return Evidence(kind, 0.5, gettext_noop("One part number is inside the other: %(left)s and %(right)s."), facts)
+    return Evidence(kind, -1.0, gettext_noop("Their part numbers differ: %(left)s and %(right)s."), facts)
 
 
 def _model(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
     kind = "model"
-    if not left.models and not right.models:
+    if not (left.models or right.models or left.compounds or right.compounds):
         return None
     words = statistics.words
     best, model = 0.0, ""
     for one, other in ((left, right), (right, left)):
         for candidate in one.models:
             rarity = words.get(candidate, 1.0)
-            if rarity > best and (
-                candidate in other.models or (len(candidate) >= 4 and candidate in other.letters)
-            ):
+            if rarity > best and (candidate in other.models or (len(candidate) >= 4 and candidate in other.letters)):
+                best, model = rarity, candidate
+        for candidate in one.compounds & other.words:
+            if (rarity := words.get(candidate, 1.0)) > best:
                 best, model = rarity, candidate
     if best:
-        return Evidence(kind, best, sentence("Both name the model %(model)s."), {"model": model})
+        return Evidence(kind, best, gettext_noop("Both name the model %(model)s."), {"model": model})
     if not left.models or not right.models:
-        return Evidence(kind, None, sentence("Only one of the two names a model."))
+        return (
+            Evidence(kind, None, gettext_noop("Only one of the two names a model."))
+            if left.models != right.models
+            else None
+        )
     conflict = min(max(words.get(model, 1.0) for model in record.models) for record in (left, right))
+    # Models that begin alike may be one product in two spellings, or two variants.
+    conflict *= 1 - max(_common_start(one, other) for one in left.models for other in right.models)
     return Evidence(
         kind,
         -conflict,
-        sentence("They name different models: %(left)s and %(right)s."),
+        gettext_noop("They name different models: %(left)s and %(right)s."),
         {"left": _shown(left.models), "right": _shown(right.models)},
     )
 
 
 def _name(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
     if not left.name or not right.name:
-        return Evidence("name", None, sentence("Only one of the two has a name.")) if left.name != right.name else None
+        return (
+            Evidence("name", None, gettext_noop("Only one of the two has a name.")) if left.name != right.name else None
+        )
     similarity = token_set_ratio(left.name, right.name) / 100
     return Evidence(
         "name",
         _centred(similarity, 0.6),
-        sentence("Their names are %(percent)d %% alike."),
+        gettext_noop("Their names are %(percent)d %% alike."),
         {"percent": round(similarity * 100)},
     )
 
@@ -159,7 +179,7 @@ def _letters(left: Record, right: Record, statistics: CatalogueStatistics) -> Ev
     return Evidence(
         "letters",
         _centred(similarity, 0.35),
-        sentence("The letters of their names are %(percent)d %% alike, and rare ones count more."),
+        gettext_noop("The letters of their names are %(percent)d %% alike, and rare ones count more."),
         {"percent": round(similarity * 100)},
     )
 
@@ -172,7 +192,7 @@ def _words(left: Record, right: Record, statistics: CatalogueStatistics) -> Evid
     return Evidence(
         "words",
         _centred(similarity, 0.35),
-        sentence("Their names share %(percent)d %% of their words, and rare ones count more."),
+        gettext_noop("Their names share %(percent)d %% of their words, and rare ones count more."),
         {"percent": round(similarity * 100)},
     )
 
@@ -182,7 +202,7 @@ def _rare_word(left: Record, right: Record, statistics: CatalogueStatistics) -> 
     if not shared:
         return None
     rarity, word = max([(statistics.words.get(word, 1.0), word) for word in shared])
-    return Evidence("rare_word", rarity, sentence("Both names have the word “%(word)s”."), {"word": word})
+    return Evidence("rare_word", rarity, gettext_noop("Both names have the word “%(word)s”."), {"word": word})
 
 
 def _missing_word(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
@@ -201,33 +221,12 @@ def _missing_word(left: Record, right: Record, statistics: CatalogueStatistics) 
         if rarity < least:
             least, word = rarity, missed
     if not word:
-        return Evidence("missing_word", 0.0, sentence("Every word of one name is in the text of the other."))
+        return Evidence("missing_word", 0.0, gettext_noop("Every word of one name is in the text of the other."))
     return Evidence(
         "missing_word",
         -least,
-        sentence("Each name has words that the other product lacks, such as “%(word)s”."),
+        gettext_noop("Each name has words that the other product lacks, such as “%(word)s”."),
         {"word": word},
-    )
-
-
-def _mentioned(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
-    if not left.words or not right.words:
-        return None
-    rarities = statistics.words
-    best = 0.0
-    for one, other in ((left, right), (right, left)):
-        total = found = 0.0
-        for word in one.words:
-            rarity = rarities.get(word, 1.0)
-            total += rarity
-            if word in other.words or word in other.description:
-                found += rarity
-        best = max(best, found / total if total else 0.0)
-    return Evidence(
-        "mentioned",
-        _centred(best, 0.5),
-        sentence("The text of one has %(percent)d %% of the name of the other."),
-        {"percent": round(best * 100)},
     )
 
 
@@ -235,12 +234,12 @@ def _description(left: Record, right: Record, statistics: CatalogueStatistics) -
     if not left.description and not right.description:
         return None
     if not left.description or not right.description:
-        return Evidence("description", None, sentence("Only one of the two has a description."))
+        return Evidence("description", None, gettext_noop("Only one of the two has a description."))
     similarity = _cosine(left.description, right.description, statistics.words)
     return Evidence(
         "description",
         _centred(similarity, 0.15),
-        sentence("Their descriptions share %(percent)d %% of their words, and rare ones count more."),
+        gettext_noop("Their descriptions share %(percent)d %% of their words, and rare ones count more."),
         {"percent": round(similarity * 100)},
     )
 
@@ -253,8 +252,10 @@ def _numbers(left: Record, right: Record, statistics: CatalogueStatistics) -> Ev
     facts = {"left": _shown(left.numbers), "right": _shown(right.numbers)}
     if shared:
         facts["shared"] = _shown(shared)
-        return Evidence("number", _centred(overlap, 0.34), sentence("Both names have the number %(shared)s."), facts)
-    return Evidence("number", -1.0, sentence("Their names have different numbers: %(left)s and %(right)s."), facts)
+        return Evidence(
+            "number", _centred(overlap, 0.34), gettext_noop("Both names have the number %(shared)s."), facts
+        )
+    return Evidence("number", -1.0, gettext_noop("Their names have different numbers: %(left)s and %(right)s."), facts)
 
 
 def _packs(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
@@ -263,27 +264,27 @@ def _packs(left: Record, right: Record, statistics: CatalogueStatistics) -> Evid
     facts = {"left": _shown(left.packs), "right": _shown(right.packs)}
     if left.packs and right.packs:
         if left.packs & right.packs:
-            return Evidence("pack", 1.0, sentence("Both are packs of %(left)s."), facts)
-        return Evidence("pack", -1.0, sentence("They are packs of %(left)s and of %(right)s."), facts)
+            return Evidence("pack", 1.0, gettext_noop("Both are packs of %(left)s."), facts)
+        return Evidence("pack", -1.0, gettext_noop("They are packs of %(left)s and of %(right)s."), facts)
     known = left.packs or right.packs
     if max(known) == 1:
-        return Evidence("pack", None, sentence("Only one of the two says how many a pack has."))
+        return Evidence("pack", None, gettext_noop("Only one of the two says how many a pack has."))
     # Most single products do not say that they are single.
     return Evidence(
-        "pack", -0.5, sentence("One is a pack of %(count)s, the other does not say so."), {"count": _shown(known)}
+        "pack", -0.5, gettext_noop("One is a pack of %(count)s, the other does not say so."), {"count": _shown(known)}
     )
 
 
 def _sizes(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
-    return _sets("size", left.sizes, right.sizes, sentence("Both have the size %(shared)s."),
-                 sentence("Their sizes differ: %(left)s and %(right)s."),
-                 sentence("Only one of the two names a size."))  # fmt: skip
+    return _sets("size", left.sizes, right.sizes, gettext_noop("Both have the size %(shared)s."),
+                 gettext_noop("Their sizes differ: %(left)s and %(right)s."),
+                 gettext_noop("Only one of the two names a size."))  # fmt: skip
 
 
 def _colours(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
-    return _sets("colour", left.colours, right.colours, sentence("Both are %(shared)s."),
-                 sentence("Their colours differ: %(left)s and %(right)s."),
-                 sentence("Only one of the two names a colour."))  # fmt: skip
+    return _sets("colour", left.colours, right.colours, gettext_noop("Both are %(shared)s."),
+                 gettext_noop("Their colours differ: %(left)s and %(right)s."),
+                 gettext_noop("Only one of the two names a colour."))  # fmt: skip
 
 
 def _brand(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
@@ -293,20 +294,18 @@ def _brand(left: Record, right: Record, statistics: CatalogueStatistics) -> Evid
     if left.brand and right.brand:
         if _same_brand(left, right):
             share = max(statistics.owners(left.brand), statistics.owners(right.brand)) / max(statistics.products, 2)
-            return Evidence(
-                "brand", max(0.0, 1 - share), sentence("Both are of the brand %(left)s."), facts
-            )
-        return Evidence("brand", -1.0, sentence("Their brands differ: %(left)s and %(right)s."), facts)
+            return Evidence("brand", max(0.0, 1 - share), gettext_noop("Both are of the brand %(left)s."), facts)
+        return Evidence("brand", -1.0, gettext_noop("Their brands differ: %(left)s and %(right)s."), facts)
     brand, other = (left.brand, right) if left.brand else (right.brand, left)
     if brand in other.name:
         share = statistics.owners(brand) / max(statistics.products, 2)
         return Evidence(
             "brand",
             max(0.0, 0.5 - share),
-            sentence("The name of one has the brand %(brand)s of the other."),
+            gettext_noop("The name of one has the brand %(brand)s of the other."),
             {"brand": brand},
         )
-    return Evidence("brand", None, sentence("Only one of the two has a brand."))
+    return Evidence("brand", None, gettext_noop("Only one of the two has a brand."))
 
 
 def _category(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
@@ -316,7 +315,7 @@ def _category(left: Record, right: Record, statistics: CatalogueStatistics) -> E
     return Evidence(
         "category",
         _centred(similarity, 0.2),
-        sentence("The words of their categories are %(percent)d %% alike."),
+        gettext_noop("The words of their categories are %(percent)d %% alike."),
         {"percent": round(similarity * 100)},
     )
 
@@ -325,7 +324,7 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
     both = left.attributes.keys() & right.attributes.keys()
     if not both:
         if left.attributes or right.attributes:
-            return Evidence("attributes", None, sentence("They have no attribute in common."))
+            return Evidence("attributes", None, gettext_noop("They have no attribute in common."))
         return None
     balance, weights = 0.0, 0.0
     equal: list[tuple[float, str]] = []
@@ -344,25 +343,25 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
     value = balance / max(weights, 1.0)
     facts = {"equal": _names(equal), "different": _names(different)}
     if not different:
-        return Evidence("attributes", value, sentence("They agree in %(equal)s."), facts)
+        return Evidence("attributes", value, gettext_noop("They agree in %(equal)s."), facts)
     if not equal:
-        return Evidence("attributes", value, sentence("They differ in %(different)s."), facts)
-    return Evidence("attributes", value, sentence("They agree in %(equal)s and differ in %(different)s."), facts)
+        return Evidence("attributes", value, gettext_noop("They differ in %(different)s."), facts)
+    return Evidence("attributes", value, gettext_noop("They agree in %(equal)s and differ in %(different)s."), facts)
 
 
 def _price(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
     if left.price is None and right.price is None:
         return None
     if left.price is None or right.price is None:
-        return Evidence("price", None, sentence("Only one of the two has a price."))
+        return Evidence("price", None, gettext_noop("Only one of the two has a price."))
     if left.currency != right.currency:
-        return Evidence("price", None, sentence("Their prices are in different currencies."))
+        return Evidence("price", None, gettext_noop("Their prices are in different currencies."))
     ratio = min(left.price, right.price) / max(left.price, right.price)
     facts = {"left": f"{left.price:.2f}", "right": f"{right.price:.2f}", "currency": left.currency}
     return Evidence(
         "price",
         _centred(ratio, 0.6),
-        sentence("Their prices are %(left)s and %(right)s %(currency)s."),
+        gettext_noop("Their prices are %(left)s and %(right)s %(currency)s."),
         facts,
     )
 
@@ -380,16 +379,16 @@ def _compare_quantities(left: Record, right: Record) -> Iterable[Evidence]:
             if same:
                 value = len(same) / max(len(mine), len(other))
                 facts["shared"] = _shown(same)
-                yield Evidence(dimension, value, sentence("Both have %(shared)s."), facts)
+                yield Evidence(dimension, value, gettext_noop("Both have %(shared)s."), facts)
             else:
-                yield Evidence(dimension, -1.0, sentence("One has %(left)s, the other %(right)s."), facts)
+                yield Evidence(dimension, -1.0, gettext_noop("One has %(left)s, the other %(right)s."), facts)
             continue
         named, described = (mine, right.described) if mine else (other, left.described)
         facts["shared"] = _shown(named)
         if any(quantity.equals(candidate) for quantity in named for candidate in described):
-            yield Evidence(dimension, 0.5, sentence("%(shared)s is in the description of the other."), facts)
+            yield Evidence(dimension, 0.5, gettext_noop("%(shared)s is in the description of the other."), facts)
         else:
-            yield Evidence(dimension, None, sentence("Only one of the two says %(shared)s."), facts)
+            yield Evidence(dimension, None, gettext_noop("Only one of the two says %(shared)s."), facts)
 
 
 def _sets(
@@ -411,6 +410,12 @@ def _same_brand(left: Record, right: Record) -> bool:
     ours, theirs = left.brand.split(), right.brand.split()
     length = min(len(ours), len(theirs))
     return ours[:length] == theirs[:length]
+
+
+def _common_start(one: str, other: str) -> float:
+    """Return which share of the longer of two words both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _same in takewhile(lambda pair: pair[0] == pair[1], pairs)) / max(len(one), len(other))
 
 
 def _cosine(left: frozenset[str], right: frozenset[str], rarities: Mapping[str, float]) -> float:
@@ -449,6 +454,6 @@ def _shown(values: Iterable[object]) -> str:
 
 
 _COMPARISONS: tuple[Comparison, ...] = (
-    _identifier, _part_number, _model, _name, _letters, _words, _rare_word, _missing_word, _mentioned, _description,
+    _identifier, _name, _letters, _words, _rare_word, _missing_word, _description,
     _numbers, _packs, _sizes, _colours, _brand, _category, _attributes, _price,
 )  # fmt: skip

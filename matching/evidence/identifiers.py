@@ -60,9 +60,7 @@ def _read_gtin(number: str) -> Identifier:
     if not number.strip("0"):
         return Identifier(number, Standing.INVALID, "It has only zeros.")
     if len(number) not in _GTIN_LENGTHS:
-        return Identifier(
-            number, Standing.INVALID, f"“{number}” has {len(number)} digits. A GTIN has 8, 12, 13 or 14."
-        )
+        return Identifier(number, Standing.INVALID, f"“{number}” has {len(number)} digits. A GTIN has 8, 12, 13 or 14.")
     # The check digit counts from the right, so that zeros in front change nothing.
     if not _has_valid_check_digit(number):
         return Identifier(number, Standing.INVALID, f"The check digit of “{number}” is wrong.")

@@ -93,35 +93,41 @@ def fit(
     *,
     prior: EvidenceModel,
     strength: float = 1.0,
+    groups: Sequence[int] | None = None,
 ) -> EvidenceModel:
     """Return the model that fits labelled pairs best without leaving ``prior`` too far.
 
     ``strength``: how much a squared change of a slope costs, in log loss of one pair. Kinds that the prior lacks start
-    at zero, and those that no pair has stay as they are. Raises ValueError if all labels are equal.
+    at zero, and those that no pair has stay as they are. ``groups``: numbers from 0 of collections that share their
+    weights, but differ in how many of their pairs are the same. The base is then the mean of theirs. Raises ValueError
+    if all labels are equal.
     """
-    from scipy.optimize import minimize  # noqa: PLC0415
+    from scipy.optimize import minimize
 
     targets = np.asarray(labels, dtype=np.float64)
     if not 0 < targets.sum() < len(targets):
         raise ValueError("The model needs pairs that are the same product and pairs that are not.")
     kinds = sorted(prior.weights.keys() | {item.kind for items in evidence for item in items})
     terms = _terms(evidence, kinds)
-    start = np.concatenate([[prior.base], *(_slopes(prior.weights.get(kind, (0.0,) * _KNOTS)) for kind in kinds)])
+    group = np.asarray([0] * len(targets) if groups is None else groups)
+    bases = int(group.max()) + 1
+    prior_slopes = [_slopes(prior.weights.get(kind, (0.0,) * _KNOTS)) for kind in kinds]
+    start = np.concatenate([[prior.base] * bases, *prior_slopes])
 
-    def loss(slopes: Doubles) -> tuple[float, Doubles]:
-        log_odds = slopes[0] + terms @ slopes[1:]
+    def loss(parameters: Doubles) -> tuple[float, Doubles]:
+        log_odds = parameters[group] + terms @ parameters[bases:]
         errors = 1 / (1 + np.exp(-log_odds)) - targets
-        moved = slopes - start
-        moved[0] = 0.0
+        moved = parameters - start
+        moved[:bases] = 0.0
         value = np.logaddexp(0, log_odds).sum() - targets @ log_odds + strength * (moved @ moved)
-        return float(value), np.concatenate([[errors.sum()], errors @ terms]) + 2 * strength * moved
+        gradient = np.concatenate([np.bincount(group, errors, bases), errors @ terms])
+        return float(value), gradient + 2 * strength * moved
 
-    bounds = [(None, None)] + [(0.0, None)] * (len(start) - 1)
+    bounds = [(None, None)] * bases + [(0.0, None)] * (len(start) - bases)
     result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MAX_ITERATIONS})
-    slopes = np.asarray(result.x[1:]).reshape(len(kinds), _KNOTS - 1)
-    return EvidenceModel(
-        base=float(result.x[0]), weights={kind: _knots(row) for kind, row in zip(kinds, slopes, strict=True)}
-    )
+    slopes = np.asarray(result.x[bases:]).reshape(len(kinds), _KNOTS - 1)
+    weights = {kind: _knots(row) for kind, row in zip(kinds, slopes, strict=True)}
+    return EvidenceModel(base=float(result.x[:bases].mean()), weights=weights)
 
 
 def _terms(evidence: Sequence[Sequence[Evidence]], kinds: Sequence[str]) -> Doubles:

@@ -53,7 +53,8 @@ _PIECES = (
 )
 _SETS = r"packs? of|pack de|pack da|lot de|set of|set van|confezione da|caja de|pacote de|paquete de|box of|er set"
 _PACK = re.compile(
-    rf"(?<![\w.,])(\d{{1,3}})[ -]?(?:{_PIECES})(?![^\W_])|(?<!\w)(?:{_SETS}) (\d{{1,3}})(?!\w)|(?<!\w)(single|twin|duo|triple)[- ]?pack"
+    rf"(?<![\w.,])(\d{{1,3}})[ -]?(?:{_PIECES})(?![^\W_])|(?<!\w)(?:{_SETS}) (\d{{1,3}})(?!\w)"
+    r"|(?<!\w)(single|twin|duo|triple)[- ]?pack"
 )
 _NAMED_PACKS = {"single": 1, "twin": 2, "duo": 2, "triple": 3}
 _SIZE = re.compile(

@@ -10,7 +10,7 @@ from typing import Any
 from matching.evidence.colours import colours
 from matching.evidence.identifiers import Identifier, read_identifier
 from matching.evidence.quantities import Quantity, pack_counts, quantities, sizes
-from matching.evidence.words import compact, grams, model_numbers, normalise, numbers, words
+from matching.evidence.words import compact, compounds, grams, model_numbers, normalise, numbers, words
 
 # Longer texts say nothing more about which product it is, and would only take time.
 MAX_NAME, MAX_DESCRIPTION, MAX_ATTRIBUTES, MAX_VALUE = 2000, 4000, 100, 200
@@ -29,6 +29,7 @@ class Record:
     words: frozenset[str]
     grams: frozenset[str]
     models: frozenset[str]
+    compounds: frozenset[str]
     numbers: frozenset[str]
     description: frozenset[str]
     letters: str
@@ -72,12 +73,13 @@ def parse_record(
     values = " ; ".join(f"{key} {value}" for key, value in kept.items())
     facts = f"{name} ; {' ; '.join(kept.values())}" if kept else name
     mpn = compact(normalise(mpn[:MAX_VALUE]))
-    name_colours = colours(tokens) or colours(words(values))
+    named_colours = colours(tokens) or colours(words(values)) or colours(described_tokens)
     return Record(
         name=" ".join(tokens),
         words=frozenset(tokens),
         grams=grams(tokens) if tokens else frozenset(),
         models=model_numbers(name),
+        compounds=compounds(name),
         numbers=numbers(name),
         description=frozenset(described_tokens),
         letters=f"{''.join(tokens)} {mpn} {''.join(described_tokens)} {compact(values)}",
@@ -88,7 +90,7 @@ def parse_record(
         described=quantities(description),
         packs=pack_counts(facts),
         sizes=sizes(facts),
-        colours=name_colours,
+        colours=named_colours,
         identifiers=tuple(found for text in (gtin, *barcodes) if (found := read_identifier(text[:MAX_VALUE]))),
         mpn=mpn,
         price=_price(price),

@@ -12,6 +12,10 @@ _WORD = re.compile(r"[^\W_]+")
 _TOKEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
 _NUMBER = re.compile(r"(?<![\w.,])v?(\d{1,4}(?:\.\d{1,3})?)(?![\w.,]*\w)")
 _SPACED_POINT = re.compile(r"(?<=\d) \.(?=\d)")
+# "5-disc", "1250-watt", "18-70mm" and "500ml" are measures, not models.
+_MEASURE = re.compile(
+    r"[\d./-]*\d(?:-[a-z]{3,}|[x./-]|in|mm|cm|ml|cl|gb|mb|tb|hz|mhz|ghz|kg|mg|oz|lb|lbs|ft|inch|watt|watts)"
+)
 _MIN_MODEL_LENGTH, _MAX_MODEL_LENGTH = 3, 30
 _MIN_DIGITS_ALONE = 5
 
@@ -45,11 +49,17 @@ def model_numbers(text: str) -> frozenset[str]:
     found = []
     for token in _TOKEN.findall(text):
         model = token if token.isalnum() else compact(token)
-        if not _MIN_MODEL_LENGTH <= len(model) <= _MAX_MODEL_LENGTH or model.isalpha():
+        if not _MIN_MODEL_LENGTH <= len(model) <= _MAX_MODEL_LENGTH or model.isalpha() or _MEASURE.fullmatch(token):
             continue
         if not model.isdigit() or (len(model) >= _MIN_DIGITS_ALONE and token.isalnum()):
             found.append(model)
     return frozenset(found)
+
+
+def compounds(text: str) -> frozenset[str]:
+    """Return words with hyphens as one word: a model "LCS-CSL" is also written "LCSCSL"."""
+    joined = [compact(token) for token in _TOKEN.findall(text) if not token.isalnum()]
+    return frozenset([word for word in joined if word.isalpha() and len(word) >= _MIN_DIGITS_ALONE])
 
 
 def numbers(text: str) -> frozenset[str]:
