@@ -255,6 +255,9 @@ def _numbers(left: Record, right: Record, statistics: CatalogueStatistics) -> Ev
         return Evidence(
             "number", _centred(overlap, 0.34), gettext_noop("Both names have the number %(shared)s."), facts
         )
+    if any(ours.equals(theirs) for ours in left.quantities for theirs in right.quantities):
+        # "0.5 l" and "500 ml" have different numbers, but say the same.
+        return None
     return Evidence("number", -1.0, gettext_noop("Their names have different numbers: %(left)s and %(right)s."), facts)
 
 

@@ -1,0 +1,49 @@
+"""Read the barcodes and QR codes in an image of a product.
+
+The decoder process calls this with the image that it has decoded. It must import this module before it limits itself,
+because it can open no files later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import zxingcpp
+from PIL import Image
+
+# Larger images only take longer: a code that is readable in a photograph is readable at this size.
+SIDE = 1600
+MAX_CODES = 20
+MAX_TEXT = 2000
+
+_Format = zxingcpp.BarcodeFormat
+_GTIN_FORMATS = (_Format.EAN13, _Format.EAN8, _Format.UPCA, _Format.UPCE)
+# Without these, reading takes twice as long, finds no more, and once read a code that was not there.
+_QUICK = {"try_downscale": False, "try_invert": False}
+
+
+class Barcode(NamedTuple):
+    """``kind`` is "gtin" or "qr". ``text`` has the digits of a GTIN, 8 to 13, or the text of a QR code."""
+
+    kind: str
+    text: str
+
+
+def read_barcodes(image: Image.Image) -> list[Barcode]:
+    """Return the codes in an RGB or grey image, each once. What cannot be read for certain is left out."""
+    grey = image.convert("L")
+    if max(grey.size) > SIDE:
+        grey.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    codes = zxingcpp.read_barcodes(grey, formats=(*_GTIN_FORMATS, _Format.QRCode), **_QUICK)
+    if not codes:
+        # The reader looks along rows and columns. Bars that lie between both are found in the turned image.
+        turned = grey.rotate(45, expand=True, fillcolor=128)
+        codes = zxingcpp.read_barcodes(
+            turned, formats=_GTIN_FORMATS, binarizer=zxingcpp.Binarizer.GlobalHistogram, **_QUICK
+        )
+    found = [
+        Barcode("qr" if code.format == _Format.QRCode else "gtin", code.text[:MAX_TEXT])
+        for code in codes
+        if code.valid and code.text
+    ]
+    return list(dict.fromkeys(found))[:MAX_CODES]
