@@ -4,7 +4,8 @@
 
 Each photograph is drawn: a pack with areas of colour, lines of text and one code, on a table. It is turned by up to
 15° from a quarter turn, and one in five by any angle, blurred, shaded, noisy and saved as JPEG. A module of the code
-takes 1.6 to 6 pixels. Times are those of the processor. As many packs without a code, but with stripes, show what is read that is not there.
+takes 1.6 to 6 pixels. As many packs without a code, but with stripes, show what is read that is not there. Times are
+those of the processor.
 """
 
 from __future__ import annotations

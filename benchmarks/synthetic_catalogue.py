@@ -24,7 +24,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ KINDS = (
 _SYLLABLES = [consonant + vowel for consonant in "bcdfgklmnprstvz" for vowel in "aeio"]
 _SIZE_WORD = {"en": "Size", "de": "Größe", "fr": "Taille"}
 _PACK_WORDS = {"en": ("Pack of {}", "{}-pack"), "de": ("{}er Pack", "{} Stück"), "fr": ("Lot de {}", "{} pièces")}
-_SPELLINGS = {
+_SPELLINGS: dict[str, Callable[[float], tuple[str, ...]]] = {
     "ml": lambda amount: (f"{amount:g} ml", f"{amount:g}ml", f"{amount / 10:g} cl", f"{amount / 1000:g} l"),
     "l": lambda amount: (f"{amount:g} l", f"{amount:g}L", f"{amount * 1000:g} ml", f"{amount:g} Liter"),
     "g": lambda amount: (f"{amount:g} g", f"{amount:g}g", f"{amount / 1000:g} kg"),
@@ -269,7 +269,7 @@ def _spell_size(chance: random.Random, size: str, language: str) -> str:
         return chance.choice(_PACK_WORDS[language]).format(size.removeprefix("Pack of "))
     times, _, rest = size.rpartition(" x ")
     amount, unit = rest.split()
-    spelled = str(chance.choice(_SPELLINGS[unit](float(amount))))
+    spelled = chance.choice(_SPELLINGS[unit](float(amount)))
     if language != "en":
         spelled = spelled.replace(".", ",")
     return f"{times}{chance.choice((' x ', 'x'))}{spelled}" if times else spelled

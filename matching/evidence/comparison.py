@@ -329,7 +329,7 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
         if left.attributes or right.attributes:
             return Evidence("attributes", None, gettext_noop("They have no attribute in common."))
         return None
-    balance, weights = 0.0, 0.0
+    total, weights = 0.0, 0.0
     equal: list[tuple[float, str]] = []
     different: list[tuple[float, str]] = []
     for name in sorted(both):
@@ -338,18 +338,18 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
         weights += telling
         if value == right.attributes[name]:
             agreement = telling * (1 - statistics.values.get((name, value), 0.0))
-            balance += agreement
+            total += agreement
             equal.append((agreement, name))
         else:
-            balance -= telling
+            total -= telling
             different.append((telling, name))
-    value = balance / max(weights, 1.0)
+    balance = total / max(weights, 1.0)
     facts = {"equal": _names(equal), "different": _names(different)}
     if not different:
-        return Evidence("attributes", value, gettext_noop("They agree in %(equal)s."), facts)
+        return Evidence("attributes", balance, gettext_noop("They agree in %(equal)s."), facts)
     if not equal:
-        return Evidence("attributes", value, gettext_noop("They differ in %(different)s."), facts)
-    return Evidence("attributes", value, gettext_noop("They agree in %(equal)s and differ in %(different)s."), facts)
+        return Evidence("attributes", balance, gettext_noop("They differ in %(different)s."), facts)
+    return Evidence("attributes", balance, gettext_noop("They agree in %(equal)s and differ in %(different)s."), facts)
 
 
 def _price(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
