@@ -91,7 +91,10 @@ KINDS = (
     Kind(("T-Shirt", "T-Shirt", "T-shirt"), _WEAR, ("Size S", "Size M", "Size L", "Size XL"), _COLOURS),
     Kind(("Socks", "Socken", "Chaussettes"), _WEAR, ("Pack of 3", "Pack of 6"), _COLOURS[:3]),
 )
-_SYLLABLES = [consonant + vowel for consonant in "bcdfgklmnprstvz" for vowel in "aeio"]
+_SYLLABLES = (
+    "ba", "be", "bo", "ca", "de", "do", "fa", "fi", "ga", "go", "ka", "ki", "la", "lo", "ma", "mi",
+    "na", "no", "pa", "pe", "ra", "ri", "sa", "so", "ta", "ti", "va", "vi", "za", "zo",
+)  # fmt: skip
 _SIZE_WORD = {"en": "Size", "de": "Größe", "fr": "Taille"}
 _PACK_WORDS = {"en": ("Pack of {}", "{}-pack"), "de": ("{}er Pack", "{} Stück"), "fr": ("Lot de {}", "{} pièces")}
 _SPELLINGS: dict[str, Callable[[float], tuple[str, ...]]] = {

@@ -68,7 +68,8 @@ def test_quantities_have_normalised_units(name, quantities):
     [
         ("Socks pack of 6", {6}), ("Socken 6er Pack", {6}), ("Socken 6 Stück", {6}), ("Chaussettes lot de 6", {6}),
         ("Calcetines pack de 6", {6}), ("Calze confezione da 6", {6}), ("Sokken set van 6", {6}),
-        ("Meias pacote de 6", {6}), ("Cola 6 x 330 ml", {6}), ("Toothbrush twin pack", {2}), ("Monitor 800 x 600", set()),
+        ("Meias pacote de 6", {6}), ("Cola 6 x 330 ml", {6}), ("Toothbrush twin pack", {2}),
+        ("Monitor 800 x 600", set()),
     ],
 )  # fmt: skip
 def test_pack_counts_are_read_in_seven_languages(name, packs):
