@@ -16,8 +16,6 @@ from matching.evidence.statistics import CatalogueStatistics
 
 # An identifier that each shop gives to what it likes says this much, if it is equal.
 LOCAL_IDENTIFIER = 0.1
-# A part number or model number that is rarer than this can be missing on one side and so speak against.
-RARE = 0.5
 MAX_SHOWN = 3
 
 Comparison = Callable[[Record, Record, CatalogueStatistics], Evidence | None]
@@ -357,16 +355,14 @@ def _price(left: Record, right: Record, statistics: CatalogueStatistics) -> Evid
         return None
     if left.price is None or right.price is None:
         return Evidence("price", None, gettext_noop("Only one of the two has a price."))
+    if bool(left.currency) != bool(right.currency):
+        return Evidence("price", None, gettext_noop("Only one of the two prices has a currency."))
     if left.currency != right.currency:
         return Evidence("price", None, gettext_noop("Their prices are in different currencies."))
     ratio = min(left.price, right.price) / max(left.price, right.price)
-    facts = {"left": f"{left.price:.2f}", "right": f"{right.price:.2f}", "currency": left.currency}
-    return Evidence(
-        "price",
-        _centred(ratio, 0.6),
-        gettext_noop("Their prices are %(left)s and %(right)s %(currency)s."),
-        facts,
-    )
+    unit = f" {left.currency}" if left.currency else ""
+    facts = {"left": f"{left.price:.2f}{unit}", "right": f"{right.price:.2f}{unit}"}
+    return Evidence("price", _centred(ratio, 0.6), gettext_noop("Their prices are %(left)s and %(right)s."), facts)
 
 
 def _compare_quantities(left: Record, right: Record) -> Iterable[Evidence]:
@@ -374,7 +370,7 @@ def _compare_quantities(left: Record, right: Record) -> Iterable[Evidence]:
     if not (left.quantities or right.quantities):
         return
     ours, theirs = _by_dimension(left.quantities), _by_dimension(right.quantities)
-    for dimension in ours.keys() | theirs.keys():
+    for dimension in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(dimension, ()), theirs.get(dimension, ())
         facts = {"left": _shown(mine), "right": _shown(other)}
         if mine and other:
