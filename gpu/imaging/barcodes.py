@@ -6,6 +6,7 @@ because it can open no files later.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import zxingcpp
@@ -51,4 +52,7 @@ def read_barcodes(image: Image.Image) -> list[Barcode]:
         for code in codes
         if code.valid and code.text
     ]
-    return list(dict.fromkeys(found))[:MAX_CODES]
+    different = list(dict.fromkeys(found))
+    # One code can be read twice, with a wrong left half once. Which is right cannot be known.
+    right_halves = Counter(code.text[-6:] for code in different if code.kind == "gtin")
+    return [code for code in different if code.kind == "qr" or right_halves[code.text[-6:]] == 1][:MAX_CODES]
