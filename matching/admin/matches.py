@@ -26,7 +26,13 @@ from core.admin.requests import user_of
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
-from matching.admin.filters import PendingMatchesFilter, QueryCategoryFilter, ScoreBandFilter, VerdictDateFilter
+from matching.admin.filters import (
+    DecisionFilter,
+    PendingMatchesFilter,
+    QueryCategoryFilter,
+    ScoreBandFilter,
+    VerdictDateFilter,
+)
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
@@ -149,6 +155,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
     list_display_links = None
     list_filter = (
         ("review_status", ChoicesRadioFilter),
+        DecisionFilter,
         ScoreBandFilter,
         QueryCategoryFilter,
         VerdictDateFilter,

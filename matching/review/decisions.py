@@ -83,7 +83,7 @@ def decide(
         verdict = {Kind.SAME: Status.CONFIRMED, Kind.VARIANT: Status.VARIANT}.get(Kind(choice.kind))
         other = Status.UNSURE if choice.kind == Kind.UNSURE else Status.REJECTED
         judged_alone = _judged_alone(case)
-        targets = {
+        targets: dict[int, str] = {
             match.pk: (verdict if match.candidate_id in chosen and verdict else other)
             for match in case.matches
             if match.candidate_id in chosen or match.pk not in judged_alone
@@ -118,10 +118,10 @@ def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = N
 
 def lock_case(product_id: int) -> Case:
     """Lock a case until the end of the transaction and return it. Raises Product.DoesNotExist."""
-    [case] = lock_cases([product_id]) or [None]
-    if case is None:
+    found = lock_cases([product_id])
+    if not found:
         raise Product.DoesNotExist(_("There is no product %(id)s.") % {"id": product_id})
-    return case
+    return found[0]
 
 
 def lock_cases(product_ids: Collection[int]) -> list[Case]:
@@ -181,6 +181,7 @@ def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: Ab
         for match in case.matches:
             match.review_status = changed.get(match.pk, match.review_status)
         settled = set(old.settled) if old is not None else set()
+        settled -= {match.pk for match in case.matches if changed.get(match.pk) == Status.REJECTED}
         positive = [match for match in case.matches if match.review_status in POSITIVE]
         waiting = [match for match in case.matches if is_pending(match)]
         matches += case.matches
@@ -205,7 +206,7 @@ def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: Ab
             continue
         kind, candidates = _derived(case.matches)
         decision = old or Decision(product=case.product)
-        if old is not None and (old.kind, old.candidates) == (kind, candidates) and not settled - set(old.settled):
+        if old is not None and (old.kind, old.candidates) == (kind, candidates) and settled == set(old.settled):
             continue
         decision.kind, decision.candidates = kind, candidates
         decision.reviewer_id, decision.decided_at = reviewer.pk, at
