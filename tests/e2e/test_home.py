@@ -60,7 +60,10 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     one_image_each = {"pending", "claimed", "failed"}
     assert len(addresses) == 6
     assert len(bands) == 5
-    for address, count in [*waiting, *bands]:
+    # The chart counts decisions. Its list has a row for each match that they settled.
+    cases = [(address, count) for address, count in [*waiting, *bands] if "/case/" in address]
+    assert len(cases) == 6
+    for address, count in cases:
         page.goto(address)
         if count:
             expect(page.locator("[data-count=left]")).to_have_text(str(count))
