@@ -20,8 +20,9 @@ from gpu.heads import Head
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
+from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
-from matching.models import Match
+from matching.models import Decision, Match
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -43,6 +44,7 @@ class Candidate:
     score: float
     rank: int
     match: Match | None = None
+    query_image_id: int | None = None  # the image of the searched product that the score is of, if stored
 
     @property
     def product(self) -> Product:
@@ -130,7 +132,8 @@ def search_features(features: Sequence[Features], threshold: float, limit: int, 
 def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
-    Deletes pending matches that the result no longer has, unless they have a note.
+    Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
+    same as another, or a variant, gets no new candidates.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
     product = result.product
@@ -146,6 +149,8 @@ def save_matches(result: SearchResult) -> SearchResult:
             feature_type=result.feature_type,
             model_name=result.model_name,
             rank=candidate.rank,
+            product_image_id=candidate.query_image_id,
+            candidate_image_id=candidate.image.pk,
             created_at=now,
             updated_at=now,
         )
@@ -163,12 +168,18 @@ def save_matches(result: SearchResult) -> SearchResult:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
         # Verdicts lock matches by key too, so that neither waits for the other in a circle.
         list(product.matches.select_for_update().order_by("pk").values_list("pk"))
+        to_save = existing & matches.keys()
+        if Decision.objects.filter(product=product, kind__in=(Decision.Kind.SAME, Decision.Kind.VARIANT)).exists():
+            to_save &= set(product.matches.order_by().values_list("candidate_id", flat=True))
         Match.objects.bulk_create(
-            [match for candidate, match in matches.items() if candidate in existing],
+            [match for candidate, match in matches.items() if candidate in to_save],
             update_conflicts=True,
             unique_fields=["product", "candidate"],
-            update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
-        )
+            update_fields=[
+                "similarity_score", "feature_type", "model_name", "rank", "product_image", "candidate_image",
+                "updated_at",
+            ],
+        )  # fmt: skip
         saved = {match.candidate_id: match for match in product.matches.order_by()}
         obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
         if obsolete:
@@ -176,9 +187,9 @@ def save_matches(result: SearchResult) -> SearchResult:
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-    candidates = [candidate for candidate in result.candidates if candidate.product.pk in saved]
+    candidates = [candidate for candidate in result.candidates if candidate.product.pk in existing]
     return replace(
-        result, candidates=[replace(candidate, match=saved[candidate.product.pk]) for candidate in candidates]
+        result, candidates=[replace(candidate, match=saved.get(candidate.product.pk)) for candidate in candidates]
     )
 
 
@@ -276,7 +287,12 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
         if rows:
             raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
-    return replace(_search(features, head, threshold, limit, category, exclude=product.pk), product=product)
+    result = _search(features, head, threshold, limit, category, exclude=product.pk)
+    views = best_views(
+        product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
+    )
+    candidates = [replace(item, query_image_id=views.get(item.image.pk, (None, 0))[0]) for item in result.candidates]
+    return replace(result, candidates=candidates, product=product)
 
 
 def _attach_matches(result: SearchResult) -> SearchResult:

@@ -7,11 +7,13 @@ import binascii
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models import BigIntegerField
 from rest_framework import serializers
 
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
-from matching.models import Match
-from matching.review.verdicts import MAX_NOTE_LENGTH
+from matching.models import Decision, Match
+from matching.review import cases
+from matching.review.decisions import MAX_NOTE_LENGTH, MAX_WORDS_LENGTH
 from matching.search import DEFAULT_IMAGE_WEIGHT, MAX_TEXT_LENGTH
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
@@ -19,6 +21,7 @@ from products.models import Feature
 MAX_LIMIT = 100
 MAX_QUERY_IMAGES = 10
 MAX_BASE64_LENGTH = 4 * MAX_BYTES // 3 + 100
+MAX_DECISIONS = 500  # in one request
 
 
 class OptionsSerializer(serializers.Serializer[Any]):
@@ -145,6 +148,9 @@ class MatchSerializer(serializers.ModelSerializer[Match]):
 class VerdictSerializer(serializers.Serializer[Any]):
     review_status = serializers.ChoiceField(choices=Match.Status.choices, required=False)
     note = serializers.CharField(required=False, allow_blank=True, max_length=MAX_NOTE_LENGTH)
+    override = serializers.BooleanField(
+        required=False, default=False, help_text="Change the verdict of another reviewer (else 409 already_decided)."
+    )
 
 
 class ContributionSerializer(serializers.Serializer[Any]):
@@ -176,3 +182,92 @@ class ExplanationSerializer(serializers.Serializer[Any]):
     parts = ContributionSerializer(many=True, help_text="They sum to the score, unless that is cut off at 0.")
     heat_maps = HeatMapSerializer(many=True, help_text="Of the product's image and of the candidate's, or empty.")
     no_heat_maps = serializers.CharField(help_text="Why there are no heat maps, or empty.")
+
+
+class DecisionSerializer(serializers.Serializer[Any]):
+    """A decision on a case, as it is stored."""
+
+    decision = serializers.ChoiceField(choices=Decision.Kind.choices)
+    candidates = serializers.ListField(child=serializers.IntegerField())
+    differs = serializers.CharField()
+    reason = serializers.CharField()
+    note = serializers.CharField()
+    by = serializers.CharField(allow_null=True)
+    at = serializers.DateTimeField()
+
+
+class EvidenceSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    direction = serializers.ChoiceField(choices=["for", "against"])
+    weight = serializers.FloatField()
+    text = serializers.CharField()
+
+
+class CaseCandidateSerializer(CandidateSerializer):
+    note = serializers.CharField()
+    product_image_url = serializers.CharField(allow_null=True, help_text="The image that the score compares.")
+    found_later = serializers.BooleanField(help_text="It came into the case after the first candidates.")
+    probability = serializers.FloatField(allow_null=True)
+    evidence = EvidenceSerializer(many=True)
+
+
+class CaseSerializer(serializers.Serializer[Any]):
+    product_id = serializers.IntegerField()
+    sku = serializers.CharField()
+    name = serializers.CharField()
+    category = serializers.CharField()
+    state = serializers.ChoiceField(choices=[cases.OPEN, cases.DECIDED])
+    version = serializers.CharField(help_text="Send it with the decision. It is also the ETag.")
+    decision = DecisionSerializer(allow_null=True)
+    better_candidate = serializers.BooleanField(help_text="The best candidate was found after the others.")
+    answer = serializers.ChoiceField(choices=["same", "new", "look"], allow_null=True)
+    not_in_catalogue = serializers.FloatField(allow_null=True)
+    candidates = CaseCandidateSerializer(many=True)
+
+
+class DecideSerializer(serializers.Serializer[Any]):
+    decision = serializers.ChoiceField(choices=Decision.Kind.choices)
+    candidates = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=BigIntegerField.MAX_BIGINT),
+        required=False, default=list, max_length=MAX_LIMIT,
+        help_text="Ids of the candidates that the product is (same), or is a variant of (variant).",
+    )  # fmt: skip
+    differs = serializers.CharField(
+        required=False, default="", allow_blank=True, max_length=MAX_WORDS_LENGTH,
+        help_text="The attribute in which a variant differs, such as size.",
+    )  # fmt: skip
+    reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=MAX_WORDS_LENGTH)
+    note = serializers.CharField(required=False, default="", allow_blank=True, max_length=MAX_NOTE_LENGTH)
+    version = serializers.CharField(
+        required=False, default=None, allow_null=True, max_length=100,
+        help_text="The version of the case that the decision is made on (else 409 stale).",
+    )  # fmt: skip
+    override = serializers.BooleanField(
+        required=False, default=False, help_text="Replace the decision of another reviewer without naming a version."
+    )
+
+
+class DecideOneSerializer(DecideSerializer):
+    product_id = serializers.IntegerField(min_value=1, max_value=BigIntegerField.MAX_BIGINT)
+
+
+class DecideManySerializer(serializers.Serializer[Any]):
+    decisions = serializers.ListField(
+        child=serializers.DictField(), min_length=1, max_length=MAX_DECISIONS,
+        help_text="Each as for one case, with its `product_id`.",
+    )  # fmt: skip
+
+
+class DecidedSerializer(serializers.Serializer[Any]):
+    """What became of one decision of many: the case, or the code and reason of the error."""
+
+    product_id = serializers.IntegerField(allow_null=True)
+    status = serializers.IntegerField(help_text="As if it had been sent alone: 200, 400, 404 or 409.")
+    code = serializers.CharField(required=False)
+    detail = serializers.CharField(required=False)
+    version = serializers.CharField(required=False)
+    decided = DecisionSerializer(required=False, allow_null=True)
+
+
+class DecidedManySerializer(serializers.Serializer[Any]):
+    results = DecidedSerializer(many=True)

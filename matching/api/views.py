@@ -21,6 +21,8 @@ from matching import explanation, search, service
 from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
+from matching.review.decisions import StaleError
+from products.api.etags import if_match, with_etag
 from products.api.views import WAIT, form_data, uploads_of, wait_of
 from products.models import Product
 
@@ -140,15 +142,30 @@ class MatchView(generics.RetrieveAPIView[Match]):
     queryset = Match.objects.select_related("reviewer")
     serializer_class = serializers.MatchSerializer
 
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        match = self.get_object()
+        return with_etag(Response(self.get_serializer(match).data), match.version)
+
     @extend_schema(request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
     def patch(self, request: Request, pk: int) -> Response:
-        """Confirm or reject a match, undo the verdict (`pending`), or save a note."""
+        """Confirm or reject a match, undo the verdict (`pending`), or save a note.
+
+        The decision on the case follows: a confirmed match settles the other candidates. With `If-Match`, a match that
+        changed since is refused (412). Without it, the verdict of another reviewer only changes with `override`.
+        """
         match = self.get_object()
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        status = form.validated_data.get("review_status")
-        match = verdicts.set_verdict(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
-        return Response(serializers.MatchSerializer(match).data)
+        values = form.validated_data
+        try:
+            match = verdicts.set_verdict(
+                match.pk, values.get("review_status"), cast(User, request.user), values.get("note"),
+                version=if_match(request), override=values["override"],
+            )  # fmt: skip
+        except StaleError as error:
+            error.status = 412
+            raise
+        return with_etag(Response(serializers.MatchSerializer(match).data), match.version)
 
 
 class ExplanationView(APIView):

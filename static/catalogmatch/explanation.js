@@ -80,7 +80,6 @@ document.addEventListener("keydown", (event) => {
         event.stopImmediatePropagation();
         if (event.key.toLowerCase() === "e") explanation.close();
     } else if (event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select, textarea")) {
-        const candidate = event.target.closest(".cm-candidate") ?? document.querySelector(".cm-candidate");
-        candidate?.querySelector("[data-explain]")?.click();
+        document.querySelector(".cm-candidate:not([hidden]) [data-explain]")?.click();
     }
 }, true);
