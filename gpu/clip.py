@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu.encoders import registry
+from gpu.encoders import registry, tokens
 from gpu.encoders.registry import get_clip_model, is_clip_available
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
 from gpu.pipeline.preprocess_image import EmbedRequest
+from gpu.text import encoder as text_encoder
 from gpu.vectors import FloatVector
 
 __all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "process_batch", "unload"]
@@ -53,4 +54,6 @@ def unload() -> None:
     The next use starts them again.
     """
     registry.unload()
+    text_encoder.unload()
+    tokens.unload()
     preprocess_workers.close()

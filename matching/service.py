@@ -20,12 +20,13 @@ from gpu.heads import Head
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
-from matching.answers.answering import Answer, WeighedEvidence, judge
+from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
 from matching.answers.choice import CONSIDERED
 from matching.answers.identified import find_identified
 from matching.answers.records import record_of
+from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
-from matching.models import Match, ProductAnswer
+from matching.models import Decision, Match, ProductAnswer
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -52,6 +53,7 @@ class Candidate:
     probability: float | None = None
     evidence: Sequence[WeighedEvidence] = ()
     match: Match | None = None
+    query_image_id: int | None = None  # the image of the searched product that the score is of, if stored
 
     @property
     def product(self) -> Product:
@@ -62,7 +64,8 @@ class Candidate:
 class SearchResult:
     """The candidates of one query, best first, the features that were compared, and the answer.
 
-    ``not_in_catalogue``: the probability that no catalogue product is the one asked about.
+    ``not_in_catalogue``: the probability that no catalogue product is the one asked about. ``notice``: what the user
+    should know about the search, or empty.
     """
 
     feature_type: str
@@ -71,6 +74,7 @@ class SearchResult:
     answer: Answer = Answer.LOOK
     not_in_catalogue: float | None = None
     product: Product | None = None
+    notice: str = ""
 
 
 def find_matches(
@@ -149,19 +153,22 @@ def search_features(
     feature_type: Kind | None = None,
     asked: Product | None = None,
     without: Collection[int] = (),
+    is_answered: bool = True,
 ) -> SearchResult:
     """Search by features of one product, and judge the candidates by everything that is known.
 
     The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
     Products with its identifiers are candidates whatever their score is. ``without``: ids of products that count as not
-    being in the catalogue. Raises what ``match_images`` raises.
+    being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images. Raises what
+    ``match_images`` raises.
     """
     record = record_of(asked) if asked is not None else None
     identified = find_identified(asked, record) if asked is not None and record is not None else []
     kind, model, found = _nearest(
         features, head, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )
-    judged = judge(record, [image.product for image, _hit in found], [hit.score for _image, hit in found], model)
+    products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
+    judged = judge(record, products, scores, model) if is_answered else no_answer(products)
     candidates = [
         Candidate(image, hit.score, 0, probability, evidence)
         for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)
@@ -177,7 +184,8 @@ def search_features(
 def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
-    Deletes pending matches that the result no longer has, unless they have a note.
+    Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
+    same as another, or a variant, gets no new candidates.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
     product = result.product
@@ -195,6 +203,8 @@ def save_matches(result: SearchResult) -> SearchResult:
             rank=candidate.rank,
             probability=candidate.probability,
             evidence=[item.as_json() for item in candidate.evidence],
+            product_image_id=candidate.query_image_id,
+            candidate_image_id=candidate.image.pk,
             created_at=now,
             updated_at=now,
         )
@@ -212,20 +222,18 @@ def save_matches(result: SearchResult) -> SearchResult:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
         # Verdicts lock matches by key too, so that neither waits for the other in a circle.
         list(product.matches.select_for_update().order_by("pk").values_list("pk"))
+        to_save = existing & matches.keys()
+        if Decision.objects.filter(product=product, kind__in=(Decision.Kind.SAME, Decision.Kind.VARIANT)).exists():
+            to_save &= set(product.matches.order_by().values_list("candidate_id", flat=True))
         Match.objects.bulk_create(
-            [match for candidate, match in matches.items() if candidate in existing],
+            [match for candidate, match in matches.items() if candidate in to_save],
             update_conflicts=True,
             unique_fields=["product", "candidate"],
             update_fields=[
-                "similarity_score",
-                "feature_type",
-                "model_name",
-                "rank",
-                "probability",
-                "evidence",
-                "updated_at",
+                "similarity_score", "feature_type", "model_name", "rank", "probability", "evidence", "product_image",
+                "candidate_image", "updated_at",
             ],
-        )
+        )  # fmt: skip
         saved = {match.candidate_id: match for match in product.matches.order_by()}
         obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
         if obsolete:
@@ -237,9 +245,9 @@ def save_matches(result: SearchResult) -> SearchResult:
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-    candidates = [candidate for candidate in result.candidates if candidate.product.pk in saved]
+    candidates = [candidate for candidate in result.candidates if candidate.product.pk in existing]
     return replace(
-        result, candidates=[replace(candidate, match=saved[candidate.product.pk]) for candidate in candidates]
+        result, candidates=[replace(candidate, match=saved.get(candidate.product.pk)) for candidate in candidates]
     )
 
 
@@ -300,6 +308,11 @@ def unmatched() -> QuerySet[Product]:
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
+def rounded(probability: float | None) -> float | None:
+    """Return a probability as the API shows it."""
+    return None if probability is None else round(probability, 4)
+
+
 def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as the API shows it. An unsaved match has no ``match_id``."""
     return {
@@ -310,7 +323,7 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
         "category": candidate.product.category,
         "similarity_score": round(candidate.score, 2),
         "rank": candidate.rank,
-        "probability": None if candidate.probability is None else round(candidate.probability, 4),
+        "probability": rounded(candidate.probability),
         "evidence": [item.as_json() for item in candidate.evidence],
         "image_url": candidate.image.file.url,
         "review_status": candidate.match.review_status if candidate.match else Match.Status.PENDING.value,
@@ -342,7 +355,12 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
     product = Product.objects.get(pk=product_id)
     head = model_versions.in_use()
     features = _features_of(product, head)
-    return search_features(features, head, threshold, limit, category, asked=product)
+    result = search_features(features, head, threshold, limit, category, asked=product)
+    views = best_views(
+        product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
+    )
+    candidates = [replace(item, query_image_id=views.get(item.image.pk, (None, 0))[0]) for item in result.candidates]
+    return replace(result, candidates=candidates)
 
 
 def _features_of(product: Product, head: Head | None) -> list[Features]:

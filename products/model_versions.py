@@ -123,12 +123,20 @@ def rollback(user: AbstractBaseUser | None = None) -> str:
 
     Raises VersionError if there was none, or if it no longer exists.
     """
+    before = previous()
+    if before is None:
+        raise VersionError("The model was never switched, so there is nothing to roll back.")
+    switch(before, user)
+    return before or ENCODER_NAME
+
+
+def previous() -> str | None:
+    """Return the version that a roll back switches to, or None if the model was never switched."""
     last = ModelSwitch.objects.order_by("-pk").values_list("version", flat=True).first()
     if last is None:
-        raise VersionError("The model was never switched, so there is nothing to roll back.")
+        return None
     before = ModelSwitch.objects.exclude(version=last).order_by("-pk").values_list("version", flat=True).first()
-    switch(before or ENCODER, user)
-    return before or ENCODER_NAME
+    return before or ENCODER
 
 
 def add(head: Head, report: dict[str, object]) -> None:
@@ -172,7 +180,8 @@ def _rows(wanted: Sequence[Head], images: Iterable[dict[tuple[str, str], Feature
                 image = next(iter(by_model.values()))
                 rows.append(
                     Feature(
-                        image_id=image.image_id, product_id=image.product_id, created_at=now, updated_at=now,
+                        image_id=image.image_id, product_id=image.product_id, decoding=image.decoding,
+                        created_at=now, updated_at=now,
                         **Feature.columns(features),
                     )
                 )  # fmt: skip

@@ -64,7 +64,7 @@ def judge(asked: Record | None, candidates: Sequence[Product], scores: Sequence[
     """
     calibrated = stored.load(model_name)
     if calibrated is None:
-        return Judged(Answer.LOOK, None, [None] * len(candidates), [[] for _candidate in candidates])
+        return no_answer(candidates)
     considered = list(candidates[:CONSIDERED])
     rest = len(candidates) - len(considered)
     if not considered:
@@ -89,6 +89,11 @@ def judge(asked: Record | None, candidates: Sequence[Product], scores: Sequence[
     return Judged(
         answer, none, [*map(float, probabilities[:-1]), *[0.0] * rest], [*evidence, *([] for _candidate in range(rest))]
     )
+
+
+def no_answer(candidates: Sequence[Product]) -> Judged:
+    """Return that a person should look, without probabilities."""
+    return Judged(Answer.LOOK, None, [None] * len(candidates), [[] for _candidate in candidates])
 
 
 def _facts(

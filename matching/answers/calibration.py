@@ -21,7 +21,7 @@ from matching.answers.catalogue_questions import FOLDS, SHARE_NEW, CalibrationEr
 from matching.answers.choice import CONSIDERED, ChoiceModel, Doubles, Questions, adjust, fit, log_loss
 from matching.answers.decided_questions import ask_decisions
 from matching.evidence.statistics import CatalogueStatistics
-from matching.models import Calibration, Match
+from matching.models import Calibration, Decision, Match
 from products import model_versions
 from products.models import Feature, Product
 
@@ -52,7 +52,7 @@ def keep_calibrated() -> dict[str, Any] | None:
     last = newest.first()
     if last is not None:
         is_old = last < timezone.now() - RENEW_AFTER
-        if not is_old or not Match.objects.filter(reviewed_at__gt=last).exists():
+        if not is_old or not Decision.objects.filter(decided_at__gt=last).exists():
             return None
     try:
         with threadpool_limits(limits=1):

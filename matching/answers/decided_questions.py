@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from django.db.models import Exists, OuterRef, QuerySet
 
 from gpu.heads import Head
 from matching import service
@@ -13,8 +12,7 @@ from matching.evidence.comparison import compare
 from matching.evidence.model import shipped_model
 from matching.evidence.statistics import CatalogueStatistics
 from matching.index import SearchVectorError
-from matching.models import Match
-from products.models import Product
+from matching.models import Decision
 from products.queue.query_features import FeaturesPendingError
 
 MAX_QUESTIONS = 2_000  # the newest decisions; more would only take time
@@ -23,27 +21,18 @@ MAX_QUESTIONS = 2_000  # the newest decisions; more would only take time
 def ask_decisions(head: Head | None, statistics: CatalogueStatistics) -> Questions:
     """Return one question for each decided product, searched with the head or with the encoder alone.
 
-    A product is decided if a candidate is confirmed, or if all are rejected: then it is new. One whose confirmed
-    product is not among the candidates, or that cannot be searched, is left out.
+    Only decisions "the same" and "new" tell. A product whose confirmed product is not among the candidates, or that
+    cannot be searched, is left out.
     """
-    asked = [_ask(product, head, statistics) for product in _decided()[:MAX_QUESTIONS]]
+    telling = Decision.objects.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
+    newest = telling.select_related("product").order_by("-decided_at", "-pk")[:MAX_QUESTIONS]
+    asked = [_ask(decision, head, statistics) for decision in newest]
     found = [question for question in asked if question is not None]
     return Questions.joined(found) if found else _no_questions()
 
 
-def _decided() -> QuerySet[Product]:
-    of_product = Match.objects.filter(product=OuterRef("pk")).order_by()
-    confirmed = Exists(of_product.filter(review_status=Match.Status.CONFIRMED))
-    rejected = Exists(of_product.filter(review_status=Match.Status.REJECTED))
-    pending = Exists(of_product.filter(review_status=Match.Status.PENDING))
-    new = Product.objects.filter(is_historical=False).annotate(is_confirmed=confirmed, is_open=pending)
-    return new.filter(confirmed | (rejected & ~pending)).order_by("-pk")
-
-
-def _ask(product: Product, head: Head | None, statistics: CatalogueStatistics) -> Questions | None:
-    confirmed = set(
-        product.matches.filter(review_status=Match.Status.CONFIRMED).order_by().values_list("candidate_id", flat=True)
-    )
+def _ask(decision: Decision, head: Head | None, statistics: CatalogueStatistics) -> Questions | None:
+    product, confirmed = decision.product, set(decision.candidates)
     try:
         found = service.scored_candidates(product, CONSIDERED, head)
     except (FeaturesPendingError, SearchVectorError):

@@ -46,7 +46,8 @@ def records_of(products: Iterable[Product]) -> dict[int, Record]:
 
 def is_silent(record: Record) -> bool:
     """Return whether nothing is known about a product that could be compared."""
-    return not (record.words or record.identifiers or record.mpn or record.attributes or record.description)
+    known = (record.words, record.identifiers, record.mpn, record.attributes, record.description, record.brand)
+    return not any((*known, record.category, record.price))
 
 
 def count_catalogue() -> CatalogueStatistics:

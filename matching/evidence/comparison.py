@@ -16,8 +16,6 @@ from matching.evidence.statistics import CatalogueStatistics
 
 # An identifier that each shop gives to what it likes says this much, if it is equal.
 LOCAL_IDENTIFIER = 0.1
-# A part number or model number that is rarer than this can be missing on one side and so speak against.
-RARE = 0.5
 MAX_SHOWN = 3
 
 Comparison = Callable[[Record, Record, CatalogueStatistics], Evidence | None]
@@ -255,6 +253,9 @@ def _numbers(left: Record, right: Record, statistics: CatalogueStatistics) -> Ev
         return Evidence(
             "number", _centred(overlap, 0.34), gettext_noop("Both names have the number %(shared)s."), facts
         )
+    if any(ours.equals(theirs) for ours in left.quantities for theirs in right.quantities):
+        # "0.5 l" and "500 ml" have different numbers, but say the same.
+        return None
     return Evidence("number", -1.0, gettext_noop("Their names have different numbers: %(left)s and %(right)s."), facts)
 
 
@@ -326,7 +327,7 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
         if left.attributes or right.attributes:
             return Evidence("attributes", None, gettext_noop("They have no attribute in common."))
         return None
-    balance, weights = 0.0, 0.0
+    total, weights = 0.0, 0.0
     equal: list[tuple[float, str]] = []
     different: list[tuple[float, str]] = []
     for name in sorted(both):
@@ -335,18 +336,18 @@ def _attributes(left: Record, right: Record, statistics: CatalogueStatistics) ->
         weights += telling
         if value == right.attributes[name]:
             agreement = telling * (1 - statistics.values.get((name, value), 0.0))
-            balance += agreement
+            total += agreement
             equal.append((agreement, name))
         else:
-            balance -= telling
+            total -= telling
             different.append((telling, name))
-    value = balance / max(weights, 1.0)
+    balance = total / max(weights, 1.0)
     facts = {"equal": _names(equal), "different": _names(different)}
     if not different:
-        return Evidence("attributes", value, gettext_noop("They agree in %(equal)s."), facts)
+        return Evidence("attributes", balance, gettext_noop("They agree in %(equal)s."), facts)
     if not equal:
-        return Evidence("attributes", value, gettext_noop("They differ in %(different)s."), facts)
-    return Evidence("attributes", value, gettext_noop("They agree in %(equal)s and differ in %(different)s."), facts)
+        return Evidence("attributes", balance, gettext_noop("They differ in %(different)s."), facts)
+    return Evidence("attributes", balance, gettext_noop("They agree in %(equal)s and differ in %(different)s."), facts)
 
 
 def _price(left: Record, right: Record, statistics: CatalogueStatistics) -> Evidence | None:
@@ -354,16 +355,14 @@ def _price(left: Record, right: Record, statistics: CatalogueStatistics) -> Evid
         return None
     if left.price is None or right.price is None:
         return Evidence("price", None, gettext_noop("Only one of the two has a price."))
+    if bool(left.currency) != bool(right.currency):
+        return Evidence("price", None, gettext_noop("Only one of the two prices has a currency."))
     if left.currency != right.currency:
         return Evidence("price", None, gettext_noop("Their prices are in different currencies."))
     ratio = min(left.price, right.price) / max(left.price, right.price)
-    facts = {"left": f"{left.price:.2f}", "right": f"{right.price:.2f}", "currency": left.currency}
-    return Evidence(
-        "price",
-        _centred(ratio, 0.6),
-        gettext_noop("Their prices are %(left)s and %(right)s %(currency)s."),
-        facts,
-    )
+    unit = f" {left.currency}" if left.currency else ""
+    facts = {"left": f"{left.price:.2f}{unit}", "right": f"{right.price:.2f}{unit}"}
+    return Evidence("price", _centred(ratio, 0.6), gettext_noop("Their prices are %(left)s and %(right)s."), facts)
 
 
 def _compare_quantities(left: Record, right: Record) -> Iterable[Evidence]:
@@ -371,7 +370,7 @@ def _compare_quantities(left: Record, right: Record) -> Iterable[Evidence]:
     if not (left.quantities or right.quantities):
         return
     ours, theirs = _by_dimension(left.quantities), _by_dimension(right.quantities)
-    for dimension in ours.keys() | theirs.keys():
+    for dimension in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(dimension, ()), theirs.get(dimension, ())
         facts = {"left": _shown(mine), "right": _shown(other)}
         if mine and other:

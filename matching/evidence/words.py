@@ -12,10 +12,9 @@ _WORD = re.compile(r"[^\W_]+")
 _TOKEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
 _NUMBER = re.compile(r"(?<![\w.,])v?(\d{1,4}(?:\.\d{1,3})?)(?![\w.,]*\w)")
 _SPACED_POINT = re.compile(r"(?<=\d) \.(?=\d)")
-# "5-disc", "1250-watt", "18-70mm" and "500ml" are measures, not models.
-_MEASURE = re.compile(
-    r"[\d./-]*\d(?:-[a-z]{3,}|[x./-]|in|mm|cm|ml|cl|gb|mb|tb|hz|mhz|ghz|kg|mg|oz|lb|lbs|ft|inch|watt|watts)"
-)
+# "5-disc", "1250-watt", "18-70mm", "500ml" and "4x125g" are measures, not models.
+_UNITS = "g|l|v|w|in|mm|cm|ml|cl|gb|mb|tb|hz|mhz|ghz|kg|mg|oz|lb|lbs|ft|ah|mah|inch|watt|watts"
+_MEASURE = re.compile(rf"[\d./-]*\d(?:-[a-z]{{3,}}|[x./-]|x\d+(?:{_UNITS})?|{_UNITS})")
 _MIN_MODEL_LENGTH, _MAX_MODEL_LENGTH = 3, 30
 _MIN_DIGITS_ALONE = 5
 

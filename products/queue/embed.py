@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import F
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -120,7 +121,7 @@ Result = run.ImageFeatures | ImageProcessingError
 
 def _extract(images: Sequence[ProductImage], recompute: bool) -> list[Result]:
     """Return the features of each image, in order. They lack CLIP if it cannot load."""
-    present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL)
+    present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL, decoding=F("image__decoding"))
     has_legacy = set() if recompute else set(present.values_list("image_id", flat=True))
 
     def requests(clip: bool) -> list[EmbedRequest]:
@@ -182,7 +183,14 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
     embedded_with: dict[str, list[int]] = {}
     for image, result in embedded:
         features += [
-            Feature(image=image, product_id=image.product_id, created_at=now, updated_at=now, **Feature.columns(part))
+            Feature(
+                image=image,
+                product_id=image.product_id,
+                decoding=image.decoding,
+                created_at=now,
+                updated_at=now,
+                **Feature.columns(part),
+            )
             for part in (*result.embeddings, result.legacy)
             if part is not None
         ]
@@ -194,8 +202,12 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
         features,
         update_conflicts=True,
         unique_fields=["image", "kind", "model_name"],
-        update_fields=["dim", "color_features", "shape_features", "texture_features", "checksum", "updated_at"],
-    )
+        update_fields=[
+            "dim", "color_features", "shape_features", "texture_features", "checksum", "decoding", "updated_at",
+        ],
+    )  # fmt: skip
+    # What other models made of earlier pixels must not be compared any more.
+    Feature.objects.filter(image__in=[image for image, _ in embedded]).exclude(decoding=F("image__decoding")).delete()
     for name, ids in embedded_with.items():
         ProductImage.objects.filter(pk__in=ids).update(
             state=State.READY,

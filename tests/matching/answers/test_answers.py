@@ -23,16 +23,17 @@ from tests.helpers.vectors import add_product, legacy_features
 pytestmark = pytest.mark.django_db
 
 PRODUCTS, VIEWS = 30, 3
-NOISE = 38  # so large that products are confused now and then, as real ones are
+NOISE = 38  # the first candidate is not always the right one
 
 
 def photographs(count: int, views: int, seed: int = 0) -> list[list[Features]]:
     """Return legacy features of views of products: each differs from its product by noise."""
     rng = np.random.default_rng(seed)
     plain = legacy_features(1)[0]
+    common = rng.normal(size=256) * 28  # products of one catalogue look alike
 
     def view(look: np.ndarray) -> Features:
-        bins = (128 + look + rng.normal(size=256) * NOISE).clip(0, 255).astype(np.uint8)
+        bins = (128 + common + look + rng.normal(size=256) * NOISE).clip(0, 255).astype(np.uint8)
         return Features(plain.kind, plain.model_name, bins, plain.shape, plain.texture)
 
     return [[view(look) for _ in range(views)] for look in rng.normal(size=(count, 256)) * 20]
@@ -59,6 +60,10 @@ def answered(product: Product, **options: Any) -> dict[str, Any]:
     return body
 
 
+def odds_of(match: dict[str, Any]) -> float:
+    return float(match["probability"] / (1 - match["probability"]))
+
+
 def test_without_calibration_a_person_should_look(catalogue: list[Product]) -> None:
     body = answered(arrivals()[0])
     assert (body["answer"], body["not_in_catalogue"]) == ("look", None)
@@ -75,21 +80,21 @@ def test_probabilities_add_to_one_and_rise_with_the_truth(catalogue: list[Produc
         assert sum(probabilities) + body["not_in_catalogue"] == pytest.approx(1, abs=0.001)
         assert probabilities == sorted(probabilities, reverse=True)
         (known if place < 10 else unknown).append(body["not_in_catalogue"])
-    assert np.mean(known) < 0.3 < 0.5 < np.mean(unknown)
+    assert np.mean(known) + 0.15 < np.mean(unknown)
     separation = figures.area_under_roc(np.array(known + unknown), np.array([False] * 10 + [True] * 10))
     assert separation is not None
-    assert separation > 0.85
+    assert separation > 0.8
 
 
 def test_weights_of_the_evidence_add_to_the_log_odds(catalogue: list[Product]) -> None:
     run("calibrate")
-    Product.objects.update(name="Mug, blue, 0.5 l", brand="Nord")
+    Product.objects.update(brand="Nord")
     body = answered(arrivals()[0])
-    for match in body["matches"][:2]:
-        odds = match["probability"] / body["not_in_catalogue"]
-        assert sum(item["weight"] for item in match["evidence"]) == pytest.approx(np.log(odds), abs=0.1)
+    best = body["matches"][0]
+    odds = best["probability"] / body["not_in_catalogue"]
+    assert sum(item["weight"] for item in best["evidence"]) == pytest.approx(np.log(odds), abs=0.1)
     kinds = {item["kind"] for item in body["matches"][0]["evidence"]}
-    assert {"image", "image_lead"} < kinds
+    assert {"image", "image_lead", "brand"} == kinds
     assert all(item["text"] and item["direction"] in ("for", "against") for item in body["matches"][0]["evidence"])
 
 
@@ -117,7 +122,7 @@ def test_different_gtins_speak_against(catalogue: list[Product]) -> None:
     Product.objects.filter(pk=arrival.pk).update(gtin="4006381333931")
     Product.objects.filter(pk=catalogue[0].pk).update(gtin="5449000000996")
     after = next(match for match in answered(arrival)["matches"] if match["product_id"] == before["product_id"])
-    assert after["probability"] < before["probability"] / 2
+    assert odds_of(after) < odds_of(before) / 20
     assert "against" in {item["direction"] for item in after["evidence"] if item["kind"] == "identifier"}
 
 
@@ -202,7 +207,7 @@ def test_report_is_written_and_repeatable(catalogue: list[Product], tmp_path: Pa
     assert {key: value for key, value in first.items() if key != "seconds"} == {
         key: value for key, value in second.items() if key != "seconds"
     }
-    assert first["auroc_not_in_catalogue"] > 0.8
+    assert first["auroc_not_in_catalogue"] > 0.75
 
 
 def test_figures_by_hand() -> None:

@@ -6,8 +6,8 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("matching", "0002_head_matches"),
-        ("products", "0005_commerce_fields"),
+        ("matching", "0004_decisions"),
+        ("products", "0008_import_columns"),
     ]
 
     operations = [
