@@ -105,7 +105,7 @@ class Base64ImageField(serializers.CharField):
 
 class SearchJsonSerializer(SearchOptionsSerializer):
     image = Base64ImageField(
-        required=False, default=list, allow_null=True, allow_blank=True, help_text="An image in base64, or a data URL."
+        required=False, default="", allow_null=True, allow_blank=True, help_text="An image in base64, or a data URL."
     )
 
 
