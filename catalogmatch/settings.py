@@ -244,6 +244,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(600, nowfun=steady_now),
         "options": {"expires": 600},
     },
+    "keep-calibrated": {
+        "task": "matching.tasks.keep_calibrated",
+        "schedule": schedule(300, nowfun=steady_now),
+        "options": {"expires": 300},
+    },
     "keep-index": {
         "task": "matching.tasks.keep_index",
         "schedule": schedule(60, nowfun=steady_now),

@@ -72,7 +72,8 @@ def head_contributions(
         differences[1] * (head.projection @ projected[0]) / scale,
     ]
     each_mean = (each[0] + each[1]) / 2
-    found, start = [], 0
+    found: list[tuple[str, str, str, float]] = []
+    start = 0
     for part in head.parts:
         values = each_mean[start : start + part.dim]
         start += part.dim

@@ -226,7 +226,7 @@ def _heat_maps(images: Sequence[ProductImage]) -> list[HeatMap]:
     maps = explain.heat_maps(patches[0], patches[1])
     return [
         HeatMap(
-            image.pk, *heat.shape,
+            image.pk, heat.shape[0], heat.shape[1],
             explain.covered_area((image.width, image.height), preprocess.size, preprocess.crop, preprocess.squash),
             [round(float(value), 3) for value in heat.ravel()],
         )

@@ -18,6 +18,9 @@ COLUMNS = {
     "candidate name": "candidate__name",
     "score": "similarity_score",
     "rank": "rank",
+    "probability": "probability",
+    "answer": "product__answer__answer",
+    "not in catalogue": "product__answer__not_in_catalogue",
     "verdict": "review_status",
     "decision": "product__decision__kind",
     "differs in": "product__decision__differs",
@@ -43,6 +46,8 @@ def matches_table(ids: Sequence[int]) -> ExportTable:
         rows = {row["pk"]: row for row in Match.objects.filter(pk__in=batch).order_by().values(*COLUMNS.values())}
         for row in (rows[pk] for pk in batch if pk in rows):
             row["similarity_score"] = round(row["similarity_score"], 2)
+            for name in ("probability", "product__answer__not_in_catalogue"):
+                row[name] = None if row[name] is None else round(row[name], 4)
             row["reviewed_at"], row["created_at"] = format_time(row["reviewed_at"]), format_time(row["created_at"])
             yield [row[name] for name in COLUMNS.values()]
 

@@ -15,7 +15,7 @@ from core.jobs import BackgroundJob
 from matching.index.models import IndexChange
 from products.models import Feature, Product, ProductImage
 
-__all__ = ["Decision", "IndexChange", "Match", "ModelJob", "ReviewLease"]
+__all__ = ["Calibration", "Decision", "IndexChange", "Match", "ModelJob", "ProductAnswer", "ReviewLease"]
 
 
 class Match(BulkDeletable):
@@ -36,6 +36,8 @@ class Match(BulkDeletable):
     feature_type = models.CharField(_("feature type"), max_length=10, choices=Feature.Kind.choices)
     model_name = models.CharField(_("model"), max_length=200)
     rank = models.PositiveIntegerField(_("rank"))
+    probability = models.FloatField(_("probability"), null=True, editable=False)
+    evidence = models.JSONField(_("evidence"), default=list, editable=False)
     # The pair of images that has the score. Without a constraint, so that deleting an image costs no look-up here. Null
     # if the match was saved before they were recorded.
     product_image = models.ForeignKey(
@@ -59,8 +61,8 @@ class Match(BulkDeletable):
     history = AuditTrail(
         "match_history",
         excluded_fields=(
-            "feature_type", "model_name", "rank", "product_image", "candidate_image", "reviewer", "reviewed_at",
-            "created_at", "updated_at",
+            "feature_type", "model_name", "rank", "probability", "evidence", "product_image", "candidate_image",
+            "reviewer", "reviewed_at", "created_at", "updated_at",
         ),
         track_creation=False,
         context_fields=("similarity_score",),
@@ -159,6 +161,51 @@ class Decision(BulkDeletable):
 
     def __str__(self) -> str:
         return f"{self.product}: {self.get_kind_display()}"
+
+
+class Calibration(models.Model):
+    """What turns the scores of one model version into probabilities. The newest adopted one counts."""
+
+    model_name = models.CharField(_("model version"), max_length=200)
+    parameters = models.JSONField(_("parameters"))
+    statistics = models.BinaryField(_("how often words and identifiers occur in the catalogue"))
+    report = models.JSONField(_("report"), default=dict, help_text=_("Figures of the cross-validation."))
+    adopted = models.BooleanField(_("adopted"), default=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        db_table = "calibrations"
+        verbose_name = _("calibration")
+        verbose_name_plural = _("calibrations")
+        indexes = [models.Index(fields=["model_name", "adopted", "-id"], name="calibration_in_use")]
+
+    def __str__(self) -> str:
+        return f"{self.model_name}, {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class ProductAnswer(models.Model):
+    """What the program says about a new product, from its last matching."""
+
+    class Answer(models.TextChoices):
+        SAME = "same", _("the same as a catalogue product")
+        NEW = "new", _("probably not in the catalogue")
+        LOOK = "look", _("a person should look")
+
+    product = models.OneToOneField(
+        Product, on_delete=models.CASCADE, primary_key=True, related_name="answer", verbose_name=_("product")
+    )
+    answer = models.CharField(_("answer"), max_length=10, choices=Answer.choices)
+    not_in_catalogue = models.FloatField(_("probability that it is not in the catalogue"), null=True)
+    answered_at = models.DateTimeField(_("answered"))
+
+    class Meta:
+        db_table = "product_answers"
+        verbose_name = _("answer")
+        verbose_name_plural = _("answers")
+        indexes = [models.Index(fields=["answer", "-product"], name="answer_product")]
+
+    def __str__(self) -> str:
+        return f"{self.product}: {self.answer}"
 
 
 class ReviewLease(models.Model):

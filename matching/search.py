@@ -52,7 +52,7 @@ def search(
     images = [_embedding(query_features(upload, max(0.0, deadline - time.monotonic())), words) for upload in uploads]
     queries = [_blend(words.features, image, image_weight) for image in images] or [words.features]
     lowest = DEFAULT_THRESHOLD_OF_WORDS if threshold is None else threshold
-    result = service.search_features(queries, lowest, limit, category)
+    result = service.search_features(queries, None, lowest, limit, category, feature_type=CLIP, is_answered=False)
     model = words.features.model_name
     if not result.candidates and not Feature.objects.filter(kind=CLIP, model_name=model).exists():
         raise TextUnavailableError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,9 +20,13 @@ from gpu.heads import Head
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
+from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
+from matching.answers.choice import CONSIDERED
+from matching.answers.identified import find_identified
+from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
-from matching.models import Decision, Match
+from matching.models import Decision, Match, ProductAnswer
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -38,11 +42,16 @@ DEFAULT_LIMIT = 10
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A catalogue product with its most similar image. ``score``: 0 to 100."""
+    """A catalogue product with its most similar image. ``score``: 0 to 100.
+
+    ``probability``: how likely it is the product asked about, None if nothing calibrates this version yet.
+    """
 
     image: ProductImage
     score: float
     rank: int
+    probability: float | None = None
+    evidence: Sequence[WeighedEvidence] = ()
     match: Match | None = None
     query_image_id: int | None = None  # the image of the searched product that the score is of, if stored
 
@@ -53,14 +62,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The candidates of one query, best first, and the features that were compared.
+    """The candidates of one query, best first, the features that were compared, and the answer.
 
-    ``notice``: what the user should know about the search, or empty.
+    ``not_in_catalogue``: the probability that no catalogue product is the one asked about. ``notice``: what the user
+    should know about the search, or empty.
     """
 
     feature_type: str
     model_name: str
     candidates: list[Candidate] = field(default_factory=list)
+    answer: Answer = Answer.LOOK
+    not_in_catalogue: float | None = None
     product: Product | None = None
     notice: str = ""
 
@@ -97,15 +109,10 @@ def match_images(
     the workers need more than ``wait`` seconds for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP
     and CLIP is not available, or if the version needs features that the images lack.
     """
-    deadline = time.monotonic() + wait
-    head = model_versions.in_use() if version is None else model_versions.get(version)
+    features, head = features_of_images(uploads, wait, version)
     if version is not None and head is not None:
         feature_type = HEAD
-    features: list[Features] = []
-    for upload in uploads:
-        computed = query_features(upload, max(0.0, deadline - time.monotonic()))
-        features += model_versions.with_head(computed, head)
-    return _search(features, head, threshold, limit, category, feature_type=feature_type)
+    return search_features(features, head, threshold, limit, category, feature_type=feature_type)
 
 
 def match_image(
@@ -121,12 +128,57 @@ def match_image(
     return match_images([upload], threshold, limit, category, wait, feature_type, version)
 
 
-def search_features(features: Sequence[Features], threshold: float, limit: int, category: str | None) -> SearchResult:
-    """Return the catalogue products most similar to any of these embeddings of one encoder.
+def features_of_images(
+    uploads: Iterable[Upload], wait: float = 5.0, version: str | None = None
+) -> tuple[list[Features], Head | None]:
+    """Return the features of images that are not stored, and the head of the version that compares them.
 
-    Products that the encoder has not embedded yet are not found. Raises SearchVectorError.
+    Raises VersionError, ImageProcessingError and FeaturesPendingError, see ``match_images``.
     """
-    return _search(features, None, threshold, limit, category, feature_type=CLIP)
+    deadline = time.monotonic() + wait
+    head = model_versions.in_use() if version is None else model_versions.get(version)
+    features: list[Features] = []
+    for upload in uploads:
+        computed = query_features(upload, max(0.0, deadline - time.monotonic()))
+        features += model_versions.with_head(computed, head)
+    return features, head
+
+
+def search_features(
+    features: Sequence[Features],
+    head: Head | None,
+    threshold: float,
+    limit: int,
+    category: str | None = None,
+    feature_type: Kind | None = None,
+    asked: Product | None = None,
+    without: Collection[int] = (),
+    is_answered: bool = True,
+) -> SearchResult:
+    """Search by features of one product, and judge the candidates by everything that is known.
+
+    The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
+    Products with its identifiers are candidates whatever their score is. ``without``: ids of products that count as not
+    being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images. Raises what
+    ``match_images`` raises.
+    """
+    record = record_of(asked) if asked is not None else None
+    identified = find_identified(asked, record) if asked is not None and record is not None else []
+    kind, model, found = _nearest(
+        features, head, max(limit, CONSIDERED), category, feature_type, asked, without, identified
+    )
+    products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
+    judged = judge(record, products, scores, model) if is_answered else no_answer(products)
+    candidates = [
+        Candidate(image, hit.score, 0, probability, evidence)
+        for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)
+    ]
+    candidates.sort(key=lambda candidate: -(candidate.probability or 0.0))  # equal ones stay in the order of the scores
+    shown = [
+        candidate for candidate in candidates if candidate.score >= threshold or candidate.product.pk in identified
+    ][:limit]
+    ranked = [replace(candidate, rank=rank) for rank, candidate in enumerate(shown, start=1)]
+    return SearchResult(kind, model, ranked, judged.answer, judged.not_in_catalogue, asked)
 
 
 def save_matches(result: SearchResult) -> SearchResult:
@@ -149,6 +201,8 @@ def save_matches(result: SearchResult) -> SearchResult:
             feature_type=result.feature_type,
             model_name=result.model_name,
             rank=candidate.rank,
+            probability=candidate.probability,
+            evidence=[item.as_json() for item in candidate.evidence],
             product_image_id=candidate.query_image_id,
             candidate_image_id=candidate.image.pk,
             created_at=now,
@@ -176,14 +230,18 @@ def save_matches(result: SearchResult) -> SearchResult:
             update_conflicts=True,
             unique_fields=["product", "candidate"],
             update_fields=[
-                "similarity_score", "feature_type", "model_name", "rank", "product_image", "candidate_image",
-                "updated_at",
+                "similarity_score", "feature_type", "model_name", "rank", "probability", "evidence", "product_image",
+                "candidate_image", "updated_at",
             ],
         )  # fmt: skip
         saved = {match.candidate_id: match for match in product.matches.order_by()}
         obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
         if obsolete:
             product.matches.filter(pk__in=obsolete, review_status=Match.Status.PENDING, note="").delete()
+        ProductAnswer.objects.update_or_create(
+            product=product,
+            defaults={"answer": result.answer, "not_in_catalogue": result.not_in_catalogue, "answered_at": now},
+        )
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
@@ -250,6 +308,11 @@ def unmatched() -> QuerySet[Product]:
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
+def rounded(probability: float | None) -> float | None:
+    """Return a probability as the API shows it."""
+    return None if probability is None else round(probability, 4)
+
+
 def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as the API shows it. An unsaved match has no ``match_id``."""
     return {
@@ -260,6 +323,8 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
         "category": candidate.product.category,
         "similarity_score": round(candidate.score, 2),
         "rank": candidate.rank,
+        "probability": rounded(candidate.probability),
+        "evidence": [item.as_json() for item in candidate.evidence],
         "image_url": candidate.image.file.url,
         "review_status": candidate.match.review_status if candidate.match else Match.Status.PENDING.value,
     }
@@ -277,9 +342,28 @@ def covers_catalogue(model_name: str) -> bool:
     return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
 
 
+def scored_candidates(product: Product, limit: int, head: Head | None) -> list[tuple[Product, float]]:
+    """Return the most similar catalogue products with their scores, found with this head or the encoder alone.
+
+    Saves nothing and says nothing about probabilities. Raises FeaturesPendingError and SearchVectorError.
+    """
+    _kind, _model, found = _nearest(_features_of(product, head), head, limit, asked=product)
+    return [(image.product, hit.score) for image, hit in found]
+
+
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
     head = model_versions.in_use()
+    features = _features_of(product, head)
+    result = search_features(features, head, threshold, limit, category, asked=product)
+    views = best_views(
+        product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
+    )
+    candidates = [replace(item, query_image_id=views.get(item.image.pk, (None, 0))[0]) for item in result.candidates]
+    return replace(result, candidates=candidates)
+
+
+def _features_of(product: Product, head: Head | None) -> list[Features]:
     models = [model_id(), LEGACY_MODEL, *([head.version] if head is not None else [])]
     rows = Feature.objects.filter(product=product, model_name__in=models).order_by("id")
     features = [row.to_features() for row in rows if not row.is_damaged]
@@ -287,12 +371,7 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
         if rows:
             raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
-    result = _search(features, head, threshold, limit, category, exclude=product.pk)
-    views = best_views(
-        product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
-    )
-    candidates = [replace(item, query_image_id=views.get(item.image.pk, (None, 0))[0]) for item in result.candidates]
-    return replace(result, candidates=candidates, product=product)
+    return features
 
 
 def _attach_matches(result: SearchResult) -> SearchResult:
@@ -303,33 +382,45 @@ def _attach_matches(result: SearchResult) -> SearchResult:
     return replace(result, candidates=candidates)
 
 
-def _search(
+def _nearest(
     features: Sequence[Features],
     head: Head | None,
-    threshold: float,
     limit: int,
-    category: str | None,
-    exclude: int | None = None,
+    category: str | None = None,
     feature_type: Kind | None = None,
-) -> SearchResult:
+    asked: Product | None = None,
+    without: Collection[int] = (),
+    also: Collection[int] = (),
+) -> tuple[Kind, str, list[tuple[ProductImage, Hit]]]:
+    """Return the kind and model that were compared, and the images of the most similar products, best first.
+
+    The products ``also`` are among the first CONSIDERED, after more similar ones.
+    """
     used = _features_to_compare(features, head, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
         raise _damaged_features()
-    filters = Filters(historical=True, category=category or None, exclude_product=exclude)
+    filters = Filters(
+        historical=True, category=category or None, exclude_product=asked.pk if asked is not None else None
+    )
     floor = head.score_floor if head is not None and kind == HEAD else None
-    k = limit
+    k = limit + len(without)
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
-        images = _load_images(hits, category)
+        images = _load_images([hit for hit in hits if hit.product_id not in without], category)
         # Rows may have been deleted since the search. Search for as many more.
         if len(images) >= limit or len(hits) < k:
             break
         k += limit - len(images)
-    above_threshold = [(image, hit.score) for image, hit in images[:limit] if hit.score >= threshold]
-    candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(above_threshold, start=1)]
-    return SearchResult(kind, model, candidates)
+    missing = {*also} - {image.product_id for image, _hit in images[:CONSIDERED]} - {*without}
+    if not missing:
+        return kind, model, images[:limit]
+    only = replace(filters, product_ids=frozenset(missing))
+    hits = index.search(vectors, len(missing), kind=kind, model=model, filters=only, score_floor=floor)
+    others = [(image, hit) for image, hit in images if image.product_id not in missing]
+    place = CONSIDERED - len(hits)
+    return kind, model, [*others[:place], *_load_images(hits, category), *others[place:]][:limit]
 
 
 def _features_to_compare(

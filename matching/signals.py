@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.dispatch import receiver
 
 from matching import batch, tasks
+from matching.answers import calibration
 from matching.index import IndexFileError
 from matching.index.maintenance import maintenance_due
 from matching.models import Match
@@ -33,6 +34,7 @@ def follow_bulk_embedding(check: Callable[[], None], *, rebuild_index: bool, mat
             raise FollowUpError(f"The search index was not built: {error}") from error
         sentences += built or ["The catalogue is small enough to be searched without an index file."]
     if match:
+        calibration.keep_calibrated()
         sentences.append(f"Matched {batch.match_unmatched(check).matched:,} new products.")
     return sentences
 

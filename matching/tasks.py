@@ -51,6 +51,16 @@ def notify_workers(product_ids: Sequence[int] | None) -> None:
         logger.warning("No worker could be notified, so the sweep will match the new products: %s", error)
 
 
+@shared_task(name="matching.tasks.keep_calibrated")
+def keep_calibrated() -> None:
+    """Learn the probabilities of the version that answers, if that is due. Usually it is not."""
+    from matching.answers import calibration  # it searches, and the service imports these tasks
+
+    report = calibration.keep_calibrated()
+    if report is not None:
+        logger.info("Probabilities of %s learned, adopted: %s", report["version"], report["adopted"])
+
+
 def notify_index_maintenance() -> None:
     """Ask a worker to maintain the search index soon.
 

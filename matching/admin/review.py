@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -31,7 +31,8 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.imaging.errors import ImageProcessingError
 from matching.best_views import best_views
-from matching.models import Decision, Match
+from matching.evidence.items import Direction
+from matching.models import Decision, Match, ProductAnswer
 from matching.review import cases, comparison, decisions, leases, queue, verdicts
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError
@@ -247,7 +248,8 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
         "product_images": _asked_images(product, candidates),
         "decided": cases.decision_in_words(case.decision) if case.decision else "",
         "conflict": conflict,
-        "likely": "same" if candidates else "new",
+        "likely": _likely(case),
+        "answer": _answer_in_words(case),
         **_counts(request, form),
         "filter_form": form,
         "query_string": form.query_string(),
@@ -259,8 +261,7 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
 def _candidates(case: Case) -> list[dict[str, Any]]:
     """Return what the page shows of each candidate, best first, with the pair of images that has the score.
 
-    ``probability`` (0 to 1 or None) and ``evidence`` (kind, direction, weight and text) are places for what explains
-    the score.
+    ``evidence``: what speaks most for the candidate, and what speaks most against it.
     """
     later, views = cases.found_later(case.matches), _missing_views(case)
     shown = []
@@ -277,11 +278,43 @@ def _candidates(case: Case) -> list[dict[str, Any]]:
                 "differences": sorted(rows, key=lambda row: not row.differs),
                 "differing": [row.name for row in rows if row.differs],
                 "found_later": match.pk in later,
-                "probability": None,
-                "evidence": [],
+                "probability": "" if match.probability is None else _percent(match.probability),
+                "evidence": _strongest(match.evidence),
             }
         )
     return shown
+
+
+def _likely(case: Case) -> str:
+    """Return the decision that is probably right, whose button is the main one."""
+    best = max((match.probability or 0.0 for match in case.matches), default=0.0)
+    none = case.answer.not_in_catalogue if case.answer is not None else None
+    return "new" if not case.matches or (none is not None and none > best) else "same"
+
+
+def _answer_in_words(case: Case) -> str:
+    """Return the program's answer as a sentence, or "" without probabilities."""
+    if case.answer is None or case.answer.not_in_catalogue is None:
+        return ""
+    none = _percent(case.answer.not_in_catalogue)
+    if case.answer.answer == ProductAnswer.Answer.SAME and case.matches:
+        best = case.matches[0]
+        return _("Probably the same as %(name)s (%(share)s).") % {
+            "name": best.candidate, "share": _percent(best.probability or 0.0),
+        }  # fmt: skip
+    if case.answer.answer == ProductAnswer.Answer.NEW:
+        return _("Probably not in the catalogue (%(share)s).") % {"share": none}
+    return _("Please look: %(share)s likely not in the catalogue.") % {"share": none}
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _strongest(evidence: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first item for and the first against. The strongest come first."""
+    found = (next((item for item in evidence if item["direction"] == direction), None) for direction in Direction)
+    return [item for item in found if item is not None]
 
 
 def _missing_views(case: Case) -> dict[int, tuple[ProductImage | None, ProductImage | None]]:

@@ -21,6 +21,7 @@ from matching.models import Decision, Match
 from matching.review import cases, decisions
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError, StaleError
+from matching.service import rounded
 from products.api.etags import if_match, with_etag
 from products.exporting import LARGE_COLUMNS
 from products.models import Product
@@ -169,7 +170,11 @@ def _with_all(products: QuerySet[Product]) -> QuerySet[Product]:
     large = [f"candidate__{column}" for column in LARGE_COLUMNS]
     shown = Match.objects.select_related("candidate", "reviewer", "candidate_image", "product_image").defer(*large)
     matches = Prefetch("matches", shown.prefetch_related("candidate__images"))
-    return products.select_related("decision__reviewer").defer(*LARGE_COLUMNS).prefetch_related("images", matches)
+    return (
+        products.select_related("decision__reviewer", "answer")
+        .defer(*LARGE_COLUMNS)
+        .prefetch_related("images", matches)
+    )
 
 
 def _case_of(product: Product) -> Case:
@@ -188,8 +193,8 @@ def _document(case: Case) -> dict[str, Any]:
         "version": case.version,
         "decision": cases.decision_document(case.decision),
         "better_candidate": case.has_better_candidate,
-        "answer": None,
-        "not_in_catalogue": None,
+        "answer": case.answer.answer if case.answer else None,
+        "not_in_catalogue": rounded(case.answer.not_in_catalogue) if case.answer else None,
         "candidates": [_candidate(match, later) for match in case.matches],
     }
 
@@ -211,6 +216,6 @@ def _candidate(match: Match, later: set[int]) -> dict[str, Any]:
         "review_status": match.review_status,
         "note": match.note,
         "found_later": match.pk in later,
-        "probability": None,
-        "evidence": [],
+        "probability": rounded(match.probability),
+        "evidence": match.evidence,
     }

@@ -11,7 +11,8 @@ from django.db.models import BigIntegerField
 from rest_framework import serializers
 
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
-from matching.models import Decision, Match
+from matching.evidence.items import Direction
+from matching.models import Decision, Match, ProductAnswer
 from matching.review import cases
 from matching.review.decisions import MAX_NOTE_LENGTH, MAX_WORDS_LENGTH
 from matching.search import DEFAULT_IMAGE_WEIGHT, MAX_TEXT_LENGTH
@@ -104,8 +105,17 @@ class Base64ImageField(serializers.CharField):
 
 class SearchJsonSerializer(SearchOptionsSerializer):
     image = Base64ImageField(
-        required=False, default=list, allow_null=True, allow_blank=True, help_text="An image in base64, or a data URL."
+        required=False, default="", allow_null=True, allow_blank=True, help_text="An image in base64, or a data URL."
     )
+
+
+class EvidenceSerializer(serializers.Serializer[Any]):
+    kind = serializers.CharField()
+    direction = serializers.ChoiceField(choices=[str(direction) for direction in Direction])
+    weight = serializers.FloatField(
+        help_text="In natural log-odds. The weights of all evidence add to those of this candidate against none."
+    )
+    text = serializers.CharField()
 
 
 class CandidateSerializer(serializers.Serializer[Any]):
@@ -116,6 +126,10 @@ class CandidateSerializer(serializers.Serializer[Any]):
     category = serializers.CharField()
     similarity_score = serializers.FloatField()
     rank = serializers.IntegerField()
+    probability = serializers.FloatField(
+        allow_null=True, help_text="How likely it is the same product, 0 to 1. Null until `calibrate` has run."
+    )
+    evidence = EvidenceSerializer(many=True)
     image_url = serializers.CharField()
     review_status = serializers.ChoiceField(choices=Match.Status.choices)
 
@@ -124,6 +138,10 @@ class SearchResultSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField(allow_null=True)
     feature_type = serializers.ChoiceField(choices=Feature.Kind.choices)
     model_name = serializers.CharField()
+    answer = serializers.ChoiceField(choices=ProductAnswer.Answer.choices)
+    not_in_catalogue = serializers.FloatField(
+        allow_null=True, help_text="How likely no catalogue product is the same. Null until `calibrate` has run."
+    )
     matches = CandidateSerializer(many=True)
 
 
@@ -196,19 +214,10 @@ class DecisionSerializer(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
 
 
-class EvidenceSerializer(serializers.Serializer[Any]):
-    kind = serializers.CharField()
-    direction = serializers.ChoiceField(choices=["for", "against"])
-    weight = serializers.FloatField()
-    text = serializers.CharField()
-
-
 class CaseCandidateSerializer(CandidateSerializer):
     note = serializers.CharField()
     product_image_url = serializers.CharField(allow_null=True, help_text="The image that the score compares.")
     found_later = serializers.BooleanField(help_text="It came into the case after the first candidates.")
-    probability = serializers.FloatField(allow_null=True)
-    evidence = EvidenceSerializer(many=True)
 
 
 class CaseSerializer(serializers.Serializer[Any]):
@@ -220,7 +229,7 @@ class CaseSerializer(serializers.Serializer[Any]):
     version = serializers.CharField(help_text="Send it with the decision. It is also the ETag.")
     decision = DecisionSerializer(allow_null=True)
     better_candidate = serializers.BooleanField(help_text="The best candidate was found after the others.")
-    answer = serializers.ChoiceField(choices=["same", "new", "look"], allow_null=True)
+    answer = serializers.ChoiceField(choices=ProductAnswer.Answer.choices, allow_null=True)
     not_in_catalogue = serializers.FloatField(allow_null=True)
     candidates = CaseCandidateSerializer(many=True)
 

@@ -185,5 +185,7 @@ def _body(result: service.SearchResult) -> dict[str, Any]:
         "product_id": result.product.pk if result.product else None,
         "feature_type": result.feature_type,
         "model_name": result.model_name,
+        "answer": result.answer,
+        "not_in_catalogue": service.rounded(result.not_in_catalogue),
         "matches": [service.serialize_candidate(candidate) for candidate in result.candidates],
     }

@@ -235,12 +235,14 @@ class _Searched:
 
     def query_set(self) -> QuerySet:
         files, products = zip(*self.rows, strict=True)
-        sides = []
+        sides: list[Outcomes] = []
         for version in (self.a, self.b):
             ranks, scores, found, right = zip(*self.found[version.name], strict=True)
             sides.append(Outcomes(np.array(ranks), np.array(scores, np.float64), np.array(found), np.array(right)))
         count = Product.objects.filter(is_historical=True).count()
-        return QuerySet("queries", np.empty(0, np.int64), np.array(products, np.int64), count, *sides, files)
+        return QuerySet(
+            "queries", np.empty(0, np.int64), np.array(products, np.int64), count, sides[0], sides[1], files
+        )
 
     def seconds(self) -> Seconds:
         return _median(self.taken[self.a.name]), _median(self.taken[self.b.name])

@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from matching.models import Decision, Match
+from matching.models import Decision, Match, ProductAnswer
 from products.models import Product
 
 OPEN, DECIDED = "open", "decided"
@@ -27,6 +27,11 @@ class Case:
     product: Product
     matches: list[Match]
     decision: Decision | None
+
+    @property
+    def answer(self) -> ProductAnswer | None:
+        """Return what the program says about the product, from its last matching."""
+        return getattr(self.product, "answer", None)
 
     @property
     def version(self) -> str:
@@ -52,7 +57,7 @@ def read_case(product_id: int, products: QuerySet[Product] | None = None) -> Cas
 
 def case_of(product: Product, matches: Sequence[Match]) -> Case:
     """Return the case of a product whose matches are read already."""
-    best_first = sorted(matches, key=lambda match: (-match.similarity_score, match.pk))
+    best_first = sorted(matches, key=lambda match: (-(match.probability or 0.0), -match.similarity_score, match.pk))
     return Case(product, best_first, decision_of(product))
 
 

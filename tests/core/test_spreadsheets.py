@@ -92,7 +92,7 @@ def test_xml_that_is_no_feed_is_refused(data: bytes) -> None:
 
 def test_workbook_keeps_zeros_merged_texts_and_says_what_was_not_typed() -> None:
     book = Workbook()
-    book.active.append(["Read me"])
+    book.create_sheet("Notes").append(["Read me"])
     sheet = book.create_sheet("Products")
     sheet.append(["SKU", "Name", "Image"])
     sheet.append([123, "Mug", "a.jpg"])
@@ -110,10 +110,11 @@ def test_workbook_keeps_zeros_merged_texts_and_says_what_was_not_typed() -> None
 
 def test_images_of_a_sheet_belong_to_their_rows() -> None:
     book = Workbook()
+    sheet: Any = book.active
     for row in (["SKU", "Image"], ["A", None], ["B", None]):
-        book.active.append(row)
+        sheet.append(row)
     for number in (2, 3):
-        book.active.add_image(Image(io.BytesIO(jpeg(number))), f"B{number}")
+        sheet.add_image(Image(io.BytesIO(jpeg(number))), f"B{number}")
     pictures = [row.pictures for row in read(saved(book), "t.xlsx").rows]
     assert pictures == [("xl/media/image1.jpeg",), ("xl/media/image2.jpeg",)]
 

@@ -61,12 +61,12 @@ def learned() -> str:
 def test_head_is_learned_by_the_button_in_the_background(catalogue: list[Product]) -> None:
     browser = browser_of("manager")
     response = browser.post("/admin/models/train/")
-    job = job_of(response.url)
+    job = job_of(response.headers["Location"])
     assert (job.state, job.error, job.done) == ("done", "", PRODUCTS)
     version = ModelVersion.objects.get().name
     assert job.report["version"] == version
-    assert version in browser.get(response.url).text
-    assert "It waits in the shadow" in browser.get(response.url).text
+    assert version in browser.get(response.headers["Location"]).text
+    assert "It waits in the shadow" in browser.get(response.headers["Location"]).text
     assert not ModelSwitch.objects.exists()
     page = browser.get("/admin/models/").text
     assert version in page
@@ -77,9 +77,9 @@ def test_comparison_shows_the_images_of_gained_and_lost_pairs(catalogue: list[Pr
     version = learned()
     browser = browser_of("manager")
     response = browser.post("/admin/models/compare/", {"a": "encoder", "b": version})
-    job = job_of(response.url)
+    job = job_of(response.headers["Location"])
     assert (job.state, job.error) == ("done", "")
-    page = browser.get(response.url).text
+    page = browser.get(response.headers["Location"]).text
     assert f"{version} is better." in page
     assert f"Only {version} finds these first." in page
     assert page.count('class="cm-triple"') == min(24, job.report["sets"][0]["gained"]) + min(
@@ -180,8 +180,8 @@ def test_crash_of_the_process_is_said_on_the_page(
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'nothing' / 'here.sqlite3'}")
     browser = browser_of("manager")
     response = browser.post("/admin/models/train/")
-    assert job_of(response.url).state == "failed"
-    assert "ended unexpectedly" in browser.get(response.url).text
+    assert job_of(response.headers["Location"]).state == "failed"
+    assert "ended unexpectedly" in browser.get(response.headers["Location"]).text
 
 
 @pytest.mark.parametrize("role", ["viewer", "uploader", "reviewer"])

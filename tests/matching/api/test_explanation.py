@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,12 @@ def test_explanation_is_computed_once_until_the_vectors_change(api: APIClient, m
     first = explain(api, match)
     computed = []
     compute = explanation.compute
-    monkeypatch.setattr(explanation, "compute", lambda found: computed.append(found.pk) or compute(found))
+
+    def counted(found: Match) -> explanation.Explanation:
+        computed.append(found.pk)
+        return compute(found)
+
+    monkeypatch.setattr(explanation, "compute", counted)
     assert explain(api, match) == first
     assert computed == []
     add_images(match.candidate, [Upload(jpeg(3, (400, 300), angle=18))])
@@ -133,7 +139,7 @@ def test_match_whose_vectors_are_gone_says_what_to_do(api: APIClient) -> None:
 
 def test_result_of_a_worker_is_checked(api: APIClient) -> None:
     found = explanation.compute(catalogue_and_arrival())
-    data = explanation.asdict(found)
+    data = asdict(found)
     assert explanation.Explanation.from_json(data) == found
     for damaged in ({}, data | {"score": "nan"}, data | {"parts": [{}]}, data | {"heat_maps": [{"rows": 1}]}):
         with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
