@@ -5,8 +5,9 @@
 IMAGES is a folder with ``catalogue.csv`` (one image a product), ``views.csv`` and ``queries.csv``. All three have the
 columns image and sku. For each seed, 30 % of the products are left out of the catalogue. Five views of each other
 product are catalogue images, and the others arrivals. A head is learned from the catalogue if there is an encoder. The
-answers are calibrated and measured on day zero, and after 50 and 200 decisions. Decisions are about arrivals of one half
-of the products. Measured are the queries and the arrivals of the other half.
+answers are calibrated and measured on day zero, and after 50 and 200 decisions.
+
+Decisions are about arrivals of one half of the products. Measured are the queries and the arrivals of the other half.
 """
 
 from __future__ import annotations
