@@ -74,7 +74,9 @@ def _next_newcomers() -> Newcomers | None:
     )
     if not rows or (queued.exists() and not _waiting().filter(clock.over("unmatched_since", MAX_WAIT)).exists()):
         return None
-    return Newcomers([pk for pk, _since in rows], rows[-1][1])
+    until = rows[-1][1]
+    assert until is not None  # noqa: S101  # nosec B101 # for the type checker
+    return Newcomers([pk for pk, _since in rows], until)
 
 
 def _compare_block(newcomers: Newcomers, after: int) -> Block | None:
