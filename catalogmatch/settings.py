@@ -234,6 +234,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
         "options": {"expires": SWEEP_SECONDS},
     },
+    "follow-catalogue": {
+        "task": "matching.tasks.follow_catalogue",
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
+        "options": {"expires": SWEEP_SECONDS},
+    },
     "refresh-planner": {
         "task": "products.tasks.refresh_planner",
         "schedule": schedule(3600, nowfun=steady_now),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from core.progress import progress_bar
 from core.sqlite import statistics
-from matching import index, service
+from matching import index, newcomers, service
 from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 
 
@@ -38,7 +38,7 @@ def rebuild_index(check: Callable[[], None]) -> list[str]:
 def match_products(
     product_ids: Sequence[int],
     check: Callable[[], None],
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
 ) -> MatchSummary:
     """Match these products and save the matches.
@@ -63,6 +63,13 @@ def match_products(
     return summary
 
 
+def unmatched_ids(check: Callable[[], None]) -> list[int]:
+    """Return the new products whose features changed, or that could be answered by products new in the catalogue."""
+    for _block in newcomers.follow():
+        check()
+    return list(service.unmatched().values_list("pk", flat=True))
+
+
 def match_unmatched(check: Callable[[], None]) -> MatchSummary:
-    """Match the new products whose features changed since they were last matched."""
-    return match_products(list(service.unmatched().values_list("pk", flat=True)), check)
+    """Match the products of ``unmatched_ids``."""
+    return match_products(unmatched_ids(check), check, threshold=None)

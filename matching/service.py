@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Min, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -275,14 +275,30 @@ def match_product(
     return [serialize_candidate(candidate) for candidate in result.candidates]
 
 
+def match_again(product_id: int) -> SearchResult:
+    """Find and save the matches of a product as its last search did, so that no candidate is lost.
+
+    A candidate needs the default threshold, or the lowest score that the last search kept. Raises what
+    ``find_matches`` and ``save_matches`` raise.
+    """
+    product = Product.objects.get(pk=product_id)
+    _kind, model, _head = version_in_use()
+    # Those with its identifiers are candidates whatever their score is.
+    kept = product.matches.filter(model_name=model).exclude(candidate__in=find_identified(product, record_of(product)))
+    last = kept.order_by().aggregate(lowest=Min("similarity_score"), count=Count("pk"))
+    threshold = DEFAULT_THRESHOLD if last["lowest"] is None else min(DEFAULT_THRESHOLD, last["lowest"])
+    return find_and_save_matches(product_id, threshold, max(DEFAULT_LIMIT, last["count"]))
+
+
 def match_products(
     product_ids: Iterable[int],
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = DEFAULT_THRESHOLD,
     limit: int = DEFAULT_LIMIT,
     progress: Callable[[int, str | None], None] | None = None,
 ) -> int:
     """Match these products and save the matches. Return how many were matched.
 
+    Without a threshold each is matched as its last search was, see ``match_again``.
     Calls ``progress(product_id, reason)`` for each. ``reason`` is None unless the product was deleted or has no usable
     features; the others are still matched.
     """
@@ -290,7 +306,10 @@ def match_products(
     for product_id in product_ids:
         reason = None
         try:
-            find_and_save_matches(product_id, threshold, limit)
+            if threshold is None:
+                match_again(product_id)
+            else:
+                find_and_save_matches(product_id, threshold, limit)
             matched += 1
         except Product.DoesNotExist:
             reason = "the product was deleted"
@@ -340,6 +359,16 @@ def covers_catalogue(model_name: str) -> bool:
     """
     without_clip = ProductImage.objects.filter(images_without_features_of(model_name), product__is_historical=True)
     return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
+
+
+def version_in_use() -> tuple[Kind, str, Head | None]:
+    """Return the kind and model that searches compare now, and the head, if it is one."""
+    head = model_versions.in_use()
+    if head is not None and all(covers_catalogue(model) for model in head.encoders):
+        return HEAD, head.version, head
+    if Feature.objects.filter(kind=CLIP, model_name=model_id()).exists() and covers_catalogue(model_id()):
+        return CLIP, model_id(), None
+    return LEGACY, LEGACY_MODEL, None
 
 
 def scored_candidates(product: Product, limit: int, head: Head | None) -> list[tuple[Product, float]]:

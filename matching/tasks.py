@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from celery import shared_task
 from django.conf import settings
 
 from core import circuit_breaker
+from core.database.batches import iter_batches
 from gpu.monitoring import worker
-from matching import explanation, index, service
+from matching import explanation, index, newcomers, service
 from matching.index import IndexFileError
+from matching.newcomers import Newcomers
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +36,40 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     ids = list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK])
     end = time.monotonic() + MAX_TASK_SECONDS
     for done, product_id in enumerate(ids, start=1):
-        service.match_products([product_id])
+        service.match_products([product_id], threshold=None)
         if settings.HAS_BROKER and time.monotonic() > end and done < len(ids):
             notify_workers(ids[done:])
             return
+    if not settings.HAS_BROKER:
+        follow_catalogue()  # without a schedule
+
+
+@shared_task(name="matching.tasks.follow_catalogue")
+def follow_catalogue(product_ids: list[int] | None = None, until: str | None = None, after: int = 0) -> None:
+    """Match the open cases again that products new in the catalogue could answer.
+
+    With a broker it stops after a moment and sends a message to go on with these products after this case. If the
+    message is lost, the next sweep starts again.
+    """
+    current = Newcomers(product_ids, datetime.fromisoformat(until)) if product_ids and until else None
+    end = time.monotonic() + MAX_TASK_SECONDS
+    for block in newcomers.follow(current, after):
+        if not settings.HAS_BROKER:
+            service.match_products(block.marked, threshold=None)
+            continue
+        for ids in iter_batches(block.marked, MAX_PRODUCTS_PER_TASK):
+            notify_workers(ids)
+        if time.monotonic() > end:
+            _follow_later(block)
+            return
+
+
+def _follow_later(block: newcomers.Block) -> None:
+    try:
+        with circuit_breaker.redis_call():
+            follow_catalogue.delay(block.newcomers.ids, block.newcomers.until.isoformat(), block.last)
+    except circuit_breaker.BrokerUnavailableError as error:
+        logger.warning("No worker could be notified, so the sweep will follow the catalogue: %s", error)
 
 
 def notify_workers(product_ids: Sequence[int] | None) -> None:

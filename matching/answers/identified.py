@@ -17,7 +17,7 @@ def find_identified(product: Product, record: Record) -> list[int]:
     Numbers that shops give themselves are left out. Two short queries on indexes, or none without identifiers.
     """
     catalogue = Product.objects.filter(is_historical=True).exclude(pk=product.pk).order_by("pk")
-    numbers = [number for identifier in record.identifiers for number in _spellings(identifier)]
+    numbers = [number for identifier in record.identifiers for number in spellings(identifier)]
     found: list[int] = []
     if numbers:
         found += _ids(catalogue.filter(gtin__in=numbers))
@@ -30,7 +30,7 @@ def _ids(products: QuerySet[Product]) -> list[int]:
     return list(products.values_list("pk", flat=True)[:MAX_FOUND])
 
 
-def _spellings(identifier: Identifier) -> list[str]:
+def spellings(identifier: Identifier) -> list[str]:
     """Return the lengths in which a telling number can be stored: with 14, 13, 12 or 8 digits."""
     if identifier.standing is not Standing.GLOBAL:
         return []

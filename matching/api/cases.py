@@ -21,6 +21,7 @@ from matching.models import Decision, Match
 from matching.review import cases, decisions
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError, StaleError
+from matching.review.usefulness import is_random, most_useful_first
 from matching.service import rounded
 from products.api.etags import if_match, with_etag
 from products.exporting import LARGE_COLUMNS
@@ -39,6 +40,10 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
     reviewer = django_filters.CharFilter(field_name="decision__reviewer__username", max_length=150)
     category = django_filters.CharFilter(max_length=200)
     candidate = IdFilter(field_name="matches__candidate_id", label="Cases with this candidate")
+    ordering = django_filters.ChoiceFilter(
+        choices=[("newest", "newest"), ("useful", "useful")], method="in_order",
+        label="`useful`: by turns the most uncertain case and a random one",
+    )  # fmt: skip
 
     class Meta:
         model = Product
@@ -46,6 +51,9 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
 
     def in_state(self, _products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return _with_all(cases.cases(state))
+
+    def in_order(self, products: QuerySet[Product], _name: str, ordering: str) -> QuerySet[Product]:
+        return most_useful_first(products) if ordering == "useful" else products
 
 
 class CaseListView(generics.ListAPIView[Product]):
@@ -58,7 +66,11 @@ class CaseListView(generics.ListAPIView[Product]):
 
     @extend_schema(operation_id="cases_list")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return cases, newest product first: each new product with its candidates and the decision on it."""
+        """Return cases, newest product first: each new product with its candidates and the decision on it.
+
+        With `ordering=useful` the most uncertain case and a random one come by turns. `random_half` says of each case
+        whether it is one of the random ones; estimates from decisions should count only those.
+        """
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response([_document(_case_of(product)) for product in page or []])
 
@@ -192,6 +204,7 @@ def _document(case: Case) -> dict[str, Any]:
         "state": case.state,
         "version": case.version,
         "decision": cases.decision_document(case.decision),
+        "random_half": is_random(product.pk),
         "better_candidate": case.has_better_candidate,
         "answer": case.answer.answer if case.answer else None,
         "not_in_catalogue": rounded(case.answer.not_in_catalogue) if case.answer else None,

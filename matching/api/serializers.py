@@ -228,6 +228,7 @@ class CaseSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=[cases.OPEN, cases.DECIDED])
     version = serializers.CharField(help_text="Send it with the decision. It is also the ETag.")
     decision = DecisionSerializer(allow_null=True)
+    random_half = serializers.BooleanField(help_text="In the order `useful` this case comes at random.")
     better_candidate = serializers.BooleanField(help_text="The best candidate was found after the others.")
     answer = serializers.ChoiceField(choices=ProductAnswer.Answer.choices, allow_null=True)
     not_in_catalogue = serializers.FloatField(allow_null=True)

@@ -134,8 +134,9 @@ def add_product(
 def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     """Change these fields of a product and no others, which workers may have written.
 
-    A historical product that becomes new is queued for matching. Raises SkuExistsError for a taken SKU, NoRoomError,
-    django.core.exceptions.ValidationError for an invalid field, and Product.DoesNotExist if it was deleted.
+    A product that enters or leaves the catalogue is queued for matching.
+    Raises SkuExistsError for a taken SKU, NoRoomError, django.core.exceptions.ValidationError for an invalid field, and
+    Product.DoesNotExist if it was deleted.
     """
     quotas.require_room_for_history()
     changed = {"updated_at", *changes}
@@ -148,7 +149,7 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
         if "sku" in changes and (other := find_other_with_sku(product)):
             raise SkuExistsError(product.sku, other.pk)
         was_historical = Product.objects.select_for_update().values_list("is_historical", flat=True).get(pk=product.pk)
-        if was_historical and changes.get("is_historical") is False:
+        if changes.get("is_historical", was_historical) != was_historical:
             product.unmatched_since = timezone.now()
             changed.add("unmatched_since")
         product.save(update_fields=changed)

@@ -56,6 +56,7 @@ class Product(BulkDeletable):
         validators=[RegexValidator("^[A-Za-z]{3}$", _("A currency is a code of three letters, such as EUR."))],
     )
     attributes = AttributesField(_("attributes"), default=dict, blank=True)
+    # Of a catalogue product: since when open cases wait to be compared with it, see matching.newcomers.
     unmatched_since = models.DateTimeField(
         _("unmatched since"),
         null=True,

@@ -177,7 +177,7 @@ def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
 
 
 def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
-    """Write features, make the images ready, and queue new products for matching."""
+    """Write features, make the images ready, and queue the products for matching."""
     now = timezone.now()
     features: list[Feature] = []
     embedded_with: dict[str, list[int]] = {}
@@ -218,6 +218,4 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
             updated_at=now,
             **UNCLAIMED,
         )
-    Product.objects.filter(pk__in={feature.product_id for feature in features}, is_historical=False).update(
-        unmatched_since=now
-    )
+    Product.objects.filter(pk__in={feature.product_id for feature in features}).update(unmatched_since=now)

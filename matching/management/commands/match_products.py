@@ -23,21 +23,26 @@ class Command(BaseCommand):
         selection.add_argument("--all", action="store_true", help="all new products, not only the unmatched ones")
         selection.add_argument("--ids", type=int, nargs="+", metavar="ID", help="only these products")
         parser.add_argument(
-            "--threshold", type=_score, default=service.DEFAULT_THRESHOLD, help="lowest score, 0 to 100 (default 50)"
+            "--threshold",
+            type=_score,
+            help="lowest score, 0 to 100 (default 50, or as in the last search of an unmatched product)",
         )
-        parser.add_argument(
-            "--limit", type=_count, default=service.DEFAULT_LIMIT, help="most matches for each product (default 10)"
-        )
+        parser.add_argument("--limit", type=_count, help="most matches for each product (default 10)")
 
-    def handle(self, *, all: bool, ids: list[int] | None, threshold: float, limit: int, **_: Any) -> None:
-        if ids is not None:
-            product_ids = list(dict.fromkeys(ids))
-        else:
-            new = Product.objects.filter(is_historical=False).order_by("pk") if all else service.unmatched()
-            product_ids = list(new.values_list("pk", flat=True))
+    def handle(self, *, all: bool, ids: list[int] | None, threshold: float | None, limit: int | None, **_: Any) -> None:
         try:
             with interruptible() as check:
-                summary = batch.match_products(product_ids, check, threshold, limit)
+                if ids is not None:
+                    product_ids = list(dict.fromkeys(ids))
+                elif all:
+                    product_ids = list(
+                        Product.objects.filter(is_historical=False).order_by("pk").values_list("pk", flat=True)
+                    )
+                else:
+                    product_ids = batch.unmatched_ids(check)
+                if threshold is None and (all or ids is not None or limit is not None):
+                    threshold = service.DEFAULT_THRESHOLD
+                summary = batch.match_products(product_ids, check, threshold, limit or service.DEFAULT_LIMIT)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 "Stopped. `manage.py match_products` matches the remaining products.", returncode=EXIT_INTERRUPTED

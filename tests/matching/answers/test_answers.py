@@ -64,6 +64,22 @@ def odds_of(match: dict[str, Any]) -> float:
     return float(match["probability"] / (1 - match["probability"]))
 
 
+def test_newcomer_of_the_catalogue_changes_the_answer_of_an_open_case(catalogue: list[Product]) -> None:
+    assert run("calibrate").code == 0
+    arrival = arrivals()[10]
+    before = answered(arrival)
+    newcomer = add_product(*photographs(PRODUCTS + 10, VIEWS + 1)[PRODUCTS][:VIEWS])
+    Product.objects.filter(is_historical=False).update(unmatched_since=None)
+    Product.objects.filter(pk=newcomer.pk).update(unmatched_since=timezone.now())
+    assert run("match_products").code == 0
+    answer, best = ProductAnswer.objects.get(product=arrival), arrival.matches.get(rank=1)
+    assert arrival.matches.count() == 10
+    assert answer.not_in_catalogue is not None
+    assert (best.candidate, answer.not_in_catalogue < before["not_in_catalogue"]) == (newcomer, True)
+    shown = sum(match.probability or 0 for match in arrival.matches.all())
+    assert 0.9 < shown + answer.not_in_catalogue < 1.001
+
+
 def test_without_calibration_a_person_should_look(catalogue: list[Product]) -> None:
     body = answered(arrivals()[0])
     assert (body["answer"], body["not_in_catalogue"]) == ("look", None)
