@@ -15,8 +15,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from gpu.encoders.registry import ClipUnavailableError, clip_status
-from gpu.encoders.weights import model_id
-from gpu.heads import Head
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
@@ -25,8 +23,9 @@ from matching.models import Match
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
+from products.model_versions import Version
 from products.models import Feature, Product, ProductImage
-from products.queue.claims import images_without_features_of
+from products.queue.claims import encoders_are_complete
 from products.queue.query_features import FeaturesPendingError, query_features
 
 logger = logging.getLogger(__name__)
@@ -92,14 +91,14 @@ def match_images(
     and CLIP is not available, or if the version needs features that the images lack.
     """
     deadline = time.monotonic() + wait
-    head = model_versions.in_use() if version is None else model_versions.get(version)
-    if version is not None and head is not None:
-        feature_type = HEAD
+    used = model_versions.answering() if version is None else model_versions.resolve(version)
+    if version is not None and (used.head is not None or used.is_forced):
+        feature_type = HEAD if used.head is not None else CLIP
     features: list[Features] = []
     for upload in uploads:
-        computed = query_features(upload, max(0.0, deadline - time.monotonic()))
-        features += model_versions.with_head(computed, head)
-    return _search(features, head, threshold, limit, category, feature_type=feature_type)
+        computed = query_features(upload, max(0.0, deadline - time.monotonic()), used.sources)
+        features += model_versions.with_head(computed, used.head)
+    return _search(features, used, threshold, limit, category, feature_type=feature_type)
 
 
 def match_image(
@@ -242,29 +241,28 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def covers_catalogue(model_name: str) -> bool:
-    """Return whether a CLIP model has embedded all catalogue images.
+def covers_catalogue(*encoders: str) -> bool:
+    """Return whether all catalogue images are embedded with these encoders.
 
     Failed images do not count.
 
     Until then search uses legacy features, which all images have. So no catalogue product is missing from the results
     while the catalogue is embedded with CLIP or with another model.
     """
-    without_clip = ProductImage.objects.filter(images_without_features_of(model_name), product__is_historical=True)
-    return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
+    return encoders_are_complete(*encoders)
 
 
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
-    head = model_versions.in_use()
-    models = [model_id(), LEGACY_MODEL, *([head.version] if head is not None else [])]
+    used = model_versions.answering()
+    models = [used.encoder.name, LEGACY_MODEL, *([used.head.version] if used.head is not None else [])]
     rows = Feature.objects.filter(product=product, model_name__in=models).order_by("id")
     features = [row.to_features() for row in rows if not row.is_damaged]
     if not features:
         if rows:
             raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
-    return replace(_search(features, head, threshold, limit, category, exclude=product.pk), product=product)
+    return replace(_search(features, used, threshold, limit, category, exclude=product.pk), product=product)
 
 
 def _attach_matches(result: SearchResult) -> SearchResult:
@@ -277,20 +275,20 @@ def _attach_matches(result: SearchResult) -> SearchResult:
 
 def _search(
     features: Sequence[Features],
-    head: Head | None,
+    version: Version,
     threshold: float,
     limit: int,
     category: str | None,
     exclude: int | None = None,
     feature_type: Kind | None = None,
 ) -> SearchResult:
-    used = _features_to_compare(features, head, feature_type)
+    used = _features_to_compare(features, version, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
         raise _damaged_features()
     filters = Filters(historical=True, category=category or None, exclude_product=exclude)
-    floor = head.score_floor if head is not None and kind == HEAD else None
+    floor = version.head.score_floor if version.head is not None and kind == HEAD else None
     k = limit
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
@@ -305,26 +303,27 @@ def _search(
 
 
 def _features_to_compare(
-    features: Sequence[Features], head: Head | None, feature_type: Kind | None
+    features: Sequence[Features], version: Version, feature_type: Kind | None
 ) -> Sequence[Features]:
     """Return the query's features of one version: the head's, else CLIP's, else the legacy ones.
 
     Each must cover the catalogue, unless ``feature_type`` forces one.
     """
+    head, encoder = version.head, version.encoder
     by_head = [item for item in features if head is not None and item.model_name == head.version]
-    by_clip = [item for item in features if item.kind == CLIP and item.model_name == model_id()]
+    by_clip = [item for item in features if item.kind == CLIP and item.model_name == encoder.name]
     if feature_type is None:
-        if head is not None and by_head and all(covers_catalogue(model) for model in head.encoders):
+        if head is not None and by_head and (not head.encoders or covers_catalogue(*head.encoders)):
             feature_type = HEAD
         else:
-            feature_type = CLIP if by_clip and covers_catalogue(model_id()) else LEGACY
+            feature_type = CLIP if by_clip and covers_catalogue(encoder.name) else LEGACY
     if feature_type == HEAD:
         if not by_head:
             raise ClipUnavailableError(_("The image lacks features that the learned head needs."))
         return by_head
     if feature_type == CLIP:
         if not by_clip:
-            raise ClipUnavailableError(clip_status().reason or "The image was not embedded with CLIP.")
+            raise ClipUnavailableError(clip_status(encoder.source).reason or "The image was not embedded with CLIP.")
         return by_clip
     legacy = [item for item in features if item.model_name == LEGACY_MODEL]
     if not legacy:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
 from gpu.heads import Head, Part
 from gpu.search_vectors import LEGACY_DIM
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL
@@ -22,6 +22,7 @@ from matching.learning.discriminant import MAX_COMPONENTS, SHRINKAGE, Scatter, f
 from matching.learning.views import stream
 from products import model_versions
 from products.models import Feature, Product
+from products.queue.claims import encoders_are_complete
 
 FOLDS = 5
 # Fewer products with several views do not show what the views of one product have in common.
@@ -67,24 +68,30 @@ class Trained:
 
 
 def parts_of(models: Sequence[str] | None) -> tuple[Part, ...]:
-    """Return the parts of a head over these models; None takes the CLIP model, if any image has it, and legacy.
+    """Return the parts of a head over these models; None takes legacy and all wanted encoders that cover the catalogue.
 
-    Raises TrainingError for a model of which nothing is stored.
+    An encoder may be named without its fingerprint or by its file. Raises TrainingError for a model of which nothing
+    is stored.
     """
     if models is None:
-        current = model_id()
-        has_clip = Feature.objects.filter(kind=CLIP, model_name=current).exists()
-        models = [*([current] if has_clip else []), LEGACY]
+        models = [*(encoder.name for encoder in selection.wanted() if _is_complete(encoder.name)), LEGACY]
     parts = []
     for name in dict.fromkeys(models):
         if name in (LEGACY, LEGACY_MODEL):
             parts.append(Part(LEGACY, LEGACY_MODEL, LEGACY_DIM, LEGACY_WEIGHT))
             continue
+        encoder = selection.find(name)
+        name = encoder.name if encoder is not None else name
         dim = Feature.objects.filter(kind=CLIP, model_name=name).values_list("dim", flat=True).first()
         if dim is None:
             raise TrainingError(f"No image has features of the model {name!r}. `manage.py list_models` lists models.")
         parts.append(Part(CLIP, name, dim, 1.0))
     return tuple(parts)
+
+
+def _is_complete(encoder: str) -> bool:
+    """Return whether all catalogue images have features of this encoder."""
+    return Feature.objects.filter(kind=CLIP, model_name=encoder).exists() and encoders_are_complete(encoder)
 
 
 def train(

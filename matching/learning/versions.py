@@ -9,8 +9,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Count
 from django.utils import timezone
 
+from gpu.encoders import selection
 from gpu.encoders.registry import clip_status
-from gpu.encoders.weights import model_id
 from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import HEAD, LEGACY, LEGACY_MODEL
 from matching import tasks
@@ -51,11 +51,16 @@ def rollback(user: AbstractBaseUser | None = None) -> str:
 
 def list_versions() -> list[Listed]:
     """Return every encoder with stored features or configured, the legacy features and every head."""
-    head, current, status = model_versions.in_use(), model_id(), clip_status()
+    head, encoder = selection.answering()
+    current = encoder.name
+    sources = selection.known() | {wanted.name: wanted for wanted in selection.wanted()}
+    statuses = {name: clip_status(one.source) for name, one in sources.items()}
+    coming = {wanted.name for wanted in selection.wanted()}  # images are embedded with them
     total = ProductImage.objects.count()
     rows = Feature.objects.values_list("kind", "model_name", "dim").annotate(n=Count("pk")).order_by()
     counts = {(kind, name): (dim, n) for kind, name, dim, n in rows}
-    counts.setdefault(("clip", current), (status.embedding_dim, 0))
+    for name in coming:
+        counts.setdefault(("clip", name), (statuses[name].embedding_dim, 0))
     counts.setdefault((LEGACY, LEGACY_MODEL), (256, 0))
     switched = set(ModelSwitch.objects.values_list("version", flat=True))
     parts = {row.name: row for row in ModelVersion.objects.defer("matrices")}
@@ -78,10 +83,11 @@ def list_versions() -> list[Listed]:
             )
             source = " + ".join(part["model_name"] for part in parts[name].parts) if name in parts else "deleted"
         else:
-            is_coming = (kind, name) == ("clip", current)  # images are being embedded with it
-            state = "in use" if (kind, name) in used else "in the shadow" if is_coming else "kept"
-            source = "built in" if kind == LEGACY else status.model_name
-        backend = status.backend if (kind, name) == ("clip", current) else "numpy" if kind != "clip" else ""
+            was_used = name == current or name in switched
+            is_shadow = kind == "clip" and name in coming and not (was_used and images)
+            state = "in use" if (kind, name) in used else "in the shadow" if is_shadow else "kept"
+            source = "built in" if kind == LEGACY else sources[name].source if name in sources else "unknown"
+        backend = statuses[name].backend if name in statuses else "numpy" if kind != "clip" else ""
         listed.append(Listed(name, kind, source, dim, backend, images, images / total if total else 1.0, state))
     return listed
 

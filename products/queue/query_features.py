@@ -6,6 +6,7 @@ import base64
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from celery import current_app
@@ -16,6 +17,7 @@ from django.utils.translation import gettext as _
 from core import circuit_breaker
 from gpu.pipeline import run
 from gpu.vectors import Features
+from products import model_versions
 from products.images.cleaning import Upload, clean_query_jpeg
 
 logger = logging.getLogger(__name__)
@@ -34,20 +36,22 @@ class FeaturesPendingError(Exception):
         self.waited = waited
 
 
-def query_features(upload: Upload, wait: float) -> list[Features]:
-    """Return the features of an image, CLIP's first. Store nothing.
+def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None = None) -> list[Features]:
+    """Return the features of an image, those of the encoders first. Store nothing.
+
+    ``encoders`` are what loads them (default: the encoders of the version in use).
 
     With a broker, a worker computes them, so that no web process loads a model. Raises FeaturesPendingError after
     ``wait`` seconds, and ImageProcessingError for an image that cannot be used.
     """
     jpeg = clean_query_jpeg(upload)
     if not settings.HAS_BROKER:
-        return extract_query_features(jpeg)
+        return extract_query_features(jpeg, encoders)
     query_id = uuid.uuid4().hex
     try:
         with circuit_breaker.redis_call():
             current_app.send_task(
-                "products.tasks.embed_question", [query_id, base64.b64encode(jpeg).decode()], expires=wait + 1
+                "products.tasks.embed_question", [query_id, base64.b64encode(jpeg).decode(), encoders], expires=wait + 1
             )
             packed = _wait_for_result(query_id, wait)
     except circuit_breaker.BrokerUnavailableError as error:
@@ -62,12 +66,12 @@ def query_features(upload: Upload, wait: float) -> list[Features]:
         raise FeaturesPendingError(_("The worker's result cannot be read. Try again."), waited=True) from error
 
 
-def compute_for_waiting_request(query_id: str, jpeg: str) -> None:
+def compute_for_waiting_request(query_id: str, jpeg: str, encoders: Sequence[str] | None = None) -> None:
     """Compute the features of a base64 JPEG in the worker.
 
     Leave them in the cache for the waiting request. Raises ImageProcessingError, and ValueError for invalid base64.
     """
-    features = extract_query_features(base64.b64decode(jpeg, validate=True))
+    features = extract_query_features(base64.b64decode(jpeg, validate=True), encoders)
     try:
         with circuit_breaker.redis_call():
             cache.set(_cache_key(query_id), pack(features), RESULT_TTL_SECONDS)
@@ -92,9 +96,9 @@ def _cache_key(query_id: str) -> str:
     return f"query-features-{query_id}"
 
 
-def extract_query_features(jpeg: bytes) -> list[Features]:
-    """Compute the features in this process, CLIP's first. Raises ImageProcessingError."""
-    computed = run.extract_query_features(jpeg)
+def extract_query_features(jpeg: bytes, encoders: Sequence[str] | None = None) -> list[Features]:
+    """Compute the features in this process, those of the encoders first. Raises ImageProcessingError."""
+    computed = run.extract_query_features(jpeg, encoders if encoders is not None else model_versions.sources_in_use())
     return [features for features in (*computed.embeddings, computed.legacy) if features is not None]
 
 
