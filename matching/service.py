@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -293,10 +294,10 @@ def _search(
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
         images = _load_images(hits, category)
-        # Rows may have been deleted since the search. Search for as many more.
+        # Rows may have been deleted since the search, and several hits may be one product. Search for more.
         if len(images) >= limit or len(hits) < k:
             break
-        k += limit - len(images)
+        k = 2 * k
     above_threshold = [(image, hit.score) for image, hit in images[:limit] if hit.score >= threshold]
     candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(above_threshold, start=1)]
     return SearchResult(kind, model, candidates)
@@ -332,9 +333,10 @@ def _features_to_compare(
 
 
 def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
-    """Return the images of those hits that still qualify, with their products.
+    """Return the images of those hits that still qualify, with their products, each product once.
 
-    Makes one query.
+    A hit on a new product that was confirmed counts for its catalogue product, with that product's first image. Makes
+    one query, and two more if there are such hits.
     """
     qualifying = Q(product__is_historical=True)
     if category:
@@ -342,7 +344,27 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     large = (f"product__{column}" for column in LARGE_COLUMNS)
     images = ProductImage.objects.select_related("product").defer(*large).filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
-    return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
+    candidates = _confirmed_candidates([hit.product_id for hit in hits if hit.image_id not in by_id])
+    first: dict[int, ProductImage] = {}
+    if candidates:
+        for image in images.filter(product__in=set(candidates.values())).order_by("-position", "-pk"):
+            first[image.product_id] = image
+    found: dict[int, tuple[ProductImage, Hit]] = {}
+    for hit in hits:
+        image = by_id.get(hit.image_id) or first.get(candidates.get(hit.product_id, 0))
+        if image is not None:
+            found.setdefault(image.product_id, (image, hit))
+    return list(found.values())
+
+
+def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
+    """Return the catalogue product that each of these new products was confirmed to be, if it is exactly one."""
+    if not products:
+        return {}
+    confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
+    pairs = list(confirmed.values_list("product_id", "candidate_id"))
+    counts = Counter(product for product, _ in pairs)
+    return {product: candidate for product, candidate in pairs if counts[product] == 1}
 
 
 def _damaged_features() -> SearchVectorError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from matching.learning.views import stream
 from products import model_versions
 from products.models import Feature, Product
 from products.queue.claims import encoders_are_complete
+
+logger = logging.getLogger(__name__)
 
 FOLDS = 5
 # Fewer products with several views do not show what the views of one product have in common.
@@ -46,6 +49,7 @@ class Trained:
     views: int
     products: int
     seconds: float
+    data_hash: str
 
     def report(self, adopted: bool) -> dict[str, object]:
         """Return the figures for people and programs. Recalls are shares of the held-out views."""
@@ -64,6 +68,8 @@ class Trained:
             "wins": self.comparison.wins,
             "adopted": adopted,
             "seconds": round(self.seconds, 2),
+            "data_hash": self.data_hash,
+            "by_category": self.comparison.by_category,
         }
 
 
@@ -133,9 +139,18 @@ def _train(parts: tuple[Part, ...], from_views: bool, from_decisions: bool, prog
     head = Head(f"head-{digest.hexdigest()[:12]}", parts, mean, projection, 0.0)
     others = [everything.without(fold) for fold in folds]
     name, before = _baseline(parts, others, model_versions.in_use())
-    comparison = compare(sample.views(), [_held_out(parts, scatter) for scatter in others], before, name)
+    held_out = sample.views()
+    ids = np.unique(held_out.products).tolist()
+    categories = dict(Product.objects.filter(pk__in=ids).values_list("pk", "category"))
+    comparison = compare(held_out, [_held_out(parts, scatter) for scatter in others], before, name, categories)
     head = replace(head, score_floor=comparison.score_floor)
-    return Trained(head, comparison, everything.views, everything.products, time.perf_counter() - start)
+    logger.info(
+        "Learned %s from %d views of %d products, whose hash is %s: gain %+.4f, noise %.4f",
+        head.version, everything.views, everything.products, digest.hexdigest(), comparison.gain, comparison.noise,
+    )  # fmt: skip
+    return Trained(
+        head, comparison, everything.views, everything.products, time.perf_counter() - start, digest.hexdigest()
+    )
 
 
 def train_and_store(

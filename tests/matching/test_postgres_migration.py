@@ -20,7 +20,7 @@ from datetime import date
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
-from gpu.models import EmbeddingWorker, ModelSwitch, ModelVersion, WorkerSample
+from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match
 from matching.models import ReviewLease
@@ -53,6 +53,7 @@ worker = EmbeddingWorker.objects.create(name="host 1", started_at=now, heartbeat
 WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)
 ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim=2, score_floor=0.25, report={"n": 0.1})
 ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
+EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
 
