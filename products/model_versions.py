@@ -24,7 +24,7 @@ from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import CLIP, HEAD, LEGACY_MODEL, Features, Kind
 from products.models import Feature, ProductImage
 
-ENCODER = ""  # the encoder in use, without a head
+ENCODER = ""  # the encoder that was switched to last, without a head
 ENCODER_NAME = "encoder"  # what users call it
 _FILL_BATCH = 500
 
@@ -70,12 +70,12 @@ def sources_in_use() -> list[str]:
 
 
 def resolve(version: str) -> Version:
-    """Return a version by its name: a head, an encoder, or 'encoder' for the one in use.
+    """Return a version by its name: a head, an encoder, or 'encoder' for the one that was switched to last.
 
     An encoder may also be named without its fingerprint or by its file. Raises VersionError if there is none.
     """
     if version in (ENCODER, ENCODER_NAME):
-        return Version(None, selection.in_use())
+        return Version(None, selection.alone())
     if (head := heads.load(version)) is not None:
         return Version(head, selection.in_use())
     if (encoder := selection.find(version)) is not None:
@@ -168,7 +168,11 @@ def switch(version: str, user: AbstractBaseUser | None = None) -> None:
         )
     _require_coverage(encoder.name, CLIP, encoder.name)
     _name_in_images([encoder.name])
-    _record(encoder.name, user)
+    with transaction.atomic():
+        newest = ModelSwitch.objects.order_by("-pk").values_list("version", flat=True).first()
+        if not newest:  # say which encoder answered so far, for ``rollback``
+            _record(selection.alone().name, user)
+        _record(encoder.name, user)
 
 
 def _require_coverage(version: str, kind: Kind, name: str) -> None:

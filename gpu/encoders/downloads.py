@@ -50,11 +50,15 @@ def download_model(name: str | None = None) -> Weights:
 
 
 def ensure_weights() -> None:
-    """Download missing weights when a worker starts, with at most one attempt an hour.
+    """Download missing weights of the configured models when a worker starts, with at most one attempt an hour.
 
-    A failed download is logged and remembered, and the worker continues with legacy features.
+    A failed download is logged and remembered, and the worker continues without.
     """
-    name = settings.CLIP_CONFIG["model_name"]
+    for name in (settings.CLIP_CONFIG["model_name"], *settings.CLIP_CONFIG["extra_models"]):
+        _ensure(name)
+
+
+def _ensure(name: str) -> None:
     try:
         weights.find_weights(name)
         return

@@ -62,9 +62,16 @@ def answering() -> tuple[Head | None, Selected]:
     if not stored:
         return head, configured()[0]
     first = next(iter(head.encoders if head is not None else [newest]), "")
-    if first not in stored:
-        first = switches.filter(version__in=stored).first() or next(iter(stored))
-    return head, stored[first]
+    return head, stored[first] if first in stored else alone()
+
+
+def alone() -> Selected:
+    """Return the encoder that answers without a head: the one that was switched to last, else the first."""
+    stored = known()
+    if not stored:
+        return configured()[0]
+    switched = ModelSwitch.objects.filter(version__in=stored).order_by("-pk").values_list("version", flat=True).first()
+    return stored[switched] if switched is not None else next(iter(stored.values()))
 
 
 def in_use() -> Selected:
