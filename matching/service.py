@@ -351,9 +351,9 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
             first[image.product_id] = image
     found: dict[int, tuple[ProductImage, Hit]] = {}
     for hit in hits:
-        image = by_id.get(hit.image_id) or first.get(candidates.get(hit.product_id, 0))
-        if image is not None:
-            found.setdefault(image.product_id, (image, hit))
+        shown = by_id.get(hit.image_id) or first.get(candidates.get(hit.product_id, 0))
+        if shown is not None:
+            found.setdefault(shown.product_id, (shown, hit))
     return list(found.values())
 
 
