@@ -1,6 +1,6 @@
 """Measure vector search at a given size of catalogue, beside the usual alternatives.
 
-    python -m benchmarks.search --n 100000,1000000 [--json PATH] [--contestants catalogmatch,numpy]
+    python -m benchmarks.search --n 100000,1000000 [--dim 512] [--json PATH] [--contestants catalogmatch,numpy]
 
 Every contestant builds and searches in processes of its own. benchmarks/vectors.py describes the vectors. Columns:
 
@@ -50,6 +50,7 @@ COLUMNS = ("contestant", "n", "filter", "p50_ms", "p99_ms", "queries_per_s", "re
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", default="100000", help="numbers of vectors, separated by commas (default: 100000)")
+    parser.add_argument("--dim", type=int, default=512, help="numbers in a vector; a head has 300 (default: 512)")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--contestants", default=",".join(CONTESTANTS), help="separated by commas (default: all)")
     parser.add_argument("--folder", type=Path, help="where to put several GB (default: the system's temporary folder)")
@@ -69,16 +70,16 @@ def main() -> None:
             os.environ["PGVECTOR_URL"] = stack.enter_context(postgres_server())
         for n in map(int, options.n.split(",")):
             with tempfile.TemporaryDirectory(dir=options.folder, prefix="search-") as folder:
-                prepare(Path(folder), n)
+                prepare(Path(folder), n, options.dim)
                 for name in names:
                     rows += measure_contestant(name, n, Path(folder))
                     if options.json:
                         options.json.write_text(json.dumps(rows, indent=1))
 
 
-def prepare(folder: Path, n: int) -> None:
+def prepare(folder: Path, n: int, dim: int = 512) -> None:
     """Write vectors, labels, queries and the exact results of each filter into the folder."""
-    data = clip_like_vectors(n, QUERIES)
+    data = clip_like_vectors(n, QUERIES, dim)
     labels = np.zeros(n, np.uint8)
     shuffled = np.random.default_rng(2).permutation(n)
     labels[shuffled[: n // 10]] = 1

@@ -193,8 +193,11 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "bulk"
 CELERY_TASK_ROUTES = {
     "products.tasks.embed_question": {"queue": "questions"},
+    "products.tasks.embed_text": {"queue": "questions"},
+    "matching.tasks.explain": {"queue": "questions"},
     # The sweep is short and must not wait behind long bulk tasks.
     "products.tasks.sweep": {"queue": "questions"},
+    "products.downloads.tasks.fetch_images": {"queue": "questions"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for Redis as long as it takes
@@ -221,6 +224,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
         "options": {"expires": SWEEP_SECONDS},
     },
+    "fetch-images": {
+        "task": "products.downloads.tasks.fetch_images",
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
+        "options": {"expires": SWEEP_SECONDS},
+    },
     "match-unmatched": {
         "task": "matching.tasks.match_unmatched",
         "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
@@ -236,12 +244,25 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(600, nowfun=steady_now),
         "options": {"expires": 600},
     },
+    "keep-calibrated": {
+        "task": "matching.tasks.keep_calibrated",
+        "schedule": schedule(300, nowfun=steady_now),
+        "options": {"expires": 300},
+    },
     "keep-index": {
         "task": "matching.tasks.keep_index",
         "schedule": schedule(60, nowfun=steady_now),
         "options": {"expires": 60},
     },
 }
+# A head that is learned at night and wins answers at once, without a look at what it changes. So this is off.
+TRAIN_NIGHTLY = env.bool("CATALOGMATCH_TRAIN_NIGHTLY", default=False)
+if TRAIN_NIGHTLY:
+    CELERY_BEAT_SCHEDULE["learn-nightly"] = {
+        "task": "matching.learning.tasks.learn_nightly",
+        "schedule": schedule(600, nowfun=steady_now),
+        "options": {"expires": 600},
+    }
 # Keeps the schedule in memory. A restart may run the hourly task early, which is harmless. The default scheduler writes
 # a file, and a full disk would end it.
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
@@ -270,6 +291,7 @@ CLIP_CONFIG = {
     "model_name": env.str("CLIP_MODEL", default="clip-ViT-B-32"),
     # Further encoders that every image is embedded with, for heads over several of them.
     "extra_models": [name.strip() for name in env.list("CLIP_EXTRA_MODELS", default=[]) if name.strip()],
+    "text_model": env.str("CLIP_TEXT_MODEL", default=""),  # "": the model's own text encoder
     "batch_size": env.int("CLIP_BATCH_SIZE", default=0) or None,  # None: chosen from the device's memory
     "force_cpu": env.bool("CLIP_FORCE_CPU", default=False),
     "cache_dir": env.str("CLIP_CACHE_DIR", default="~/.cache/torch/sentence_transformers"),
@@ -293,6 +315,9 @@ DATA_UPLOAD_MAX_NUMBER_FILES = MAX_PICTURES_PER_REQUEST
 DECODERS = env.int("CATALOGMATCH_DECODERS", default=min(4, os.cpu_count() or 1))
 # CPU seconds that decoding one image may take.
 DECODER_SECONDS = env.int("CATALOGMATCH_DECODER_SECONDS", default=10)
+# How large JPEGs may be. Other formats have fixed, smaller limits (gpu/imaging/limits.py).
+JPEG_MAX_BYTES = env.int("CATALOGMATCH_JPEG_MAX_MB", default=60) * 2**20
+JPEG_MAX_PIXELS = env.int("CATALOGMATCH_JPEG_MAX_MEGAPIXELS", default=120) * 1_000_000
 # Whether to keep the uploaded files, in ORIGINALS_ROOT, besides the stored images.
 KEEP_ORIGINALS = env.bool("CATALOGMATCH_KEEP_ORIGINALS", default=False)
 # The longer side of a stored image in pixels. Every model needs far less.
@@ -300,6 +325,19 @@ DERIVATIVE_MAX_SIDE = 1600
 THUMBNAIL_SIDE = 320
 UPLOAD_WAIT_SECONDS = 5.0
 UPLOAD_WAIT_MAX_SECONDS = 60.0
+
+# --- Fetching ---------------------------------------------------------------------------------
+
+# Hosts, as "host" or "host:port", that may be in the own network. All others must be on the internet.
+FETCH_PRIVATE_HOSTS = env.list("CATALOGMATCH_FETCH_PRIVATE_HOSTS", default=[])
+# Seconds in all that fetching one address may take, redirects included.
+FETCH_SECONDS = env.int("CATALOGMATCH_FETCH_SECONDS", default=60)
+# Addresses that are fetched at once from one host.
+FETCHES_PER_HOST = env.int("CATALOGMATCH_FETCHES_PER_HOST", default=4)
+# Seconds before each further attempt to fetch an address that failed for a passing reason.
+FETCH_PAUSES = [float(pause) for pause in env.list("CATALOGMATCH_FETCH_PAUSES", default=["1", "4", "16"])]
+if min(FETCH_SECONDS, FETCHES_PER_HOST) < 1:
+    raise ImproperlyConfigured("CATALOGMATCH_FETCH_SECONDS and CATALOGMATCH_FETCHES_PER_HOST must be at least 1.")
 
 # --- Room on the disk -------------------------------------------------------------------------
 

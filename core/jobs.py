@@ -62,6 +62,11 @@ class BackgroundJob(models.Model):
         abstract = True
 
     @property
+    def history_reference(self) -> str:
+        """Return what the history keeps to find the changes of this job again, if anything."""
+        return ""
+
+    @property
     def is_active(self) -> bool:
         return self.state in self.ACTIVE
 
@@ -102,7 +107,7 @@ class BackgroundJob(models.Model):
 
     def _run(self, do: Callable[[], None], by: ChangeSource, language: str | None) -> None:
         try:
-            with override(language), acting_as(by, self.user):
+            with override(language), acting_as(by, self.user, self.history_reference):
                 do()
         except SupersededError:
             logger.info("%s was taken over or stopped", threading.current_thread().name)

@@ -40,10 +40,9 @@ def main() -> None:
         page.goto("/admin/matching/match/?review_status__exact=pending")
         save_screenshot(page, "matches")
         page.goto("/admin/matching/match/case/")
-        page.locator(".cm-candidate").first.get_by_role("button", name="Confirm").click()
-        page.locator('[data-verdict="confirmed"]').first.wait_for()
+        page.wait_for_load_state("networkidle")
         save_screenshot(page, "review")
-        address = page.locator(".cm-asked .cm-big a").first.get_attribute("href")
+        address = page.locator(".cm-asked .cm-stage img").first.get_attribute("data-full")
         query_image = page.request.get(address or "").body()
 
         page.goto("/admin/ask/")

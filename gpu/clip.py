@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu.encoders import registry, selection
+from gpu.encoders import registry, selection, tokens
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
 from gpu.pipeline.preprocess_image import EmbedRequest
+from gpu.text import encoder as text_encoder
 from gpu.vectors import FloatVector
 
 if TYPE_CHECKING:
@@ -69,4 +70,6 @@ def unload() -> None:
     The next use starts them again.
     """
     registry.unload()
+    text_encoder.unload()
+    tokens.unload()
     preprocess_workers.close()

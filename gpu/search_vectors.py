@@ -26,6 +26,11 @@ HU_RANGE = (2.5, 5.5)
 
 # Length of a legacy search vector: colour, texture, and each moment as a point on a circle.
 LEGACY_DIM = COLOR_BINS + TEXTURE_BINS + 2 * SHAPE_DIM
+PARTS_OF_LEGACY = {
+    "colour": slice(0, COLOR_BINS),
+    "texture": slice(COLOR_BINS, COLOR_BINS + TEXTURE_BINS),
+    "shape": slice(COLOR_BINS + TEXTURE_BINS, LEGACY_DIM),
+}
 
 
 def search_vector(features: Features) -> FloatVector:

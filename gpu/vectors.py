@@ -30,6 +30,11 @@ ByteVector = npt.NDArray[np.uint8]
 Buffer = bytes | memoryview
 
 
+def stored_bytes(kind: str, dim: int) -> int:
+    """Return what the BLOBs of one image take. ``dim``: the size of its embedding."""
+    return COLOR_BINS + 4 * SHAPE_DIM + TEXTURE_BINS if kind == LEGACY else 4 * dim
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Features:
     """The features of one image from one model.

@@ -1,4 +1,4 @@
-"""A table of matches with their verdicts, for spreadsheet programs."""
+"""A table of matches with their verdicts and the decisions on their cases, for spreadsheet programs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ COLUMNS = {
     "candidate name": "candidate__name",
     "score": "similarity_score",
     "rank": "rank",
+    "probability": "probability",
+    "answer": "product__answer__answer",
+    "not in catalogue": "product__answer__not_in_catalogue",
     "verdict": "review_status",
+    "decision": "product__decision__kind",
+    "differs in": "product__decision__differs",
+    "reason": "product__decision__reason",
+    "decided by": "product__decision__reviewer__username",
     "by": "reviewer__username",
     "when": "reviewed_at",
     "note": "note",
+    "note on the case": "product__decision__note",
     "feature type": "feature_type",
     "model": "model_name",
     "found": "created_at",
@@ -38,11 +46,14 @@ def matches_table(ids: Sequence[int]) -> ExportTable:
         rows = {row["pk"]: row for row in Match.objects.filter(pk__in=batch).order_by().values(*COLUMNS.values())}
         for row in (rows[pk] for pk in batch if pk in rows):
             row["similarity_score"] = round(row["similarity_score"], 2)
+            for name in ("probability", "product__answer__not_in_catalogue"):
+                row[name] = None if row[name] is None else round(row[name], 4)
             row["reviewed_at"], row["created_at"] = format_time(row["reviewed_at"]), format_time(row["created_at"])
             yield [row[name] for name in COLUMNS.values()]
 
 
 def longest_note(ids: Sequence[int]) -> int:
     """Return the length of the longest note on these matches, in characters."""
-    lengths = (Match.objects.filter(pk__in=batch).aggregate(n=Max(Length("note")))["n"] for batch in iter_batches(ids))
-    return max((length or 0 for length in lengths), default=0)
+    longest = {"of_match": Max(Length("note")), "of_case": Max(Length("product__decision__note"))}
+    lengths = (Match.objects.filter(pk__in=batch).aggregate(**longest).values() for batch in iter_batches(ids))
+    return max((length or 0 for of_batch in lengths for length in of_batch), default=0)

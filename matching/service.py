@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +19,13 @@ from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
+from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
+from matching.answers.choice import CONSIDERED
+from matching.answers.identified import find_identified
+from matching.answers.records import record_of
+from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
-from matching.models import Match
+from matching.models import Decision, Match, ProductAnswer
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -37,12 +42,18 @@ DEFAULT_LIMIT = 10
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A catalogue product with its most similar image. ``score``: 0 to 100."""
+    """A catalogue product with its most similar image. ``score``: 0 to 100.
+
+    ``probability``: how likely it is the product asked about, None if nothing calibrates this version yet.
+    """
 
     image: ProductImage
     score: float
     rank: int
+    probability: float | None = None
+    evidence: Sequence[WeighedEvidence] = ()
     match: Match | None = None
+    query_image_id: int | None = None  # the image of the searched product that the score is of, if stored
 
     @property
     def product(self) -> Product:
@@ -51,12 +62,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The candidates of one query, best first, and the features that were compared."""
+    """The candidates of one query, best first, the features that were compared, and the answer.
+
+    ``not_in_catalogue``: the probability that no catalogue product is the one asked about. ``notice``: what the user
+    should know about the search, or empty.
+    """
 
     feature_type: str
     model_name: str
     candidates: list[Candidate] = field(default_factory=list)
+    answer: Answer = Answer.LOOK
+    not_in_catalogue: float | None = None
     product: Product | None = None
+    notice: str = ""
 
 
 def find_matches(
@@ -91,15 +109,10 @@ def match_images(
     the workers need more than ``wait`` seconds for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP
     and CLIP is not available, or if the version needs features that the images lack.
     """
-    deadline = time.monotonic() + wait
-    used = model_versions.answering() if version is None else model_versions.resolve(version)
-    if version is not None and (used.head is not None or used.is_forced):
-        feature_type = HEAD if used.head is not None else CLIP
-    features: list[Features] = []
-    for upload in uploads:
-        computed = query_features(upload, max(0.0, deadline - time.monotonic()), used.sources)
-        features += model_versions.with_head(computed, used.head)
-    return _search(features, used, threshold, limit, category, feature_type=feature_type)
+    features, used = features_of_images(uploads, wait, version)
+    if version is not None and used.head is not None:
+        feature_type = HEAD
+    return search_features(features, used, threshold, limit, category, feature_type=feature_type)
 
 
 def match_image(
@@ -115,10 +128,64 @@ def match_image(
     return match_images([upload], threshold, limit, category, wait, feature_type, version)
 
 
+def features_of_images(
+    uploads: Iterable[Upload], wait: float = 5.0, version: str | None = None
+) -> tuple[list[Features], Version]:
+    """Return the features of images that are not stored, and the version that compares them.
+
+    Raises VersionError, ImageProcessingError and FeaturesPendingError, see ``match_images``.
+    """
+    deadline = time.monotonic() + wait
+    used = model_versions.answering() if version is None else model_versions.resolve(version)
+    features: list[Features] = []
+    for upload in uploads:
+        computed = query_features(upload, max(0.0, deadline - time.monotonic()), used.sources)
+        features += model_versions.with_head(computed, used.head)
+    return features, used
+
+
+def search_features(
+    features: Sequence[Features],
+    version: Version,
+    threshold: float,
+    limit: int,
+    category: str | None = None,
+    feature_type: Kind | None = None,
+    asked: Product | None = None,
+    without: Collection[int] = (),
+    is_answered: bool = True,
+) -> SearchResult:
+    """Search by features of one product, and judge the candidates by everything that is known.
+
+    The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
+    Products with its identifiers are candidates whatever their score is. ``without``: ids of products that count as not
+    being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images. Raises what
+    ``match_images`` raises.
+    """
+    record = record_of(asked) if asked is not None else None
+    identified = find_identified(asked, record) if asked is not None and record is not None else []
+    kind, model, found = _nearest(
+        features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
+    )
+    products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
+    judged = judge(record, products, scores, model) if is_answered else no_answer(products)
+    candidates = [
+        Candidate(image, hit.score, 0, probability, evidence)
+        for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)
+    ]
+    candidates.sort(key=lambda candidate: -(candidate.probability or 0.0))  # equal ones stay in the order of the scores
+    shown = [
+        candidate for candidate in candidates if candidate.score >= threshold or candidate.product.pk in identified
+    ][:limit]
+    ranked = [replace(candidate, rank=rank) for rank, candidate in enumerate(shown, start=1)]
+    return SearchResult(kind, model, ranked, judged.answer, judged.not_in_catalogue, asked)
+
+
 def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
-    Deletes pending matches that the result no longer has, unless they have a note.
+    Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
+    same as another, or a variant, gets no new candidates.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
     product = result.product
@@ -134,6 +201,10 @@ def save_matches(result: SearchResult) -> SearchResult:
             feature_type=result.feature_type,
             model_name=result.model_name,
             rank=candidate.rank,
+            probability=candidate.probability,
+            evidence=[item.as_json() for item in candidate.evidence],
+            product_image_id=candidate.query_image_id,
+            candidate_image_id=candidate.image.pk,
             created_at=now,
             updated_at=now,
         )
@@ -151,22 +222,32 @@ def save_matches(result: SearchResult) -> SearchResult:
             raise Product.DoesNotExist(f"Product {product.pk} was deleted.")
         # Verdicts lock matches by key too, so that neither waits for the other in a circle.
         list(product.matches.select_for_update().order_by("pk").values_list("pk"))
+        to_save = existing & matches.keys()
+        if Decision.objects.filter(product=product, kind__in=(Decision.Kind.SAME, Decision.Kind.VARIANT)).exists():
+            to_save &= set(product.matches.order_by().values_list("candidate_id", flat=True))
         Match.objects.bulk_create(
-            [match for candidate, match in matches.items() if candidate in existing],
+            [match for candidate, match in matches.items() if candidate in to_save],
             update_conflicts=True,
             unique_fields=["product", "candidate"],
-            update_fields=["similarity_score", "feature_type", "model_name", "rank", "updated_at"],
-        )
+            update_fields=[
+                "similarity_score", "feature_type", "model_name", "rank", "probability", "evidence", "product_image",
+                "candidate_image", "updated_at",
+            ],
+        )  # fmt: skip
         saved = {match.candidate_id: match for match in product.matches.order_by()}
         obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
         if obsolete:
             product.matches.filter(pk__in=obsolete, review_status=Match.Status.PENDING, note="").delete()
+        ProductAnswer.objects.update_or_create(
+            product=product,
+            defaults={"answer": result.answer, "not_in_catalogue": result.not_in_catalogue, "answered_at": now},
+        )
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
-    candidates = [candidate for candidate in result.candidates if candidate.product.pk in saved]
+    candidates = [candidate for candidate in result.candidates if candidate.product.pk in existing]
     return replace(
-        result, candidates=[replace(candidate, match=saved[candidate.product.pk]) for candidate in candidates]
+        result, candidates=[replace(candidate, match=saved.get(candidate.product.pk)) for candidate in candidates]
     )
 
 
@@ -227,6 +308,11 @@ def unmatched() -> QuerySet[Product]:
     return Product.objects.filter(unmatched_since__isnull=False, is_historical=False).order_by("unmatched_since")
 
 
+def rounded(probability: float | None) -> float | None:
+    """Return a probability as the API shows it."""
+    return None if probability is None else round(probability, 4)
+
+
 def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as the API shows it. An unsaved match has no ``match_id``."""
     return {
@@ -237,6 +323,8 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
         "category": candidate.product.category,
         "similarity_score": round(candidate.score, 2),
         "rank": candidate.rank,
+        "probability": rounded(candidate.probability),
+        "evidence": [item.as_json() for item in candidate.evidence],
         "image_url": candidate.image.file.url,
         "review_status": candidate.match.review_status if candidate.match else Match.Status.PENDING.value,
     }
@@ -253,17 +341,37 @@ def covers_catalogue(*encoders: str) -> bool:
     return encoders_are_complete(*encoders)
 
 
+def scored_candidates(product: Product, limit: int, version: Version) -> list[tuple[Product, float]]:
+    """Return the most similar catalogue products with their scores, found with this version.
+
+    Saves nothing and says nothing about probabilities. Raises FeaturesPendingError and SearchVectorError, and
+    ClipUnavailableError if the product lacks vectors of a named encoder.
+    """
+    _kind, _model, found = _nearest(_features_of(product, version), version, limit, asked=product)
+    return [(image.product, hit.score) for image, hit in found]
+
+
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
     used = model_versions.answering()
-    models = [used.encoder.name, LEGACY_MODEL, *([used.head.version] if used.head is not None else [])]
+    features = _features_of(product, used)
+    result = search_features(features, used, threshold, limit, category, asked=product)
+    views = best_views(
+        product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
+    )
+    candidates = [replace(item, query_image_id=views.get(item.image.pk, (None, 0))[0]) for item in result.candidates]
+    return replace(result, candidates=candidates)
+
+
+def _features_of(product: Product, version: Version) -> list[Features]:
+    models = [version.encoder.name, LEGACY_MODEL, *([version.head.version] if version.head is not None else [])]
     rows = Feature.objects.filter(product=product, model_name__in=models).order_by("id")
     features = [row.to_features() for row in rows if not row.is_damaged]
     if not features:
         if rows:
             raise _damaged_features()
         raise FeaturesPendingError(_missing_features_message(product))
-    return replace(_search(features, used, threshold, limit, category, exclude=product.pk), product=product)
+    return features
 
 
 def _attach_matches(result: SearchResult) -> SearchResult:
@@ -274,33 +382,46 @@ def _attach_matches(result: SearchResult) -> SearchResult:
     return replace(result, candidates=candidates)
 
 
-def _search(
+def _nearest(
     features: Sequence[Features],
     version: Version,
-    threshold: float,
     limit: int,
-    category: str | None,
-    exclude: int | None = None,
+    category: str | None = None,
     feature_type: Kind | None = None,
-) -> SearchResult:
+    asked: Product | None = None,
+    without: Collection[int] = (),
+    also: Collection[int] = (),
+) -> tuple[Kind, str, list[tuple[ProductImage, Hit]]]:
+    """Return the kind and model that were compared, and the images of the most similar products, best first.
+
+    The products ``also`` are among the first CONSIDERED, after more similar ones.
+    """
     used = _features_to_compare(features, version, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
         raise _damaged_features()
-    filters = Filters(historical=True, category=category or None, exclude_product=exclude)
+    filters = Filters(
+        historical=True, category=category or None, exclude_product=asked.pk if asked is not None else None
+    )
     floor = version.head.score_floor if version.head is not None and kind == HEAD else None
-    k = limit
+    k = limit + len(without)
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
-        images = _load_images(hits, category)
+        found = _load_images(hits, category)
+        images = [(image, hit) for image, hit in found if image.product_id not in without]
         # Rows may have been deleted since the search, and several hits may be one product. Search for more.
         if len(images) >= limit or len(hits) < k:
             break
         k = 2 * k
-    above_threshold = [(image, hit.score) for image, hit in images[:limit] if hit.score >= threshold]
-    candidates = [Candidate(image, score, rank) for rank, (image, score) in enumerate(above_threshold, start=1)]
-    return SearchResult(kind, model, candidates)
+    missing = {*also} - {image.product_id for image, _hit in images[:CONSIDERED]} - {*without}
+    if not missing:
+        return kind, model, images[:limit]
+    only = replace(filters, product_ids=frozenset(missing))
+    hits = index.search(vectors, len(missing), kind=kind, model=model, filters=only, score_floor=floor)
+    others = [(image, hit) for image, hit in images if image.product_id not in missing]
+    place = CONSIDERED - len(hits)
+    return kind, model, [*others[:place], *_load_images(hits, category), *others[place:]][:limit]
 
 
 def _features_to_compare(
@@ -308,11 +429,13 @@ def _features_to_compare(
 ) -> Sequence[Features]:
     """Return the query's features of one version: the head's, else CLIP's, else the legacy ones.
 
-    Each must cover the catalogue, unless ``feature_type`` forces one.
+    Each must cover the catalogue, unless ``feature_type`` forces one, or the version is one named encoder.
     """
     head, encoder = version.head, version.encoder
     by_head = [item for item in features if head is not None and item.model_name == head.version]
     by_clip = [item for item in features if item.kind == CLIP and item.model_name == encoder.name]
+    if feature_type is None and version.is_forced:
+        feature_type = CLIP
     if feature_type is None:
         if head is not None and by_head and (not head.encoders or covers_catalogue(*head.encoders)):
             feature_type = HEAD

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 from celery import shared_task
+from django.conf import settings
 
 from core import circuit_breaker
-from matching import index, service
+from gpu.monitoring import worker
+from matching import explanation, index, service
 from matching.index import IndexFileError
 
 logger = logging.getLogger(__name__)
 
-MAX_PRODUCTS_PER_TASK = 200  # so that other tasks need not wait long; the next sweep matches the rest
+MAX_PRODUCTS_PER_TASK = 200  # named in one message; the next sweep matches the rest
+# A query image waits at most for one product longer than this. A task of 200 products takes seconds.
+MAX_TASK_SECONDS = 0.3
 
 
 @shared_task(name="matching.tasks.match_unmatched")
 def match_unmatched(product_ids: list[int] | None = None) -> None:
-    """Match those of these new products, or of all, whose features changed."""
+    """Match those of these new products, or of all, whose features changed.
+
+    With a broker it stops after a moment and sends a message for the rest, so that queries go first.
+    """
     unmatched = service.unmatched()
     if product_ids is not None:
         unmatched = unmatched.filter(pk__in=product_ids)
-    service.match_products(list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK]))
+    ids = list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK])
+    end = time.monotonic() + MAX_TASK_SECONDS
+    for done, product_id in enumerate(ids, start=1):
+        service.match_products([product_id])
+        if settings.HAS_BROKER and time.monotonic() > end and done < len(ids):
+            notify_workers(ids[done:])
+            return
 
 
 def notify_workers(product_ids: Sequence[int] | None) -> None:
@@ -35,6 +49,16 @@ def notify_workers(product_ids: Sequence[int] | None) -> None:
             match_unmatched.delay(None if product_ids is None else list(product_ids))
     except circuit_breaker.BrokerUnavailableError as error:
         logger.warning("No worker could be notified, so the sweep will match the new products: %s", error)
+
+
+@shared_task(name="matching.tasks.keep_calibrated")
+def keep_calibrated() -> None:
+    """Learn the probabilities of the version that answers, if that is due. Usually it is not."""
+    from matching.answers import calibration  # it searches, and the service imports these tasks
+
+    report = calibration.keep_calibrated()
+    if report is not None:
+        logger.info("Probabilities of %s learned, adopted: %s", report["version"], report["adopted"])
 
 
 def notify_index_maintenance() -> None:
@@ -57,3 +81,10 @@ def maintain_index() -> None:
             logger.info("Search index built: %s", sentence)
     except IndexFileError as error:
         logger.warning("The search index was not built, so search is slower: %s", error)
+
+
+@shared_task(name="matching.tasks.explain")
+def explain(query_id: str, match_id: int) -> None:
+    """Explain a match for the request that waits for it."""
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
+        explanation.compute_for_waiting_request(query_id, match_id)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from core.database.batches import iter_batches, iter_batches_by_bytes
 from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.importing.diff import as_text
-from products.importing.rows import ID_COLUMN, attribute_column
+from products.importing.tables.columns import ID_COLUMN, attribute_column
 from products.models import Product, ProductImage
 from products.queue.claims import aggregate_state
 

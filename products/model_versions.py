@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from core.database.batches import iter_pk_batches
@@ -49,6 +49,11 @@ class Version:
     head: Head | None
     encoder: Selected
     is_forced: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the head, or of the encoder without one."""
+        return self.head.version if self.head is not None else self.encoder.name
 
     @property
     def sources(self) -> list[str]:
@@ -100,7 +105,7 @@ def head_rows(features: Iterable[Feature]) -> list[Feature]:
     by_image: dict[int, dict[tuple[str, str], Feature]] = {}
     for row in features:
         by_image.setdefault(row.image_id, {})[row.kind, row.model_name] = row
-    for row in Feature.objects.filter(image__in=by_image).exclude(kind=HEAD):
+    for row in Feature.objects.filter(image__in=by_image, decoding=F("image__decoding")).exclude(kind=HEAD):
         by_image[row.image_id].setdefault((row.kind, row.model_name), row)
     return _rows(stored_heads, by_image.values())
 
@@ -134,9 +139,14 @@ def images_lacking(head: Head) -> QuerySet[ProductImage]:
     return images
 
 
-def uncovered_count(head: Head) -> int:
-    """Count the catalogue images that search would not find with this head. Images that failed do not count."""
-    return _uncovered_count(HEAD, head.version)
+def uncovered_count(version: Version) -> int:
+    """Count the catalogue images that search would not find with this version. Images that failed do not count.
+
+    Without a named head or encoder, legacy features find them all.
+    """
+    if version.head is None and not version.is_forced:
+        return 0
+    return _uncovered_count(HEAD if version.head is not None else CLIP, version.name)
 
 
 def _uncovered_count(kind: Kind, name: str) -> int:
@@ -201,12 +211,20 @@ def rollback(user: AbstractBaseUser | None = None) -> str:
 
     Raises VersionError if there was none, or if it no longer exists.
     """
+    before = previous()
+    if before is None:
+        raise VersionError("The model was never switched, so there is nothing to roll back.")
+    switch(before, user)
+    return before or ENCODER_NAME
+
+
+def previous() -> str | None:
+    """Return the version that a roll back switches to, or None if the model was never switched."""
     last = ModelSwitch.objects.order_by("-pk").values_list("version", flat=True).first()
     if last is None:
-        raise VersionError("The model was never switched, so there is nothing to roll back.")
+        return None
     before = ModelSwitch.objects.exclude(version=last).order_by("-pk").values_list("version", flat=True).first()
-    switch(before or ENCODER, user)
-    return before or ENCODER_NAME
+    return before or ENCODER
 
 
 def add(head: Head, report: dict[str, object]) -> None:
@@ -250,7 +268,8 @@ def _rows(wanted: Sequence[Head], images: Iterable[dict[tuple[str, str], Feature
                 image = next(iter(by_model.values()))
                 rows.append(
                     Feature(
-                        image_id=image.image_id, product_id=image.product_id, created_at=now, updated_at=now,
+                        image_id=image.image_id, product_id=image.product_id, decoding=image.decoding,
+                        created_at=now, updated_at=now,
                         **Feature.columns(features),
                     )
                 )  # fmt: skip

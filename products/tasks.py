@@ -18,7 +18,7 @@ from gpu.encoders import downloads
 from gpu.models import EmbeddingWorker
 from gpu.monitoring import worker
 from products import deletion_jobs, import_retention
-from products.queue import claims, query_features
+from products.queue import claims, query_features, query_text
 from products.queue import embed as embedding
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,13 @@ def embed_query(query_id: str, jpeg: str, encoders: list[str] | None = None) -> 
     """Compute a query image's features for the request that waits for them."""
     with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
         query_features.compute_for_waiting_request(query_id, jpeg, encoders)
+
+
+@shared_task(name="products.tasks.embed_text")
+def embed_text(query_id: str, text: str) -> None:
+    """Compute the vector of a query's text for the request that waits for it."""
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
+        query_text.compute_for_waiting_request(query_id, text)
 
 
 @worker_ready.connect

@@ -25,6 +25,7 @@ LATE_IMPORTS = {
     ("matching.apps", "core.sqlite.statistics"): "Django's ready()",
     ("matching.apps", "matching.index.changes"): "Django's ready()",
     ("matching.apps", "matching.signals"): "Django's ready()",
+    ("matching.tasks", "matching.answers.calibration"): "it searches, and the service's modules import the tasks",
     ("matching.index", "matching.index.inprocess"): "the choice of search engine",
     ("matching.index", "matching.pgvector.engine"): "the choice of search engine",
     (

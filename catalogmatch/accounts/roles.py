@@ -22,10 +22,12 @@ _UPLOAD = frozenset({
 _REVIEW = frozenset({"matching.change_match"})
 _MANAGE = frozenset({
     "matching.delete_match",
+    "gpu.view_modelversion", "gpu.add_modelversion", "gpu.add_modelswitch",
     "auth.view_user", "auth.add_user", "auth.change_user", "auth.view_group",
 })  # fmt: skip
 
-# Uploaders load the catalogue. Reviewers decide on matches. Managers do both and manage the users.
+# Uploaders load the catalogue. Reviewers decide on matches. Managers do both, choose the model that answers and
+# manage the users.
 ROLES: dict[str, frozenset[str]] = {
     "viewer": _VIEW,
     "uploader": _VIEW | _UPLOAD,

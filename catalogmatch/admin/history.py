@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -17,14 +17,14 @@ from core.admin.pages import admin_page
 from core.admin.requests import require_permissions
 from core.database.ids import parse_id
 from core.history.recording import ChangeSource
-from matching.models import Match
+from matching.models import Decision, Match
 from products.admin.history import history_lines
 from products.models import Product, ProductImage
 
 KINDS = {
     "products": gettext_lazy("Products"),
     "pictures": gettext_lazy("Images"),
-    "verdicts": gettext_lazy("Verdicts"),
+    "verdicts": gettext_lazy("Decisions"),
     "deleted": gettext_lazy("Deleted"),
 }
 
@@ -48,11 +48,21 @@ def history(request: HttpRequest) -> HttpResponse:
 
 
 def _records(who: str, what: str) -> HistoryRecords:
-    models: dict[str, Any] = {"products": Product, "pictures": ProductImage, "verdicts": Match}
+    models: dict[str, list[Any]] = {
+        "products": [Product],
+        "pictures": [ProductImage],
+        "verdicts": [Decision, Match],
+    }
     records: list[QuerySet[Any]] = [
         model.history.exclude(history_change_reason=ChangeSource.BEFORE)
-        for name, model in models.items()
+        for name, group in models.items()
+        for model in group
         if what in ("", "deleted", name)
+    ]
+    # A decision is one entry. The verdicts that came with it have its time.
+    decided = Decision.history.filter(product_id=OuterRef("product_id"), history_date=OuterRef("history_date"))
+    records = [
+        queryset.exclude(Exists(decided)) if queryset.model is Match.history.model else queryset for queryset in records
     ]
     if what == "deleted":
         records = [queryset.filter(history_type="-") for queryset in records]

@@ -44,14 +44,14 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:
     """Return the numbers of the page. Their queries do not grow in number with the catalogue."""
-    pending = queue.pending_by_band()
+    pending = queue.open_by_band()
     return {
         "catalogue_count": Product.objects.filter(is_historical=True).count(),
         "new_count": Product.objects.filter(is_historical=False).count(),
         **queue_state(),
         "bands": [{"band": band, "count": count} for band, count in pending.items()],
         "waiting_count": sum(pending.values()),
-        "today": queue.verdicts_today(user) if isinstance(user, AbstractBaseUser) else 0,
+        "today": queue.decisions_today(user) if isinstance(user, AbstractBaseUser) else 0,
         "device": gpu_status(),
         "index_is_due": any(part.remedy for part in index.describe()),
         "activities": activities(),
@@ -80,12 +80,12 @@ def duration_in_words(seconds: float) -> str:
 
 
 def activities() -> list[Activity]:
-    """Return the images embedded and the verdicts given on each of the last days."""
+    """Return the images embedded and the cases decided on each of the last days."""
     days = charts.last_days(CHART_DAYS, timezone.localdate())
-    embedded, judged = claims.embedded_by_day(days[0]), queue.verdicts_by_day(days[0])
+    embedded, decided = claims.embedded_by_day(days[0]), queue.decisions_by_day(days[0])
     return [
         Activity("embedded", _("Images embedded"), _("images"), charts.bar_chart(embedded, days)),
-        Activity("judged", _("Verdicts given"), _("verdicts"), charts.bar_chart(judged, days)),
+        Activity("judged", _("Cases decided"), _("decisions"), charts.bar_chart(decided, days)),
     ]
 
 

@@ -26,8 +26,11 @@ from core.disk import NoRoomError
 from core.outages import outage_of
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
+from gpu.text.files import TextUnavailableError
 from matching.index import SearchVectorError
-from matching.models import Match
+from matching.models import Decision, Match
+from matching.review.decisions import ConflictError
+from products.api.etags import ETagMismatchError
 from products.images.intake import SkuExistsError
 from products.models import Product
 from products.queue.query_features import FeaturesPendingError
@@ -47,8 +50,11 @@ STATUS_OF_CODE = {
     "sku_exists": 409,
     "features_pending": 409,
     "clip_unavailable": 503,
+    "text_unavailable": 503,
     "search_vector_invalid": 409,
     "request_incomplete": 408,
+    "stale": 409,
+    "already_decided": 409,
 }
 
 # DRF distinguishes more codes than the API publishes.
@@ -58,8 +64,11 @@ PUBLISHED_CODE = {"authentication_failed": "not_authenticated", "parse_error": "
 class ApiProblem(APIException):
     """An expected failure. ``status`` overrides the usual status of the code."""
 
-    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, status: int | None = None, details: dict[str, Any] | None = None
+    ) -> None:
         self.status_code = status or STATUS_OF_CODE[code]
+        self.details = details or {}  # further members of the problem document
         super().__init__(message, code)
 
 
@@ -67,12 +76,18 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, ImageProcessingError):
             return ApiProblem(exc.code, exc.message)
-        if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError)):
+        if isinstance(exc, (SkuExistsError, SearchVectorError, ClipUnavailableError, TextUnavailableError)):
             return ApiProblem(exc.code, str(exc))
+        if isinstance(exc, ConflictError):
+            return ApiProblem(exc.code, str(exc), exc.status, exc.details)
+        if isinstance(exc, ETagMismatchError):
+            return ApiProblem(exc.code, str(exc), 412)
         if isinstance(exc, FeaturesPendingError):
             return ApiProblem(exc.code, str(exc), status=503 if exc.waited else None)
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
+        if isinstance(exc, Decision.DoesNotExist):
+            return NotFound("This case has no decision.")
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
             return NotFound("There is no such product or match. It may have been deleted.")
         if isinstance(exc, UnreadablePostError):  # the client disconnected or was too slow
@@ -88,8 +103,8 @@ class ProblemHandler(ExceptionHandler):
         return super().convert_known_exceptions(exc)
 
     def report_exception(self, exc: APIException, response: Response) -> None:
-        """Log a refusal for lack of room in one line, because many can follow each other."""
-        if isinstance(self.exc, NoRoomError):
+        """Log expected refusals in one line, because many can follow each other."""
+        if isinstance(self.exc, (NoRoomError, TextUnavailableError)):
             logger.warning("%s: %s", self.exc.code, self.exc)
         else:
             super().report_exception(exc, response)
@@ -118,6 +133,7 @@ class ProblemFormatter(ExceptionFormatter):
         code = "validation_error" if invalid else errors[0].code
         detail = "; ".join(f"{e.attr}: {e.detail}" if e.attr else str(e.detail) for e in errors)
         problem = _problem_document(status, PUBLISHED_CODE.get(code, code), detail)
+        problem |= getattr(self.exc, "details", {})
         if invalid:
             problem["errors"] = [{"field": e.attr, "code": e.code, "detail": e.detail} for e in errors]
         return problem

@@ -38,6 +38,7 @@ WITH_ID_OR_PAGE = (404,)
 WITH_A_BODY = (408, 411, 413, 415)
 WITH_IMAGES = (422,)
 ON_WRITE = (409, 507)
+FEATURES_GONE = (409,)
 
 
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -59,8 +60,10 @@ def _statuses(method: str, operation: dict[str, Any]) -> list[int]:
         statuses += WITH_ID_OR_PAGE
     if "requestBody" in operation:
         statuses += WITH_A_BODY
-        if [*operation["requestBody"]["content"]] == ["multipart/form-data"]:
+        if [*operation["requestBody"]["content"]] == ["multipart/form-data"] or operation["operationId"] == "search":
             statuses += WITH_IMAGES
     if method != "get":
         statuses += ON_WRITE
+    elif operation["operationId"] == "matches_explanation":
+        statuses += FEATURES_GONE
     return sorted(statuses)

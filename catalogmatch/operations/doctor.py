@@ -27,6 +27,7 @@ from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import invalid_features
 from products import model_versions
+from products.images import remaking
 from products.models import Feature, ProductImage
 from products.queue.claims import images_to_embed, pause_switch, queue_counts, stale_claims
 
@@ -196,6 +197,18 @@ def media() -> Finding:
     return Finding(Level.OK, f"the newest {len(names):,} images have their files")
 
 
+def colours() -> Finding:
+    """Count the images that an earlier version of the decoding made, whose colours may be wrong."""
+    number = remaking.outdated_images().count()
+    if not number:
+        return Finding(Level.OK, "all images were decoded by this version")
+    text = f"{number:,} images were decoded by an earlier version and may show wrong colours"
+    if remaking.outdated_with_original().exists():
+        return Finding(Level.WARN, text, "Run `manage.py reindex`. It makes them again from their originals.")
+    # Nothing is wrong for sure, and nothing can be run against it.
+    return Finding(Level.OK, f"{text}; they have no originals. Delete and upload again those that look wrong")
+
+
 def disk() -> Finding:
     free = shutil.disk_usage(settings.DATA_DIR).free
     text = f"{free / 2**30:.1f} GiB are free in {settings.DATA_DIR}"
@@ -270,6 +283,7 @@ PARTS: dict[str, Callable[[], Finding]] = {
     "features": features,
     "index": search_index,
     "media": media,
+    "colours": colours,
     "disk": disk,
     "storage": storage,
     "access": access,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -33,16 +34,17 @@ class ChangeSource(models.TextChoices):
     BEFORE = "before", _("before this was recorded")
 
 
-_override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None] | None] = ContextVar("acting_as", default=None)
+_override: ContextVar[tuple[ChangeSource, AbstractBaseUser | None, str] | None] = ContextVar("acting_as", default=None)
 
 
 @contextmanager
-def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None) -> Iterator[None]:
+def acting_as(source: ChangeSource, user: AbstractBaseUser | None = None, reference: str = "") -> Iterator[None]:
     """Record changes within the block as made from ``source`` by ``user``.
 
-    The default is the user of the request.
+    The default is the user of the request. ``reference`` says which one of the source it was, such as the id of an
+    import, so that ``change_reason`` finds its entries.
     """
-    token = _override.set((source, user))
+    token = _override.set((source, user, reference))
     try:
         yield
     finally:
@@ -67,6 +69,16 @@ def current_source() -> ChangeSource:
     if request is None:
         return ChangeSource.COMMAND
     return ChangeSource.API if request.path.startswith("/api/") else ChangeSource.ADMIN
+
+
+def change_reason(source: ChangeSource, reference: str = "") -> str:
+    """Return what the entries of a source, or of one import, have as the reason."""
+    return f"{source.value} {reference}".strip()
+
+
+def _current_reason() -> str:
+    override = _override.get()
+    return change_reason(current_source(), override[2] if override is not None else "")
 
 
 class AuditTrailManager(HistoryManager):
@@ -129,7 +141,7 @@ class AuditTrail(HistoricalRecords):
         return current_user()
 
     def get_change_reason_for_object(self, _instance: Any, _history_type: str, _using: str | None) -> str:
-        return current_source().value
+        return _current_reason()
 
     def _differs(self, instance: Any) -> bool:
         """Whether the instance differs from its newest entry."""
@@ -147,15 +159,20 @@ def shorten_entry(history_instance: Any, **_: Any) -> None:
         setattr(history_instance, field.attname, shorten(field, getattr(history_instance, field.attname)))
 
 
-def record_changes(rows: QuerySet[Any], user: AbstractBaseUser) -> None:
-    """Record that ``user`` changed these rows with ``QuerySet.update``.
+def record_changes(rows: QuerySet[Any], user: AbstractBaseUser, at: datetime | None = None) -> None:
+    """Record that ``user`` changed these rows with ``QuerySet.update``, now or at another time.
 
     Takes one statement for all rows, or none if there are none.
     """
-    _record(rows, "~", user, {})
+    _record(rows, "~", user, {}, at)
 
 
-def record_deletions(rows: QuerySet[Any]) -> None:
+def record_creations(rows: QuerySet[Any], user: AbstractBaseUser, at: datetime | None = None) -> None:
+    """Record that ``user`` created these rows with ``bulk_create``, now or at another time."""
+    _record(rows, "+", user, {}, at)
+
+
+def record_deletions(rows: QuerySet[Any], at: datetime | None = None) -> None:
     """Record the deletion of these rows, right before they are deleted.
 
     Takes one statement for all rows. Long values are left empty: the entry before has them.
@@ -165,7 +182,7 @@ def record_deletions(rows: QuerySet[Any]) -> None:
         rows = rows.exclude(**{field.attname: field.get_default() for field in history.compared_fields})
     kinds = (models.TextField, models.JSONField)
     long: list[Any] = [field for field in history.compared_fields if isinstance(field, kinds)]
-    _record(rows, "-", current_user(), {field.column: _unless_long(field) for field in long})
+    _record(rows, "-", current_user(), {field.column: _unless_long(field) for field in long}, at)
 
 
 def _unless_long(field: models.Field[Any, Any]) -> Case:
@@ -176,10 +193,16 @@ def _unless_long(field: models.Field[Any, Any]) -> Case:
     return Case(When(GreaterThan(length, limit), then=Value(field.get_default(), field)), default=F(field.attname))
 
 
-def _record(rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None, values: dict[str, Any]) -> None:
+def _record(
+    rows: QuerySet[Any], kind: str, user: AbstractBaseUser | None, values: dict[str, Any], at: datetime | None
+) -> None:
     history: Any = rows.model.history.model
     columns: dict[str, Any] = {field.column: F(field.attname) for field in history.tracked_fields} | values
-    entry = {"history_date": timezone.now(), "history_type": kind, "history_change_reason": current_source().value}
+    entry = {
+        "history_date": at or timezone.now(),
+        "history_type": kind,
+        "history_change_reason": _current_reason(),
+    }
     entry["history_user_id"] = user and user.pk
     constants = {name: Value(value, history._meta.get_field(name)) for name, value in entry.items()}
     entries = rows.order_by().values_list(*columns.values(), *constants.values())

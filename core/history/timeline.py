@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def source(self) -> str:
-        value = self.record.history_change_reason
+        value = (self.record.history_change_reason or "").partition(" ")[0]  # the source, before its reference
         return str(ChangeSource(value).label) if value in ChangeSource.values else ""
 
 
@@ -141,7 +141,8 @@ def _change(changed: models.Field[Any, Any], old: Any, new: Any) -> list[Change]
             if old.get(name) != new.get(name)
         ]
     labels: Mapping[Any, Any] = dict(changed.flatchoices)
-    return [Change(str(changed.verbose_name), _text(labels.get(old, old)), _text(labels.get(new, new)))]
+    old, new = (labels.get(value, value) if labels else value for value in (old, new))
+    return [Change(str(changed.verbose_name), _text(old), _text(new))]
 
 
 def _may_be_in_rest(name: Any, old: dict[Any, Any], new: dict[Any, Any]) -> bool:
@@ -152,4 +153,6 @@ def _may_be_in_rest(name: Any, old: dict[Any, Any], new: dict[Any, Any]) -> bool
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(_("yes") if value else _("no"))
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return ", ".join(map(str, value))
     return "" if value is None else str(value)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from django.conf import settings
 
 from core.files import write_file
 from gpu.encoders import weights
 from gpu.encoders.weights import Weights, WeightsError
+from gpu.text import files as text_files
+from gpu.text.files import TextModel
+
+_Model = TypeVar("_Model", Weights, TextModel)
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +38,25 @@ def download_model(name: str | None = None) -> Weights:
 
     Raises DownloadError. Continues an interrupted download. Files that are complete are not downloaded again.
     """
-    name = name or settings.CLIP_CONFIG["model_name"]
+    return _download(name or settings.CLIP_CONFIG["model_name"], weights.find_weights)
+
+
+def download_text_model(name: str) -> TextModel:
+    """Download a text model for CLIP_TEXT_MODEL in the same way. Raises DownloadError."""
+    return _download(name, text_files.check_text_model)
+
+
+def _download(name: str, check: Callable[[str], _Model]) -> _Model:
     if weights.is_local(name):
         try:
-            return weights.find_weights(name)
+            return check(name)
         except WeightsError as error:
             raise DownloadError(f"{error} A local model cannot be downloaded.") from error
     cache = weights.cache_dir()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _fetch(name, cache)
-        return weights.find_weights(name)
+        return check(name)
     except WeightsError as error:
         raise DownloadError(f"The download of {name} is incomplete: {error}") from error
     except OSError as error:  # an error of the disk; _fetch handles those of the hub
@@ -52,31 +66,33 @@ def download_model(name: str | None = None) -> Weights:
 def ensure_weights() -> None:
     """Download missing weights of the configured models when a worker starts, with at most one attempt an hour.
 
-    A failed download is logged and remembered, and the worker continues without.
+    A failed download is logged and remembered, and the worker continues with legacy features, or without words.
     """
     for name in (settings.CLIP_CONFIG["model_name"], *settings.CLIP_CONFIG["extra_models"]):
-        _ensure(name)
+        _ensure(name, weights.find_weights, f"{name} is not available")
+    if text_files.configured():
+        _ensure(text_files.configured(), text_files.check_text_model, "Words cannot be searched")
 
 
-def _ensure(name: str) -> None:
+def _ensure(name: str, check: Callable[[str], _Model], consequence: str) -> None:
     try:
-        weights.find_weights(name)
+        check(name)
         return
     except WeightsError as error:
         if weights.is_local(name):
-            logger.warning("CLIP is not available: %s", error)
+            logger.warning("%s: %s", consequence, error)
             return
     failure = _last_failure(name)
     if failure is not None and abs(time.time() - failure[0]) < RETRY_SECONDS:  # a clock may have been set back
         return
     try:
-        model_weights = download_model(name)
+        model = _download(name, check)
     except DownloadError as error:
         _store_failure(name, str(error))
-        logger.warning("CLIP is not available: %s", error)
+        logger.warning("%s: %s", consequence, error)
         return
-    _failure_file().unlink(missing_ok=True)
-    logger.info("Downloaded %s (%.0f MB) to %s.", name, model_weights.size_mb, model_weights.folder)
+    _failure_file(name).unlink(missing_ok=True)
+    logger.info("Downloaded %s to %s.", name, model.folder)
 
 
 def last_failure(name: str) -> str | None:
@@ -111,13 +127,15 @@ def _fetch(name: str, cache: Path) -> None:
         raise DownloadError(f"The model hub cannot be reached: {reason or type(error).__name__}") from error
 
 
-def _failure_file() -> Path:
-    return Path(settings.DATA_DIR) / "clip-download.json"
+def _failure_file(name: str) -> Path:
+    extra = settings.CLIP_CONFIG["extra_models"]
+    kind = "text" if name == text_files.configured() else f"extra-{extra.index(name)}" if name in extra else "clip"
+    return Path(settings.DATA_DIR) / f"{kind}-download.json"
 
 
 def _last_failure(name: str) -> tuple[float, str] | None:
     try:
-        failure = json.loads(_failure_file().read_text(encoding="utf-8"))
+        failure = json.loads(_failure_file(name).read_text(encoding="utf-8"))
         return (float(failure["at"]), str(failure["error"])) if failure["model"] == name else None
     except FileNotFoundError:
         return None
@@ -126,4 +144,4 @@ def _last_failure(name: str) -> tuple[float, str] | None:
 
 
 def _store_failure(name: str, error: str) -> None:
-    write_file(_failure_file(), json.dumps({"model": name, "at": time.time(), "error": error}).encode())
+    write_file(_failure_file(name), json.dumps({"model": name, "at": time.time(), "error": error}).encode())

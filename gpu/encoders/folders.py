@@ -32,7 +32,7 @@ def inspect_folder(folder: Path, model_name: str | None, signature: Signature) -
     preprocessor = _preprocessor(module)
     if kind == "sentence-transformers":
         _check_tokenizer(module)
-    files = _checked_weights(module)
+    files = checked_weights(module)
     try:
         dim = family.dim(config)
         preprocess = Preprocess.from_config({**family.processor, **preprocessor})
@@ -112,7 +112,7 @@ def _preprocessor(module: Path) -> dict[str, Any]:
     return config
 
 
-def _checked_weights(module: Path) -> list[Path]:
+def checked_weights(module: Path) -> list[Path]:
     """Return the weights files. Raises WeightsError if one is missing or cut off."""
     if (module / "model.safetensors").is_file():
         return [_checked_safetensors(module / "model.safetensors")]

@@ -43,24 +43,69 @@ def image_encoder(model: Any, preprocess: Preprocess) -> Any:
     return ImageEncoder().eval()
 
 
-def text_encoder(clip: Any) -> Any:
+def token_encoder(model: Any, preprocess: Preprocess) -> Any:
+    """Return a torch module from the pixels of ``image_encoder`` to its vectors before scaling, and all tokens.
+
+    Vectors are (n, dim), tokens (n, tokens, dim): both in one space.
+    """
+    import torch
+
+    encoder = image_encoder(model, preprocess)
+    is_clip = _is_known(encoder.vision)
+
+    class TokenEncoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            own = self.encoder
+            normalised = pixels.permute(0, 3, 1, 2).float() * own.scale + own.shift
+            found = own.vision(pixel_values=normalised.to(own.dtype))
+            # CLIP normalises only the class token. Other families have normalised all.
+            hidden = own.vision.post_layernorm(found.last_hidden_state) if is_clip else found.last_hidden_state
+            return own.projection(found.pooler_output).float(), own.projection(hidden).float()
+
+    return TokenEncoder().eval()
+
+
+def text_encoder(model: Any, *, use_mask: bool = True) -> Any:
     """Return a torch module from token ids and attention mask to unit vectors.
 
-    Both inputs are (n, tokens), vectors (n, dim) float32.
+    Both inputs are (n, tokens), vectors (n, dim) float32. ``model`` has a text part. SigLIP was trained without a mask.
     """
     import torch
 
     class TextEncoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.text = clip.text_model
-            self.projection = clip.text_projection
+            self.text = model.text_model
+            self.projection = getattr(model, "text_projection", torch.nn.Identity())
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            pooled = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            mask = attention_mask if use_mask else None
+            pooled = self.text(input_ids=input_ids, attention_mask=mask).pooler_output
             return torch.nn.functional.normalize(self.projection(pooled).float(), dim=-1)
 
     return TextEncoder().eval()
+
+
+def sentence_encoder(model: Any) -> Any:
+    """Return a torch module like that of ``text_encoder``, from a sentence-transformers text model."""
+    import torch
+
+    class SentenceEncoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = torch.nn.ModuleList(model)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            features: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+            for part in self.parts:
+                features = part(features)
+            return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+    return SentenceEncoder().eval()
 
 
 def _pool(vision: Any, pixel_values: Any) -> Any:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -22,7 +22,17 @@ Precision = Literal["float32", "int8"]
 Modality = Literal["image", "text"]
 
 
-def export_folder(model_weights: Weights) -> Path:
+class ModelFiles(Protocol):
+    """What an export is named after, and made from."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def export_folder(model_weights: ModelFiles) -> Path:
     """Return the folder of this model's exports.
 
     It is in the cache, never in a folder that belongs to the user.
@@ -40,7 +50,7 @@ def stamp_file_name(precision: Precision) -> str:
     return f"{precision}.json"
 
 
-def find_export(model_weights: Weights, precision: Precision) -> Path | None:
+def find_export(model_weights: ModelFiles, precision: Precision) -> Path | None:
     """Return the image encoder's file, or None if there is no usable export.
 
     An export is usable if it is complete and made from exactly these weights.
@@ -157,11 +167,20 @@ class OnnxFileEncoder(OnnxEncoder):
         self._scale, self._shift = preprocess.scale_and_shift()
 
     def _run(self, pixels: Pixels) -> Embeddings:
-        values = (pixels * self._scale + self._shift).astype(self._type, copy=False)
-        if self._model.layout == "NCHW":
-            values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        values = self._normalised(pixels)
         parts = [values] if self._model.batch is None else np.split(values, len(values))
         results = [self._session.run([self._model.output], {self._model.input: part})[0] for part in parts]
         vectors = np.concatenate([np.asarray(result, np.float32) for result in results])
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # callers check for NaN
             return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+
+    def tokens(self, pixels: Pixels) -> tuple[Embeddings, Embeddings]:
+        """Return the vector (1, dim) of one image before scaling, and its tokens. Runs in the calling thread."""
+        self.used_at = monotonic_seconds()
+        outputs = [self._model.output, self._model.tokens_output]
+        vector, tokens = self._session.run(outputs, {self._model.input: self._normalised(pixels)})
+        return np.asarray(vector, np.float32), np.asarray(tokens, np.float32)
+
+    def _normalised(self, pixels: Pixels) -> Any:
+        values = (pixels * self._scale + self._shift).astype(self._type, copy=False)
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self._model.layout == "NCHW" else values

@@ -38,8 +38,9 @@ MIN_TOP10 = {"float32": 0.90, "int8": 0.90}
 MIN_IMAGES, MAX_IMAGES = 20, 200
 
 _OPSET = 17
+_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 _CHUNK = 16
-_SENTENCES = ("a red mug", "a bottle of apple juice", "running shoes in a box", "a lamp standing on a wooden table")
+SENTENCES = ("a red mug", "a bottle of apple juice", "running shoes in a box", "a lamp standing on a wooden table")
 
 
 class ExportError(Exception):
@@ -92,6 +93,7 @@ def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bo
     _write_float32(model, model_weights, work)
     if int8:
         _write_int8(work)
+        _check_int8_text(model, work, force)
     installed = [_install(model_weights, work, "float32", prepared, expected, force=False)]
     if int8:
         installed.append(_install(model_weights, work, "int8", prepared, expected, force))
@@ -121,10 +123,10 @@ def _write_float32(model: Any, model_weights: Weights, work: Path) -> None:
     clip = model[0].auto_model
     crop = model_weights.preprocess.crop
     pixels = torch.zeros((2, crop, crop, 3), dtype=torch.uint8)
-    words = model.preprocess(list(_SENTENCES))
+    words = model.preprocess(list(SENTENCES))
     text = (words["input_ids"], words["attention_mask"])
     batch, tokens = {0: "n"}, {0: "n", 1: "tokens"}
-    _write(
+    write_module(
         image_encoder(clip, model_weights.preprocess),
         (pixels,),
         {"pixels": batch},
@@ -132,7 +134,7 @@ def _write_float32(model: Any, model_weights: Weights, work: Path) -> None:
     )
     inputs = {"input_ids": tokens, "attention_mask": tokens}
     module = text_encoder(clip)
-    _write(module, text, inputs, work / onnx.export_file_name("text", "float32"))
+    write_module(module, text, inputs, work / onnx.export_file_name("text", "float32"))
     with torch.inference_mode():
         expected = module(*text).numpy()
     actual = _run_text(work / onnx.export_file_name("text", "float32"), text)
@@ -140,7 +142,8 @@ def _write_float32(model: Any, model_weights: Weights, work: Path) -> None:
         raise ExportError(f"The exported text encoder differs from torch: cosine {worst:.5f}.")
 
 
-def _write(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, str]], path: Path) -> None:
+def write_module(module: Any, example: tuple[Any, ...], inputs: dict[str, dict[int, str]], path: Path) -> None:
+    """Write a torch module as ONNX. ``inputs``: for each input its free dimensions. The output is ``embedding``."""
     import torch
 
     content = io.BytesIO()
@@ -192,6 +195,14 @@ def _write_int8(work: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left for the working files of INT8") from error
     finally:
         root.setLevel(level)
+
+
+def _check_int8_text(model: Any, work: Path, force: bool) -> None:
+    words = model.preprocess(list(SENTENCES))
+    text = (words["input_ids"], words["attention_mask"])
+    expected, actual = (_run_text(work / onnx.export_file_name("text", precision), text) for precision in _PRECISIONS)
+    if (mean := float(np.einsum("ij,ij->i", expected, actual).mean())) < MEAN_COSINE["int8"] and not force:
+        raise ExportError(f"int8 is not installed because its text encoder differs from torch: cosine {mean:.5f}.")
 
 
 def _has_vnni() -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTra
     import torch
     from sentence_transformers import SentenceTransformer
 
-    with _loading(model_weights, device) as target:
+    with _loading(model_weights.model_id, model_weights.folder, device) as target:
         model = SentenceTransformer(
             str(model_weights.folder),
             device=target,
@@ -54,6 +55,24 @@ def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTra
 
 def load_vision_model(model_weights: Weights, device: str | None = None) -> Any:
     """Load a vision model of transformers on ``device`` (default: the best one). Raises LoadError."""
+    return _load_with_transformers(model_weights, device, "text_model")  # the memory is better used
+
+
+def load_two_towers(model_weights: Weights, device: str | None = None) -> Any:
+    """Load the text part of a model of transformers with two parts. Raises LoadError."""
+    return _load_with_transformers(model_weights, device, "vision_model")
+
+
+def load_text_model(folder: Path, device: str | None = None) -> SentenceTransformer:
+    """Load a sentence-transformers text model. Raises LoadError."""
+    from sentence_transformers import SentenceTransformer
+
+    with _loading(folder.name, folder, device) as target:
+        return SentenceTransformer(str(folder), device=target, local_files_only=True)
+
+
+def _load_with_transformers(model_weights: Weights, device: str | None, unused: str) -> Any:
+    """Load a model without its part ``unused``. Raises LoadError."""
     import torch
     import transformers
 
@@ -61,7 +80,7 @@ def load_vision_model(model_weights: Weights, device: str | None = None) -> Any:
     family = family_of(config)
     architecture = str((config.get("architectures") or [""])[0])
     loader: Any = getattr(transformers, architecture if architecture in WITH_PROJECTION else "AutoModel")
-    with _loading(model_weights, device) as target:
+    with _loading(model_weights.model_id, model_weights.folder, device) as target:
         half = target == "cuda" and family is not None and family.half
         model, report = loader.from_pretrained(
             str(model_weights.folder),
@@ -73,13 +92,13 @@ def load_vision_model(model_weights: Weights, device: str | None = None) -> Any:
         missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
         if missing:
             raise ValueError(f"its weights lack {len(missing)} parts, such as {missing[0]}")
-        if hasattr(model, "text_model"):
-            del model.text_model  # only images are encoded, and the memory is better used
+        if hasattr(model, unused):
+            delattr(model, unused)
         return model.to(target).eval()
 
 
 @contextmanager
-def _loading(model_weights: Weights, device: str | None) -> Iterator[str]:
+def _loading(model_id: str, folder: Path, device: str | None) -> Iterator[str]:
     """Choose the device, and turn what the libraries raise for wrong model folders into LoadError."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -94,10 +113,10 @@ def _loading(model_weights: Weights, device: str | None) -> Iterator[str]:
     try:
         yield target
     except (*load_errors, SafetensorError, StrictDataclassError) as error:
-        reason = f"The model in {model_weights.folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        reason = f"The model in {folder} cannot be loaded: {' '.join(str(error).split())[:300]}"
         raise LoadError(reason) from error
     seconds = time.monotonic() - started
-    logger.info("Loaded %s on %s in %.1f s. %s", model_weights.model_id, target, seconds, info["reason"])
+    logger.info("Loaded %s on %s in %.1f s. %s", model_id, target, seconds, info["reason"])
 
 
 class TorchEncoder:

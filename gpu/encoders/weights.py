@@ -52,7 +52,7 @@ def find_weights(name: str | None = None) -> Weights:
     Raises WeightsError. Further calls cost a few stat() calls while no file changes.
     """
     name = name or settings.CLIP_CONFIG["model_name"]
-    path = _path(name)
+    path = model_path(name)
     try:
         files = onnx_files(path) if path.suffix == ONNX_SUFFIX else (p for p in path.rglob("*") if p.is_file())
         return _inspect(name, path, file_signature(files))
@@ -91,8 +91,8 @@ def hub_cache(name: str) -> Path:
     return cache_dir() / f"models--{hub_repository(name).replace('/', '--')}"
 
 
-def _path(name: str) -> Path:
-    """Return the model's folder, or its ONNX file."""
+def model_path(name: str) -> Path:
+    """Return the model's folder, or its ONNX file. Raises WeightsError."""
     if is_local(name):
         path = Path(name).expanduser()
         # The JSON is beside the name that was given, even if that is a link.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-MAX_BYTES = 20 * 1024 * 1024
+from gpu.imaging.limits import MAX_BYTES
+
+__all__ = ["MAX_BYTES", "ImageProcessingError", "too_many_bytes", "too_much_memory"]
 
 
 class ImageProcessingError(Exception):
@@ -18,10 +20,10 @@ class ImageProcessingError(Exception):
         return type(self), (self.code, self.message)
 
 
-def too_many_bytes(size: int) -> ImageProcessingError:
+def too_many_bytes(size: int, limit: int = MAX_BYTES) -> ImageProcessingError:
     """Return the error for a file of ``size`` bytes, which is over the limit."""
     return ImageProcessingError(
-        "image_too_large", f"The file has {size / 2**20:.1f} MiB, more than the limit of {MAX_BYTES // 2**20} MiB."
+        "image_too_large", f"The file has {size / 2**20:.1f} MiB, more than the limit of {limit // 2**20} MiB."
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from django.conf import settings
 
 from gpu.child_process import ChildDiedError, ChildPool, ChildProcess
-from gpu.imaging.errors import MAX_BYTES, ImageProcessingError, too_many_bytes
+from gpu.imaging.errors import ImageProcessingError, too_many_bytes
+from gpu.imaging.limits import max_bytes
 from gpu.sandbox.server import CODES, LENGTH, REQUEST
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 MAX_CLOCK_FACTOR = 3
 # A process is replaced after this many images, so that leaks of a decoder stay small.
 IMAGES_PER_PROCESS = 500
+MAX_RESPONSE_BYTES = 40 * 2**20  # derivative and thumbnail together
 # The only environment of the processes: no secrets, one heap and no idle threads.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -44,8 +46,8 @@ def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int = 0) -> Decode
     Waits for a free sandbox. Raises ImageProcessingError, with image_corrupt for a crash or a hang and image_too_large
     for running out of memory.
     """
-    if len(data) > MAX_BYTES:
-        raise too_many_bytes(len(data))
+    if len(data) > max_bytes(data[:3]):
+        raise too_many_bytes(len(data), max_bytes(data[:3]))
     try:
         with _decoders.checkout() as decoder:
             result = decoder.decode(data, side, thumbnail_side)
@@ -64,7 +66,8 @@ def close() -> None:
 
 class _Decoder(ChildProcess):
     def __init__(self) -> None:
-        super().__init__("gpu.sandbox.server", str(settings.DECODER_SECONDS), env=_ENVIRONMENT)
+        arguments = (settings.DECODER_SECONDS, settings.JPEG_MAX_BYTES, settings.JPEG_MAX_PIXELS)
+        super().__init__("gpu.sandbox.server", *map(str, arguments), env=_ENVIRONMENT)
         self._images_left = IMAGES_PER_PROCESS
 
     @property
@@ -92,7 +95,7 @@ class _Decoder(ChildProcess):
                     raise ValueError(f"unknown code {code!r}")
                 return ImageProcessingError(code, message)
             width, height, jpeg, thumbnail = (int(response[name]) for name in ("width", "height", "jpeg", "thumbnail"))
-            if min(jpeg, thumbnail) < 0 or not 0 < jpeg + thumbnail <= 2 * MAX_BYTES:
+            if min(jpeg, thumbnail) < 0 or not 0 < jpeg + thumbnail <= MAX_RESPONSE_BYTES:
                 raise ValueError("files of an impossible size")
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ChildDiedError from error

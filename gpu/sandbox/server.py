@@ -1,8 +1,8 @@
 """The inner side of the decoder sandbox: a process that turns untrusted bytes into clean JPEGs under limits.
 
-``gpu.sandbox.pool`` starts it as ``python -m gpu.sandbox.server SECONDS``, the processor time that an image may take.
-It imports Pillow and numpy, but neither Django nor torch. It reads requests from stdin and writes responses to stdout,
-one after the other, until stdin ends:
+``gpu.sandbox.pool`` starts it as ``python -m gpu.sandbox.server SECONDS BYTES PIXELS``: the processor time that an
+image may take, and the largest file and size of a JPEG. It imports Pillow and numpy, but neither Django nor torch. It
+reads requests from stdin and writes responses to stdout, one after the other, until stdin ends:
 
 - Request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0), then the file.
 - Response: ``LENGTH`` of a JSON object, the object, then the files that it announces. The object has either ``code``
@@ -27,13 +27,14 @@ from PIL import Image
 
 from gpu.images import decode_downscaled, register_decoders
 from gpu.imaging.errors import ImageProcessingError, too_much_memory
+from gpu.imaging.limits import JPEG
 from gpu.pipes import READY
 
 REQUEST = struct.Struct("!III")
 LENGTH = struct.Struct("!I")
 
 # Address space above that of the idle process that decoding one image may take. The larger amount is for images of
-# many pixels (at most 40 million by their header) whose decoder holds several copies.
+# many pixels whose decoder holds several copies.
 MEMORY_BYTES = 256 * 2**20
 COSTLY_MEMORY_BYTES = 768 * 2**20
 
@@ -56,7 +57,8 @@ THUMBNAIL_QUALITY = 85
 def main() -> None:
     """Serve requests until stdin ends."""
     requests, responses = sys.stdin.buffer, sys.stdout.buffer
-    seconds = int(sys.argv[1])
+    seconds, max_bytes, max_pixels = map(int, sys.argv[1:])
+    JPEG.configure(max_bytes, max_pixels)
     register_decoders()
     memory = _Memory()
     _limit(memory)

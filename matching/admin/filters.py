@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import DropdownFilter
 
-from matching.models import Match
+from matching.models import Decision, Match
 from matching.review.queue import BANDS, midnight
 from products.admin.filters import CategoryFilter
 from products.models import Product
@@ -44,6 +44,19 @@ class VerdictDateFilter(DropdownFilter):
             return queryset
         reviewed = queryset.filter(reviewed_at__gte=midnight(timezone.localdate() - timedelta(days=days - 1)))
         return reviewed.filter(reviewer_id=request.user.pk) if self.value() == "mine" else reviewed
+
+
+class DecisionFilter(DropdownFilter):
+    """Matches by the decision on their case."""
+
+    title = _("decision on the case")
+    parameter_name = "decision"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
+        return list(Decision.Kind.choices)
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
+        return queryset.filter(product__decision__kind=self.value()) if self.value() else queryset
 
 
 class QueryCategoryFilter(CategoryFilter):

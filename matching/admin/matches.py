@@ -26,9 +26,15 @@ from core.admin.requests import user_of
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
-from matching.admin.filters import PendingMatchesFilter, QueryCategoryFilter, ScoreBandFilter, VerdictDateFilter
+from matching.admin.filters import (
+    DecisionFilter,
+    PendingMatchesFilter,
+    QueryCategoryFilter,
+    ScoreBandFilter,
+    VerdictDateFilter,
+)
 from matching.index import SearchVectorError
-from matching.models import Match
+from matching.models import Decision, Match
 from matching.rematch import rematch
 from matching.review import verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
@@ -134,7 +140,8 @@ class MatchedProductAdmin(ProductAdmin):
 
     def history_records(self, object_id: int) -> HistoryRecords:
         of_verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
-        return [*super().history_records(object_id), of_verdicts]
+        of_decisions = Decision.history.filter(product_id=object_id)
+        return [*super().history_records(object_id), of_verdicts, of_decisions]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         """Matches are deleted with their product. That needs no permission of its own."""
@@ -148,6 +155,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
     list_display_links = None
     list_filter = (
         ("review_status", ChoicesRadioFilter),
+        DecisionFilter,
         ScoreBandFilter,
         QueryCategoryFilter,
         VerdictDateFilter,
@@ -218,9 +226,19 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         self._review_all(request, matches, Status.PENDING)
 
     def _review_all(self, request: HttpRequest, matches: QuerySet[Match], status: str) -> None:
-        count = verdicts.set_verdicts(matches, status, user_of(request))
+        """Judge the selected matches, but not those that another reviewer has judged."""
+        own = verdicts.changeable_by(matches, user_of(request))
+        kept = matches.exclude(review_status=status).count() - own.exclude(review_status=status).count()
+        count = verdicts.set_verdicts(own, status, user_of(request))
         text = ngettext("%d verdict was saved.", "%d verdicts were saved.", count) % count
         messages.success(request, text)
+        if kept:
+            text = ngettext(
+                "%d match keeps the verdict of another reviewer. Open it to change it.",
+                "%d matches keep the verdict of another reviewer. Open them to change it.",
+                kept,
+            )
+            messages.warning(request, text % kept)
 
     def history_records(self, object_id: int) -> HistoryRecords:
         return [Match.history.filter(id=object_id)]
@@ -256,7 +274,8 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
             path("case/release/", view(review.release_leases), name="matching_match_release"),
             path("case/<int:product_id>/", view(review.case), name="matching_match_case"),
             path("case/<int:product_id>/undo/", view(review.undo), name="matching_match_undo"),
-            path("case/<int:product_id>/none/", view(review.none_of_these), name="matching_match_none"),
+            path("case/<int:product_id>/decide/", view(review.decide), name="matching_match_decide"),
+            path("case/image/<int:image_id>/", view(review.image), name="matching_match_image"),
             path("<int:match_id>/verdict/", view(review.verdict), name="matching_match_verdict"),
             *super().get_urls(),
         ]

@@ -1,14 +1,14 @@
-"""The review page: a new product beside its candidates, the verdicts, and the next case loaded in advance."""
+"""The review page: a new product beside its candidates, the decision, and the next case loaded in advance."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.http import (
     Http404,
@@ -29,16 +29,24 @@ from django.views.decorators.http import require_POST, require_safe
 
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
-from matching.models import Match
-from matching.review import comparison, leases, queue, verdicts
+from gpu.imaging.errors import ImageProcessingError
+from matching.best_views import best_views
+from matching.evidence.items import Direction
+from matching.models import Decision, Match, ProductAnswer
+from matching.review import cases, comparison, decisions, leases, queue, verdicts
+from matching.review.cases import Case
+from matching.review.decisions import Choice, ConflictError
 from matching.review.queue import BANDS, ReviewFilter
 from products.admin.filters import categories
-from products.models import Product
+from products.images import renditions
+from products.models import Product, ProductImage
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
 # The first and last days that also have a day before and after them, which other time zones need.
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
+SHOWN_SIDE = 720  # pixels of the longer side of a large image
+MAX_KEYS = 9  # candidates that have a number key
 MAX_RENEWED = 20  # leases in one request; the page has two
 
 
@@ -79,7 +87,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
     product_id = _lease_next(request, form.review_filter(), after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + form.query_string())
-    messages.success(request, _("No other case waits for a verdict."))
+    messages.success(request, _("No other case waits for a decision."))
     return redirect("admin:matching_match_changelist")
 
 
@@ -87,7 +95,8 @@ def next_case(request: HttpRequest) -> HttpResponse:
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """Show a product beside its candidates. A reviewer gets a lease on the case unless another reviewer has one."""
     require_permissions(request, VIEW_PERMISSION)
-    product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
+    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    product = get_object_or_404(products, pk=product_id)
     form = _filter_form(request)
     context = {
         **admin.site.each_context(request),
@@ -108,7 +117,7 @@ def prefetch(request: HttpRequest) -> HttpResponse:
     require_permissions(request, VIEW_PERMISSION)
     form = _filter_form(request)
     leases.release_leases(parse_ids(request.POST.getlist("left")), user_of(request))
-    shown = next(iter(_cases(request.POST.getlist("shown"))), None)
+    shown = next(iter(_existing(request.POST.getlist("shown"))), None)
     if shown is not None:
         _renew_lease(request, shown)
     product_id = _lease_next(request, form.review_filter(), shown)
@@ -121,7 +130,7 @@ def prefetch(request: HttpRequest) -> HttpResponse:
 def renew_lease(request: HttpRequest) -> HttpResponse:
     """Renew the leases on the posted ``case``s. Return those that this reviewer has."""
     require_permissions(request, REVIEW_PERMISSION)
-    cases = _cases(request.POST.getlist("case")[:MAX_RENEWED])
+    cases = _existing(request.POST.getlist("case")[:MAX_RENEWED])
     held = [product_id for product_id in cases if _renew_lease(request, product_id)]
     return JsonResponse({"held": held})
 
@@ -136,59 +145,111 @@ def release_leases(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
-    """Save the posted ``status`` as the verdict. Return the new buttons to htmx, or redirect to the previous page."""
+    """Save the posted ``status`` as the verdict. Return the new buttons to htmx, or redirect to the previous page.
+
+    ``?version=`` is the version of the match that the user saw. The status is 409 if it has changed since.
+    """
     require_permissions(request, REVIEW_PERMISSION)
-    status = request.POST.get("status", "")
+    version, conflict = request.GET.get("version"), ""
     try:
-        verdicts.set_verdict(match_id, status, user_of(request))
+        verdicts.set_verdict(
+            match_id, request.POST.get("status", ""), user_of(request), version=version, override=False
+        )
     except Match.DoesNotExist as error:
         raise Http404(_("This match no longer exists.")) from error
     except ValueError as error:
         return HttpResponseBadRequest(str(error))
+    except ConflictError as error:
+        conflict = str(error)
     if is_htmx(request):
         match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
-        response = TemplateResponse(request, "catalogmatch/verdict.html", {"match": match, "may_review": True})
-        return _announce(request, response, match.product_id, [match_id], status)
+        context = {"match": match, "may_review": True, "conflict": conflict}
+        return TemplateResponse(request, "catalogmatch/verdict.html", context)
+    if conflict:
+        messages.error(request, conflict)
     return _redirect_back(request)
 
 
 @require_POST
-def none_of_these(request: HttpRequest, product_id: int) -> HttpResponse:
-    """Reject all pending matches of a product. Return them to htmx, or redirect to the next case."""
+def decide(request: HttpRequest, product_id: int) -> HttpResponse:
+    """Save the posted ``decision`` on a case. Return a message to the page's script, or redirect to the next case.
+
+    If the case is not what the user saw, the status is 409 and the response is the case as it is now.
+    """
     require_permissions(request, REVIEW_PERMISSION)
-    product = get_object_or_404(Product, pk=product_id)
-    rejected = verdicts.reject_pending(product, user_of(request))
-    if is_htmx(request):
-        response = HttpResponse(status=204)
-        return _announce(request, response, product.pk, rejected, Match.Status.REJECTED, none_of_these=True)
-    count = len(rejected)
-    messages.success(request, ngettext("%d match was rejected.", "%d matches were rejected.", count) % count)
-    return redirect(_next_url(product, _filter_form(request)))
+    form, post = _filter_form(request), request.POST
+    texts = (post.get(name, "").strip() for name in ("differs", "reason", "note"))
+    kind = post.get("decision", "")
+    chosen = parse_ids(post.getlist("candidate")) if kind in (Decision.Kind.SAME, Decision.Kind.VARIANT) else []
+    try:
+        decided = decisions.decide(
+            product_id, Choice(kind, chosen, *texts), user_of(request), version=post.get("version") or None
+        )
+    except Product.DoesNotExist as error:
+        raise Http404(_("This product no longer exists.")) from error
+    except ValidationError as error:
+        return HttpResponseBadRequest(" ".join(error.messages), content_type="text/plain")
+    except ConflictError as error:
+        return _case_response(request, product_id, form, conflict=str(error), status=409)
+    assert decided.decision is not None  # noqa: S101  # nosec B101 # for the type checker
+    text = _in_words(decided.product, decided.decision, settled=len(decided.decision.settled) - len(chosen))
+    if request.headers.get("Accept") == "application/json":
+        return JsonResponse({"text": text, "version": decided.version} | _counts(request, form))
+    messages.success(request, text)
+    return redirect(_next_url(decided.product, form))
 
 
 @require_POST
 def undo(request: HttpRequest, product_id: int) -> HttpResponse:
-    """Undo the user's verdicts on the posted ``match``es and return their case.
+    """Undo the decision on a case and return the case, if it is still the user's own or the posted ``version``.
 
-    The status is 409 if another reviewer has a lease on the case. The verdicts are undone all the same.
+    The status is 409 if another reviewer has decided since, or has a lease on the case. With a lease, the decision is
+    undone all the same.
     """
     require_permissions(request, REVIEW_PERMISSION)
     get_object_or_404(Product, pk=product_id)
-    verdicts.undo_verdicts(parse_ids(request.POST.getlist("match")), user_of(request))
+    try:
+        decisions.undo(product_id, user_of(request), version=request.POST.get("version") or None)
+    except Decision.DoesNotExist:
+        pass  # undone already
+    except ConflictError as error:
+        return HttpResponse(str(error), status=409, content_type="text/plain")
     if not _renew_lease(request, product_id):
-        text = _("The verdict was undone. Another reviewer now has this case.")
+        text = _("The decision was undone. Another reviewer now has this case.")
         return HttpResponse(text, status=409, content_type="text/plain")
+    if "text/html," in request.headers.get("Accept", ""):  # a browser without the page's script
+        return redirect("admin:matching_match_case", product_id)
     return _case_response(request, product_id, _filter_form(request))
 
 
-def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm) -> dict[str, Any]:
-    matches = product.matches.select_related("candidate", "reviewer").prefetch_related("candidate__images")
+@require_safe
+def image(request: HttpRequest, image_id: int) -> HttpResponse:
+    """Return an image at the size in which the review page shows it."""
+    require_permissions(request, "products.view_product")
+    stored = get_object_or_404(ProductImage, pk=image_id)
+    try:
+        content = renditions.downscaled(stored, SHOWN_SIDE)
+    except (FileNotFoundError, ImageProcessingError) as error:
+        raise Http404(_("The file of this image cannot be read.")) from error
+    response = HttpResponse(content, content_type="image/jpeg")
+    # The file never changes, but permissions can. So only the browser may cache it, and no proxy.
+    response["Cache-Control"] = "private, max-age=86400, immutable"
+    return response
+
+
+def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm, conflict: str = "") -> dict[str, Any]:
+    matches = product.matches.select_related("candidate", "reviewer", "product_image", "candidate_image")
+    case = cases.case_of(product, list(matches.prefetch_related("candidate__images")))
+    candidates = _candidates(case)
     return {
         "product": product,
-        "candidates": [
-            {"match": match, "differences": comparison.differences(product, match.candidate)}
-            for match in matches.order_by("-similarity_score", "id")
-        ],
+        "case": case,
+        "candidates": candidates,
+        "product_images": _asked_images(product, candidates),
+        "decided": cases.decision_in_words(case.decision) if case.decision else "",
+        "conflict": conflict,
+        "likely": _likely(case),
+        "answer": _answer_in_words(case),
         **_counts(request, form),
         "filter_form": form,
         "query_string": form.query_string(),
@@ -197,9 +258,103 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
     }
 
 
-def _case_response(request: HttpRequest, product_id: int, form: ReviewFilterForm) -> HttpResponse:
-    product = get_object_or_404(Product.objects.prefetch_related("images"), pk=product_id)
-    return TemplateResponse(request, "catalogmatch/review_case.html", _case_context(request, product, form))
+def _candidates(case: Case) -> list[dict[str, Any]]:
+    """Return what the page shows of each candidate, best first, with the pair of images that has the score.
+
+    ``evidence``: what speaks most for the candidate, and what speaks most against it.
+    """
+    later, views = cases.found_later(case.matches), _missing_views(case)
+    shown = []
+    for number, match in enumerate(case.matches, start=1):
+        product_image, candidate_image = views.get(match.pk, (match.product_image, match.candidate_image))
+        rows = comparison.differences(case.product, match.candidate)
+        shown.append(
+            {
+                "match": match,
+                "candidate": match.candidate,
+                "key": number if number <= MAX_KEYS else None,
+                "image": candidate_image or next(iter(match.candidate.images.all()), None),
+                "product_image": product_image or next(iter(case.product.images.all()), None),
+                "differences": sorted(rows, key=lambda row: not row.differs),
+                "differing": [row.name for row in rows if row.differs],
+                "found_later": match.pk in later,
+                "probability": "" if match.probability is None else _percent(match.probability),
+                "evidence": _strongest(match.evidence),
+            }
+        )
+    return shown
+
+
+def _likely(case: Case) -> str:
+    """Return the decision that is probably right, whose button is the main one."""
+    best = max((match.probability or 0.0 for match in case.matches), default=0.0)
+    none = case.answer.not_in_catalogue if case.answer is not None else None
+    return "new" if not case.matches or (none is not None and none > best) else "same"
+
+
+def _answer_in_words(case: Case) -> str:
+    """Return the program's answer as a sentence, or "" without probabilities."""
+    if case.answer is None or case.answer.not_in_catalogue is None:
+        return ""
+    none = _percent(case.answer.not_in_catalogue)
+    if case.answer.answer == ProductAnswer.Answer.SAME and case.matches:
+        best = case.matches[0]
+        return _("Probably the same as %(name)s (%(share)s).") % {
+            "name": best.candidate, "share": _percent(best.probability or 0.0),
+        }  # fmt: skip
+    if case.answer.answer == ProductAnswer.Answer.NEW:
+        return _("Probably not in the catalogue (%(share)s).") % {"share": none}
+    return _("Please look: %(share)s likely not in the catalogue.") % {"share": none}
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _strongest(evidence: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first item for and the first against. The strongest come first."""
+    found = (next((item for item in evidence if item["direction"] == direction), None) for direction in Direction)
+    return [item for item in found if item is not None]
+
+
+def _missing_views(case: Case) -> dict[int, tuple[ProductImage | None, ProductImage | None]]:
+    """Return the pair of images that has the score, for matches that were saved without it, by match id."""
+    found: dict[int, tuple[ProductImage | None, ProductImage | None]] = {}
+    lacking = [match for match in case.matches if match.product_image is None or match.candidate_image is None]
+    own = {image.pk: image for image in case.product.images.all()}
+    for feature_type, model_name in {(match.feature_type, match.model_name) for match in lacking}:
+        of_model = [match for match in lacking if (match.feature_type, match.model_name) == (feature_type, model_name)]
+        ids = [image.pk for match in of_model for image in match.candidate.images.all()]
+        views = best_views(case.product.pk, ids, feature_type, model_name)
+        for match in of_model:
+            images = [image for image in match.candidate.images.all() if image.pk in views]
+            if images:
+                best = max(images, key=lambda image: views[image.pk][1])
+                found[match.pk] = (own.get(views[best.pk][0]), best)
+    return found
+
+
+def _asked_images(product: Product, candidates: list[dict[str, Any]]) -> list[ProductImage]:
+    """Return the images of the product that the page compares with a candidate, the first candidate's first."""
+    compared = {item["product_image"].pk: item["product_image"] for item in candidates if item["product_image"]}
+    return list(compared.values()) or list(product.images.all())[:1]
+
+
+def _case_response(
+    request: HttpRequest, product_id: int, form: ReviewFilterForm, conflict: str = "", status: int = 200
+) -> HttpResponse:
+    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    product = get_object_or_404(products, pk=product_id)
+    context = _case_context(request, product, form, conflict)
+    return TemplateResponse(request, "catalogmatch/review_case.html", context, status=status)
+
+
+def _in_words(product: Product, decision: Decision, settled: int) -> str:
+    text = _("%(product)s: %(decision)s.") % {"product": product, "decision": cases.decision_in_words(decision)}
+    if decision.candidates and settled > 0:
+        others = ngettext("%d other candidate was settled.", "%d other candidates were settled.", settled) % settled
+        text = f"{text} {others}"
+    return text
 
 
 def _next_url(product: Product, form: ReviewFilterForm) -> str:
@@ -226,7 +381,7 @@ def _filter_form(request: HttpRequest) -> ReviewFilterForm:
     return ReviewFilterForm(request.GET or QueryDict(page_query.partition("#")[0]))
 
 
-def _cases(texts: Iterable[str]) -> list[int]:
+def _existing(texts: Iterable[str]) -> list[int]:
     """Return the ids of existing products among these texts, in their order."""
     ids = parse_ids(texts)
     existing = set(Product.objects.filter(pk__in=ids).values_list("pk", flat=True))
@@ -234,26 +389,8 @@ def _cases(texts: Iterable[str]) -> list[int]:
 
 
 def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, int]:
-    """Return the number of pending matches and of the user's verdicts today."""
-    return {"left": queue.pending_count(form.review_filter()), "today": queue.verdicts_today(user_of(request))}
-
-
-def _announce(
-    request: HttpRequest,
-    response: HttpResponse,
-    product_id: int,
-    match_ids: list[int],
-    status: str,
-    *,
-    none_of_these: bool = False,
-) -> HttpResponse:
-    """Let htmx send the page a ``verdict`` event with the verdict and the new counts.
-
-    ``none_of_these``: the verdict is on all pending matches of the case.
-    """
-    detail = {"product": product_id, "matches": match_ids, "status": status, "none": none_of_these}
-    response["HX-Trigger"] = json.dumps({"verdict": detail | _counts(request, _filter_form(request))})
-    return response
+    """Return the number of open cases and of the user's decisions today."""
+    return {"left": queue.open_count(form.review_filter()), "today": queue.decisions_today(user_of(request))}
 
 
 def _redirect_back(request: HttpRequest) -> HttpResponse:

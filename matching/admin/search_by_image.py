@@ -1,4 +1,4 @@
-"""Search by image in the admin (the page Ask). Nothing is stored."""
+"""Search by words, by image, or by both in the admin (the page Ask). Nothing is stored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from django.utils.translation import gettext_lazy
 
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions
+from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
-from matching import service
+from gpu.text.files import TextUnavailableError, has_no_text_encoder
+from matching import search, service
 from matching.index import SearchVectorError
 from products.admin.filters import categories
 from products.admin.upload import ImagesField
@@ -24,12 +26,20 @@ from products.queue.query_features import FeaturesPendingError
 
 
 class SearchByImageForm(forms.Form):
-    images = ImagesField(label=gettext_lazy("Image"), multiple=False)
+    text = forms.CharField(label=gettext_lazy("Words"), max_length=search.MAX_TEXT_LENGTH, required=False)
+    images = ImagesField(label=gettext_lazy("Image"), multiple=False, required=False)
+    image_weight = forms.FloatField(min_value=0, max_value=1, required=False, initial=search.DEFAULT_IMAGE_WEIGHT)
     threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
     limit = forms.TypedChoiceField(
         label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10
     )
     category = forms.CharField(max_length=200, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if not self.errors and not values.get("text") and not values.get("images"):
+            raise ValidationError(_("Write what you look for, or choose an image."), code="required")
+        return values
 
 
 @admin_page("ask/", name="ask")
@@ -41,6 +51,7 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "form": form,
         "result": _search(form) if is_post and form.is_valid() else None,
+        "no_words": has_no_text_encoder(),
     }
     status = 422 if form.errors else 200
     if is_htmx(request):
@@ -56,12 +67,13 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
 
 def _search(form: SearchByImageForm) -> service.SearchResult | None:
     options = dict(form.cleaned_data)
-    upload = options.pop("images")[0]
-    options["category"] = options["category"] or None
+    options |= {"uploads": options.pop("images")[:1], "category": options["category"] or None}
+    if options["image_weight"] is None:
+        del options["image_weight"]
     try:
-        return service.match_image(upload, wait=settings.UPLOAD_WAIT_SECONDS, **options)
+        return search.search(wait=settings.UPLOAD_WAIT_SECONDS, **options)
     except ImageProcessingError as error:
         form.add_error("images", ValidationError(error.message, code=error.code))
-    except (FeaturesPendingError, SearchVectorError) as error:
+    except (FeaturesPendingError, SearchVectorError, TextUnavailableError, ClipUnavailableError) as error:
         form.add_error(None, ValidationError(str(error), code=error.code))
     return None

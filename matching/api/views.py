@@ -8,17 +8,21 @@ import django_filters
 from django.contrib.auth.models import User
 from django.db.models import BigIntegerField
 from django.forms import IntegerField
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from matching import service
+from matching import explanation, search, service
 from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
+from matching.review.decisions import StaleError
+from products.api.etags import if_match, with_etag
 from products.api.views import WAIT, form_data, uploads_of, wait_of
 from products.models import Product
 
@@ -74,6 +78,37 @@ class MatchImageView(APIView):
         return Response(_body(service.match_images(uploads, wait=wait, **values)))
 
 
+class SearchView(APIView):
+    permission_map = {"POST": "matching.view_match"}
+
+    @extend_schema(
+        operation_id="search",
+        parameters=[WAIT],
+        request={
+            "application/json": serializers.SearchJsonSerializer,
+            "multipart/form-data": serializers.SearchFormSerializer,
+        },
+        responses=serializers.WordsResultSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """Return the catalogue products that fit words, an image, or both, best first. Nothing is stored.
+
+        Words need a model with a text encoder (503 `text_unavailable`). They are compared with the vectors of that
+        model, also while a learned head is in use. An image alone is searched as by `/api/match`.
+        """
+        wait = wait_of(request)
+        form: Serializer[Any]
+        if isinstance(request.data, QueryDict):
+            form = serializers.SearchFormSerializer(data=form_data(request))
+        else:
+            form = serializers.SearchJsonSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        values = dict(form.validated_data)
+        uploads = uploads_of(values.pop("image", None) or [])
+        result = search.search(uploads=uploads, wait=wait, **values)
+        return Response(_body(result) | ({"notice": result.notice} if result.notice else {}))
+
+
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types
     """A number in the range of the database's ids."""
 
@@ -107,15 +142,42 @@ class MatchView(generics.RetrieveAPIView[Match]):
     queryset = Match.objects.select_related("reviewer")
     serializer_class = serializers.MatchSerializer
 
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        match = self.get_object()
+        return with_etag(Response(self.get_serializer(match).data), match.version)
+
     @extend_schema(request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
     def patch(self, request: Request, pk: int) -> Response:
-        """Confirm or reject a match, undo the verdict (`pending`), or save a note."""
+        """Confirm or reject a match, undo the verdict (`pending`), or save a note.
+
+        The decision on the case follows: a confirmed match settles the other candidates. With `If-Match`, a match that
+        changed since is refused (412). Without it, the verdict of another reviewer only changes with `override`.
+        """
         match = self.get_object()
         form = serializers.VerdictSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        status = form.validated_data.get("review_status")
-        match = verdicts.set_verdict(match.pk, status, cast(User, request.user), form.validated_data.get("note"))
-        return Response(serializers.MatchSerializer(match).data)
+        values = form.validated_data
+        try:
+            match = verdicts.set_verdict(
+                match.pk, values.get("review_status"), cast(User, request.user), values.get("note"),
+                version=if_match(request), override=values["override"],
+            )  # fmt: skip
+        except StaleError as error:
+            error.status = 412
+            raise
+        return with_etag(Response(serializers.MatchSerializer(match).data), match.version)
+
+
+class ExplanationView(APIView):
+    permission_map = {"GET": "matching.view_match"}
+
+    @extend_schema(operation_id="matches_explanation", parameters=[WAIT], responses=serializers.ExplanationSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """Return why a match has its score: where the images match, and what each part of their vectors adds.
+
+        A worker computes it on the first call. It needs a model with vectors of patches for the heat maps.
+        """
+        return Response(explanation.serialize(pk, explanation.explain_match(pk, wait_of(request))))
 
 
 def _body(result: service.SearchResult) -> dict[str, Any]:
@@ -123,5 +185,7 @@ def _body(result: service.SearchResult) -> dict[str, Any]:
         "product_id": result.product.pk if result.product else None,
         "feature_type": result.feature_type,
         "model_name": result.model_name,
+        "answer": result.answer,
+        "not_in_catalogue": service.rounded(result.not_in_catalogue),
         "matches": [service.serialize_candidate(candidate) for candidate in result.candidates],
     }

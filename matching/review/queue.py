@@ -1,16 +1,15 @@
-"""The review queue: pending matches by score band, the next case, and counts of verdicts."""
+"""The review queue: open cases by the score of their best candidate, the next case, and counts of decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, F, Max, Min, Q, QuerySet, Value
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from matching.models import Match, ReviewLease
+from matching.models import Decision, Match, ReviewLease
 from products.models import Product
 
 
@@ -48,7 +47,10 @@ class ReviewFilter:
     until: date | None = None
 
     def pending(self, *, newest_first: bool = False) -> QuerySet[Match]:
-        """Return the pending matches, on request by newest product first."""
+        """Return the pending matches of these cases, on request by newest product first.
+
+        With a band, a case counts if its best pending match is in it.
+        """
         matches: QuerySet[Match] = Match.objects.filter(review_status=Match.Status.PENDING)
         if newest_first:
             matches = matches.order_by("-product_id")
@@ -57,6 +59,13 @@ class ReviewFilter:
             # first match in the band. By score, it would collect and sort all matches of the band.
             score = F("similarity_score") + 0.0 if newest_first else F("similarity_score")
             matches = matches.alias(score=score).filter(self.band.condition("score"))
+            if self.band.high < 100:
+                better = Match.objects.filter(
+                    product=OuterRef("product"),
+                    review_status=Match.Status.PENDING,
+                    similarity_score__gte=self.band.high,
+                )
+                matches = matches.exclude(Exists(better))
         if self.category:
             matches = matches.filter(product__category=self.category)
         added = {}
@@ -75,46 +84,39 @@ class ReviewFilter:
 NO_FILTER = ReviewFilter()
 
 
-def pending_by_band() -> dict[ScoreBand, int]:
-    """Count the pending matches of each score band, highest first, in one query."""
-    return dict(zip(BANDS, _counts([ReviewFilter(band=band).pending() for band in BANDS]), strict=True))
+def open_by_band() -> dict[ScoreBand, int]:
+    """Count the open cases by the band of their best pending match, highest first, in one query.
 
-
-def pending_count(review_filter: ReviewFilter = NO_FILTER) -> int:
-    """Count the pending matches that pass the filter."""
-    return review_filter.pending().count()
-
-
-def verdicts_today(reviewer: AbstractBaseUser) -> int:
-    """Count the reviewer's verdicts since midnight in the server's time zone."""
-    return Match.objects.filter(reviewer_id=reviewer.pk, reviewed_at__gte=midnight(timezone.localdate())).count()
-
-
-def verdicts_by_day(since: date) -> dict[date, int]:
-    """Count the verdicts of each day from ``since`` to today, in one query."""
-    days = [since + timedelta(days=number) for number in range((timezone.localdate() - since).days + 1)]
-    verdicts = [
-        Match.objects.filter(reviewed_at__gte=midnight(day), reviewed_at__lt=midnight(day + timedelta(days=1)))
-        for day in days
-    ]
-    return {day: count for day, count in zip(days, _counts(verdicts), strict=True) if count}
-
-
-def _counts(querysets: Sequence[QuerySet[Match]]) -> list[int]:
-    """Count the matches of each queryset in one query.
-
-    Each queryset is a range of an index. One pass over all matches would cost many times as much.
+    The index by verdict, product and score holds all that this reads.
     """
-    first, *others = (
-        queryset.order_by()
-        .annotate(number=Value(number))
-        .values("number")
-        .annotate(count=Count("pk"))
-        .values_list("number", "count")
-        for number, queryset in enumerate(querysets)
-    )
-    counts = dict(first.union(*others, all=True))
-    return [counts.get(number, 0) for number in range(len(querysets))]
+    pending = Match.objects.filter(review_status=Match.Status.PENDING).order_by()
+    best = pending.values("product").annotate(best=Max("similarity_score"))
+    counts = best.aggregate(**{f"band_{band.name}": Count("product", filter=band.condition("best")) for band in BANDS})
+    return {band: counts[f"band_{band.name}"] for band in BANDS}
+
+
+def open_count(review_filter: ReviewFilter = NO_FILTER) -> int:
+    """Count the open cases that pass the filter."""
+    count: int = review_filter.pending().order_by().aggregate(count=Count("product", distinct=True))["count"]
+    return count
+
+
+def decisions_today(reviewer: AbstractBaseUser) -> int:
+    """Count the reviewer's decisions since midnight in the server's time zone."""
+    return Decision.objects.filter(reviewer_id=reviewer.pk, decided_at__gte=midnight(timezone.localdate())).count()
+
+
+def decisions_by_day(since: date) -> dict[date, int]:
+    """Count the decisions of each day from ``since`` to today, in one query."""
+    days = [since + timedelta(days=number) for number in range((timezone.localdate() - since).days + 1)]
+    within = {
+        f"day_{number}": Count(
+            "pk", filter=Q(decided_at__gte=midnight(day), decided_at__lt=midnight(day + timedelta(days=1)))
+        )
+        for number, day in enumerate(days)
+    }
+    counts = Decision.objects.filter(decided_at__gte=midnight(since)).aggregate(**within)
+    return {day: counts[f"day_{number}"] for number, day in enumerate(days) if counts[f"day_{number}"]}
 
 
 def next_case(

@@ -53,6 +53,8 @@ def _product_ids(record: Any, kind: str) -> list[int]:
             return [record.id]
         case "productimage":
             return [record.product_id]
+        case "decision":
+            return [record.product_id, *record.candidates]
         case _:
             return [record.product_id, record.candidate_id]
 
@@ -70,6 +72,10 @@ def _sentence(entry: Entry) -> str:
             return _("Image added: %(name)s") % {"name": record.original_name or f"#{record.id}"}
         case "productimage", _other:
             return _("Image removed: %(name)s") % {"name": record.original_name or f"#{record.id}"}
+        case "decision", "-":
+            return _("Decision undone")
+        case "decision", _other:
+            return _("Decision: %(kind)s") % {"kind": record.get_kind_display()}
         case _match, "-":
             return _("Match deleted (score %(score).1f)") % {"score": record.similarity_score}
         case _match, _other:

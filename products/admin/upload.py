@@ -18,8 +18,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
 
 from core.disk import NoRoomError
-from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
 from gpu.imaging.formats import ACCEPTED
+from gpu.imaging.limits import JPEG, MAX_BYTES
 from products.admin.filters import categories
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
@@ -55,9 +56,10 @@ class ImagesField(forms.FileField):
 
 
 def _accepted_formats() -> str:
-    return _("%(formats)s, up to %(size)d MiB per image.") % {
+    return _("%(formats)s, up to %(size)d MiB per image, JPEG up to %(jpeg_size)d MiB.") % {
         "formats": ", ".join(ACCEPTED),
         "size": MAX_BYTES // 2**20,
+        "jpeg_size": JPEG.max_bytes // 2**20,
     }
 
 

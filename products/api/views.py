@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import django_filters
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
@@ -21,6 +23,7 @@ from rest_framework.views import APIView
 from core.admin.paging import MAX_SEARCH_LENGTH
 from products import embedding
 from products.api import serializers
+from products.api.etags import check_product, if_match, product_version, with_etag
 from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
@@ -112,8 +115,38 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
     queryset = Product.objects.prefetch_related("images")
     serializer_class = serializers.ProductSerializer
 
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        product = self.get_object()
+        return with_etag(Response(self.get_serializer(product).data), product_version(product))
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change fields. With `If-Match`, only if the product is still the one that was read."""
+        with self._matching(request):
+            response = super().update(request, *args, **kwargs)
+        return with_etag(response, product_version(self.get_object()))
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete the product. With `If-Match`, only if it is still the one that was read."""
+        with self._matching(request):
+            return super().destroy(request, *args, **kwargs)
+
     def perform_update(self, serializer: Any) -> None:
         intake.change_product(serializer.instance, serializer.validated_data)
+
+    @contextmanager
+    def _matching(self, request: Request) -> Iterator[None]:
+        """Compare with If-Match, if there is one, while no other request can change the product."""
+        version = if_match(request)
+        if version is None:
+            yield
+            return
+        with transaction.atomic():
+            pk = self.kwargs["pk"]
+            # Images before products, as workers and deletions lock them.
+            list(ProductImage.objects.select_for_update().filter(product=pk).order_by("pk").values_list("pk"))
+            list(Product.objects.select_for_update().filter(pk=pk).values_list("pk"))
+            check_product(self.get_object(), version)
+            yield
 
 
 class ProductImagesView(APIView):

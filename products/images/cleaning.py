@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
+from gpu.imaging.limits import max_bytes
 from gpu.sandbox import pool
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ def read_bounded(file: File[bytes]) -> bytes:
 
     Such a file is not read into memory.
     """
-    if file.size is not None and file.size > MAX_BYTES:
-        megabytes = MAX_BYTES // 2**20
+    limit = max_bytes(file.read(3))
+    file.seek(0)
+    if file.size is not None and file.size > limit:
+        megabytes = limit // 2**20
         text = _("%(file)r is larger than %(limit)d MiB. Use a smaller one.")
         raise ImageProcessingError("image_too_large", text % {"file": file.name, "limit": megabytes})
     data: bytes = file.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -248,11 +247,7 @@ def _save_image(product: Product, image: CleanImage, file_name: str, position: i
         file=file_name,
         original_name=image.original_name,
         sha256=image.sha256,
-        file_sha256=hashlib.sha256(image.jpeg).hexdigest(),
-        thumbnail_sha256=hashlib.sha256(image.thumbnail).hexdigest(),
-        file_bytes=len(image.jpeg),
-        thumbnail_bytes=len(image.thumbnail),
-        original_bytes=len(image.original or b""),
+        **storage.file_columns(image),
         width=image.width,
         height=image.height,
         position=position,

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.files.storage import default_storage
@@ -17,6 +18,7 @@ from django.db import connection, transaction
 
 from core import files
 from core.outages import DATABASE_OUTAGES
+from gpu.images import DECODING
 from gpu.sandbox import pool
 from products.images import originals
 from products.images.cleaning import CleanImage
@@ -131,6 +133,18 @@ def rebuild_from_original(file_name: str) -> dict[str, str | int]:
         "thumbnail_sha256": hashlib.sha256(derived.thumbnail).hexdigest(),
         "file_bytes": len(derived.jpeg),
         "thumbnail_bytes": len(derived.thumbnail),
+        "decoding": DECODING,
+    }
+
+
+def file_columns(image: CleanImage) -> dict[str, Any]:
+    """Return the checksums and sizes of an image's files by column."""
+    return {
+        "file_sha256": hashlib.sha256(image.jpeg).hexdigest(),
+        "thumbnail_sha256": hashlib.sha256(image.thumbnail).hexdigest(),
+        "file_bytes": len(image.jpeg),
+        "thumbnail_bytes": len(image.thumbnail),
+        "original_bytes": len(image.original or b""),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.files.uploadhandler import FileUploadHandler
 
-from gpu.imaging.errors import MAX_BYTES
+from gpu.imaging.limits import MAX_BYTES, max_bytes
 
 
 class BoundedUploadHandler(FileUploadHandler):
@@ -15,9 +15,12 @@ class BoundedUploadHandler(FileUploadHandler):
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
         self.received_bytes = 0
+        self.max_bytes = MAX_BYTES
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        if self.received_bytes > MAX_BYTES:
+        if start == 0:
+            self.max_bytes = max_bytes(raw_data[:3])
+        if self.received_bytes > self.max_bytes:
             return None
         self.received_bytes += len(raw_data)
         return raw_data

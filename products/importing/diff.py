@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from core.history.timeline import Change
 from core.spreadsheets.writer import INVALID_XML_CHARACTERS
 from products.attributes import merge_attributes, parse_value
-from products.importing.rows import Row
+from products.importing.row import Row
 from products.models import Product
 from products.prices import format_price
 

@@ -21,10 +21,9 @@ from core.files import UnsafeFileError, open_inside, unsafe_entries
 from gpu.images import read_stream, unreadable
 from gpu.imaging.errors import MAX_BYTES
 from products.importing.errors import RowError
+from products.importing.file_names import AmbiguousNameError, FileIndex, entry_names, is_hidden
 
 MAX_TABLE_BYTES = 256 * 2**20
-
-_IGNORED_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 class ImageSource(Protocol):
@@ -34,8 +33,12 @@ class ImageSource(Protocol):
     def read(self, name: str, folder: str = "") -> bytes:
         """Return an image's bytes. ``name`` is relative to ``folder``.
 
-        Raises RowError and ImageProcessingError.
+        If there is no file of exactly this path, the one that the name means is read. Raises RowError and
+        ImageProcessingError.
         """
+
+    def find_address(self, address: str) -> str | None:
+        """Return the file that holds the image of an http address, by the end of its path, or None."""
 
     def open(self, name: str) -> IO[bytes]:
         """Open a table as a seekable file. Raises UnreadableFileError."""
@@ -56,15 +59,25 @@ class FolderSource:
         for folder, folders, files in os.walk(self.root):
             # A link to a folder is listed like a file, to be refused by its name.
             files += [name for name in folders if (Path(folder) / name).is_symlink()]
-            folders[:] = [name for name in folders if not _is_hidden(name)]
-            names += [(Path(folder) / name).relative_to(self.root).as_posix() for name in files if not _is_hidden(name)]
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            names += [(Path(folder) / name).relative_to(self.root).as_posix() for name in files if not is_hidden(name)]
         return sorted(names)
+
+    def find_address(self, address: str) -> str | None:
+        return self._index.find_address(address)
 
     def read(self, name: str, folder: str = "") -> bytes:
         path = os.path.normpath(self.root / folder / name.replace("\\", "/"))
         file_name = Path(path).name
         try:
-            with self._open(path) as file:
+            try:
+                file = self._open(path)
+            except (FileNotFoundError, NotADirectoryError):
+                found = _found(self._index, name, folder)
+                if found is None:
+                    raise
+                file = self._open(os.path.normpath(self.root / found))
+            with file:
                 return read_stream(file, file_name)
         except UnsafeFileError as error:
             raise RowError("unsafe_path", str(error)) from error
@@ -95,6 +108,11 @@ class FolderSource:
         return file
 
     @cached_property
+    def _index(self) -> FileIndex:
+        """The files below the folder. Made only once a file is not where the table says."""
+        return FileIndex((name, name) for name in self.names())
+
+    @cached_property
     def _links_out(self) -> dict[str, UnsafeFileError]:
         """The hard links in the folder to files outside, by name. Found only once a file has several names."""
         return dict(unsafe_entries(self.root))
@@ -105,13 +123,25 @@ class ZipSource:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        paths: list[tuple[str, str]] = []
+        for entry in archive.infolist():
+            name, *others = entry_names(entry)
+            if name.endswith("/"):
+                continue
+            self._entries[name] = entry
+            if not any(map(is_hidden, PurePosixPath(name).parts)):
+                paths += [(path, name) for path in (name, *others)]
+        self._index = FileIndex(paths)
 
     def names(self) -> list[str]:
-        names = {entry.filename for entry in self.archive.infolist() if not entry.is_dir()}
-        return sorted(name for name in names if not any(map(_is_hidden, PurePosixPath(name).parts)))
+        return sorted(name for name in self._entries if not any(map(is_hidden, PurePosixPath(name).parts)))
 
     def read(self, name: str, folder: str = "") -> bytes:
         return self._read(self._entry(name, folder), MAX_BYTES)
+
+    def find_address(self, address: str) -> str | None:
+        return self._index.find_address(address)
 
     def open(self, name: str) -> IO[bytes]:
         try:
@@ -121,12 +151,17 @@ class ZipSource:
 
     def _entry(self, name: str, folder: str) -> zipfile.ZipInfo:
         path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
-        if path.startswith(("/", "../")) or path == ".." or ":" in path.split("/")[0]:
+        leaves = path.startswith("../") or path == ".."
+        is_absolute = path.startswith("/") or ":" in path.split("/")[0]
+        entry = None if leaves or is_absolute else self._entries.get(path)
+        # An absolute path names a file on the machine that wrote the table. The ZIP may have it under its last part.
+        if entry is None and not leaves and (found := _found(self._index, name, folder)) is not None:
+            entry = self._entries[found]
+            leaves = found.startswith(("/", "../")) or ":" in found.split("/")[0]
+        if leaves or (entry is None and is_absolute):
             raise RowError("unsafe_path", _("%s points outside the ZIP.") % name)
-        try:
-            entry = self.archive.getinfo(path)
-        except KeyError as error:
-            raise RowError("file_missing", _("%s is not in the ZIP.") % name) from error
+        if entry is None:
+            raise RowError("file_missing", _("%s is not in the ZIP.") % name)
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise RowError("unsafe_path", _("%s is a symbolic link, not an image.") % name)
         return entry
@@ -157,5 +192,10 @@ def open_zip(path: Path, name: str = "") -> Iterator[ZipSource]:
         yield ZipSource(archive)
 
 
-def _is_hidden(name: str) -> bool:
-    return (name.startswith(".") and name not in {".", ".."}) or name.lower() in _IGNORED_FILES
+def _found(index: FileIndex, name: str, folder: str) -> str | None:
+    """Return the file that a name means, or None. Raises RowError if several fit."""
+    try:
+        return index.find(name, folder)
+    except AmbiguousNameError as error:
+        text = _("%(name)s is none of the files exactly, and fits several: %(files)s. Write one of these paths.")
+        raise RowError("file_missing", text % {"name": name, "files": ", ".join(error.args[:5])}) from error

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import IO, Any
 
 from core.files import make_folder, write_file
 from core.spreadsheets.writer import csv_bytes
+from products.downloads import queue
 from products.importing.importer import RowResult, RowStatus
 
 MAX_REASON_LENGTH = 2_000  # characters
 # Characters kept of a refused row's cells. A small workbook can repeat one long text in all of its cells.
 MAX_RAW_LENGTH = 2**18
+MAX_NOTES = 20
 MAX_SHOWN_LENGTH = 300  # characters of a value that a preview shows
 
 
@@ -46,17 +48,36 @@ class ImportResults:
             lines = islice(self._lines(status, stack), (number - 1) * size, number * size)
             return [json.loads(line) for line in lines]
 
-    def rejected_csv(self, columns: Sequence[str]) -> Iterator[bytes]:
-        """Return the rejected rows as they came, after number and reason, as CSV."""
+    def rejected_csv(
+        self, columns: Sequence[str], failures: Callable[[Sequence[str]], Mapping[str, str]]
+    ) -> Iterator[bytes]:
+        """Return the rejected rows as they came, after number and reason, as CSV.
+
+        ``failures`` returns why images could not be fetched, by the keys of the queue that it is given.
+        """
 
         def rows() -> Iterator[list[str]]:
             yield ["(row)", "(reason)", *columns]
             with ExitStack() as stack:
-                for line in self._lines(RowStatus.REJECTED, stack):
-                    result = json.loads(line)
-                    yield [str(result["row"]), result["reason"], *result["raw"]]
+                results = chain(
+                    map(json.loads, self._lines(RowStatus.REJECTED, stack)), self._not_fetched(failures, stack)
+                )
+                # Several images of one row can be refused.
+                for number, group in groupby(results, key=lambda result: result["row"]):
+                    same_row = list(group)
+                    reasons = dict.fromkeys(result["reason"] for result in same_row)
+                    yield [str(number), " ".join(reasons), *same_row[0]["raw"]]
 
         return csv_bytes(rows())
+
+    def _not_fetched(
+        self, failures: Callable[[Sequence[str]], Mapping[str, str]], stack: ExitStack
+    ) -> Iterator[dict[str, Any]]:
+        for status in (RowStatus.TO_FETCH, RowStatus.UPDATED):
+            queued = (line for text in self._lines(status, stack) if "key" in (line := json.loads(text)))
+            while batch := list(islice(queued, 500)):
+                reasons = failures([line["key"] for line in batch])
+                yield from (line | {"reason": reasons[line["key"]]} for line in batch if line["key"] in reasons)
 
     @contextmanager
     def writer(self) -> Iterator[ResultsWriter]:
@@ -88,6 +109,11 @@ class ResultsWriter:
 
     def write(self, result: RowResult) -> None:
         line: dict[str, Any] = {"row": result.row.number, "label": _shorten(result.row.label)}
+        notes = result.row.notes if not result.row.part else ()
+        if result.reason and result.status is RowStatus.SKIPPED:
+            notes = (*notes, result.reason)
+        if notes:
+            line["notes"] = [_shorten(note) for note in notes[:MAX_NOTES]]
         if result.status is RowStatus.REJECTED:
             reason = _shorten(result.reason, MAX_REASON_LENGTH)
             line |= {"code": result.code, "reason": reason, "raw": _cut_cells(result.row.raw)}
@@ -96,6 +122,8 @@ class ResultsWriter:
                 {"name": _shorten(change.name), "old": _shorten(change.old), "new": _shorten(change.new)}
                 for change in result.changes
             ]
+        if result.is_queued:
+            line |= {"key": queue.key_of(result.row.sku, result.row.image), "raw": _cut_cells(result.row.raw)}
         self.files[result.status].write(json.dumps(line) + "\n")
 
     def sync(self) -> None:

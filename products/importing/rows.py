@@ -1,89 +1,47 @@
-"""Read an import's rows from a table, or one for each image of a folder or ZIP."""
+"""Open what is imported: a table with its images, or the files of a folder or ZIP."""
 
 from __future__ import annotations
 
-import json
-import posixpath
-import re
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
-from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from core.archives import ZIP_ERRORS, open_archive
 from core.errors import UnreadableFileError
-from core.spreadsheets.reader import Table, is_table, open_table, read_table
-from core.spreadsheets.writer import unescape_formula
-from products.importing.image_sources import FolderSource, ImageSource, open_zip
-from products.prices import parse_price
-from products.validation import TEXT_FIELDS, is_encodable, normalize_field
+from core.spreadsheets.reader import Table, is_table, may_be_table, open_table, read_table
+from products.importing.grouping import describe_views, products_of_files
+from products.importing.image_sources import FolderSource, ImageSource, ZipSource, open_zip
+from products.importing.row import Row
+from products.importing.tables import mapping
+from products.importing.tables.mapping import ColumnMapping
+from products.importing.tables.table_rows import TableReader
+from products.importing.workbook_images import WorkbookImages
+from products.validation import is_encodable
 
-COLUMNS = (*TEXT_FIELDS, "is_historical", "price", "image")
-# One of these identifies the product of a row, in a table that may also change products.
-KEY_COLUMNS = ("image", "sku")
-# CatalogMatch writes the columns in parentheses. An import reads only the id.
-ID_COLUMN = "(id)"
-_NOTE = re.compile(r"\(.*\)", re.DOTALL)
-_QUOTED_ATTRIBUTE = re.compile(r'attribute ("(?:.|\n)*")')
-_TRUE = {"true", "1", "yes", "y", "x"}
-_FALSE = {"false", "0", "no", "n"}
+SAMPLE_ROWS = 200
+_SAMPLE_CHARACTERS = 4 * 2**20
+_SAMPLE_LENGTH = 300  # characters kept of a value
+_MAX_POSSIBLE_TABLES = 20
+_HINT = "Name the column with --map COLUMN=sku, or rename it."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row: an image of a product, or changes to a product.
+class Choices:
+    """What a user says about the columns of a table.
 
-    ``number``: the number in a spreadsheet (the header is row 1), or the position in the list of files.
-    ``folder``: the folder that ``image`` is relative to. ``is_historical``: None if the row does not say, then
-    ``ImportSource.historical`` decides. ``category_from_path``: the category is the image's folder, so the same
-    SKU in another folder is another product. ``problem``: why the row cannot be imported, known before its image
-    is read. ``raw``: the cells as they came.
+    ``preset``: the tool that wrote it, "" to find it. ``pairs``: COLUMN=FIELD. ``roles``: by column, for the columns
+    of a table.
     """
 
-    number: int
-    image: str = ""
-    folder: str = ""
-    sku: str = ""
-    name: str = ""
-    category: str = ""
-    description: str = ""
-    gtin: str = ""
-    mpn: str = ""
-    brand: str = ""
-    price: str = ""
-    currency: str = ""
-    is_historical: bool | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
-    product_id: str = ""
-    category_from_path: bool = False
-    problem: str = ""
-    raw: Sequence[str] = ()
-
-    @property
-    def label(self) -> str:
-        """Return the text by which users recognise the row."""
-        return self.sku or self.name or self.image
-
-    def fields(self) -> dict[str, Any]:
-        """Return the product's texts and price. A price that names its currency also gives the currency.
-
-        Raises ValidationError, by field.
-        """
-        texts = {name: normalize_field(name, getattr(self, name)) for name in TEXT_FIELDS}
-        if not self.price:
-            return texts | {"price": None}
-        try:
-            price = parse_price(self.price)
-        except ValidationError as error:
-            raise ValidationError({"price": error}) from error
-        if price.currency and texts["currency"] not in ("", price.currency):
-            text = _("The price is in %(price)s, and the currency is %(currency)s.")
-            raise ValidationError({"price": text % {"price": price.currency, "currency": texts["currency"]}})
-        return texts | {"price": price.amount, "currency": texts["currency"] or price.currency}
+    preset: str = ""
+    pairs: Sequence[str] = ()
+    roles: Callable[[Sequence[str]], Mapping[str, str]] = lambda _columns: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +50,9 @@ class ImportSource:
 
     ``images``: None if the table came without images. ``total``: number of rows, None if unknown in advance.
     ``columns``: the columns of ``Row.raw``. ``historical``: whether new products are historical if their row does not
-    say.
+    say. ``views``: which files became views of one product by their names, see ``grouping.describe_views``.
+    ``mapping``: what the columns of a table mean. ``samples``: values of its first rows. ``note``: what was unclear
+    about the table. ``problem``: why its rows cannot be read, until the user says more about the columns.
     """
 
     rows: Iterator[Row]
@@ -100,6 +60,11 @@ class ImportSource:
     images: ImageSource | None
     columns: Sequence[str] = ()
     historical: bool = False
+    views: dict[str, Any] = field(default_factory=dict)
+    mapping: ColumnMapping | None = None
+    samples: Sequence[Sequence[str]] = ()
+    note: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +76,18 @@ class StoredUpload:
 
 
 @contextmanager
-def open_source(path: Path, *, images: Path | None = None, historical: bool = False) -> Iterator[ImportSource]:
-    """Open a CSV, an XLSX, or a folder or ZIP of images that may contain one table.
+def open_source(
+    path: Path,
+    *,
+    images: Path | None = None,
+    historical: bool = False,
+    group: bool = True,
+    choices: Choices = Choices(),
+) -> Iterator[ImportSource]:
+    """Open a table, or a folder or ZIP of images that may contain one table.
 
     Without a table, an image's file name is the SKU and name of its product, and its folder is the category.
+    ``group``: whether files that are named after their view are images of one product.
     ``images``: the folder that a table's images are relative to, instead of the table's own folder.
     ``historical``: whether products are historical if their row does not say. Raises UnreadableFileError.
     """
@@ -123,10 +96,11 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
             raise UnreadableFileError(_("There is no file or folder %s.") % path)
         if images is not None and not images.is_dir():
             raise UnreadableFileError(_("There is no folder %s for the images.") % images)
-        if path.is_file() and is_table(path.name):
-            table = stack.enter_context(open_table(path, ["image"], known=COLUMNS))
-            rows = _table_rows(table)
-            yield ImportSource(rows, table.total, FolderSource(images or path.parent), table.columns, historical)
+        open_tables = partial(_open_table, historical=historical, choices=choices, needs_images=True, hint=_HINT)
+        if path.is_file() and may_be_table(path.name):
+            table = stack.enter_context(open_table(path, score=mapping.score))
+            workbook = stack.enter_context(open_zip(path)) if table.has_pictures else None
+            yield open_tables(table, path.name, FolderSource(images or path.parent), workbook)
             return
         files: ImageSource
         if path.is_dir():
@@ -134,16 +108,23 @@ def open_source(path: Path, *, images: Path | None = None, historical: bool = Fa
         elif zipfile.is_zipfile(path):
             files = stack.enter_context(open_zip(path))
         else:
-            raise UnreadableFileError(_("%s is neither a CSV, an XLSX, a ZIP nor a folder of images.") % path.name)
+            raise UnreadableFileError(
+                _("%s is neither a CSV, an XLSX, an ODS, a ZIP nor a folder of images.") % path.name
+            )
         if images is not None:
-            text = _("--images is for a CSV or an XLSX. %s contains its own images.")
+            text = _("--images is for a table. %s contains its own images.")
             raise UnreadableFileError(text % path.name)
-        yield stack.enter_context(_open_files(files, path.name, historical, ["image"]))
+        yield stack.enter_context(_open_files(files, path.name, historical, group, open_tables))
 
 
 @contextmanager
 def open_upload(
-    table: StoredUpload | None, archive: StoredUpload | None, *, historical: bool = False
+    table: StoredUpload | None,
+    archive: StoredUpload | None,
+    *,
+    historical: bool = False,
+    group: bool = True,
+    choices: Choices = Choices(),
 ) -> Iterator[ImportSource]:
     """Open the files that a user sent: a table, a ZIP of images, or both.
 
@@ -152,73 +133,127 @@ def open_upload(
     """
     with ExitStack() as stack:
         images = stack.enter_context(open_zip(archive.path, archive.name)) if archive else None
+        hint = _("Choose on the page what the columns are, or rename them.")
+        open_tables = partial(_open_table, historical=historical, choices=choices, needs_images=False, hint=hint)
         if table is not None:
-            opened = stack.enter_context(open_table(table.path, [], KEY_COLUMNS, COLUMNS, name=table.name))
-            rows = _table_rows(opened, names=images.names() if images else ())
-            yield ImportSource(rows, opened.total, images, opened.columns, historical)
+            opened = stack.enter_context(open_table(table.path, name=table.name, score=mapping.score))
+            workbook = stack.enter_context(open_zip(table.path, table.name)) if opened.has_pictures else None
+            yield open_tables(opened, table.name, images, workbook, names=images.names() if images else ())
         elif images is not None and archive is not None:
-            yield stack.enter_context(_open_files(images, archive.name, historical, []))
+            yield stack.enter_context(_open_files(images, archive.name, historical, group, open_tables))
         else:
             raise UnreadableFileError(_("There is neither a table nor a ZIP."))
 
 
 @contextmanager
-def _open_files(files: ImageSource, name: str, historical: bool, required: Sequence[str]) -> Iterator[ImportSource]:
+def _open_files(
+    files: ImageSource, name: str, historical: bool, group: bool, open_tables: Callable[..., ImportSource]
+) -> Iterator[ImportSource]:
     """Open the one table among the files, or take every file as an image."""
     names = files.names()
-    tables = [file_name for file_name in names if is_table(file_name)]
+    tables = [file_name for file_name in names if is_table(file_name)] or _possible_tables(files, names)
     if len(tables) > 1:
         text = _("%(file)s contains several tables (%(names)s). Import one of them by itself.")
         raise UnreadableFileError(text % {"file": name, "names": ", ".join(tables)})
     if not tables:
-        yield ImportSource(_image_rows(names), len(names), files, ("image", "sku", "name", "category"), historical)
+        rows, columns = _image_rows(names, group), ("image", "sku", "name", "category")
+        yield ImportSource(rows, len(names), files, columns, historical, describe_views(names))
         return
     with files.open(tables[0]) as file:
-        table = read_table(file, tables[0], required, () if required else KEY_COLUMNS, COLUMNS)
-        rows = _table_rows(table, folder=str(PurePosixPath(tables[0]).parent))
-        yield ImportSource(rows, table.total, files, table.columns, historical)
+        table = read_table(file, tables[0], score=mapping.score)
+        workbook = _pictures_of(file, tables[0]) if table.has_pictures else None
+        folder = str(PurePosixPath(tables[0]).parent)
+        yield open_tables(table, tables[0], files, workbook, folder=folder)
 
 
-def is_note(column: str) -> bool:
-    """Return whether the column is in parentheses. An import does not read it."""
-    return _NOTE.fullmatch(column) is not None
-
-
-def attribute_name(column: str) -> str | None:
-    """Return the column's attribute, or None for a column with its own meaning."""
-    column = unescape_formula(column)
-    if quoted := _QUOTED_ATTRIBUTE.fullmatch(column):
+def _possible_tables(files: ImageSource, names: Sequence[str]) -> list[str]:
+    """Return the files that are tables by their content, such as feed.txt but not readme.txt."""
+    possible = [name for name in names if may_be_table(name) and not name.lower().endswith((".htm", ".html"))]
+    found = []
+    for name in possible if len(possible) <= _MAX_POSSIBLE_TABLES else ():
         try:
-            name = str(json.loads(quoted[1]))
-        except ValueError:
-            return column
-        return name if is_encodable(name) else column
-    return None if not column or column.lower() in COLUMNS or is_note(column) else column
+            with files.open(name) as file:
+                columns = mapping.recognise(read_table(file, name, score=mapping.score).columns)
+        except UnreadableFileError:
+            continue
+        if columns.keys and (columns.images or "name" in columns.chains):
+            found.append(name)
+    return found
 
 
-def attribute_column(attribute: str) -> str:
-    """Return an attribute's column, quoted if ``attribute_name`` would misread it."""
-    if attribute_name(attribute) == attribute and attribute == attribute.strip():
-        return attribute
-    return f"attribute {json.dumps(attribute, ensure_ascii=False)}"
+def _pictures_of(file: IO[bytes], name: str) -> ZipSource:
+    try:
+        return ZipSource(open_archive(file))
+    except ZIP_ERRORS as error:
+        text = _("%(file)s is not a readable ZIP: %(reason)s.") % {"file": name, "reason": error}
+        raise UnreadableFileError(text) from error
 
 
-def _image_rows(names: list[str]) -> Iterator[Row]:
-    for number, name in enumerate(names, start=1):
+def _open_table(
+    table: Table,
+    name: str,
+    images: ImageSource | None,
+    workbook: ZipSource | None,
+    *,
+    historical: bool,
+    choices: Choices,
+    needs_images: bool,
+    hint: str,
+    folder: str = "",
+    names: Collection[str] = (),
+) -> ImportSource:
+    """Return the rows of a table, with its columns recognised or chosen."""
+    samples = _samples(table)
+    roles = {**choices.roles(table.columns), **mapping.parse_choices(choices.pairs, table.columns)}
+    columns = mapping.recognise(table.columns, samples, preset=choices.preset, chosen=roles)
+    try:
+        mapping.require_key(columns, name, needs_images=needs_images and workbook is None, hint=hint)
+        problem = ""
+    except mapping.NoKeyError as error:
+        problem = str(error)
+    rows = _rows_unless(problem, TableReader(table, columns).rows(folder=folder, names=names))
+    if workbook is not None:
+        images = WorkbookImages(images, workbook)
+    return ImportSource(
+        rows, table.total, images, table.columns, historical,
+        mapping=columns, samples=samples, note=table.note, problem=problem,
+    )  # fmt: skip
+
+
+def _rows_unless(problem: str, rows: Iterator[Row]) -> Iterator[Row]:
+    if problem:
+        raise UnreadableFileError(problem)
+    yield from rows
+
+
+def _samples(table: Table) -> list[list[str]]:
+    samples: list[list[str]] = []
+    size = 0
+    for row in table.read():
+        if not row.problem:
+            samples.append([value[:_SAMPLE_LENGTH] for value in row.values])
+            size += sum(map(len, samples[-1])) + len(row.values)
+        if len(samples) == SAMPLE_ROWS or size > _SAMPLE_CHARACTERS:
+            break
+    return samples
+
+
+def _image_rows(names: list[str], group: bool) -> Iterator[Row]:
+    for number, file in enumerate(products_of_files(names, group=group), start=1):
+        name = file.name
         if not is_encodable(name):
             printable = name.encode(errors="replace").decode()
-            yield Row(number, image=printable, problem=_("the file name is not valid Unicode"), raw=(printable,))
+            yield Row(number, images=(printable,), problem=_("the file name is not valid Unicode"), raw=(printable,))
             continue
-        path = PurePosixPath(name)
         yield Row(
             number,
-            image=name,
-            sku=path.stem,
-            name=path.stem,
-            category=path.parent.name,
+            images=(name,),
+            sku=file.sku,
+            name=file.sku,
+            category=file.category,
             category_from_path=True,
             problem="" if _is_valid_text(name) else _("the file's name is not valid Unicode; rename the file"),
-            raw=(name, path.stem, path.stem, path.parent.name),
+            raw=(name, file.sku, file.sku, file.category),
         )
 
 
@@ -229,42 +264,3 @@ def _is_valid_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _table_rows(table: Table, *, folder: str = "", names: Collection[str] = ()) -> Iterator[Row]:
-    """Yield a table's rows.
-
-    Images are relative to ``folder``, or to the folder that contains all of ``names``.
-    """
-    attributes = {column: key for column in table.columns if (key := attribute_name(column)) is not None}
-    common = posixpath.commonpath([posixpath.dirname(name) for name in names if not name.startswith("/")] or [""])
-    in_common = {posixpath.relpath(name, common) for name in names if name.startswith(f"{common}/")} - {*names}
-    for row in table.rows:
-        cells = {column.lower(): unescape_formula(text).strip() for column, text in row.cells.items()}
-        attribute_cells = {
-            key: unescape_formula(row.cells[column]).strip()
-            for column, key in attributes.items()
-            if column in row.cells
-        }
-        texts: dict[str, Any] = {name: cells.get(name, "") for name in TEXT_FIELDS}
-        historical = cells.get("is_historical", "").lower()
-        image = cells.get("image", "")
-        problem = row.problem
-        if not problem and any("\x00" in text for text in row.raw):
-            problem = _("the row contains a NUL character")
-        if not problem and not all(map(is_encodable, row.raw)):
-            problem = _("the row is not valid Unicode")
-        if not problem and historical and historical not in _TRUE | _FALSE:
-            problem = _("is_historical is %r; write true or false, or leave it empty") % historical
-        yield Row(
-            row.number,
-            image=image,
-            folder=common if posixpath.normpath(image.replace("\\", "/")) in in_common else folder,
-            price=cells.get("price", ""),
-            **texts,
-            is_historical=historical in _TRUE if historical else None,
-            attributes={key: text for key, text in attribute_cells.items() if text},
-            product_id=cells.get(ID_COLUMN, ""),
-            problem=problem,
-            raw=row.raw,
-        )

@@ -11,13 +11,14 @@ from django.utils.translation import gettext as _
 
 from core.database.ids import parse_id
 from products import quotas
+from products.downloads import queue
 from products.images import intake
 from products.images.cleaning import CleanImage
 from products.images.intake import SkuExistsError
 from products.images.storage import StagedFiles
 from products.importing.errors import RowError
-from products.importing.rows import Row
-from products.models import Product, ProductImage
+from products.importing.row import Row
+from products.models import ImageDownload, Product, ProductImage
 from products.tasks import notifications_suspended
 
 
@@ -53,6 +54,10 @@ class ImportTarget:
             return Product.objects.filter(sku="", pk=row_id).first()
         return None
 
+    def newest_of_name(self, row: Row) -> Product | None:
+        """Return the newest product without SKU of the row's name, which an import made that stopped in this row."""
+        return Product.objects.filter(sku="", name=row.name).order_by("-pk").first() if row.name else None
+
     @contextmanager
     def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
         """Write the files of the images that the rows in the block bring, synced in one pass. Raises NoRoomError."""
@@ -61,6 +66,11 @@ class ImportTarget:
         with StagedFiles() as self.staged:
             self.staged.write(images)
             yield
+
+    def enqueue(self, downloads: list[ImageDownload]) -> None:
+        """Have the images of these rows fetched from their addresses."""
+        if downloads:
+            queue.enqueue(downloads)
 
     def has_image(self, product: Product, sha256: str) -> bool:
         return ProductImage.objects.filter(product=product, sha256=sha256).exists()
@@ -131,6 +141,9 @@ class DryRunTarget(ImportTarget):
     def stage(self, images: Iterable[CleanImage]) -> Iterator[None]:
         """Write nothing."""
         yield
+
+    def enqueue(self, downloads: list[ImageDownload]) -> None:
+        """Fetch nothing."""
 
     def has_image(self, product: Product, sha256: str) -> bool:
         added = self._image_key(product, sha256) in self.images

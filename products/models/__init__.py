@@ -2,15 +2,19 @@
 
 from products.models.catalogue import BlobLength, Feature, Product, ProductImage, image_path
 from products.models.deletions import Deletion, DeletionStep
-from products.models.imports import Import
+from products.models.downloads import FetchedAddress, ImageDownload
+from products.models.imports import ColumnChoice, Import
 from products.models.queue import EmbeddingDay, QueueSwitch
 
 __all__ = [
     "BlobLength",
+    "ColumnChoice",
     "Deletion",
     "DeletionStep",
     "EmbeddingDay",
     "Feature",
+    "FetchedAddress",
+    "ImageDownload",
     "Import",
     "Product",
     "ProductImage",

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
 from core.request_id import MAX_LENGTH
+from gpu.images import DECODING
 from gpu.vectors import COLOR_BINS, SHAPE_DIM, TEXTURE_BINS, Features, checksum_blobs
 from products.attributes import AttributesField
 from products.images import storage
@@ -104,6 +105,11 @@ def image_path(_image: ProductImage, _filename: str) -> str:
     return storage.new_file_name()
 
 
+def current_decoding() -> int:
+    """Return the version of the decoding that makes images now."""
+    return DECODING
+
+
 class ProductImage(BulkDeletable):
     class State(models.TextChoices):
         PENDING = "pending", _("pending")
@@ -135,6 +141,12 @@ class ProductImage(BulkDeletable):
     original_bytes = models.PositiveIntegerField(_("size of the kept original"), null=True, editable=False)
     width = models.PositiveIntegerField(_("width"))
     height = models.PositiveIntegerField(_("height"))
+    decoding = models.PositiveSmallIntegerField(
+        _("version of the decoding"),
+        default=current_decoding,
+        editable=False,
+        help_text=_("Images of an earlier version may show wrong colours. `manage.py reindex` makes them again."),
+    )
     position = models.PositiveIntegerField(_("position"), default=0)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.PENDING)
     error_code = models.CharField(_("error code"), max_length=40, blank=True, default="")
@@ -162,8 +174,8 @@ class ProductImage(BulkDeletable):
         "product_image_history",
         excluded_fields=(
             "file", "sha256", "file_sha256", "thumbnail_sha256", "file_bytes", "thumbnail_bytes", "original_bytes",
-            "width", "height", "position", "state", "error_code", "error_message", "attempts", "claim_token",
-            "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
+            "width", "height", "decoding", "position", "state", "error_code", "error_message", "attempts",
+            "claim_token", "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
         ),
     )  # fmt: skip
 
@@ -233,6 +245,8 @@ class Feature(models.Model):
         editable=False,
         help_text=_("Detects damaged features. `manage.py verify --fix` computes it where it is missing."),
     )
+    # Those of the image when the feature was computed. If the image has another one since, its pixels have changed.
+    decoding = models.PositiveSmallIntegerField(_("version of the decoding"), default=current_decoding, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 

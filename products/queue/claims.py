@@ -145,7 +145,7 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
 
     Choose among all images, these images, or those of these products. ``which`` is one of:
     outdated: ready images that lack features of a wanted encoder that is available (fast, for the sweep);
-    missing: also ready images without legacy features of the current version;
+    missing: also ready images without legacy features of the current version, or with features of earlier pixels;
     failed: images that failed their last attempt;
     all: every image that is not pending or claimed.
     Features stay searchable until new ones replace them.
@@ -158,7 +158,9 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     elif which in ("outdated", "missing"):
         stale = images_to_embed()
         if which == "missing":
-            stale |= Q(~Exists(Feature.objects.filter(image=OuterRef("pk"), model_name=LEGACY_MODEL)))
+            features = Feature.objects.filter(image=OuterRef("pk"))
+            stale |= Q(~Exists(features.filter(model_name=LEGACY_MODEL)))
+            stale |= Q(Exists(features.exclude(decoding=OuterRef("decoding"))))
         images = finished.filter(stale, state=State.READY)
     else:
         raise ValueError(f"which must be outdated, missing, failed or all, not {which!r}")

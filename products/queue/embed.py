@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from django.db import transaction
+from django.db.models import F
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -137,7 +138,8 @@ def _extract(images: Sequence[ProductImage], recompute: bool) -> _Extracted:
     fails on any image, because new images must not wait for it.
     """
     wanted = selection.wanted()
-    present = set(Feature.objects.filter(image__in=images).values_list("image_id", "kind", "model_name"))
+    of_these_pixels = Feature.objects.filter(image__in=images, decoding=F("image__decoding"))
+    present = set(of_these_pixels.values_list("image_id", "kind", "model_name"))
     has_legacy = {image for image, _, name in present if name == LEGACY_MODEL and not recompute}
     results: list[Result] = [run.ImageFeatures((), None) for _ in images]
     legacy_pending, used = True, []
@@ -234,7 +236,14 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]], wanted: s
     features: list[Feature] = []
     for image, result in embedded:
         features += [
-            Feature(image=image, product_id=image.product_id, created_at=now, updated_at=now, **Feature.columns(part))
+            Feature(
+                image=image,
+                product_id=image.product_id,
+                decoding=image.decoding,
+                created_at=now,
+                updated_at=now,
+                **Feature.columns(part),
+            )
             for part in (*result.embeddings, result.legacy)
             if part is not None
         ]
@@ -243,8 +252,12 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]], wanted: s
         features,
         update_conflicts=True,
         unique_fields=["image", "kind", "model_name"],
-        update_fields=["dim", "color_features", "shape_features", "texture_features", "checksum", "updated_at"],
-    )
+        update_fields=[
+            "dim", "color_features", "shape_features", "texture_features", "checksum", "decoding", "updated_at",
+        ],
+    )  # fmt: skip
+    # What other models made of earlier pixels must not be compared any more.
+    Feature.objects.filter(image__in=[image for image, _ in embedded]).exclude(decoding=F("image__decoding")).delete()
     for value, ids in _embedded_with([image for image, _ in embedded], wanted).items():
         ProductImage.objects.filter(pk__in=ids).update(
             state=State.READY,
@@ -263,7 +276,7 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]], wanted: s
 def _embedded_with(images: Sequence[ProductImage], wanted: set[str]) -> dict[str, list[int]]:
     """Return the images by their new value of ``embedded_with``: the wanted encoders whose vectors are stored.
 
-    An image keeps the name of an older encoder until it has a vector of a wanted one.
+    An image keeps the names of older encoders until it has a vector of a wanted one.
     """
     stored: dict[int, set[str]] = {image.pk: set() for image in images}
     rows = Feature.objects.filter(image__in=images, kind=CLIP, model_name__in=wanted)
@@ -271,6 +284,7 @@ def _embedded_with(images: Sequence[ProductImage], wanted: set[str]) -> dict[str
         stored[image_id].add(name)
     by_value: dict[str, list[int]] = {}
     for image in images:
-        value = selection.joined(stored[image.pk]) or image.embedded_with or LEGACY_MODEL
+        older = set(selection.names_in(image.embedded_with)) - wanted
+        value = selection.joined(stored[image.pk] or older) or LEGACY_MODEL
         by_value.setdefault(value, []).append(image.pk)
     return by_value

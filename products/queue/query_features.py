@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import base64
-import logging
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
-from django.core.cache import cache
-from django.utils.translation import gettext as _
 
-from core import circuit_breaker
 from gpu.pipeline import run
 from gpu.vectors import Features
 from products import model_versions
 from products.images.cleaning import Upload, clean_query_jpeg
+from products.queue.questions import FeaturesPendingError, ask, leave_result, unreadable_result
 
-logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.01  # between two checks of a waiting request
-RESULT_TTL_SECONDS = 60  # how long the cache keeps a result for the waiting request
-
-
-class FeaturesPendingError(Exception):
-    """The features do not exist yet. ``waited``: a worker did not finish in time."""
-
-    code = "features_pending"
-
-    def __init__(self, message: str, *, waited: bool = False) -> None:
-        super().__init__(message)
-        self.waited = waited
+__all__ = ["FeaturesPendingError", "compute_for_waiting_request", "extract_query_features", "query_features"]
 
 
 def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None = None) -> list[Features]:
@@ -47,23 +28,11 @@ def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None =
     jpeg = clean_query_jpeg(upload)
     if not settings.HAS_BROKER:
         return extract_query_features(jpeg, encoders)
-    query_id = uuid.uuid4().hex
-    try:
-        with circuit_breaker.redis_call():
-            current_app.send_task(
-                "products.tasks.embed_question", [query_id, base64.b64encode(jpeg).decode(), encoders], expires=wait + 1
-            )
-            packed = _wait_for_result(query_id, wait)
-    except circuit_breaker.BrokerUnavailableError as error:
-        raise FeaturesPendingError(_("No worker can be reached now. Try again."), waited=True) from error
-    if packed is None:
-        text = _("No worker answered within %g seconds. Try again, or check that workers are running.")
-        raise FeaturesPendingError(text % wait, waited=True)
+    packed = ask("products.tasks.embed_question", base64.b64encode(jpeg).decode(), wait, encoders)
     try:
         return unpack(packed)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        # Any client that can write to Redis can leave a value here.
-        raise FeaturesPendingError(_("The worker's result cannot be read. Try again."), waited=True) from error
+        raise unreadable_result() from error
 
 
 def compute_for_waiting_request(query_id: str, jpeg: str, encoders: Sequence[str] | None = None) -> None:
@@ -71,29 +40,7 @@ def compute_for_waiting_request(query_id: str, jpeg: str, encoders: Sequence[str
 
     Leave them in the cache for the waiting request. Raises ImageProcessingError, and ValueError for invalid base64.
     """
-    features = extract_query_features(base64.b64decode(jpeg, validate=True), encoders)
-    try:
-        with circuit_breaker.redis_call():
-            cache.set(_cache_key(query_id), pack(features), RESULT_TTL_SECONDS)
-    except circuit_breaker.BrokerUnavailableError as error:
-        logger.warning("The features of a query image could not be returned to its request: %s", error)
-
-
-def _wait_for_result(query_id: str, seconds: float) -> list[dict[str, str]] | None:
-    """Return what the worker left in the cache, or None after ``seconds``.
-
-    Poll the shared cache instead of Celery's result backend: its single subscription is not made for many threads
-    and does not survive a restart of Redis.
-    """
-    deadline = time.monotonic() + seconds
-    packed: list[dict[str, str]] | None
-    while (packed := cache.get(_cache_key(query_id))) is None and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    return packed
-
-
-def _cache_key(query_id: str) -> str:
-    return f"query-features-{query_id}"
+    leave_result(query_id, pack(extract_query_features(base64.b64decode(jpeg, validate=True), encoders)))
 
 
 def extract_query_features(jpeg: bytes, encoders: Sequence[str] | None = None) -> list[Features]:

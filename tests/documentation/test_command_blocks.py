@@ -84,6 +84,12 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/commands.md", "python manage.py train_head"): (
         "needs 20 products with several views; tests/matching/learning/test_heads.py learns and chooses heads"
     ),
+    ("docs/commands.md", "python manage.py compare_models"): (
+        "needs a learned head; tests/matching/learning/test_compare_models.py compares versions"
+    ),
+    ("docs/commands.md", "python manage.py prune_models"): (
+        "needs versions to delete; tests/matching/learning/test_prune_models.py deletes some"
+    ),
     ("docs/commands.md", "python manage.py move_to_postgres"): (
         "needs a PostgreSQL server; tests/matching/test_postgres_migration.py moves to one"
     ),

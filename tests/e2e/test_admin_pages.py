@@ -9,13 +9,14 @@ from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Page
 
-from matching.models import Match
+from matching.models import Match, ModelJob
 from matching.review import verdicts
 from products.images import intake
-from products.models import Deletion, Product
+from products.models import Deletion, Product, ProductImage
 from tests.e2e.conftest import SignIn, save_screenshot
 from tests.e2e.test_accessibility import WCAG
 from tests.helpers.accounts import user_in
+from tests.helpers.web.routes import LEARNED
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -39,6 +40,11 @@ PAGES = {
     "history": "/admin/history/",
     "history-none": "/admin/history/?what=deleted",
     "deletion": "/admin/products/product/deletion/{deletion}/",
+    "models": "/admin/models/",
+    "model-switch": "/admin/models/switch/?version=encoder",
+    "model-learned": "/admin/models/jobs/{learned}/",
+    "model-compared": "/admin/models/jobs/{compared}/",
+    "model-stopped": "/admin/models/jobs/{stale}/",
     "app": "/admin/products/",
     "not-found": "/admin/nothing/here/",
 }
@@ -52,6 +58,9 @@ def ids() -> dict[str, object]:
     match = Match.objects.filter(product=product)[0]
     verdicts.set_verdict(match.pk, "confirmed", user_in("reviewer"), "the same handle")
     return {
+        "learned": ModelJob.objects.create(kind="train", state="done", report=LEARNED).pk,
+        "compared": compared_versions(product).pk,
+        "stale": ModelJob.objects.create(kind="train", total=900, done=400, heartbeat_at="2020-01-01T00:00:00Z").pk,
         "product": product.pk, "match": match.pk, "user": User.objects.create_user("colleague").pk,
         "group": Group.objects.get(name="viewer").pk,
         "deletion": Deletion.objects.create(
@@ -59,6 +68,33 @@ def ids() -> dict[str, object]:
             counts={"products.Product": 40},
         ).pk,
     }  # fmt: skip
+
+
+def compared_versions(product: Product) -> ModelJob:
+    """Create a comparison whose pairs have images."""
+    image = product.images.get().pk
+    others = ProductImage.objects.exclude(pk=image).order_by("pk").values_list("pk", flat=True)
+    pairs = [
+        {
+            "image": image,
+            "right_image": right,
+            "found_image": others[0],
+            "product": product.pk,
+            "rank_a": 3,
+            "rank_b": 1,
+        }
+        for right in others[1:4]
+    ]
+    recall = {name: {"value": 0.52, "low": 0.49, "high": 0.56} for name in ("recall@1", "recall@5", "recall@10")}
+    views = {
+        "name": "views", "queries": 891, "products": 81, "gallery_products": 81, "a": recall, "b": recall,
+        "difference": recall, "better": "b", "gained": 61, "lost": 1, "gained_pairs": pairs, "lost_pairs": pairs[:1],
+        "scores": {"a": 71.5, "b": 66.0, "shift": -5.5, "a_above_threshold": 0.98, "b_above_threshold": 0.95},
+    }  # fmt: skip
+    cost = {"dimensions": 300, "bytes_per_vector": 1200, "ms_per_query": 0.8}
+    names = {"a": "legacy-1", "b": "head-3f9c1de0a713"}
+    report = {**names, "sets": [views], "cost": {"a": cost, "b": cost}, "refused": []}
+    return ModelJob.objects.create(kind="compare", state="done", options=names, report=report)
 
 
 def violations(page: Page) -> list[Any]:

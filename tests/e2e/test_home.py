@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from gpu.models import EmbeddingWorker, WorkerSample
 from matching.models import Match
+from matching.review import verdicts
 from products.models import EmbeddingDay, Product, ProductImage
 from products.queue import claims
 from tests.e2e.conftest import SignIn, save_screenshot
@@ -25,9 +26,7 @@ def recent_work() -> None:
     for ago, images in ((1, 40), (3, 120), (20, 7)):
         EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=images)
     first = Match.objects.latest("pk")
-    Match.objects.filter(pk=first.pk).update(
-        review_status="confirmed", reviewer=user_in("manager"), reviewed_at=timezone.now()
-    )
+    verdicts.set_verdict(first.pk, "confirmed", user_in("manager"))
 
 
 def create_worker() -> None:
@@ -61,14 +60,23 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
     one_image_each = {"pending", "claimed", "failed"}
     assert len(addresses) == 6
     assert len(bands) == 5
-    for address, count in [*addresses, *waiting, *bands]:
+    # The chart counts decisions. Its list has a row for each match that they settled.
+    cases = [(address, count) for address, count in [*waiting, *bands] if "/case/" in address]
+    assert len(cases) == 6
+    for address, count in cases:
+        page.goto(address)
+        if count:
+            expect(page.locator("[data-count=left]")).to_have_text(str(count))
+        else:
+            expect(page.get_by_text("No other case waits for a decision.")).to_be_visible()
+    for address, count in addresses:
         if "picture=" in address and address.rpartition("=")[2] not in one_image_each:
             continue
         page.goto(address)
         assert page.locator("#result_list tbody").count() == count, address
     page.goto("/admin/")
-    page.get_by_role("link", name="1 verdict by you today").click()
-    expect(page.locator("#result_list tbody")).to_have_count(1)
+    page.get_by_role("link", name="1 case decided by you today").click()
+    assert page.locator("#result_list tbody").count() == Match.objects.filter(reviewed_at__isnull=False).count()
 
 
 def test_home_shows_the_last_days_as_chart_and_as_text(sign_in: SignIn) -> None:

@@ -118,6 +118,18 @@ def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> N
     assert "POST" not in methods
 
 
+def test_columns_are_chosen_if_none_tells_the_products_apart(sign_in: SignIn) -> None:
+    page = sign_in("uploader")
+    send(page, file("list.csv", b"Foo,Bar,Colour\nOLD-10,Renamed,blue\n"))
+    page.get_by_role("link", name="Choose the columns").click()
+    page.get_by_label("Foo").select_option("sku")
+    page.get_by_label("Bar").select_option("name")
+    save_screenshot(page, "import-columns")
+    page.get_by_role("button", name="Check again with these columns").click()
+    expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
+    save_screenshot(page, "import-columns-chosen")
+
+
 def test_import_finishes_although_the_tab_is_closed(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"sku,name\nOLD-10,Renamed\n"))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from playwright.sync_api import Page, expect
+from pytest_django import Settings
 
+from gpu import clip
 from products.models import Product
+from tests.conftest import use_clip
 from tests.e2e.conftest import SignIn, photograph, save_screenshot
+from tests.gpu.text.small_models import image_only_model, turn_texts_to_images
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 
@@ -60,6 +66,21 @@ def paste() -> Give:
     return paste
 
 
+@pytest.fixture
+def with_words(catalogue: list[Product], own_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[None]:
+    """Embed the catalogue with a model that has a text encoder."""
+    turn_texts_to_images(own_clip)
+    use_clip(settings, own_clip, tmp_path / "cache")
+    call_command("reindex", "--missing")
+    yield
+    clip.unload()
+
+
+@pytest.fixture
+def without_text_encoder(settings: Settings, tmp_path: Path) -> None:
+    use_clip(settings, image_only_model(tmp_path / "eyes"), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("way", ["paste", "drop"])
 def test_query_image_is_searched_and_saved_as_a_product(
     sign_in: SignIn, way: str, request: pytest.FixtureRequest
@@ -105,3 +126,28 @@ def test_page_says_why_a_file_is_rejected(sign_in: SignIn, drop: Give) -> None:
     page.goto("/admin/ask/")
     drop(page, b"text")
     expect(page.locator("#results").get_by_role("alert")).to_contain_text("The file is not an image.")
+
+
+def test_words_alone_and_with_an_image_find_products(sign_in: SignIn, drop: Give, with_words: None) -> None:
+    page = sign_in("viewer")
+    page.goto("/admin/ask/")
+    weight = page.get_by_label("Share of the image")
+    expect(weight).to_be_hidden()
+    page.get_by_label("Words", exact=True).fill("a blue mug")
+    page.keyboard.press("Enter")
+    expect(page.locator(".cm-answer")).to_have_count(4)
+    expect(page.locator("#threshold-value")).to_have_text("0")
+    with page.expect_response("**/admin/ask/"):
+        drop(page, photograph(3, angle=4))
+    expect(weight).to_be_visible()
+    expect(page.locator("#searching")).not_to_have_class(re.compile("htmx-request"))
+    weight.fill("0.9")
+    expect(page.locator(".cm-answer .cm-name").first).to_have_text("product 3")
+    save_screenshot(page, "ask-words")
+
+
+def test_page_says_why_words_cannot_be_searched(sign_in: SignIn, without_text_encoder: None) -> None:
+    page = sign_in("viewer")
+    page.goto("/admin/ask/")
+    expect(page.get_by_label("Words", exact=True)).to_be_disabled()
+    expect(page.get_by_text("has no text encoder")).to_be_visible()

@@ -51,6 +51,30 @@ class ImportPage:
         wait_for_jobs()
         return self
 
+    def fetch_again(self) -> ImportPage:
+        """Fetch the images again that could not be fetched."""
+        self.browser.post(f"{self.page}fetch/")
+        wait_for_jobs()
+        return self
+
+    def group_views(self, group: bool) -> ImportPage:
+        """Take files as views of a product by their names, or each as a product."""
+        self.browser.post(f"{self.page}views/", {"group": "1"} if group else {})
+        wait_for_jobs()
+        return self
+
+    def undo_plan(self) -> Any:
+        """Return what the page would take back."""
+        response = self.browser.get(f"{self.page}undo/")
+        assert response.status_code == 200
+        return response.context["plan"]
+
+    def undo(self) -> ImportPage:
+        """Take the import back."""
+        self.browser.post(f"{self.page}undo/")
+        wait_for_jobs()
+        return self
+
     def context(self, kind: str = "", page: int = 1) -> ContextList:
         """Return the template context of the page with the rows of one status."""
         response = self.browser.get(self.page, {"kind": kind, "page": str(page)})

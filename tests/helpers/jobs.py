@@ -6,8 +6,8 @@ import threading
 
 
 def wait_for_jobs() -> None:
-    """Wait until every import and deletion of this process has finished."""
+    """Wait until every import, fetch, deletion and model job of this process has finished."""
     for thread in threading.enumerate():
-        if thread.name.startswith(("import ", "deletion ")):
+        if thread.name.startswith(("import ", "deletion ", "fetch images", "modeljob ")):
             thread.join(120)
             assert not thread.is_alive()

@@ -22,10 +22,12 @@ from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.tokens import issue_token
-from matching.models import Match
-from matching.models import ReviewLease
+from matching.models import Match, ModelJob
+from matching.models import Calibration, ProductAnswer, ReviewLease
 from matching.review import verdicts
-from products.models import Deletion, EmbeddingDay, Import, Product, ProductImage, QueueSwitch
+from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
+from products.models import ProductImage
+from products.models import QueueSwitch
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
 reviewer.groups.set(Group.objects.all())
@@ -44,7 +46,11 @@ LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()
 ReviewLease.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
-Import.objects.create(user=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
+job = Import.objects.create(user=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
+ImageDownload.objects.create(import_job=job, key="0" * 64, sku="A", address="https://example.com/ä.jpg",
+                             host="example.com", row_number=2, fields={"name": "größe"})
+ColumnChoice.objects.create(header="3" * 64, chosen={"Nr": "sku"})
+FetchedAddress.objects.create(key="1" * 64, etag='"7"', sha256="2" * 64)
 deletion = Deletion.objects.create(user=reviewer, label="products.product", total=1)
 deletion.steps.create(ids=[products[3].pk])
 QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)
@@ -54,6 +60,9 @@ WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)
 ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim=2, score_floor=0.25, report={"n": 0.1})
 ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
+Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
+ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
+ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
 

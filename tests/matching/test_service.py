@@ -177,7 +177,7 @@ def test_verdict_and_note_survive_every_rerun(new: Product) -> None:
     by_candidate = {row["product_id"]: row["match_id"] for row in service.match_product(new.pk)}
     verdicts.set_verdict(by_candidate[confirmed.pk], "confirmed", reviewer, "the same mug")
     verdicts.set_verdict(by_candidate[rejected.pk], "rejected", reviewer)
-    verdicts.set_verdict(by_candidate[noted.pk], "pending", reviewer, "ask the supplier")
+    verdicts.set_verdict(by_candidate[noted.pk], None, reviewer, "ask the supplier")
 
     for threshold in (50, 100, 50):  # at 100 none of them is a candidate
         service.match_product(new.pk, threshold=threshold)
@@ -186,12 +186,12 @@ def test_verdict_and_note_survive_every_rerun(new: Product) -> None:
         } == {
             confirmed.pk: ("confirmed", "the same mug", reviewer),
             rejected.pk: ("rejected", "", reviewer),
-            noted.pk: ("pending", "ask the supplier", None),
+            noted.pk: ("rejected", "ask the supplier", reviewer),  # settled with the confirmed one
         }
     assert {row["product_id"]: row["review_status"] for row in service.match_product(new.pk)} == {
         confirmed.pk: "confirmed",
         rejected.pk: "rejected",
-        noted.pk: "pending",
+        noted.pk: "rejected",
     }
 
 

@@ -25,7 +25,7 @@ from matching.models import Match
 from matching.review.verdicts import MAX_NOTE_LENGTH, set_verdict
 from products.importing.importer import RowResult, RowStatus
 from products.importing.results import MAX_RAW_LENGTH, MAX_REASON_LENGTH, ImportResults
-from products.importing.rows import Row
+from products.importing.row import Row
 from products.models import Import, Product
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.import_page import ImportPage, zipped

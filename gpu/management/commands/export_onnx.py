@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from gpu.encoders.onnx_export import ExportError, export_model
 from gpu.encoders.protocol import LoadError
 from gpu.encoders.weights import WeightsError
+from gpu.text.export import export_text_model
 
 
 class Command(BaseCommand):
@@ -29,7 +30,14 @@ class Command(BaseCommand):
         )
         parser.add_argument("--force", action="store_true", help="install INT8 even below the bar, or unmeasured")
 
+        parser.add_argument(
+            "--text", action="store_true", help="write the text model CLIP_TEXT_MODEL, and nothing else"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["text"]:
+            self._export_text()
+            return
         images: Path = options["verify"] or Path(settings.MEDIA_ROOT) / "pictures"
         if options["verify"] and not images.is_dir():
             raise CommandError(f"{images} is not a folder.")
@@ -41,3 +49,10 @@ class Command(BaseCommand):
         for part in done:
             measured = str(part.agreement) if part.agreement else "not measured, too few images"
             self.stdout.write(f"{part.precision}: {part.size_mb:.0f} MB in {part.path.parent}; {measured}")
+
+    def _export_text(self) -> None:
+        try:
+            path, cosine = export_text_model()
+        except (ExportError, LoadError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"text: {path.stat().st_size / 2**20:.0f} MB in {path.parent}; cosine to torch {cosine:.5f}")

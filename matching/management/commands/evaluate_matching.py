@@ -33,10 +33,21 @@ class Command(BaseCommand):
         parser.add_argument("queries", type=Path, help="a CSV with the columns image and sku")
         parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="also write the figures here")
         parser.add_argument("--feature-type", choices=["clip", "legacy"], help="compare only this kind of features")
+        parser.add_argument(
+            "--leave-out", type=_share, default=0.0, metavar="SHARE",
+            help="leave this share of the queried products out of the catalogue, to measure “not in the catalogue”",
+        )  # fmt: skip
         parser.add_argument("--version", help="search with this version instead of the one in use, see list_models")
 
     def handle(
-        self, *, queries: Path, report: Path | None, feature_type: Kind | None, version: str | None, **_: Any
+        self,
+        *,
+        queries: Path,
+        report: Path | None,
+        feature_type: Kind | None,
+        version: str | None,
+        leave_out: float,
+        **_: Any,
     ) -> None:
         try:
             with (
@@ -54,7 +65,7 @@ class Command(BaseCommand):
                             )
                     check()
 
-                evaluation = evaluate(table, queries.parent, feature_type, progress, version)
+                evaluation = evaluate(table, queries.parent, feature_type, progress, version, leave_out)
         except (
             UnreadableFileError,
             ClipUnavailableError,
@@ -70,6 +81,9 @@ class Command(BaseCommand):
         figures = evaluation.figures()
         for name in ("queries", "recall@1", "recall@5", "recall@10", "mrr", "seconds_per_query", "compared_by"):
             self.stdout.write(f"{name:18} {_format(figures[name])}")
+        for name in ("ece", "brier", "auroc_not_in_catalogue", "coverage_at_98", "coverage_at_95", "answers"):
+            if name in figures:
+                self.stdout.write(f"{name:22} {_format(figures[name])}")
         if report is not None:
             _write(report, figures)
         if evaluation.rejected:
@@ -79,7 +93,17 @@ class Command(BaseCommand):
             )
 
 
+def _share(text: str) -> float:
+    """Read an argument from 0 to below 1. Raises ValueError, which argparse shows."""
+    share = float(text)
+    if not 0 <= share < 1:
+        raise ValueError(text)
+    return share
+
+
 def _format(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {share:.3f}" for name, share in value.items())
     if isinstance(value, float):
         return f"{value:.4f}"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from core.errors import UnreadableFileError
 from core.escaping import escape
 from core.history.recording import ChangeSource, acting_as
 from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
-from products.importing.importer import RowStatus, import_rows
-from products.importing.rows import ImportSource, open_source
+from products.downloads import queue
+from products.downloads.fetcher import fetch_pending
+from products.downloads.tasks import notify_fetchers
+from products.importing.importer import RowResult, RowStatus, import_rows
+from products.importing.rows import Choices, ImportSource, open_source
+from products.importing.tables.mapping import ATTRIBUTE, NOTHING, ROLES, presets
 from products.queue import bulk, claims
 from products.tasks import notify_workers
 
@@ -28,20 +32,49 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("path", type=Path, help="a CSV or XLSX, or a folder or ZIP of images")
+        parser.add_argument("path", type=Path, help="a table, or a folder or ZIP of images")
         parser.add_argument(
             "--historical", action="store_true", help="products are historical if their row does not say"
         )
         parser.add_argument("--dry-run", action="store_true", help="check every row and image, save nothing")
+        parser.add_argument(
+            "--no-views",
+            action="store_true",
+            help="each file of a folder or ZIP is a product of its own, also SKU_1.jpg and SKU_2.jpg",
+        )
+        parser.add_argument(
+            "--map", action="append", default=[], metavar="COLUMN=FIELD", dest="pairs",
+            help=f"what a column of a table means; FIELD is one of {', '.join(ROLES)}; can be repeated",
+        )  # fmt: skip
+        parser.add_argument(
+            "--preset", default="", metavar="NAME",
+            help=f"the tool that wrote the table: {', '.join(presets())}, or none; by default it is recognised",
+        )  # fmt: skip
         parser.add_argument("--images", type=Path, metavar="DIR", help="folder that a table's images are relative to")
 
-    def handle(self, *, path: Path, historical: bool, dry_run: bool, images: Path | None, **_: Any) -> None:
+    def handle(
+        self,
+        *,
+        path: Path,
+        historical: bool,
+        dry_run: bool,
+        images: Path | None,
+        no_views: bool = False,
+        pairs: Sequence[str] = (),
+        preset: str = "",
+        **_: Any,
+    ) -> None:
         self.counts: Counter[RowStatus] = Counter()
         problem = ""
         try:
             with interruptible() as check:
                 try:
-                    with open_source(path, images=images, historical=historical) as source:
+                    choices = Choices(preset, pairs)
+                    with open_source(
+                        path, images=images, historical=historical, group=not no_views, choices=choices
+                    ) as source:
+                        self._tell_views({} if no_views else source.views)
+                        self._tell_columns(source)
                         self._import(source, dry_run, check)
                 except UnreadableFileError as error:
                     problem = escape(str(error))
@@ -71,13 +104,56 @@ class Command(BaseCommand):
     def _import(self, source: ImportSource, dry_run: bool, check: Callable[[], None]) -> None:
         with progress_bar(source.total, "Importing", "rows") as bar, acting_as(ChangeSource.IMPORT):
             for result in import_rows(source, dry_run=dry_run):
-                self.counts[result.status] += 1
-                bar.update()
-                if result.status is RowStatus.REJECTED:
-                    row = result.row
-                    with bar.external_write_mode():
-                        self.stderr.write(escape(f"row {row.number} ({row.label}): {result.code}: {result.reason}"))
+                self._count(result, bar)
+                bar.update(not result.row.part)
                 check()
+
+    def _fetch(self, check: Callable[[], None]) -> None:
+        """Fetch the images at addresses, of this import and of those that were stopped."""
+        with progress_bar(self.counts[RowStatus.TO_FETCH] or None, "Fetching", "images") as bar:
+
+            def report(result: RowResult) -> None:
+                self.counts[RowStatus.TO_FETCH] = max(0, self.counts[RowStatus.TO_FETCH] - 1)
+                self._count(result, bar)
+                bar.update()
+
+            fetch_pending(report, check)
+
+    def _count(self, result: RowResult, bar: Any) -> None:
+        self.counts[result.status] += 1
+        row = result.row
+        lines = [f"{result.code}: {result.reason}"] if result.status is RowStatus.REJECTED else []
+        lines += row.notes if not row.part else ()
+        if lines:
+            with bar.external_write_mode():
+                for line in lines:
+                    self.stderr.write(escape(f"row {row.number} ({row.label}): {line}"))
+
+    def _tell_views(self, views: dict[str, Any]) -> None:
+        if views:
+            self.stdout.write(
+                escape(
+                    f"{views['files']:,} files are views of {views['products']:,} products by their names, such as "
+                    f"{', '.join(views['example'])} of {views['sku']}. With --no-views each is a product of its own."
+                )
+            )
+
+    def _tell_columns(self, source: ImportSource) -> None:
+        """Tell which tool and columns were recognised, if a column is not named after its field."""
+        columns = source.mapping
+        if columns is None or source.problem:
+            return
+        fields = [
+            f"{role} from {name}"
+            for name, role in zip(columns.columns, columns.roles, strict=True)
+            if role not in (ATTRIBUTE, NOTHING, name.lower())
+        ]
+        if fields or source.note:
+            tool = (
+                f"Recognised {columns.preset.label}: " if columns.preset is not None else "Columns: " if fields else ""
+            )
+            end = ". " if fields else ""
+            self.stdout.write(escape(f"{tool}{', '.join(fields)}{end}{source.note}".strip()))
 
     def _finish(self, check: Callable[[], None]) -> str:
         """Embed and match the imported products. Return a sentence if some failed."""
@@ -86,8 +162,16 @@ class Command(BaseCommand):
             return ""
         if settings.HAS_BROKER:
             notify_workers()
+            if self.counts[RowStatus.TO_FETCH]:
+                notify_fetchers()
+                self.stdout.write(
+                    f"The workers fetch {self.counts[RowStatus.TO_FETCH]:,} images from their addresses. "
+                    "The import page of the admin shows those that cannot be fetched."
+                )
             self.stdout.write("The workers embed and match the imported products.")
             return ""
+        if queue.has_pending():
+            self._fetch(check)
         embedded = bulk.embed_pending_images(check)
         sentences = bulk.follow_up(check)
         self.stdout.write(" ".join([f"Embedded {embedded.ready:,} images.", *sentences]))
@@ -96,6 +180,7 @@ class Command(BaseCommand):
         return f"{len(embedded.failed)} images could not be embedded, see above." if embedded.failed else ""
 
     def _summary(self) -> str:
-        # The command changes no existing product.
-        statuses = [status for status in RowStatus if status is not RowStatus.UPDATED]
+        # The command changes no existing product. Images to fetch are named if there are any.
+        left_out = {RowStatus.UPDATED} | ({RowStatus.TO_FETCH} if not self.counts[RowStatus.TO_FETCH] else set())
+        statuses = [status for status in RowStatus if status not in left_out]
         return ", ".join(f"{self.counts[status]:,} {status}" for status in statuses)

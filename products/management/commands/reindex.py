@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from core import files
 from core.escaping import escape
 from core.progress import EXIT_INTERRUPTED, interruptible
+from products.images import remaking
 from products.queue import bulk, claims
 from products.queue.bulk import FollowUpError
 
@@ -61,6 +62,8 @@ class Command(BaseCommand):
         if claims.is_paused():
             raise CommandError("The queue is paused; resume it on the page Device and model. --index-only works now.")
         claims.release_stale_claims()
+        if which != "failed":
+            self._remake(check)
         claims.requeue(which)
         embedded = bulk.embed_pending_images(check, recompute=which == "all")
         self._write([f"Embedded {embedded.ready:,} images.", *bulk.follow_up(check, rebuild_index=True)])
@@ -71,6 +74,16 @@ class Command(BaseCommand):
                 f"{len(embedded.failed)} images could not be embedded, see above.",
                 returncode=3 if embedded.ready else 1,
             )
+
+    def _remake(self, check: Callable[[], None]) -> None:
+        """Make the images again that an earlier version of the decoding made."""
+        made = remaking.remake_outdated(check)
+        if made.changed or made.unchanged:
+            self._write([f"Made {made.changed:,} images again from their originals. {made.unchanged:,} look the same."])
+        for image_id, reason in made.failed.items():
+            self.stderr.write(escape(f"image {image_id} was not made again: {reason}"))
+        if left := remaking.outdated_images().count() - len(made.failed):
+            self._write([f"{left:,} images of an earlier version have no original and stay as they are."])
 
     def _write(self, sentences: list[str]) -> None:
         for sentence in sentences:

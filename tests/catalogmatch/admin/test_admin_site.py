@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from gpu.models import EmbeddingWorker
-from matching.models import Match
+from matching.models import Decision, Match
 from products import requeue
 from products.models import EmbeddingDay, ProductImage
 from products.queue import claims
@@ -89,13 +89,13 @@ def test_home_counts_the_pending_work() -> None:
     make_case(95, 85, 60)
     make_product("failed", "pending", "claimed", is_historical=True)
     page = browser_of("reviewer").get("/admin/")
-    assert page.context["waiting_count"] == 3
+    assert page.context["waiting_count"] == 1  # a case, with three matches
     assert {item["band"].label: item["count"] for item in page.context["bands"]}["90–100"] == 1
     assert page.context["catalogue_count"] == 4
     assert page.context["queue"]["failed"] == page.context["queue"]["pending"] == page.context["queue"]["claimed"] == 1
     [arrival] = page.context["newest_products"]
     assert arrival.best[0].candidate.name == "candidate 95"
-    assert "/admin/matching/match/?review_status__exact=pending&amp;score=90" in page.content.decode()
+    assert "/admin/matching/match/case/?score=90" in page.content.decode()
 
 
 @pytest.mark.parametrize("count", [2, 20])
@@ -185,10 +185,11 @@ def test_home_counts_the_work_of_the_last_thirty_days() -> None:
     today = timezone.localdate()
     for ago, images in ((0, 3), (29, 5), (30, 100)):
         EmbeddingDay.objects.create(day=today - timedelta(days=ago), pictures=images)
-    _, matches = make_case(95, 85, 60)
-    for match, ago in zip(matches, (0, 29, 31), strict=True):
-        given = {"review_status": "confirmed", "reviewed_at": timezone.now() - timedelta(days=ago)}
-        Match.objects.filter(pk=match.pk).update(**given)
+    for ago in (0, 29, 31):
+        product, [match] = make_case(95)
+        at = timezone.now() - timedelta(days=ago)
+        Match.objects.filter(pk=match.pk).update(review_status="confirmed", reviewed_at=at)
+        Decision.objects.create(product=product, kind="same", candidates=[match.candidate_id], decided_at=at)
     embedded, judged = browser_of("viewer").get("/admin/").context["activities"]
     assert (len(embedded.chart.bars), embedded.chart.total, embedded.chart.top) == (30, 8, 5)
     assert [bar.value for bar in embedded.chart.bars][::29] == [5, 3]

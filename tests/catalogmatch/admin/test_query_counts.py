@@ -46,6 +46,7 @@ PAGES = (
     "/admin/",
     "/admin/history/",
     "/admin/device/",
+    "/admin/models/",
     "/admin/ask/",
     "/admin/products/product/add/",
     "/admin/products/product/import/",

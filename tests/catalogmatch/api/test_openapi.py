@@ -29,9 +29,11 @@ def test_openapi_document_is_valid_and_lists_every_endpoint() -> None:
         ("POST", "/api/products/{id}/images"),
         ("POST", "/api/products/{id}/match"),
         ("POST", "/api/match"),
+        ("POST", "/api/search"),
         ("GET", "/api/matches"),
         ("GET", "/api/matches/{id}"),
         ("PATCH", "/api/matches/{id}"),
+        ("GET", "/api/matches/{id}/explanation"),
         ("GET", "/api/queue"),
     }
 

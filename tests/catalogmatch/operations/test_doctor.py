@@ -29,6 +29,7 @@ PARTS = [
     "features",
     "index",
     "media",
+    "colours",
     "disk",
     "storage",
     "access",
@@ -177,3 +178,13 @@ def test_missing_migrations_fail(settings):
     assert code == 1
     assert lines["database"].startswith("FAIL")
     assert "manage.py migrate" in lines["database"]
+
+
+def test_images_of_an_earlier_decoding_are_counted(image):
+    ProductImage.objects.update(decoding=0)
+    _, lines = diagnosis()
+    assert "1 images were decoded by an earlier version and may show wrong colours; they have no" in lines["colours"]
+    assert lines["colours"].startswith("OK")
+    ProductImage.objects.update(original_bytes=1)
+    _, lines = diagnosis()
+    assert lines["colours"].startswith("WARN")

@@ -17,10 +17,13 @@ BACKUP = Path(__file__).parent / "fixtures" / "backup-of-1.0.0.zip"
 
 SHOW = """
 from core.history.timeline import read_timeline
-from matching.models import Match, ReviewLease
+from matching.models import Decision, Match, ReviewLease
 from products.models import Deletion, Import, Product
 match = Match.objects.get(review_status="confirmed")
 print(Product.objects.count(), match.note, match.reviewer)
+made = Decision.objects.get()
+print(made.kind, made.candidates == [match.candidate_id], made.reviewer, made.decided_at == match.reviewed_at)
+print(sorted(set(made.product.matches.values_list("review_status", flat=True))), match.pk in made.settled)
 print(Import.objects.get().user, Deletion.objects.get().user, ReviewLease.objects.get().product)
 print([entry.record.name for entry in read_timeline([Product.history.filter(sku="OLD-0")]).entries])
 """
@@ -55,6 +58,8 @@ def test_backup_of_the_old_schema_is_restored_and_works(old_database):
     shown = manage(old_database, "shell", "-v0", "--no-imports", "-c", SHOW)
     assert shown.stdout.splitlines() == [
         "5 the same mug reviewer",
+        "same True reviewer True",
+        "['confirmed'] True",
         "reviewer reviewer New mug 1",
         "['Renamed mug', 'Old mug 0']",
     ], shown.stderr

@@ -17,6 +17,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from gpu.images import decode
+from gpu.imaging import limits
 from gpu.imaging.errors import ImageProcessingError
 from gpu.legacy import extract_legacy
 from gpu.sandbox import pool as sandbox_pool
@@ -143,6 +144,27 @@ def test_memory_hungry_formats_are_decoded_up_to_40_megapixels(kind: str, option
     data = sample_images.as_file(Image.new("RGB", (8000, 5000), "teal"), kind, **options)
     derived = decode_in_sandbox(data, 400, 100)
     assert (derived.width, derived.height) == (8000, 5000)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_jpeg_of_120_megapixels_is_decoded_within_the_memory(options: dict[str, Any]) -> None:
+    data = sample_images.as_file(Image.new("RGB", (12_000, 10_000), "teal"), **options)
+    derived = decode_in_sandbox(data, 400, 100)
+    assert (derived.width, derived.height) == (12_000, 10_000)
+    assert open_jpeg(derived.jpeg).size == (400, 333)
+
+
+def test_limits_of_jpegs_are_settings(decoder_settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder_settings.JPEG_MAX_PIXELS = 50_000_000
+    large = Image.new("L", (10_000, 5_100), 90)
+    assert error_code_of(sample_images.as_file(large)) == "image_too_large"
+    assert error_code_of(sample_images.as_file(large, "PNG")) == "image_too_large"
+    sandbox_pool.close()
+    decoder_settings.JPEG_MAX_PIXELS = 51_000_000
+    data = sample_images.as_file(large)
+    assert decode_in_sandbox(data, 400, 100).width == 10_000
+    monkeypatch.setattr(limits.JPEG, "max_bytes", len(data) - 1)
+    assert error_code_of(data) == "image_too_large"
 
 
 # --- crashes and hangs -----------------------------------------------------------------------------

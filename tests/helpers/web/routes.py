@@ -11,11 +11,15 @@ from django.core.files.storage import default_storage
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from catalogmatch.accounts.models import Token
-from matching.models import Match
+from matching.models import Match, ModelJob
 from products.models import Deletion, Import, Product, ProductImage
 from tests.helpers.sample_images import jpeg
 
 PICTURE = "pictures/00/" + 32 * "0" + ".jpg"
+LEARNED = {
+    "version": "head-1", "made_of": ["legacy-1"], "compared_with": "legacy-1", "before": {"recall@1": 0.5},
+    "after": {"recall@1": 0.6}, "views": 90, "products": 30, "wins": True, "adopted": False, "seconds": 1.5,
+}  # fmt: skip
 Ids = dict[str, object]  # the id of a row by the prefix of the routes that need it
 
 
@@ -46,6 +50,7 @@ def make_rows(jobs_of: User) -> Ids:
         "admin/matching": match.pk,
         "admin/products/product/import": Import.objects.create(user=jobs_of, state="done").pk,
         "admin/products/product/deletion": Deletion.objects.create(user=jobs_of, label="products.Product", total=1).pk,
+        "admin/models/jobs": ModelJob.objects.create(kind="train", state="done", report=LEARNED).pk,
         "admin/auth/user": other.pk,
         "admin/tokens/of": other.pk,
         "admin/sign-out": other.pk,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,7 +10,8 @@ from django.db import connection
 from pytest_django import Settings
 
 from matching.models import Match
-from matching.review import comparison, leases, queue, verdicts
+from matching.review import cases, comparison, leases, queue, verdicts
+from products.models import Product
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import browser_of, make_case, make_match, make_product
 from tests.helpers.vectors import add_product, legacy_features
@@ -81,8 +81,6 @@ def test_verdict_by_button_returns_the_new_buttons() -> None:
     assert verdict_of(match) == ("confirmed", "reviewer")
     assert "Undo" in response.content.decode()
     assert "<html" not in response.content.decode()
-    verdict = {"product": match.product_id, "matches": [match.pk], "status": "confirmed", "none": False}
-    assert json.loads(response["HX-Trigger"]) == {"verdict": {**verdict, "left": 0, "today": 1}}
     give("reviewer", match, "pending", **{"HX-Request": "true"})
     assert verdict_of(match) == ("pending", None)
 
@@ -126,9 +124,11 @@ def test_users_without_review_permission_see_no_buttons_and_cannot_judge(role: s
         page = browser.get(path)
         assert page.status_code == 200
         assert b"Confirm" not in page.content
+        assert b"None of these" not in page.content
     browser.post(LIST, {"action": "confirm", "_selected_action": [match.pk]})
     assert give(role, match, "confirmed").status_code == 403
-    assert browser.post(f"{LIST}case/{product.pk}/none/").status_code == 403
+    for action in ("decide", "undo"):
+        assert browser.post(f"{LIST}case/{product.pk}/{action}/", {"decision": "new"}).status_code == 403
     assert verdict_of(match) == ("pending", None)
 
 
@@ -138,11 +138,21 @@ def test_users_without_review_permission_see_no_buttons_and_cannot_judge(role: s
 def test_selected_matches_are_judged_together(action: str, status: str) -> None:
     _, [first, second, other] = make_case(80, 70, 60)
     for match in (first, second, other):
-        verdicts.set_verdict(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("manager"))
+        verdicts.set_verdict(match.pk, "rejected" if status == "confirmed" else "confirmed", user_in("reviewer"))
     untouched = verdict_of(other)
     browser_of("reviewer").post(LIST, {"action": action, "_selected_action": [first.pk, second.pk]})
     assert verdict_of(first)[0] == verdict_of(second)[0] == status
-    assert verdict_of(other) == untouched
+    assert verdict_of(other)[0] == (untouched[0] if status != "confirmed" else "rejected")
+
+
+def test_verdicts_of_other_reviewers_are_kept_when_many_are_judged_together() -> None:
+    _, [first, second] = make_case(80, 70)
+    verdicts.set_verdict(first.pk, "confirmed", user_in("manager"))
+    page = browser_of("reviewer").post(
+        LIST, {"action": "reject", "_selected_action": [first.pk, second.pk]}, follow=True
+    )
+    assert verdict_of(first) == ("confirmed", "manager")
+    assert "1 match keeps the verdict of another reviewer." in page.content.decode()
 
 
 def test_case_shows_candidates_best_first_with_their_differences() -> None:
@@ -156,7 +166,8 @@ def test_case_shows_candidates_best_first_with_their_differences() -> None:
     assert differing == {"colour"}
     text = page.content.decode()
     assert "(differs)" in text
-    assert len(re.findall(r"<dt>size</dt>\s*<dd dir=\"auto\">\s*–", text)) == 2  # candidates without a size
+    row = r"<th scope=\"row\">size</th>\s*<td dir=\"auto\">L</td>\s*<td dir=\"auto\">\s*–"
+    assert len(re.findall(row, text)) == 2  # candidates without a size
 
 
 def test_match_opens_as_its_case() -> None:
@@ -181,28 +192,59 @@ def test_viewing_the_next_case_removes_no_case() -> None:
     assert leases.lease_next_case(user_in("reviewer")) == product.pk
 
 
-def test_none_of_these_rejects_pending_matches_and_keeps_verdicts() -> None:
-    product, [confirmed, waiting] = make_case(90, 80)
-    verdicts.set_verdict(confirmed.pk, "confirmed", user_in("manager"))
-    response = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/", follow=True)
-    assert verdict_of(confirmed) == ("confirmed", "manager")
-    assert verdict_of(waiting) == ("rejected", "reviewer")
+def decide(role: str, product: Product, query: str = "", **fields: Any) -> Any:
+    return browser_of(role).post(f"{LIST}case/{product.pk}/decide/{query}", fields, follow=True)
+
+
+def test_decision_settles_all_candidates_and_goes_to_the_next_case() -> None:
+    product, [first, second, third] = make_case(90, 80, 70)
+    response = decide("reviewer", product, decision="same", candidate=second.candidate_id)
+    assert [verdict_of(match) for match in (first, second, third)] == [
+        ("rejected", "reviewer"), ("confirmed", "reviewer"), ("rejected", "reviewer"),
+    ]  # fmt: skip
     assert response.redirect_chain[-1][0] == LIST
-    assert "No other case waits for a verdict." in response.content.decode()
+    text = response.content.decode()
+    assert "arrival: the same as candidate 80. 2 other candidates were settled." in text
+    assert "No other case waits for a decision." in text
 
 
-def test_none_of_these_continues_within_the_filter() -> None:
+def test_next_case_after_a_decision_is_within_the_filter() -> None:
     make_case(80, category="lamps")
     expected, _ = make_case(80, category="mugs")
     product, _ = make_case(80, category="mugs")
-    response = browser_of("reviewer").post(f"{LIST}case/{product.pk}/none/?category=mugs", follow=True)
+    response = decide("reviewer", product, "?category=mugs", decision="new")
     assert response.redirect_chain[-1][0] == f"{LIST}case/{expected.pk}/?category=mugs"
 
 
-def test_pending_matches_are_counted_by_score_band() -> None:
-    make_case(100, 90, 89.99, 12)
-    counts = {band.label: count for band, count in queue.pending_by_band().items()}
+def test_decision_on_a_stale_page_is_refused_and_the_case_says_who_decided_what() -> None:
+    product, [first, second] = make_case(90, 80)
+    stale = cases.read_case(product.pk).version
+    decide("manager", product, decision="same", candidate=first.candidate_id)
+    response = decide("reviewer", product, decision="same", candidate=second.candidate_id, version=stale)
+    assert response.status_code == 409
+    text = response.content.decode()
+    assert "manager has decided this case: the same as candidate 90" in text
+    assert "Keep it" in text
+    assert verdict_of(first) == ("confirmed", "manager")
+    fresh = response.context["case"].version
+    decide("reviewer", product, decision="same", candidate=second.candidate_id, version=fresh)
+    assert (verdict_of(first), verdict_of(second)) == (("rejected", "reviewer"), ("confirmed", "reviewer"))
+
+
+def test_invalid_decision_is_refused() -> None:
+    product, [match] = make_case(90)
+    for fields in ({"decision": "maybe"}, {"decision": "same"}, {"decision": "same", "candidate": product.pk}):
+        assert decide("reviewer", product, **fields).status_code == 400
+    assert verdict_of(match) == ("pending", None)
+    assert browser_of("reviewer").post(f"{LIST}case/{product.pk + 99}/decide/", {"decision": "new"}).status_code == 404
+
+
+def test_open_cases_are_counted_by_the_score_band_of_their_best_candidate() -> None:
+    for scores in ((100, 12), (90,), (89.99, 60), (12,)):
+        make_case(*scores)
+    counts = {band.label: count for band, count in queue.open_by_band().items()}
     assert counts == {"90–100": 2, "80–90": 1, "70–80": 0, "50–70": 0, "0–50": 1}
+    assert [queue.open_count(queue.ReviewFilter(band=band)) for band in queue.BANDS] == list(counts.values())
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])

@@ -71,3 +71,17 @@ def test_page_shows_why_the_image_is_rejected(data: bytes, options: dict[str, An
 def test_only_users_who_may_add_products_are_offered_to_save_the_image() -> None:
     assert b"Save as a new product" not in browser_of("viewer").get("/admin/ask/").content
     assert b"Save as a new product" in browser_of("uploader").get("/admin/ask/").content
+
+
+def test_page_asks_for_words_or_an_image() -> None:
+    response = browser_of("viewer").post("/admin/ask/", {"text": " ", "threshold": 0, "limit": 10, "category": ""})
+    assert response.status_code == 422
+    assert "Write what you look for, or choose an image." in response.content.decode()
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_page_says_why_words_cannot_be_searched() -> None:
+    body = {"text": "mug", "threshold": 0, "limit": 10, "category": ""}
+    response = browser_of("viewer").post("/admin/ask/", body)
+    assert response.status_code == 422
+    assert "Words cannot be searched with clip-ViT-B-32" in response.content.decode()

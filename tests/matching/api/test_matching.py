@@ -74,6 +74,8 @@ def test_product_is_matched_and_its_matches_are_saved(api: APIClient, arrival: P
         "category": "mugs",
         "similarity_score": best["similarity_score"],
         "rank": 1,
+        "probability": None,
+        "evidence": [],
         "image_url": mug.images.get().file.url,
         "review_status": "pending",
     }
@@ -208,7 +210,7 @@ def test_query_image_is_compared_within_a_category(api: APIClient, mug: Product)
     [
         (b"", 415, "not_an_image"),
         (truncated(jpeg(1)), 422, "image_corrupt"),
-        (jpeg(1) + bytes(21 * 2**20), 413, "image_too_large"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(21 * 2**20), 413, "image_too_large"),
     ],
     ids=["nothing", "truncated", "21 MiB"],
 )

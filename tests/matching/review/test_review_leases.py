@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from datetime import timedelta
@@ -14,7 +13,8 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from matching.models import Match, ReviewLease
-from matching.review import leases, verdicts
+from matching.review import cases, decisions, leases, verdicts
+from matching.review.decisions import Choice
 from products.models import Product
 from tests.helpers.accounts import user_in
 from tests.helpers.rows import browser_of, make_case
@@ -165,11 +165,11 @@ def test_filter_applies_to_cases_and_counts_and_stays_in_the_links(kind: str) ->
     assert page.context["left"] == 1
     assert next_case("reviewer", expected.pk, query=query) is None
     match = expected.matches.order_by("-similarity_score")[0]
-    undone = browser_of("reviewer").post(
-        f"/admin/matching/match/{match.pk}/verdict/", {"status": "confirmed"},
-        headers={"HX-Request": "true", "HX-Current-URL": f"http://testserver{CASE}{expected.pk}/{query}"},
+    decided = browser_of("reviewer").post(
+        f"{CASE}{expected.pk}/decide/{query}", {"decision": "same", "candidate": match.candidate_id},
+        headers={"Accept": "application/json"},
     )  # fmt: skip
-    assert json.loads(undone["HX-Trigger"])["verdict"]["left"] == 0
+    assert (decided.json()["left"], decided.json()["today"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -184,18 +184,27 @@ def test_selected_category_is_shown_although_no_product_has_it() -> None:
     assert "<option selected>gone</option>" in page
 
 
-def test_none_of_these_is_undone_as_one_decision_and_the_case_returns() -> None:
-    product, matches = make_case(90, 80)
-    verdicts.set_verdict(matches[0].pk, "confirmed", user_in("manager"))
+def test_decision_is_undone_with_all_that_it_settled_and_the_case_returns() -> None:
+    product, matches = make_case(90, 80, 70)
+    verdicts.set_verdict(matches[2].pk, "rejected", user_in("manager"))
     browser = browser_of("reviewer")
-    undone = browser.post(f"{CASE}{product.pk}/none/", headers={"HX-Request": "true"})
-    assert undone.status_code == 204
-    verdict = json.loads(undone["HX-Trigger"])["verdict"]
-    assert (verdict["matches"], verdict["none"], verdict["left"]) == ([matches[1].pk], True, 0)
-    response = browser.post(f"{CASE}{product.pk}/undo/", {"match": [match.pk for match in matches]})
+    browser.post(f"{CASE}{product.pk}/decide/", {"decision": "same", "candidate": matches[0].candidate_id})
+    assert statuses(product) == ["confirmed", "rejected", "rejected"]
+    response = browser.post(f"{CASE}{product.pk}/undo/")
     assert response.context["product"] == product
-    # The reviewer cannot undo the manager's verdict.
-    assert statuses(product) == ["confirmed", "pending"]
+    assert statuses(product) == ["pending", "pending", "rejected"]  # the manager's own verdict stays
+
+
+def test_decision_of_another_reviewer_is_only_undone_by_one_who_saw_it() -> None:
+    product, _matches = make_case(90)
+    decisions.decide(product.pk, Choice("new"), user_in("manager"))
+    browser = browser_of("reviewer")
+    refused = browser.post(f"{CASE}{product.pk}/undo/")
+    assert (refused.status_code, "manager has decided this case" in refused.content.decode()) == (409, True)
+    assert statuses(product) == ["rejected"]
+    version = cases.read_case(product.pk).version
+    assert browser.post(f"{CASE}{product.pk}/undo/", {"version": version}).status_code == 200
+    assert statuses(product) == ["pending"]
 
 
 def test_undo_works_although_another_reviewer_has_the_lease() -> None:
@@ -203,7 +212,7 @@ def test_undo_works_although_another_reviewer_has_the_lease() -> None:
     browser = browser_of("reviewer")
     verdicts.set_verdict(matches[0].pk, "confirmed", user_in("reviewer"))
     assert leases.renew_lease(product.pk, user_in("manager"))
-    response = browser.post(f"{CASE}{product.pk}/undo/", {"match": matches[0].pk})
+    response = browser.post(f"{CASE}{product.pk}/undo/")
     assert (response.status_code, "Another reviewer" in response.content.decode()) == (409, True)
     assert statuses(product) == ["pending", "pending"]
 
@@ -216,7 +225,7 @@ def test_next_case_needs_the_same_number_of_queries_for_any_number_of_candidates
         make_case(*range(50, 50 + count))
     shown = Match.objects.latest("product_id").product_id
     browser = browser_of("reviewer")
-    with django_assert_max_num_queries(23):
+    with django_assert_max_num_queries(26):
         assert browser.post(f"{CASE}ahead/", {"shown": shown}).status_code == 200
 
 

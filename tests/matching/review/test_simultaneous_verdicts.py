@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from django.db.models import QuerySet
+from django.contrib.auth.models import User
 
-from core.database import batches
 from matching.api.views import MatchView
 from matching.models import Match
-from matching.review import verdicts
+from matching.review import cases, decisions, verdicts
+from matching.review.decisions import Choice, StaleError
+from products.models import Product
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.rows import browser_of, make_case
+from tests.helpers.rows import make_case
 from tests.helpers.threads import run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def after_selection(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Return a function that runs another one once a verdict on many matches has selected them, before it locks."""
-    select = batches.iter_pk_batches
-
-    def then(action: Callable[[], object]) -> None:
-        def selecting(rows: QuerySet[Match]) -> Iterator[list[int]]:
-            selected = list(select(rows))
-            action()
-            yield from selected
-
-        monkeypatch.setattr("matching.review.verdicts.iter_pk_batches", selecting)
-
-    return then
+def decide(user: User, product: Product, candidate: int, version: str) -> bool:
+    """Decide that the product is the candidate. Return False if the page was stale."""
+    try:
+        decisions.decide(product.pk, Choice("same", [candidate]), user, version=version)
+    except StaleError:
+        return False
+    return True
 
 
-def test_none_of_these_keeps_a_match_that_is_confirmed_at_the_same_moment(after_selection: Any) -> None:
-    product, matches = make_case(90, 80)
-    after_selection(lambda: verdicts.set_verdict(matches[0].pk, "confirmed", user_in("manager")))
-    browser_of("reviewer").post(f"/admin/matching/match/case/{product.pk}/none/", headers={"HX-Request": "true"})
-    assert [match.review_status for match in product.matches.order_by("pk")] == ["confirmed", "rejected"]
-
-
-def test_undo_keeps_a_verdict_that_another_reviewer_gives_at_the_same_moment(after_selection: Any) -> None:
-    product, [match] = make_case(90)
-    verdicts.set_verdict(match.pk, "rejected", user_in("reviewer"))
-    after_selection(lambda: verdicts.set_verdict(match.pk, "confirmed", user_in("manager")))
-    browser_of("reviewer").post(f"/admin/matching/match/case/{product.pk}/undo/", {"match": match.pk})
-    match.refresh_from_db()
-    assert (match.review_status, match.reviewer) == ("confirmed", user_in("manager"))
+def test_of_two_decisions_at_the_same_moment_one_is_refused() -> None:
+    users = [user_in("reviewer"), user_in("manager")]
+    for _number in range(5):
+        product, matches = make_case(90, 80)
+        version = cases.read_case(product.pk).version
+        saved = run_concurrently(
+            *(
+                partial(decide, user, product, match.candidate_id, version)
+                for user, match in zip(users, matches, strict=True)
+            )
+        )
+        assert sorted(saved) == [False, True]
+        decided = cases.read_case(product.pk)
+        assert decided.decision is not None
+        [confirmed] = [match for match in decided.matches if match.review_status == "confirmed"]
+        assert [confirmed.candidate_id] == decided.decision.candidates
+        assert confirmed.reviewer == decided.decision.reviewer == users[saved.index(True)]
 
 
 def test_note_keeps_a_verdict_that_is_given_at_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,12 +82,11 @@ def test_preview_applies_rows_of_one_file_in_order_like_the_import(browser):
         {"sku": "A", "name": "", "image": "2.jpg"},
         {"sku": "A", "name": "second", "image": "1.jpg"},
         {"sku": "A", "name": "second", "image": ""},
-        {"sku": "", "name": "nameless", "image": "1.jpg"},
-        {"sku": "", "name": "nameless", "image": "1.jpg"},
+        {"sku": "", "name": "without a SKU", "image": "1.jpg"},
     ]
     files: Files = {"list.csv": rows_as_csv(rows), "1.jpg": jpeg(1), "2.jpg": jpeg(2)}
     upload = ImportPage(browser, {"all.zip": zipped(files)})
-    expected = {"CREATED": 2, "IMAGE_ADDED": 1, "UPDATED": 1, "SKIPPED": 2}
+    expected = {"CREATED": 1, "IMAGE_ADDED": 1, "UPDATED": 1, "SKIPPED": 1, "REJECTED": 1}
     assert upload.counts() == expected
     assert upload.confirm().counts() == expected
     product = Product.objects.get(sku="A")
@@ -242,7 +241,8 @@ def test_history_names_the_user_and_the_import(browser):
     mug()
     ImportPage(browser, {"list.csv": rows_as_csv([{"sku": "MUG", "name": "Cup"}])}).confirm()
     newest = Product.objects.get().history.first()
-    assert (newest.history_user.username, newest.history_change_reason) == ("uploader", "import")
+    assert newest.history_user.username == "uploader"
+    assert newest.history_change_reason.startswith("import ")
 
 
 def test_second_upload_waits_only_for_a_running_import(browser):
@@ -258,7 +258,7 @@ def test_second_upload_waits_only_for_a_running_import(browser):
 def test_page_shows_progress_and_reloads_at_the_end(browser):
     upload = ImportPage(browser, {"list.csv": rows_as_csv([{"sku": "A", "image": "a.jpg"}])})
     assert browser.get(upload.page, headers={"HX-Request": "true"}).headers["HX-Refresh"] == "true"
-    Import.objects.update(state="checking", total=200, counts={"CREATED": 40})
+    Import.objects.update(state="checking", total=200, done=40)
     fragment = browser.get(upload.page, headers={"HX-Request": "true"}).content.decode()
     assert "40 of 200 rows" in fragment
     assert "<html" not in fragment
@@ -285,9 +285,9 @@ def test_import_that_ended_early_shows_what_was_done(browser):
     upload = ImportPage(browser, {"list.csv": rows_as_csv(rows), "pictures.zip": zipped(files)})
     job = Import.objects.get()
     table = (job.folder / "table.csv").read_bytes()
-    (job.folder / "table.csv").write_bytes(table + b"\xff,")
+    (job.folder / "table.csv").write_bytes(table + b'"open,')
     page = browser.get(upload.confirm().page).content.decode()
-    assert "neither UTF-8 nor UTF-16" in page
+    assert "is not closed properly" in page
     (job.folder / "table.csv").write_bytes(table)
     Import.objects.update(state="checked")
     upload.confirm()

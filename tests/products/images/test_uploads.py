@@ -12,7 +12,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile, TemporaryUploaded
 from django.test import Client
 from PIL import Image
 
-from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging import limits
+from gpu.imaging.errors import ImageProcessingError
 from products.images import intake, originals
 from products.images.cleaning import Upload
 from products.models import Product, ProductImage
@@ -73,8 +74,12 @@ def test_chunked_body_without_length_is_rejected() -> None:
     assert (response.status_code, response.json()["code"]) == (411, "length_required")
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.django_db
-def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: Any, tmp_path: Path) -> None:
+def test_too_large_file_is_discarded_during_the_upload(
+    media: Path, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(limits.JPEG, "max_bytes", 30 * 2**20)
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     written = []
 
@@ -84,8 +89,9 @@ def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: An
                 written.append(self.file.seek(0, os.SEEK_END))
             super().close()
 
+    limit = limits.JPEG.max_bytes if kind == "JPEG" else limits.MAX_BYTES
     files = [
-        SimpleUploadedFile("large.jpg", jpeg(1) + bytes(3 * MAX_BYTES)),
+        SimpleUploadedFile("large", as_file(drawing(1), kind) + bytes(3 * limit)),
         SimpleUploadedFile("small.jpg", jpeg(2)),
     ]
     with pytest.MonkeyPatch.context() as patch:
@@ -93,7 +99,7 @@ def test_too_large_file_is_discarded_during_the_upload(media: Path, settings: An
         response: Any = client_of("uploader").post("/api/products/upload", {"image": files}, format="multipart")
     assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
     assert written
-    assert max(written) < MAX_BYTES + 2**20
+    assert max(written) < limit + 2**20
     assert files_in(media) == []
 
 

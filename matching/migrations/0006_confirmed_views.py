@@ -13,6 +13,6 @@ def log_confirmed(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("matching", "0002_head_matches")]
+    dependencies = [("matching", "0005_answers")]
 
     operations = [migrations.RunPython(log_confirmed, migrations.RunPython.noop)]

@@ -1,0 +1,1 @@
+"""Reach other machines: what is fetched because a user named its address."""

@@ -1,0 +1,38 @@
+"""Find catalogue products by identifiers, whatever their images look like."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+
+from matching.evidence.identifiers import Identifier, Standing
+from matching.evidence.records import Record
+from products.models import Product
+
+MAX_FOUND = 5  # more products with the same number mean that it does not identify one
+
+
+def find_identified(product: Product, record: Record) -> list[int]:
+    """Return the ids of catalogue products with the GTIN, ISBN or MPN of this product, oldest first.
+
+    Numbers that shops give themselves are left out. Two short queries on indexes, or none without identifiers.
+    """
+    catalogue = Product.objects.filter(is_historical=True).exclude(pk=product.pk).order_by("pk")
+    numbers = [number for identifier in record.identifiers for number in _spellings(identifier)]
+    found: list[int] = []
+    if numbers:
+        found += _ids(catalogue.filter(gtin__in=numbers))
+    if product.mpn:
+        found += _ids(catalogue.filter(mpn=product.mpn))
+    return list(dict.fromkeys(found))[:MAX_FOUND]
+
+
+def _ids(products: QuerySet[Product]) -> list[int]:
+    return list(products.values_list("pk", flat=True)[:MAX_FOUND])
+
+
+def _spellings(identifier: Identifier) -> list[str]:
+    """Return the lengths in which a telling number can be stored: with 14, 13, 12 or 8 digits."""
+    if identifier.standing is not Standing.GLOBAL:
+        return []
+    number = identifier.number
+    return [number[-length:] for length in (14, 13, 12, 8) if not number[:-length].strip("0")]

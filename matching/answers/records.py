@@ -1,0 +1,63 @@
+"""Parse what the catalogue knows about products for the comparison of their texts, and remember it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from core.database.batches import iter_batches
+from matching.evidence.records import Record, parse_record
+from matching.evidence.statistics import CatalogueStatistics
+from products.models import Product
+
+REMEMBERED = 5_000  # records; one of a product with long texts takes some 20 kB
+# Rarities of words hardly change with more, and memory stays bounded for a catalogue of any size.
+MAX_COUNTED = 50_000
+
+_FIELDS = (
+    "name", "brand", "description", "category", "attributes", "gtin", "mpn", "price", "currency",
+)  # fmt: skip
+_remembered: dict[int, tuple[datetime, Record]] = {}
+
+
+def record_of(product: Product) -> Record:
+    """Parse a product. Takes about 0.1 ms."""
+    return parse_record(**{name: getattr(product, name) for name in _FIELDS})
+
+
+def records_of(products: Iterable[Product]) -> dict[int, Record]:
+    """Return the records of products by id, with one query for those that are new or changed."""
+    found: dict[int, Record] = {}
+    missing: dict[int, datetime] = {}
+    for product in products:
+        known = _remembered.get(product.pk)
+        if known is not None and known[0] == product.updated_at:
+            found[product.pk] = known[1]
+        else:
+            missing[product.pk] = product.updated_at
+    if missing:
+        for product in Product.objects.filter(pk__in=missing).only(*_FIELDS, "updated_at"):
+            found[product.pk] = record_of(product)
+            _remembered[product.pk] = (product.updated_at, found[product.pk])
+        while len(_remembered) > REMEMBERED:
+            _remembered.pop(next(iter(_remembered)), None)
+    return found
+
+
+def is_silent(record: Record) -> bool:
+    """Return whether nothing is known about a product that could be compared."""
+    known = (record.words, record.identifiers, record.mpn, record.attributes, record.description, record.brand)
+    return not any((*known, record.category, record.price))
+
+
+def count_catalogue() -> CatalogueStatistics:
+    """Count the words, identifiers and attributes of the catalogue, or of some of its products if it is large."""
+    ids = list(Product.objects.filter(is_historical=True).order_by("pk").values_list("pk", flat=True))
+    step = max(1, -(-len(ids) // MAX_COUNTED))
+    return CatalogueStatistics.of(_records(ids[::step]))
+
+
+def _records(ids: list[int]) -> Iterator[Record]:
+    for batch in iter_batches(ids):
+        for product in Product.objects.filter(pk__in=batch).only(*_FIELDS).order_by().iterator(chunk_size=100):
+            yield record_of(product)

@@ -1,0 +1,68 @@
+"""Keep calibrations in the database: the newest adopted one of a version counts."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from matching.answers.choice import ChoiceModel
+from matching.evidence.statistics import CatalogueStatistics
+from matching.models import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What turns the candidates of one version into probabilities.
+
+    ``same_from`` and ``new_from``: the lowest probability that carries the promise of the answer "same" or "new"; None
+    if no probability does.
+    """
+
+    pk: int
+    model: ChoiceModel
+    same_from: float | None
+    new_from: float | None
+    statistics: CatalogueStatistics
+
+
+def load(model_name: str) -> Calibrated | None:
+    """Return the calibration in use for a version, or None without one. Costs one short query."""
+    rows = Calibration.objects.filter(model_name=model_name, adopted=True).order_by("-pk")
+    pk = rows.values_list("pk", flat=True).first()
+    return _load(pk) if pk is not None else None
+
+
+@lru_cache(maxsize=4)
+def _load(pk: int) -> Calibrated:
+    row = Calibration.objects.get(pk=pk)
+    parameters: dict[str, Any] = row.parameters
+    return Calibrated(
+        pk,
+        ChoiceModel.from_dict(parameters),
+        parameters["same_from"],
+        parameters["new_from"],
+        _unpack(bytes(row.statistics)),
+    )
+
+
+def pack(statistics: CatalogueStatistics) -> bytes:
+    """Return the statistics as compressed JSON."""
+    values = [[name, value, share] for (name, value), share in statistics.values.items()]
+    data = {
+        "products": statistics.products,
+        "words": statistics.words,
+        "grams": statistics.grams,
+        "shared": statistics.shared,
+        "values": values,
+        "coincidence": statistics.coincidence,
+    }
+    return zlib.compress(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _unpack(data: bytes) -> CatalogueStatistics:
+    stored = json.loads(zlib.decompress(data))
+    values = {(name, value): share for name, value, share in stored.pop("values")}
+    return CatalogueStatistics(values=values, **stored)

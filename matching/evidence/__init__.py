@@ -1,0 +1,1 @@
+"""Gather what speaks for and against two products being the same, and weigh it."""
