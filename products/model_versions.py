@@ -206,6 +206,15 @@ def _name_in_images(encoders: Sequence[str]) -> None:
                 images.update(embedded_with=together if len(together) <= selection.MAX_NAMES_LENGTH else name)
 
 
+def forget_encoder(name: str) -> None:
+    """Forget an encoder whose vectors are about to be deleted, so that images get them again if it is wanted again."""
+    for value in list(ProductImage.objects.order_by().values_list("embedded_with", flat=True).distinct()):
+        if name in (names := selection.names_in(value)):
+            others = selection.joined(other for other in names if other != name)
+            ProductImage.objects.filter(embedded_with=value).update(embedded_with=others or LEGACY_MODEL)
+    selection.forget(name)
+
+
 def rollback(user: AbstractBaseUser | None = None) -> str:
     """Switch to the version that answered before. Return its name.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as DatabaseError
 
 from gpu import heads
 from gpu.encoders import registry, weights
@@ -90,11 +90,11 @@ def source_in_use() -> str:
 def wanted() -> list[Selected]:
     """Return the encoders that every image is embedded with, the one in use first.
 
-    The others are those of all stored heads, that of the version before, and those that the settings name. Leaves out
-    encoders whose names do not fit together into the column that records them.
+    The others are the one that answers without a head, those of all stored heads, that of the version before, and those
+    that the settings name. Leaves out encoders whose names do not fit together into the column that records them.
     """
     stored = known()
-    needed = [in_use().name, *(name for head in heads.load_all() for name in head.encoders)]
+    needed = [in_use().name, alone().name, *(name for head in heads.load_all() for name in head.encoders)]
     switched = dict.fromkeys(ModelSwitch.objects.order_by("-pk").values_list("version", flat=True)[:100])
     needed += [version for version in list(switched)[:2] if version in stored]
     selected = {name: stored[name] for name in needed if name in stored}
@@ -132,6 +132,11 @@ def remember(used: Iterable[Selected]) -> None:
     for encoder in used:
         if stored.get(encoder.name) != encoder:
             EncoderSource.objects.update_or_create(name=encoder.name, defaults={"source": encoder.source})
+
+
+def forget(name: str) -> None:
+    """Delete where this encoder is loaded from. Call it before its vectors are deleted."""
+    EncoderSource.objects.filter(name=name).delete()
 
 
 def joined(names: Iterable[str]) -> str:

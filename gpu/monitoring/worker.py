@@ -140,10 +140,11 @@ def watchdog(seconds: float) -> Iterator[None]:
     stderr = sys.__stderr__ or 2
     try:
         faulthandler.dump_traceback_later(MAX_LOAD_SECONDS, exit=True, file=stderr)
-        for encoder in selection.wanted():
-            if encoder.is_available:
-                with suppress(registry.ClipUnavailableError):  # embedding reports the reason
-                    registry.get_encoder(encoder.source)
+        with suppress(DatabaseError):  # the block meets it too
+            for encoder in selection.wanted():
+                if encoder.is_available:
+                    with suppress(registry.ClipUnavailableError):  # embedding reports the reason
+                        registry.get_encoder(encoder.source)
         faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
         yield
     finally:

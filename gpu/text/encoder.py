@@ -88,7 +88,7 @@ def encode_text(text: str) -> TextVector:
 
 def get_text_encoder() -> TextEncoder:
     """Return the text encoder of the model in use, loaded once per process. Raises TextUnavailableError."""
-    model = files.find_text_model()
+    model = files.find_text_model(selection.source_in_use())
     backend, path = _choose_backend(model)
     key = (model.signature, backend, path, path.stat().st_mtime_ns if path is not None else 0)
     with _lock:

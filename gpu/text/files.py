@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from gpu.encoders import selection, weights
+from gpu.encoders import weights
 from gpu.encoders.folders import checked_weights
 from gpu.encoders.model_files import Signature, Weights, WeightsError, file_signature, make_fingerprint, read_json
 
@@ -59,18 +59,21 @@ def configured() -> str:
     return str(settings.CLIP_CONFIG["text_model"])
 
 
-def version() -> str:
-    """Return what changes whenever the vectors of texts change. Needs no files of a model on the hub."""
-    name, image = configured(), weights.model_id(selection.source_in_use())
+def version(source: str | None = None) -> str:
+    """Return what changes whenever the vectors of texts change. Needs no files of a model on the hub.
+
+    ``source``: the image encoder (default: the configured one).
+    """
+    name, image = configured(), weights.model_id(source)
     if not name:
         return image
     text = weights.model_id(name) if not weights.is_local(name) else _local_id(name)
     return f"{image} {text}"
 
 
-def find_text_model() -> TextModel:
-    """Return the text encoder of the model in use. Raises TextUnavailableError."""
-    name, source = configured(), selection.source_in_use()
+def find_text_model(source: str | None = None) -> TextModel:
+    """Return the text encoder of the configured (or named) image encoder. Raises TextUnavailableError."""
+    name = configured()
     try:
         return _separate(name) if name else _own(weights.find_weights(source))
     except WeightsError as error:
@@ -84,11 +87,11 @@ def check_text_model(name: str) -> TextModel:
     return _separate(name)
 
 
-def has_no_text_encoder() -> str | None:
+def has_no_text_encoder(source: str | None = None) -> str | None:
     """Return why words cannot be searched, as far as this process sees the model's files, else None."""
     try:
         if not configured():
-            _own(weights.find_weights(selection.source_in_use()))
+            _own(weights.find_weights(source))
     except WeightsError:
         return None  # the worker may have what this process lacks
     except TextUnavailableError as error:

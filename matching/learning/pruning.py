@@ -64,6 +64,8 @@ def prune(one: Prunable, check: Callable[[int], object] = lambda _: None) -> int
         return 0
     # The head first, so that no worker computes further vectors of it.
     ModelVersion.objects.filter(name=one.name).delete()
+    if one.kind == CLIP:
+        model_versions.forget_encoder(one.name)
     deleted = 0
     rows = Feature.objects.filter(kind=one.kind, model_name=one.name)
     for feature_ids in iter_pk_batches(rows, _BATCH):

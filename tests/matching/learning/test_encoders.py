@@ -15,6 +15,7 @@ from gpu.encoders import selection
 from gpu.encoders.weights import model_id
 from gpu.vectors import LEGACY_MODEL
 from matching import service
+from matching.models import Calibration
 from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from tests.conftest import use_clip
@@ -143,3 +144,34 @@ def test_encoder_in_use_whose_file_is_gone_leaves_legacy_features(
     first.unlink()
     assert searched_with() == ("legacy", LEGACY_MODEL)
     assert "does not exist" in run("doctor").out
+
+
+def test_pruned_encoder_is_computed_again_when_it_is_wanted(
+    first: Path, second: Path, tmp_path: Path, settings: Settings
+) -> None:
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"extra_models": [str(second)]}
+    import_catalogue(tmp_path)
+    assert "There is nothing to delete." in run("prune_models", "--yes").out  # it is wanted
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"extra_models": []}
+    assert "Deleted 3 vectors." in run("prune_models", "--yes").out
+    assert searched_with() == ("clip", model_id())
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"extra_models": [str(second)]}
+    assert run("reindex").code == 0
+    assert run("switch_model", "second").code == 0
+    assert searched_with()[1].startswith("second@")
+
+
+def test_two_encoders_are_compared_and_calibrated_by_name(
+    first: Path, second: Path, tmp_path: Path, settings: Settings
+) -> None:
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"extra_models": [str(second)]}
+    import_catalogue(tmp_path, products=20, views=2)
+    names = [encoder.name for encoder in selection.wanted()]
+    queries = write_csv(tmp_path / "in" / "queries.csv", [{"image": "P3_0.jpg", "sku": "P3"}])
+    report = tmp_path / "comparison.json"
+    assert run("compare_models", "encoder", "second", queries, "--json", report).code == 0
+    compared = json.loads(report.read_text())
+    assert [compared["a"], compared["b"]] == names
+    assert [compared["sets"][0][side]["recall@1"]["value"] for side in "ab"] == [1, 1]
+    assert run("calibrate", "--version", "second").code == 0
+    assert list(Calibration.objects.values_list("model_name", flat=True)) == [names[1]]
