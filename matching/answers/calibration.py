@@ -28,6 +28,7 @@ RENEW_AFTER = timedelta(days=1)
 SAME_PROMISE, NEW_PROMISE = 0.95, 0.90
 # From so many decisions on, they alone say what can be promised. Before, the catalogue's own questions do.
 MIN_DECISIONS_TO_PROMISE = 150
+MIN_NEW_DECISIONS = 10  # fewer do not show which of two calibrations is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +127,23 @@ def learn(version: Version) -> Learned:
         "decisions": len(decided),
         "log_loss": round(_loss(own, own_held_out), 4),
         "log_loss_of_decisions": None,
-        "log_loss_of_decisions_before": None,
+        "new_decisions": 0,
+        "log_loss_of_new_decisions": None,
+        "log_loss_in_use": None,
         **_figures(*promised),
     }
     adopts = in_use is None or not len(decided)
     if decided_held_out is not None:
-        before = in_use.model if in_use is not None else day_zero
         report["log_loss_of_decisions"] = round(_loss(decided, decided_held_out), 4)
-        report["log_loss_of_decisions_before"] = round(log_loss(before, decided), 4)
-        adopts = adopts or report["log_loss_of_decisions"] < report["log_loss_of_decisions_before"]
+    if in_use is not None and decided_held_out is not None:
+        # The one in use has learned from the older decisions, so only newer ones can compare the two.
+        newer = Decision.objects.filter(decided_at__gt=in_use.created_at).values_list("product_id", flat=True)
+        rows = np.isin(decided.products, list(newer))
+        report["new_decisions"] = int(rows.sum())
+        if report["new_decisions"] >= MIN_NEW_DECISIONS:
+            report["log_loss_of_new_decisions"] = round(_loss(decided.chosen(rows), decided_held_out[rows]), 4)
+            report["log_loss_in_use"] = round(log_loss(in_use.model, decided.chosen(rows)), 4)
+            adopts = report["log_loss_of_new_decisions"] < report["log_loss_in_use"]
     return Learned(model_name, model, statistics, report, adopts)
 
 

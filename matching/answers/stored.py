@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ class Calibrated:
     """
 
     pk: int
+    created_at: datetime
     model: ChoiceModel
     same_from: float | None
     new_from: float | None
@@ -41,6 +43,7 @@ def _load(pk: int) -> Calibrated:
     parameters: dict[str, Any] = row.parameters
     return Calibrated(
         pk,
+        row.created_at,
         ChoiceModel.from_dict(parameters),
         parameters["same_from"],
         parameters["new_from"],

@@ -48,11 +48,13 @@ RUN: dict[tuple[str, str], Run] = {
     ("docs/backup-and-upgrade.md", "manage.py restore /backup"): Run(
         env={"CATALOGMATCH_DATA_DIR": "{folder}/restored"}
     ),
-    ("docs/commands.md", "python manage.py import_products"): Run({"PATH": "catalogue.csv", "DIR": "."}),
+    ("docs/commands.md", "python manage.py import_products"): Run(
+        {"PATH": "catalogue.csv", "DIR": ".", "COLUMN=FIELD": "sku=sku", "NAME": "none"}
+    ),
     ("docs/commands.md", "python manage.py reindex"): Run(),
     ("docs/commands.md", "python manage.py match_products"): Run(),
     ("docs/commands.md", "python manage.py evaluate_matching"): Run(
-        {"PATH": "{folder}/figures.json", "[--version VERSION]": ""}
+        {"PATH": "{folder}/figures.json", "[--version VERSION]": "", "SHARE": "0.3"}
     ),
     ("docs/commands.md", "python manage.py create_token"): Run({"USERNAME": "importer", "--days N": "--days 7"}),
     ("docs/commands.md", "python manage.py backup"): Run({"PATH": "{folder}/backup/new"}),
@@ -81,6 +83,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "needs systemd, an older version and the network; test_schema_upgrade.py upgrades a database"
     ),
     ("docs/commands.md", "python manage.py download_model"): WEIGHTS,
+    ("docs/commands.md", "python manage.py calibrate"): (
+        "needs 20 products with several images; tests/matching/answers/test_answers.py calibrates"
+    ),
     ("docs/commands.md", "python manage.py train_head"): (
         "needs 20 products with several views; tests/matching/learning/test_heads.py learns and chooses heads"
     ),
@@ -115,6 +120,9 @@ def entries_of(block: Block) -> list[tuple[str, str]]:
     fitting = [key for key in (*RUN, *DEMO, *NOT_RUN) if key[0] == block.page and block.title.startswith(key[1])]
     longest = max((len(title) for _, title in fitting), default=0)
     return [key for key in fitting if len(key[1]) == longest]
+
+
+NUMBERS = {"N": "7", "SHARE": "0.3"}  # placeholders of a synopsis that only take numbers
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -239,7 +247,7 @@ def test_commands_take_all_options_of_their_synopsis(line: str) -> None:
     for _, _, name, *arguments in variants(line):
         app = get_commands()[name]
         command = load_command_class(app, name) if isinstance(app, str) else app
-        command.create_parser("manage.py", name).parse_args(["7" if each == "N" else each for each in arguments])
+        command.create_parser("manage.py", name).parse_args([NUMBERS.get(each, each) for each in arguments])
 
 
 @pytest.fixture(scope="module")
