@@ -21,6 +21,7 @@ from products.models import Feature, Product, ProductImage
 from tests.conftest import use_clip
 from tests.gpu.encoders.test_onnx_files import DIM, matrix, write_model
 from tests.helpers.commands import run
+from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_csv, write_images
 
@@ -175,3 +176,19 @@ def test_two_encoders_are_compared_and_calibrated_by_name(
     assert [compared["sets"][0][side]["recall@1"]["value"] for side in "ab"] == [1, 1]
     assert run("calibrate", "--version", "second").code == 0
     assert Calibration.objects.filter(model_name=names[1]).exists()
+
+
+def test_models_page_switches_between_encoders(first: Path, second: Path, tmp_path: Path, settings: Settings) -> None:
+    settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"extra_models": [str(second)]}
+    import_catalogue(tmp_path)
+    old, new = (encoder.name for encoder in selection.wanted())
+    browser = browser_of("manager")
+    page = browser.get("/admin/models/").text
+    assert f"Switch to {new}" in page
+    assert f"Switch to {old}" not in page
+    browser.post("/admin/models/switch/", {"version": new, "current": "encoder"})
+    assert searched_with() == ("clip", new)
+    page = browser.get("/admin/models/").text
+    assert f"Switch to {old}" in page
+    assert f"Switch to {new}" not in page
+    assert f"Roll back to {old}" in page
