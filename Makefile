@@ -19,13 +19,16 @@ test: .venv/.installed-dev  ## Run the tests, except the fault tests
 faults: .venv/.installed-dev  ## Run the fault tests, which break and attack a running program for minutes
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
-lint: .venv/.installed-dev  ## Check style, types, security (bandit) and the GitHub workflows
+lint: .venv/.installed-dev  ## Check style, types, security (bandit), workflows and containers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	DJANGO_DEBUG=1 $(BIN)/mypy core gpu products matching catalogmatch tests benchmarks
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive core gpu products matching catalogmatch manage.py
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose*.yaml
+	$(BIN)/hadolint Containerfile
+	for script in deploy/*.sh; do sh -n $$script || exit 1; done
 
 licences: .venv/.installed-dev  ## List the licences of all needed packages, fail if one is not allowed
 	$(BIN)/python -m tests.licences

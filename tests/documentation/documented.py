@@ -1,4 +1,4 @@
-"""Run an installation from docs/deployment.md: its settings, Redis, units and nginx. Only ports and paths differ."""
+"""Run an installation from docs/deployment.md and its units. Only ports and paths differ."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRETS = {
 
 
 class Unit(configparser.RawConfigParser):
-    """A systemd unit of the documentation."""
+    """A systemd unit."""
 
     def __init__(self, text: str) -> None:
         super().__init__(delimiters=("=",), comment_prefixes=("#",), interpolation=None, strict=True)
@@ -47,7 +47,7 @@ class Unit(configparser.RawConfigParser):
 
 
 def unit_text(name: str) -> str:
-    return the_block(PAGE, f"# /etc/systemd/system/catalogmatch-{name}.service")
+    return (REPO / f"deploy/systemd/catalogmatch-{name}.service").read_text("utf-8")
 
 
 def nginx_binary() -> str:

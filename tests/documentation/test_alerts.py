@@ -1,4 +1,4 @@
-"""Each alert of docs/metrics-and-alerts.md reads metrics that exist, with the functions that suit their type."""
+"""Each alert of deploy/prometheus/alerts.yml reads metrics that exist, with the functions that suit their type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OF_GAUGES = {"delta", "deriv", "idelta", "predict_linear"}
 
 
 def alerts() -> list[dict[str, str]]:
-    [group] = yaml.safe_load(the_block(PAGE, "groups:"))["groups"]
+    [group] = yaml.safe_load((REPO / "deploy/prometheus/alerts.yml").read_text("utf-8"))["groups"]
     return list(group["rules"])
 
 

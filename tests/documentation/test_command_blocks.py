@@ -98,6 +98,20 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/commands.md", "python manage.py move_to_postgres"): (
         "needs a PostgreSQL server; tests/matching/test_postgres_migration.py moves to one"
     ),
+    **dict.fromkeys(
+        [
+            ("README.md", "sh deploy/secrets.sh"),
+            ("docs/containers.md", "sh deploy/secrets.sh && docker compose --file"),
+            ("docs/containers.md", "sh deploy/secrets.sh && docker compose up"),
+            ("docs/containers.md", "docker compose --file compose.small.yaml run"),
+            ("docs/containers.md", "docker compose exec web"),
+            ("docs/containers.md", "docker compose --file compose.yaml"),
+            ("docs/containers.md", "docker build"),
+            ("docs/containers.md", "docker compose exec worker"),
+        ],
+        "needs a container engine; tests/deploy starts what the containers start",
+    ),
+    ("docs/deployment.md", "cp deploy/systemd"): "needs root and systemd; test_deployment.py starts the units",
     ("docs/deployment.md", "cd /opt/catalogmatch"): "downloads packages for minutes; make does the same in CI",
     ("docs/gpu.md", "CUDA_VISIBLE_DEVICES=0"): "needs two GPUs; test_deployment.py starts the same worker on a CPU",
     ("docs/gpu.md", "python manage.py export_onnx"): WEIGHTS,
