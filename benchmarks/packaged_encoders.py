@@ -125,7 +125,7 @@ def _write_lite0(packages: Path, folder: Path) -> Path:
     _describe(
         path,
         resize="shortest",
-        resize_size=256,
+        resize_size=320,
         crop="center",
         **_LITE,
         input="pixels",

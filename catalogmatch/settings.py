@@ -294,6 +294,8 @@ CACHES = {
 
 CLIP_CONFIG = {
     "model_name": env.str("CLIP_MODEL", default="clip-ViT-B-32"),
+    # Further encoders that every image is embedded with, for heads over several of them.
+    "extra_models": [name.strip() for name in env.list("CLIP_EXTRA_MODELS", default=[]) if name.strip()],
     "text_model": env.str("CLIP_TEXT_MODEL", default=""),  # "": the model's own text encoder
     "batch_size": env.int("CLIP_BATCH_SIZE", default=0) or None,  # None: chosen from the device's memory
     "force_cpu": env.bool("CLIP_FORCE_CPU", default=False),

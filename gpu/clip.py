@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpu.encoders import registry, tokens
-from gpu.encoders.registry import get_clip_model, is_clip_available
+from gpu.encoders import registry, selection, tokens
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import preprocess_workers, run
 from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.text import encoder as text_encoder
 from gpu.vectors import FloatVector
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 __all__ = ["extract_clip_embedding", "get_clip_model", "is_clip_available", "process_batch", "unload"]
+
+
+def is_clip_available() -> bool:
+    """Return whether the encoder in use is available. A failed load counts until its files change."""
+    return registry.is_clip_available(selection.source_in_use())
+
+
+def get_clip_model() -> SentenceTransformer:
+    """Return the model in use, loaded once per process.
+
+    Never downloads. Raises ClipUnavailableError, also if the encoder in use is no sentence-transformers model.
+    """
+    return registry.get_clip_model(selection.source_in_use())
 
 
 def extract_clip_embedding(image_path: str | Path) -> FloatVector:
@@ -39,7 +55,7 @@ def process_batch(
     """
     jobs = [EmbedRequest(Path(path), clip=True, legacy=False) for path in image_paths]
     results: list[FloatVector | ImageProcessingError] = []
-    for result in run.run_pipeline(jobs, batch_size=batch_size):
+    for result in run.run_pipeline(jobs, batch_size=batch_size, model=selection.source_in_use()):
         if isinstance(result, ImageProcessingError):
             results.append(result)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu.encoders import registry
+from gpu.encoders import registry, selection
 from gpu.pipeline import run
 from gpu.pipeline.preprocess_image import EmbedRequest
 from gpu.vectors import detect_feature_type
@@ -23,9 +23,10 @@ def extract_features(image_path: str | Path, use_clip: bool = True) -> dict[str,
     float32, (256,) uint8. Raises ImageProcessingError.
     """
     path = Path(image_path)
+    source = selection.source_in_use() if use_clip else None
     try:
-        with_clip = use_clip and registry.is_clip_available()
-        (result,) = run.run_pipeline([EmbedRequest(path, clip=with_clip, legacy=not with_clip)])
+        with_clip = use_clip and registry.is_clip_available(source)
+        (result,) = run.run_pipeline([EmbedRequest(path, clip=with_clip, legacy=not with_clip)], model=source)
     except registry.ClipUnavailableError:
         (result,) = run.run_pipeline([EmbedRequest(path, clip=False, legacy=True)])
     if isinstance(result, Exception):

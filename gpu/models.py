@@ -116,10 +116,30 @@ class ModelVersion(models.Model):
         return self.name
 
 
+class EncoderSource(models.Model):
+    """Where an encoder that embedded images is loaded from. The oldest row is the one that the installation began with.
+
+    Its rows in ``features`` have ``name`` as their model.
+    """
+
+    name = models.CharField(_("name"), max_length=200, unique=True)
+    source = models.CharField(_("source"), max_length=1000, help_text=_("A hub name, a folder, or an ONNX file."))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        db_table = "encoder_sources"
+        verbose_name = _("source of an encoder")
+        verbose_name_plural = _("sources of encoders")
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ModelSwitch(models.Model):
     """One change of the version that answers. The newest row says which one does."""
 
-    version = models.CharField(_("version"), max_length=200, help_text=_("A head, or empty for the encoder alone."))
+    version = models.CharField(_("version"), max_length=200, help_text=_("A head, an encoder, or empty: no head."))
     switched_at = models.DateTimeField(_("switched"), default=timezone.now)
     switched_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",

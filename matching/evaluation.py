@@ -184,10 +184,10 @@ def _run_query(
 ) -> None:
     upload = Upload(read_file(path), path.name)
     start = time.perf_counter()
-    features, head = service.features_of_images([upload], WAIT_SECONDS, version)
-    if version is not None and head is not None:
+    features, used = service.features_of_images([upload], WAIT_SECONDS, version)
+    if version is not None and used.head is not None:
         feature_type = HEAD
-    result = service.search_features(features, head, 0, MAX_RANK, feature_type=feature_type)
+    result = service.search_features(features, used, 0, MAX_RANK, feature_type=feature_type)
     evaluation.seconds.append(time.perf_counter() - start)
     ranks = (candidate.rank for candidate in result.candidates if candidate.product.sku == sku)
     evaluation.ranks.append(next(ranks, None))
@@ -197,7 +197,7 @@ def _run_query(
     product = Product.objects.values_list("pk", flat=True).get(sku=sku, is_historical=True)
     for draw, without in enumerate(left_out):
         answered = (
-            service.search_features(features, head, 0, 1, feature_type=feature_type, without=without)
+            service.search_features(features, used, 0, 1, feature_type=feature_type, without=without)
             if without
             else result
         )

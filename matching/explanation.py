@@ -15,8 +15,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from gpu import explain, heads
+from gpu.encoders import selection
 from gpu.encoders.tokens import Patches, TokenEncoder, TokensUnavailableError, get_token_encoder
-from gpu.encoders.weights import model_id
 from gpu.explain import Contribution
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
@@ -168,7 +168,7 @@ def _ask_worker(match_id: int, wait: float) -> Explanation:
 def _key(match: Match) -> _Key:
     """Return what changes whenever the explanation does: the vectors of both products, and the model."""
     rows = _features(match).order_by("pk").values_list("pk", "checksum")
-    return match.pk, match.model_name, model_id(), tuple(rows)
+    return match.pk, match.model_name, selection.in_use().name, tuple(rows)
 
 
 def _features(match: Match) -> Any:
@@ -219,7 +219,7 @@ def _other_features(row: Feature) -> dict[tuple[str, str], Features]:
 
 def _heat_maps(images: Sequence[ProductImage]) -> list[HeatMap]:
     """Return the maps of two images. Each core encodes one. Raises TokensUnavailableError and ImageProcessingError."""
-    encoder = get_token_encoder()
+    encoder = get_token_encoder(selection.source_in_use())
     with ThreadPoolExecutor(2, "explain") as pool:
         patches = list(pool.map(lambda image: _patches(encoder, image), images))
     preprocess = encoder.preprocess

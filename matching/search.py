@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 from django.utils.translation import gettext as _
 
+from gpu.encoders import selection
 from gpu.encoders.registry import ClipUnavailableError, clip_status
+from gpu.encoders.selection import Selected
 from gpu.search_vectors import search_vector, unit
 from gpu.text.encoder import TextVector
 from gpu.text.files import TextUnavailableError
@@ -17,6 +19,7 @@ from gpu.vectors import CLIP, Features
 from matching import service
 from matching.service import SearchResult
 from products.images.cleaning import Upload
+from products.model_versions import Version
 from products.models import Feature
 from products.queue.query_features import query_features
 from products.queue.query_text import query_text
@@ -49,11 +52,15 @@ def search(
         return service.match_images(uploads, lowest, limit, category, wait)
     deadline = time.monotonic() + wait
     words = query_text(text, wait)
-    images = [_embedding(query_features(upload, max(0.0, deadline - time.monotonic())), words) for upload in uploads]
+    model, source = words.features.model_name, selection.source_in_use()
+    images = [
+        _embedding(query_features(upload, max(0.0, deadline - time.monotonic()), [source]), model, source)
+        for upload in uploads
+    ]
     queries = [_blend(words.features, image, image_weight) for image in images] or [words.features]
     lowest = DEFAULT_THRESHOLD_OF_WORDS if threshold is None else threshold
-    result = service.search_features(queries, None, lowest, limit, category, feature_type=CLIP, is_answered=False)
-    model = words.features.model_name
+    version = Version(None, Selected(model, source), is_forced=True)
+    result = service.search_features(queries, version, lowest, limit, category, is_answered=False)
     if not result.candidates and not Feature.objects.filter(kind=CLIP, model_name=model).exists():
         raise TextUnavailableError(
             _("Words cannot be searched yet: no image has a vector of %(model)s. The workers compute them.")
@@ -62,12 +69,13 @@ def search(
     return replace(result, notice=_notice(words))
 
 
-def _embedding(features: Sequence[Features], words: TextVector) -> Features:
+def _embedding(features: Sequence[Features], model: str, source: str) -> Features:
     """Return the image's vector of the model that encoded the words. Raises ClipUnavailableError."""
     for item in features:
-        if item.kind == CLIP and item.model_name == words.features.model_name:
+        if item.kind == CLIP and item.model_name == model:
             return item
-    raise ClipUnavailableError(clip_status().reason or _("The image was not embedded with the model of the words."))
+    reason = clip_status(source).reason or _("The image was not embedded with the model of the words.")
+    raise ClipUnavailableError(reason)
 
 
 def _blend(words: Features, image: Features, image_weight: float) -> Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,8 +16,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from gpu.encoders.registry import ClipUnavailableError, clip_status
-from gpu.encoders.weights import model_id
-from gpu.heads import Head
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
@@ -30,8 +29,9 @@ from matching.models import Decision, Match, ProductAnswer
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
+from products.model_versions import Version
 from products.models import Feature, Product, ProductImage
-from products.queue.claims import images_without_features_of
+from products.queue.claims import encoders_are_complete
 from products.queue.query_features import FeaturesPendingError, query_features
 
 logger = logging.getLogger(__name__)
@@ -109,10 +109,10 @@ def match_images(
     the workers need more than ``wait`` seconds for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP
     and CLIP is not available, or if the version needs features that the images lack.
     """
-    features, head = features_of_images(uploads, wait, version)
-    if version is not None and head is not None:
+    features, used = features_of_images(uploads, wait, version)
+    if version is not None and used.head is not None:
         feature_type = HEAD
-    return search_features(features, head, threshold, limit, category, feature_type=feature_type)
+    return search_features(features, used, threshold, limit, category, feature_type=feature_type)
 
 
 def match_image(
@@ -130,23 +130,23 @@ def match_image(
 
 def features_of_images(
     uploads: Iterable[Upload], wait: float = 5.0, version: str | None = None
-) -> tuple[list[Features], Head | None]:
-    """Return the features of images that are not stored, and the head of the version that compares them.
+) -> tuple[list[Features], Version]:
+    """Return the features of images that are not stored, and the version that compares them.
 
     Raises VersionError, ImageProcessingError and FeaturesPendingError, see ``match_images``.
     """
     deadline = time.monotonic() + wait
-    head = model_versions.in_use() if version is None else model_versions.get(version)
+    used = model_versions.answering() if version is None else model_versions.resolve(version)
     features: list[Features] = []
     for upload in uploads:
-        computed = query_features(upload, max(0.0, deadline - time.monotonic()))
-        features += model_versions.with_head(computed, head)
-    return features, head
+        computed = query_features(upload, max(0.0, deadline - time.monotonic()), used.sources)
+        features += model_versions.with_head(computed, used.head)
+    return features, used
 
 
 def search_features(
     features: Sequence[Features],
-    head: Head | None,
+    version: Version,
     threshold: float,
     limit: int,
     category: str | None = None,
@@ -165,7 +165,7 @@ def search_features(
     record = record_of(asked) if asked is not None else None
     identified = find_identified(asked, record) if asked is not None and record is not None else []
     kind, model, found = _nearest(
-        features, head, max(limit, CONSIDERED), category, feature_type, asked, without, identified
+        features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )
     products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
     judged = judge(record, products, scores, model) if is_answered else no_answer(products)
@@ -349,42 +349,43 @@ def serialize_candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def covers_catalogue(model_name: str) -> bool:
-    """Return whether a CLIP model has embedded all catalogue images.
+def covers_catalogue(*encoders: str) -> bool:
+    """Return whether all catalogue images are embedded with these encoders.
 
     Failed images do not count.
 
     Until then search uses legacy features, which all images have. So no catalogue product is missing from the results
     while the catalogue is embedded with CLIP or with another model.
     """
-    without_clip = ProductImage.objects.filter(images_without_features_of(model_name), product__is_historical=True)
-    return not without_clip.exclude(state=ProductImage.State.FAILED).exists()
+    return encoders_are_complete(*encoders)
 
 
 def version_in_use() -> tuple[Kind, str, Head | None]:
     """Return the kind and model that searches compare now, and the head, if it is one."""
-    head = model_versions.in_use()
+    version = model_versions.answering()
+    head, encoder = version.head, version.encoder.name
     if head is not None and all(covers_catalogue(model) for model in head.encoders):
         return HEAD, head.version, head
-    if Feature.objects.filter(kind=CLIP, model_name=model_id()).exists() and covers_catalogue(model_id()):
-        return CLIP, model_id(), None
+    if Feature.objects.filter(kind=CLIP, model_name=encoder).exists() and covers_catalogue(encoder):
+        return CLIP, encoder, None
     return LEGACY, LEGACY_MODEL, None
 
 
-def scored_candidates(product: Product, limit: int, head: Head | None) -> list[tuple[Product, float]]:
-    """Return the most similar catalogue products with their scores, found with this head or the encoder alone.
+def scored_candidates(product: Product, limit: int, version: Version) -> list[tuple[Product, float]]:
+    """Return the most similar catalogue products with their scores, found with this version.
 
-    Saves nothing and says nothing about probabilities. Raises FeaturesPendingError and SearchVectorError.
+    Saves nothing and says nothing about probabilities. Raises FeaturesPendingError and SearchVectorError, and
+    ClipUnavailableError if the product lacks vectors of a named encoder.
     """
-    _kind, _model, found = _nearest(_features_of(product, head), head, limit, asked=product)
+    _kind, _model, found = _nearest(_features_of(product, version), version, limit, asked=product)
     return [(image.product, hit.score) for image, hit in found]
 
 
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
-    head = model_versions.in_use()
-    features = _features_of(product, head)
-    result = search_features(features, head, threshold, limit, category, asked=product)
+    used = model_versions.answering()
+    features = _features_of(product, used)
+    result = search_features(features, used, threshold, limit, category, asked=product)
     views = best_views(
         product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
     )
@@ -392,8 +393,8 @@ def _candidates_of_product(product_id: int, threshold: float, limit: int, catego
     return replace(result, candidates=candidates)
 
 
-def _features_of(product: Product, head: Head | None) -> list[Features]:
-    models = [model_id(), LEGACY_MODEL, *([head.version] if head is not None else [])]
+def _features_of(product: Product, version: Version) -> list[Features]:
+    models = [version.encoder.name, LEGACY_MODEL, *([version.head.version] if version.head is not None else [])]
     rows = Feature.objects.filter(product=product, model_name__in=models).order_by("id")
     features = [row.to_features() for row in rows if not row.is_damaged]
     if not features:
@@ -413,7 +414,7 @@ def _attach_matches(result: SearchResult) -> SearchResult:
 
 def _nearest(
     features: Sequence[Features],
-    head: Head | None,
+    version: Version,
     limit: int,
     category: str | None = None,
     feature_type: Kind | None = None,
@@ -425,7 +426,7 @@ def _nearest(
 
     The products ``also`` are among the first CONSIDERED, after more similar ones.
     """
-    used = _features_to_compare(features, head, feature_type)
+    used = _features_to_compare(features, version, feature_type)
     kind, model = used[0].kind, used[0].model_name
     vectors = np.stack([search_vector(item) for item in used])
     if not vectors.any(axis=1).all():
@@ -433,15 +434,16 @@ def _nearest(
     filters = Filters(
         historical=True, category=category or None, exclude_product=asked.pk if asked is not None else None
     )
-    floor = head.score_floor if head is not None and kind == HEAD else None
+    floor = version.head.score_floor if version.head is not None and kind == HEAD else None
     k = limit + len(without)
     while True:
         hits = index.search(vectors, k, kind=kind, model=model, filters=filters, score_floor=floor)
-        images = _load_images([hit for hit in hits if hit.product_id not in without], category)
-        # Rows may have been deleted since the search. Search for as many more.
+        found = _load_images(hits, category)
+        images = [(image, hit) for image, hit in found if image.product_id not in without]
+        # Rows may have been deleted since the search, and several hits may be one product. Search for more.
         if len(images) >= limit or len(hits) < k:
             break
-        k += limit - len(images)
+        k = 2 * k
     missing = {*also} - {image.product_id for image, _hit in images[:CONSIDERED]} - {*without}
     if not missing:
         return kind, model, images[:limit]
@@ -453,26 +455,29 @@ def _nearest(
 
 
 def _features_to_compare(
-    features: Sequence[Features], head: Head | None, feature_type: Kind | None
+    features: Sequence[Features], version: Version, feature_type: Kind | None
 ) -> Sequence[Features]:
     """Return the query's features of one version: the head's, else CLIP's, else the legacy ones.
 
-    Each must cover the catalogue, unless ``feature_type`` forces one.
+    Each must cover the catalogue, unless ``feature_type`` forces one, or the version is one named encoder.
     """
+    head, encoder = version.head, version.encoder
     by_head = [item for item in features if head is not None and item.model_name == head.version]
-    by_clip = [item for item in features if item.kind == CLIP and item.model_name == model_id()]
+    by_clip = [item for item in features if item.kind == CLIP and item.model_name == encoder.name]
+    if feature_type is None and version.is_forced:
+        feature_type = CLIP
     if feature_type is None:
-        if head is not None and by_head and all(covers_catalogue(model) for model in head.encoders):
+        if head is not None and by_head and (not head.encoders or covers_catalogue(*head.encoders)):
             feature_type = HEAD
         else:
-            feature_type = CLIP if by_clip and covers_catalogue(model_id()) else LEGACY
+            feature_type = CLIP if by_clip and covers_catalogue(encoder.name) else LEGACY
     if feature_type == HEAD:
         if not by_head:
             raise ClipUnavailableError(_("The image lacks features that the learned head needs."))
         return by_head
     if feature_type == CLIP:
         if not by_clip:
-            raise ClipUnavailableError(clip_status().reason or "The image was not embedded with CLIP.")
+            raise ClipUnavailableError(clip_status(encoder.source).reason or "The image was not embedded with CLIP.")
         return by_clip
     legacy = [item for item in features if item.model_name == LEGACY_MODEL]
     if not legacy:
@@ -481,9 +486,10 @@ def _features_to_compare(
 
 
 def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[ProductImage, Hit]]:
-    """Return the images of those hits that still qualify, with their products.
+    """Return the images of those hits that still qualify, with their products, each product once.
 
-    Makes one query.
+    A hit on a new product that was confirmed counts for its catalogue product, with that product's first image. Makes
+    one query, and two more if there are such hits.
     """
     qualifying = Q(product__is_historical=True)
     if category:
@@ -491,7 +497,27 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     large = (f"product__{column}" for column in LARGE_COLUMNS)
     images = ProductImage.objects.select_related("product").defer(*large).filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
-    return [(by_id[hit.image_id], hit) for hit in hits if hit.image_id in by_id]
+    candidates = _confirmed_candidates([hit.product_id for hit in hits if hit.image_id not in by_id])
+    first: dict[int, ProductImage] = {}
+    if candidates:
+        for image in images.filter(product__in=set(candidates.values())).order_by("-position", "-pk"):
+            first[image.product_id] = image
+    found: dict[int, tuple[ProductImage, Hit]] = {}
+    for hit in hits:
+        shown = by_id.get(hit.image_id) or first.get(candidates.get(hit.product_id, 0))
+        if shown is not None:
+            found.setdefault(shown.product_id, (shown, hit))
+    return list(found.values())
+
+
+def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
+    """Return the catalogue product that each of these new products was confirmed to be, if it is exactly one."""
+    if not products:
+        return {}
+    confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
+    pairs = list(confirmed.values_list("product_id", "candidate_id"))
+    counts = Counter(product for product, _ in pairs)
+    return {product: candidate for product, candidate in pairs if counts[product] == 1}
 
 
 def _damaged_features() -> SearchVectorError:

@@ -13,6 +13,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
+from gpu.encoders import selection
 from gpu.images import decode
 from gpu.imaging.errors import ImageProcessingError
 from gpu.vectors import LEGACY_MODEL
@@ -125,11 +126,15 @@ def orphaned_files(progress: Callable[[], object] = lambda: None) -> Iterator[Pa
 
 
 def images_missing_features() -> QuerySet[ProductImage]:
-    """Return ready images that lack legacy features or those of ``embedded_with``."""
+    """Return ready images that lack legacy features or those of the encoders in ``embedded_with``."""
     features = Feature.objects.filter(image=OuterRef("pk"))
-    complete = Exists(features.filter(model_name=LEGACY_MODEL)) & Exists(
-        features.filter(model_name=OuterRef("embedded_with"))
-    )
+    ready = ProductImage.objects.filter(state=State.READY)
+    complete = Q(pk__in=[])
+    for value in ready.order_by().values_list("embedded_with", flat=True).distinct():
+        has_all = Q(Exists(features.filter(model_name=LEGACY_MODEL)), embedded_with=value)
+        for name in selection.names_in(value):
+            has_all &= Q(Exists(features.filter(model_name=name)))
+        complete |= has_all
     return ProductImage.objects.filter(~complete, state=State.READY)
 
 

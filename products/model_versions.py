@@ -1,27 +1,30 @@
 """Model versions: which one answers, their vectors of every image, and the switch from one to another.
 
-A version is the encoder alone (CLIP, or legacy features while CLIP does not cover the catalogue), or a learned head
-over both. A head's vectors are stored while the old version answers. The switch is one inserted row, so every process
-follows it with its next search.
+A version is an encoder alone (or legacy features while it does not cover the catalogue), or a learned head over
+encoders and legacy features. The vectors of a version are stored while the old one answers. The switch is one inserted
+row, so every process follows it with its next search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from core.database.batches import iter_pk_batches
 from gpu import heads
+from gpu.encoders import selection
+from gpu.encoders.selection import Selected
 from gpu.heads import Head
 from gpu.models import ModelSwitch, ModelVersion
-from gpu.vectors import HEAD, Features
+from gpu.vectors import CLIP, HEAD, LEGACY_MODEL, Features, Kind
 from products.models import Feature, ProductImage
 
-ENCODER = ""  # the version without a head
+ENCODER = ""  # the encoder that was switched to last, without a head
 ENCODER_NAME = "encoder"  # what users call it
 _FILL_BATCH = 500
 
@@ -36,14 +39,58 @@ def in_use() -> Head | None:
     return heads.load(name) if name else None
 
 
-def get(version: str) -> Head | None:
-    """Return the head of this name, or None for the encoder alone. Raises VersionError for any other name."""
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version that can answer. ``encoder`` compares images that ``head`` cannot, or all of them without a head.
+
+    ``is_forced``: only this encoder was asked for, even if parts of the catalogue lack its vectors.
+    """
+
+    head: Head | None
+    encoder: Selected
+    is_forced: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the name of the head, or of the encoder without one."""
+        return self.head.version if self.head is not None else self.encoder.name
+
+    @property
+    def sources(self) -> list[str]:
+        """Return what loads the encoders that a query image needs."""
+        if self.head is None or not self.head.encoders:
+            return [self.encoder.source]
+        known = selection.known()
+        return [known[name].source for name in self.head.encoders if name in known]
+
+
+def answering() -> Version:
+    """Return the version that answers. Costs a few short queries."""
+    return Version(*selection.answering())
+
+
+def sources_in_use() -> list[str]:
+    """Return what loads the encoders that a query image needs now."""
+    return answering().sources
+
+
+def resolve(version: str) -> Version:
+    """Return a version by its name: a head, an encoder, or 'encoder' for the one that was switched to last.
+
+    An encoder may also be named without its fingerprint or by its file. Raises VersionError if there is none.
+    """
     if version in (ENCODER, ENCODER_NAME):
-        return None
-    head = heads.load(version)
-    if head is None:
-        raise VersionError(f"There is no version {version!r}. `manage.py list_models` lists them.")
-    return head
+        return Version(None, selection.alone())
+    if (head := heads.load(version)) is not None:
+        return Version(head, selection.in_use())
+    if (encoder := selection.find(version)) is not None:
+        return Version(None, encoder, is_forced=True)
+    raise VersionError(f"There is no version {version!r}. `manage.py list_models` lists them.")
+
+
+def get(version: str) -> Head | None:
+    """Return the head of this name, or None for an encoder alone. Raises VersionError for any other name."""
+    return resolve(version).head
 
 
 def head_rows(features: Iterable[Feature]) -> list[Feature]:
@@ -58,7 +105,7 @@ def head_rows(features: Iterable[Feature]) -> list[Feature]:
     by_image: dict[int, dict[tuple[str, str], Feature]] = {}
     for row in features:
         by_image.setdefault(row.image_id, {})[row.kind, row.model_name] = row
-    for row in Feature.objects.filter(image__in=by_image).exclude(kind=HEAD):
+    for row in Feature.objects.filter(image__in=by_image, decoding=F("image__decoding")).exclude(kind=HEAD):
         by_image[row.image_id].setdefault((row.kind, row.model_name), row)
     return _rows(stored_heads, by_image.values())
 
@@ -92,30 +139,80 @@ def images_lacking(head: Head) -> QuerySet[ProductImage]:
     return images
 
 
-def uncovered_count(head: Head) -> int:
-    """Count the catalogue images that search would not find with this head. Images that failed do not count."""
-    features = Feature.objects.filter(image=OuterRef("pk"), kind=HEAD, model_name=head.version)
+def uncovered_count(version: Version) -> int:
+    """Count the catalogue images that search would not find with this version. Images that failed do not count.
+
+    Without a named head or encoder, legacy features find them all.
+    """
+    if version.head is None and not version.is_forced:
+        return 0
+    return _uncovered_count(HEAD if version.head is not None else CLIP, version.name)
+
+
+def _uncovered_count(kind: Kind, name: str) -> int:
+    features = Feature.objects.filter(image=OuterRef("pk"), kind=kind, model_name=name)
     catalogue = ProductImage.objects.filter(product__is_historical=True).exclude(state=ProductImage.State.FAILED)
     return catalogue.exclude(Exists(features)).count()
 
 
 def switch(version: str, user: AbstractBaseUser | None = None) -> None:
-    """Let another version answer from the next search on. Fills its vectors first.
+    """Let another version answer from the next search on. Fills the vectors of a head first.
 
     Raises VersionError if there is no such version, or if it does not cover the catalogue.
     """
-    head = get(version)
-    if head is None:
+    found = resolve(version)
+    head, encoder = found.head, found.encoder
+    if head is not None:
+        fill(head)
+        _require_coverage(version, HEAD, head.version)
+        _name_in_images(head.encoders)
+        _record(version, user)
+        fill(head)  # images that a worker stored during the switch, if it did not know this head yet
+        return
+    if not found.is_forced:
         _record(ENCODER, user)
         return
-    fill(head)
-    if uncovered := uncovered_count(head):
+    if encoder.name not in selection.known():
+        raise VersionError(
+            f"No image is embedded with {encoder.name} yet. Set CLIP_MODEL to it and run `manage.py reindex`."
+        )
+    _require_coverage(encoder.name, CLIP, encoder.name)
+    _name_in_images([encoder.name])
+    with transaction.atomic():
+        newest = ModelSwitch.objects.order_by("-pk").values_list("version", flat=True).first()
+        if not newest:  # say which encoder answered so far, for ``rollback``
+            _record(selection.alone().name, user)
+        _record(encoder.name, user)
+
+
+def _require_coverage(version: str, kind: Kind, name: str) -> None:
+    if uncovered := _uncovered_count(kind, name):
         raise VersionError(
             f"{version} lacks the vectors of {uncovered:,} catalogue images, so search would not find them. "
             "Wait until all images are embedded with its models, or run `manage.py reindex --missing`."
         )
-    _record(version, user)
-    fill(head)  # images that a worker stored during the switch, if it did not know this head yet
+
+
+def _name_in_images(encoders: Sequence[str]) -> None:
+    """Add encoders to ``embedded_with`` of images that have their vectors but do not name them."""
+    for name in encoders:
+        features = Feature.objects.filter(image=OuterRef("pk"), kind=CLIP, model_name=name)
+        for value in list(ProductImage.objects.order_by().values_list("embedded_with", flat=True).distinct()):
+            names = selection.names_in(value)
+            if name not in names:
+                others = [other for other in names if other != LEGACY_MODEL]
+                images = ProductImage.objects.filter(Exists(features), embedded_with=value)
+                together = selection.joined([*others, name])
+                images.update(embedded_with=together if len(together) <= selection.MAX_NAMES_LENGTH else name)
+
+
+def forget_encoder(name: str) -> None:
+    """Forget an encoder whose vectors are about to be deleted, so that images get them again if it is wanted again."""
+    for value in list(ProductImage.objects.order_by().values_list("embedded_with", flat=True).distinct()):
+        if name in (names := selection.names_in(value)):
+            others = selection.joined(other for other in names if other != name)
+            ProductImage.objects.filter(embedded_with=value).update(embedded_with=others or LEGACY_MODEL)
+    selection.forget(name)
 
 
 def rollback(user: AbstractBaseUser | None = None) -> str:

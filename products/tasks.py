@@ -110,10 +110,10 @@ def analyze_database() -> None:
 
 
 @shared_task(name="products.tasks.embed_question")
-def embed_query(query_id: str, jpeg: str) -> None:
+def embed_query(query_id: str, jpeg: str, encoders: list[str] | None = None) -> None:
     """Compute a query image's features for the request that waits for them."""
     with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
-        query_features.compute_for_waiting_request(query_id, jpeg)
+        query_features.compute_for_waiting_request(query_id, jpeg, encoders)
 
 
 @shared_task(name="products.tasks.embed_text")

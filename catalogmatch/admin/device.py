@@ -21,6 +21,7 @@ from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.device import describe_device
+from gpu.encoders import selection
 from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring.status import clip_info, gpu_status
@@ -48,7 +49,7 @@ def device(request: HttpRequest) -> HttpResponse:
         **_live_context(request),
         "title": _("Device and model"),
         "info": clip_info(),
-        "model": clip_status(),
+        "model": clip_status(selection.source_in_use()),
     }
     return TemplateResponse(request, "catalogmatch/device.html", context)
 

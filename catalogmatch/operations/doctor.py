@@ -21,15 +21,15 @@ from core import outages, redis_state
 from core.database.schema import SchemaTooOldError, missing_migrations
 from core.disk import MEBIBYTE
 from gpu.device import get_device_info
-from gpu.encoders.registry import clip_status, is_clip_available
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
+from gpu.encoders.registry import clip_status
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import invalid_features
 from products import model_versions
 from products.images import remaking
 from products.models import Feature, ProductImage
-from products.queue.claims import images_without_features_of, pause_switch, queue_counts, stale_claims
+from products.queue.claims import images_to_embed, pause_switch, queue_counts, stale_claims
 
 NEARLY_FULL = 0.95  # the share of a quota; above what the history is pruned to
 LOW_DISK_BYTES = 5 * 2**30
@@ -101,10 +101,19 @@ def device() -> Finding:
 
 def model() -> Finding:
     """Check the CLIP weights and the packages that they need."""
-    status = clip_status()
+    in_use, environment = selection.in_use(), selection.configured()[0]
+    status = clip_status(in_use.source)
     if len(models := EmbeddingWorker.objects.models()) > 1:
         text = f"workers use different models: {', '.join(models)}"
         return Finding(Level.WARN, text, "Restart all workers with the same CLIP_MODEL. Then all images are embedded.")
+    if environment.name != in_use.name:
+        text = f"{in_use.name} is in use, but CLIP_MODEL is {environment.name}"
+        if not environment.is_available:
+            text += f", which cannot be used: {clip_status(environment.source).reason}"
+        if not in_use.is_available:
+            text += f"; {in_use.name} cannot be loaded from {in_use.source}, so search uses legacy features"
+        remedy = f"Let it answer with `manage.py switch_model {environment.name}`, or set CLIP_MODEL back."
+        return Finding(Level.WARN, text, remedy)
     if status.available:
         return Finding(Level.OK, f"{status.model_name}, {status.embedding_dim} dimensions, backend {status.backend}")
     remedy = "Products are compared by legacy features until CLIP can be used."
@@ -153,17 +162,19 @@ def features() -> Finding:
         return Finding(Level.FAIL, text, "Run `manage.py verify --fix`.")
     number = Feature.objects.count()
     ready = ProductImage.objects.filter(state=ProductImage.State.READY)
-    lagging = ready.filter(images_without_features_of(model_id())).count() if is_clip_available() else 0
+    encoders = selection.joined(encoder.name for encoder in selection.wanted() if encoder.is_available)
+    lagging = ready.filter(images_to_embed()).count()
     if lagging:
-        text = f"{lagging:,} of {ready.count():,} images are not embedded with {model_id()}"
+        text = f"{lagging:,} of {ready.count():,} images are not embedded with {encoders}"
         return Finding(Level.WARN, text, "Wait for the workers, or run `manage.py reindex`.")
     text = f"{number:,} features of {ready.count():,} images"
     head = model_versions.in_use()
     if head is None:
         return Finding(Level.OK, text)
-    if others := sorted(set(head.encoders) - {model_id()}):
-        text = f"new images get no vector of {head.version}: it needs {', '.join(others)}, CLIP_MODEL is {model_id()}"
-        remedy = "Set CLIP_MODEL back, or learn a new head with `manage.py train_head --adopt`."
+    known = selection.known()
+    if others := [name for name in head.encoders if name not in known or not known[name].is_available]:
+        text = f"new images get no vector of {head.version}: {', '.join(others)} cannot be loaded"
+        remedy = "Put the files of the model back, or learn a new head with `manage.py train_head --adopt`."
         return Finding(Level.WARN, text, remedy)
     return Finding(Level.OK, f"{text}, {head.version} answers")
 

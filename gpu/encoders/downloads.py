@@ -64,11 +64,12 @@ def _download(name: str, check: Callable[[str], _Model]) -> _Model:
 
 
 def ensure_weights() -> None:
-    """Download missing weights when a worker starts, with at most one attempt an hour.
+    """Download missing weights of the configured models when a worker starts, with at most one attempt an hour.
 
     A failed download is logged and remembered, and the worker continues with legacy features, or without words.
     """
-    _ensure(settings.CLIP_CONFIG["model_name"], weights.find_weights, "CLIP is not available")
+    for name in (settings.CLIP_CONFIG["model_name"], *settings.CLIP_CONFIG["extra_models"]):
+        _ensure(name, weights.find_weights, f"{name} is not available")
     if text_files.configured():
         _ensure(text_files.configured(), text_files.check_text_model, "Words cannot be searched")
 
@@ -127,7 +128,8 @@ def _fetch(name: str, cache: Path) -> None:
 
 
 def _failure_file(name: str) -> Path:
-    kind = "text" if name == text_files.configured() else "clip"
+    extra = settings.CLIP_CONFIG["extra_models"]
+    kind = "text" if name == text_files.configured() else f"extra-{extra.index(name)}" if name in extra else "clip"
     return Path(settings.DATA_DIR) / f"{kind}-download.json"
 
 

@@ -97,12 +97,12 @@ def is_clip_available(name: str | None = None) -> bool:
     return clip_status(name).available
 
 
-def get_clip_model() -> SentenceTransformer:
-    """Return the configured model, loaded once per process.
+def get_clip_model(name: str | None = None) -> SentenceTransformer:
+    """Return the configured (or named) model, loaded once per process.
 
-    Never downloads. Raises ClipUnavailableError, also if the encoder in use is no sentence-transformers model.
+    Never downloads. Raises ClipUnavailableError, also if it is no sentence-transformers model.
     """
-    name = _full_name(None)
+    name = _full_name(name)
     model_weights = _require_weights(name)
     if model_weights.format != "sentence-transformers":
         kind = "an ONNX file" if model_weights.format == "onnx" else "a vision model of transformers"
@@ -136,10 +136,22 @@ def get_encoder(name: str | None = None) -> Encoder:
         return encoder
 
 
-def embedding_device() -> DeviceInfo:
-    """Return the device of the configured encoder, which is the CPU for ONNX Runtime."""
+def reject(name: str, reason: str) -> None:
+    """Treat an encoder as not available in this process until its files change."""
+    try:
+        key = _cache_key(weights.find_weights(name))
+    except WeightsError:
+        return  # it is not available anyway
+    with _lock:
+        _failures[name] = (key, " ".join(reason.split())[:500])
+        _encoders.pop(name, None)
+    logger.error("The encoder %s is not used until its files change: %s", name, reason)
+
+
+def embedding_device(name: str | None = None) -> DeviceInfo:
+    """Return the device of the configured (or named) encoder, which is the CPU for ONNX Runtime."""
     info = describe_device()
-    if info["device"] == "cpu" or not clip_status().backend.startswith("onnx"):
+    if info["device"] == "cpu" or not clip_status(name).backend.startswith("onnx"):
         return info
     reason = f"ONNX Runtime encodes on the CPU. The other device is not used: {info['reason']}"
     return info | {"device": "cpu", "reason": reason, "gpu_name": None, "vram_gb": None}

@@ -53,18 +53,21 @@ _lock = threading.Lock()
 _loaded: dict[str, tuple[object, TokenEncoder]] = {}
 
 
-def get_token_encoder() -> TokenEncoder:
-    """Return the configured model with its patches, loaded once per process. Raises TokensUnavailableError."""
-    status = registry.clip_status()
+def get_token_encoder(name: str | None = None) -> TokenEncoder:
+    """Return the configured (or named) model with its patches, loaded once per process.
+
+    Raises TokensUnavailableError.
+    """
+    status = registry.clip_status(name)
     if status.reason is not None:
         raise TokensUnavailableError(status.reason)
-    model = weights.find_weights()
+    model = weights.find_weights(name)
     with _lock:
         found = _loaded.get(model.model_id)
         if found is None or found[0] != model.signature:
             _loaded.clear()
             try:
-                found = (model.signature, _load(model))
+                found = (model.signature, _load(model, name))
             except (LoadError, registry.ClipUnavailableError) as error:
                 raise TokensUnavailableError(str(error)) from error
             _loaded[model.model_id] = found
@@ -77,18 +80,18 @@ def unload() -> None:
         _loaded.clear()
 
 
-def _load(model: Weights) -> TokenEncoder:
+def _load(model: Weights, name: str | None) -> TokenEncoder:
     """Load the model. An exported CLIP is loaded in torch, because its export computes the class token alone."""
     if model.onnx is not None:
         if model.onnx.tokens_output is None:
             raise TokensUnavailableError(
                 f'{model.model_id} has no vectors of patches. "tokens_output" in its JSON can name them.'
             )
-        encoder = registry.get_encoder()
+        encoder = registry.get_encoder(name)
         assert isinstance(encoder, onnx.OnnxFileEncoder)  # noqa: S101  # nosec B101 # for the type checker
         return TokenEncoder(model.preprocess, encoder.tokens)
     if model.format == "sentence-transformers":
-        vision = registry.get_clip_model()[0].auto_model
+        vision = registry.get_clip_model(name)[0].auto_model
     else:
         vision = load_vision_model(model)
     return TokenEncoder(model.preprocess, _torch_run(token_encoder(vision, model.preprocess)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpu import throughput as meter
 from gpu.device import memory_gb
+from gpu.encoders import selection
 from gpu.encoders.registry import clip_status, embedding_device
 from gpu.models import EmbeddingWorker
 
@@ -20,7 +21,8 @@ def gpu_status() -> dict[str, Any]:
     error: why CLIP is not available.
     """
     workers = list(EmbeddingWorker.objects.live())
-    status = clip_status()
+    source = selection.source_in_use()
+    status = clip_status(source)
     best = _best(workers)
     if best is not None:
         allocated = _sum([worker.vram_allocated_gb for worker in workers])
@@ -30,7 +32,7 @@ def gpu_status() -> dict[str, Any]:
         error = None if available else best.error
     else:
         allocated, reserved = memory_gb()
-        info = embedding_device()
+        info = embedding_device(source)
         device, gpu_name, vram = info["device"], info["gpu_name"], info["vram_gb"]
         available, error = status.available, status.reason
     return {
@@ -53,13 +55,14 @@ def clip_info() -> dict[str, Any]:
 
     ``cache_size_mb`` is 0 before the model is downloaded.
     """
-    status = clip_status()
+    source = selection.source_in_use()
+    status = clip_status(source)
     best = _best(list(EmbeddingWorker.objects.live()))
     return {
         "available": status.available if best is None else best.clip_available,
         "model_name": status.model_name,
         "embedding_dim": status.embedding_dim,
-        "device": embedding_device()["device"] if best is None else best.device,
+        "device": embedding_device(source)["device"] if best is None else best.device,
         "cache_size_mb": status.cache_size_mb,
         "backend": status.backend if best is None else best.backend,
     }

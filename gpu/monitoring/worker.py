@@ -19,7 +19,7 @@ from django.db import connection
 from django.utils import timezone
 
 from gpu import clip, device, throughput
-from gpu.encoders import registry, weights
+from gpu.encoders import registry, selection
 from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, WorkerSample
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def registered() -> Iterator[None]:
 
 @contextmanager
 def watchdog(seconds: float) -> Iterator[None]:
-    """Load the model, then end this process if the block exceeds ``seconds``.
+    """Load the models, then end this process if the block exceeds ``seconds``.
 
     A hanging device or decoder cannot be interrupted and may hold the GIL, so faulthandler's own thread keeps the time
     and prints all stacks to stderr. The supervisor restarts the process. Only one block at a time.
@@ -140,9 +140,11 @@ def watchdog(seconds: float) -> Iterator[None]:
     stderr = sys.__stderr__ or 2
     try:
         faulthandler.dump_traceback_later(MAX_LOAD_SECONDS, exit=True, file=stderr)
-        if registry.is_clip_available():
-            with suppress(registry.ClipUnavailableError):  # embedding reports the reason
-                registry.get_encoder()
+        with suppress(DatabaseError):  # the block meets it too
+            for encoder in selection.wanted():
+                if encoder.is_available:
+                    with suppress(registry.ClipUnavailableError):  # embedding reports the reason
+                        registry.get_encoder(encoder.source)
         faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
         yield
     finally:
@@ -165,7 +167,9 @@ def unload_if_idle() -> bool:
 
 def describe_process() -> dict[str, object]:
     """Return the current values of this process's row."""
-    info, status = registry.embedding_device(), registry.clip_status()
+    in_use = selection.in_use()
+    info, status = registry.embedding_device(in_use.source), registry.clip_status(in_use.source)
+    encoders = selection.joined(encoder.name for encoder in selection.wanted() if encoder.is_available)
     allocated, reserved = device.memory_gb()
     values: dict[str, object] = {
         "heartbeat_at": timezone.now(),
@@ -174,7 +178,7 @@ def describe_process() -> dict[str, object]:
         "gpu_name": info["gpu_name"] or "",
         "vram_gb": info["vram_gb"],
         "torch_version": info["torch_version"] or "",
-        "model_name": weights.model_id(),
+        "model_name": encoders or in_use.name,
         "backend": status.backend,
         "clip_available": status.available,
         "error": status.reason or "",

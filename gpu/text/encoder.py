@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpu.encoders import onnx, registry, weights
+from gpu.encoders import onnx, registry, selection, weights
 from gpu.encoders.modules import sentence_encoder, text_encoder
 from gpu.encoders.protocol import LoadError
 from gpu.encoders.torch import load_text_model, load_two_towers
@@ -65,14 +65,15 @@ _loaded: dict[str, tuple[object, TextEncoder]] = {}
 
 
 def encode_text(text: str) -> TextVector:
-    """Return the vector of a text in the space of the configured image encoder. Raises TextUnavailableError."""
-    status = registry.clip_status()
+    """Return the vector of a text in the space of the image encoder in use. Raises TextUnavailableError."""
+    source = selection.source_in_use()
+    status = registry.clip_status(source)
     if status.reason is not None:
         raise TextUnavailableError(f"Words cannot be searched with {status.model_name}: {status.reason}")
     encoder = get_text_encoder()
     vector, is_cut = encoder.encode(text)
-    image = weights.find_weights()
-    dim = image.embedding_dim or registry.get_encoder().dim
+    image = weights.find_weights(source)
+    dim = image.embedding_dim or registry.get_encoder(source).dim
     if len(vector) != dim:
         raise TextUnavailableError(
             f"The text model {encoder.model.model_id} gives vectors of {len(vector)} numbers, but those of "
@@ -86,8 +87,8 @@ def encode_text(text: str) -> TextVector:
 
 
 def get_text_encoder() -> TextEncoder:
-    """Return the text encoder of the configured model, loaded once per process. Raises TextUnavailableError."""
-    model = files.find_text_model()
+    """Return the text encoder of the model in use, loaded once per process. Raises TextUnavailableError."""
+    model = files.find_text_model(selection.source_in_use())
     backend, path = _choose_backend(model)
     key = (model.signature, backend, path, path.stat().st_mtime_ns if path is not None else 0)
     with _lock:
@@ -116,13 +117,14 @@ def export_path(model: TextModel) -> Path | None:
 
 def _choose_backend(model: TextModel) -> tuple[str, Path | None]:
     """Return what runs the text encoder: ONNX Runtime where it runs the image encoder and there is an export."""
-    backend = registry.clip_status().backend
+    source = selection.source_in_use()
+    backend = registry.clip_status(source).backend
     if not backend.startswith("onnx"):
         return "torch", None
     if not model.own:
         path = export_path(model)
         return ("onnx", path) if path is not None else ("torch", None)
-    folder = onnx.export_folder(weights.find_weights())
+    folder = onnx.export_folder(weights.find_weights(source))
     return backend, folder / onnx.export_file_name("text", "float32" if backend == "onnx" else "int8")
 
 
@@ -144,9 +146,10 @@ def load_module(model: TextModel, device: str | None = None) -> Any:
     """Return the text encoder as a torch module from token ids and mask to unit vectors. Raises LoadError."""
     if not model.own:
         return sentence_encoder(load_text_model(files.configured_folder(), device))
-    image = weights.find_weights()
+    source = selection.source_in_use()
+    image = weights.find_weights(source)
     if image.format == "sentence-transformers":
-        return text_encoder(registry.get_clip_model()[0].auto_model)
+        return text_encoder(registry.get_clip_model(source)[0].auto_model)
     return text_encoder(load_two_towers(image, device), use_mask=not model.pads)
 
 

@@ -59,22 +59,27 @@ def configured() -> str:
     return str(settings.CLIP_CONFIG["text_model"])
 
 
-def version() -> str:
-    """Return what changes whenever the vectors of texts change. Needs no files of a model on the hub."""
-    name = configured()
+def version(source: str | None = None) -> str:
+    """Return what changes whenever the vectors of texts change. Needs no files of a model on the hub.
+
+    ``source``: the image encoder (default: the configured one).
+    """
+    name, image = configured(), weights.model_id(source)
     if not name:
-        return weights.model_id()
+        return image
     text = weights.model_id(name) if not weights.is_local(name) else _local_id(name)
-    return f"{weights.model_id()} {text}"
+    return f"{image} {text}"
 
 
-def find_text_model() -> TextModel:
-    """Return the text encoder of the configured model. Raises TextUnavailableError."""
+def find_text_model(source: str | None = None) -> TextModel:
+    """Return the text encoder of the configured (or named) image encoder. Raises TextUnavailableError."""
     name = configured()
     try:
-        return _separate(name) if name else _own(weights.find_weights())
+        return _separate(name) if name else _own(weights.find_weights(source))
     except WeightsError as error:
-        raise TextUnavailableError(f"Words cannot be searched with {name or weights.model_id()}: {error}") from error
+        raise TextUnavailableError(
+            f"Words cannot be searched with {name or weights.model_id(source)}: {error}"
+        ) from error
 
 
 def check_text_model(name: str) -> TextModel:
@@ -82,11 +87,11 @@ def check_text_model(name: str) -> TextModel:
     return _separate(name)
 
 
-def has_no_text_encoder() -> str | None:
+def has_no_text_encoder(source: str | None = None) -> str | None:
     """Return why words cannot be searched, as far as this process sees the model's files, else None."""
     try:
         if not configured():
-            _own(weights.find_weights())
+            _own(weights.find_weights(source))
     except WeightsError:
         return None  # the worker may have what this process lacks
     except TextUnavailableError as error:

@@ -46,7 +46,7 @@ def show(request: HttpRequest) -> HttpResponse:
     current, before = versions.current(), model_versions.previous()
     if before is not None:
         before = before or model_versions.ENCODER_NAME
-    names = {one.switch_to: one.name for one in listed if one.switch_to}
+    switchable = versions.by_name(listed)
     context = {
         "title": _("Models"),
         "versions": [
@@ -57,15 +57,15 @@ def show(request: HttpRequest) -> HttpResponse:
                 "state_class": STATES[one.state][1],
                 "measured": MEASURED.get(one.measured, ""),
                 "megabytes": one.bytes / 1e6,
-                "may_switch": one.switch_to not in ("", current),
+                "may_switch": one.switch_to != "" and switchable.get(current) is not one,
             }
             for one in listed
         ],
         "names": [one.name for one in listed if one.images],
         "current": current,
-        "current_name": names.get(current, current),
+        "current_name": switchable[current].name if current in switchable else current,
         "before": before if before != current else None,
-        "before_name": names.get(before or "", before),
+        "before_name": switchable[before].name if before in switchable else before,
         "throughput": throughput(),
         "jobs": ModelJob.objects.select_related("user")[:RECENT_JOBS],
         "may_learn": request.user.has_perm(LEARN),
@@ -116,7 +116,7 @@ def switch(request: HttpRequest) -> HttpResponse:
     except VersionError as error:
         messages.error(request, str(error))
         return redirect("admin:models")
-    listed = {one.switch_to: one for one in versions.list_versions() if one.switch_to}
+    listed = versions.by_name(versions.list_versions())
     context = {
         "title": _("Roll back?") if planned.is_rollback else _("Switch?"),
         "planned": planned,

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy
 
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions
+from gpu.encoders import selection
 from gpu.encoders.registry import ClipUnavailableError
 from gpu.imaging.errors import ImageProcessingError
 from gpu.text.files import TextUnavailableError, has_no_text_encoder
@@ -51,7 +52,7 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "form": form,
         "result": _search(form) if is_post and form.is_valid() else None,
-        "no_words": has_no_text_encoder(),
+        "no_words": has_no_text_encoder(selection.source_in_use()),
     }
     status = 422 if form.errors else 200
     if is_htmx(request):

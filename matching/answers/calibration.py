@@ -12,8 +12,6 @@ import numpy.typing as npt
 from django.utils import timezone
 from threadpoolctl import threadpool_limits
 
-from gpu.encoders.weights import model_id
-from gpu.heads import Head
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL
 from matching import service
 from matching.answers import figures, records, stored
@@ -23,6 +21,7 @@ from matching.answers.decided_questions import ask_decisions
 from matching.evidence.statistics import CatalogueStatistics
 from matching.models import Calibration, Decision, Match
 from products import model_versions
+from products.model_versions import Version
 from products.models import Feature, Product
 
 RENEW_AFTER = timedelta(days=1)
@@ -48,7 +47,8 @@ def keep_calibrated() -> dict[str, Any] | None:
 
     It is due if the version never was, and daily after new decisions. Cheap if nothing is due.
     """
-    kind, model_name, head = _in_use()
+    version = model_versions.answering()
+    _kind, model_name = _kind_and_name(version)
     newest = Calibration.objects.filter(model_name=model_name).order_by("-pk").values_list("created_at", flat=True)
     last = newest.first()
     if last is not None:
@@ -57,7 +57,7 @@ def keep_calibrated() -> dict[str, Any] | None:
             return None
     try:
         with threadpool_limits(limits=1):
-            return calibrate(kind, model_name, head)
+            return calibrate(version)
     except CalibrationError:
         return None  # usual for a catalogue with one image a product; `manage.py calibrate` says why
 
@@ -68,37 +68,33 @@ def calibrate_version(version: str | None = None) -> dict[str, Any]:
     Raises CalibrationError if there is too little to learn from, and VersionError for a version that does not exist.
     """
     with threadpool_limits(limits=1):
-        return calibrate(*(_in_use() if version is None else _kind_and_name(model_versions.get(version))))
+        return calibrate(model_versions.answering() if version is None else model_versions.resolve(version))
 
 
-def _in_use() -> tuple[str, str, Head | None]:
-    return _kind_and_name(model_versions.in_use())
-
-
-def _kind_and_name(head: Head | None) -> tuple[str, str, Head | None]:
+def _kind_and_name(version: Version) -> tuple[str, str]:
     """Return the kind and name of a version's features. They are those that a search with it compares now."""
-    if head is not None:
-        return HEAD, head.version, head
-    has_clip = Feature.objects.filter(kind=CLIP, model_name=model_id()).exists()
-    if has_clip and service.covers_catalogue(model_id()):
-        return CLIP, model_id(), None
-    return LEGACY, LEGACY_MODEL, None
+    if version.head is not None:
+        return HEAD, version.name
+    has_clip = Feature.objects.filter(kind=CLIP, model_name=version.name).exists()
+    if version.is_forced or (has_clip and service.covers_catalogue(version.name)):
+        return CLIP, version.name
+    return LEGACY, LEGACY_MODEL
 
 
-def calibrate(kind: str, model_name: str, head: Head | None) -> dict[str, Any]:
+def calibrate(version: Version) -> dict[str, Any]:
     """Learn the probabilities of a version, store them, and adopt them if the held-out log loss is better.
 
     The first ones of a version are adopted. Returns the report. Raises CalibrationError if there is too little to learn
     from.
     """
     start = time.perf_counter()
-    learned = learn(kind, model_name, head)
+    learned = learn(version)
     report: dict[str, Any] = learned.report | {
         "adopted": learned.adopts,
         "seconds": round(time.perf_counter() - start, 2),
     }
     Calibration.objects.create(
-        model_name=model_name,
+        model_name=learned.model_name,
         parameters=learned.model.as_dict() | {name: report[name] for name in ("same_from", "new_from")},
         statistics=stored.pack(learned.statistics),
         report=report,
@@ -111,11 +107,12 @@ def calibrate(kind: str, model_name: str, head: Head | None) -> dict[str, Any]:
     return report
 
 
-def learn(kind: str, model_name: str, head: Head | None) -> Learned:
+def learn(version: Version) -> Learned:
     """Learn from the catalogue's own questions, then move towards the decisions. Raises CalibrationError."""
-    own = ask_catalogue(kind, model_name, head)
+    kind, model_name = _kind_and_name(version)
+    own = ask_catalogue(kind, model_name, version.head)
     statistics = records.count_catalogue()
-    decided = ask_decisions(head, statistics)
+    decided = ask_decisions(version, statistics)
     day_zero = fit(own)
     model = adjust(day_zero, decided)
     in_use = stored.load(model_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpu.heads import Head
+from gpu.encoders.registry import ClipUnavailableError
 from matching import service
 from matching.answers import records
 from matching.answers.choice import CONSIDERED, Questions, image_terms, padded
@@ -13,29 +13,30 @@ from matching.evidence.model import shipped_model
 from matching.evidence.statistics import CatalogueStatistics
 from matching.index import SearchVectorError
 from matching.models import Decision
+from products.model_versions import Version
 from products.queue.query_features import FeaturesPendingError
 
 MAX_QUESTIONS = 2_000  # the newest decisions; more would only take time
 
 
-def ask_decisions(head: Head | None, statistics: CatalogueStatistics) -> Questions:
-    """Return one question for each decided product, searched with the head or with the encoder alone.
+def ask_decisions(version: Version, statistics: CatalogueStatistics) -> Questions:
+    """Return one question for each decided product, searched with this version.
 
     Only decisions "the same" and "new" tell. A product whose confirmed product is not among the candidates, or that
     cannot be searched, is left out.
     """
     telling = Decision.objects.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
     newest = telling.select_related("product").order_by("-decided_at", "-pk")[:MAX_QUESTIONS]
-    asked = [_ask(decision, head, statistics) for decision in newest]
+    asked = [_ask(decision, version, statistics) for decision in newest]
     found = [question for question in asked if question is not None]
     return Questions.joined(found) if found else _no_questions()
 
 
-def _ask(decision: Decision, head: Head | None, statistics: CatalogueStatistics) -> Questions | None:
+def _ask(decision: Decision, version: Version, statistics: CatalogueStatistics) -> Questions | None:
     product, confirmed = decision.product, set(decision.candidates)
     try:
-        found = service.scored_candidates(product, CONSIDERED, head)
-    except (FeaturesPendingError, SearchVectorError):
+        found = service.scored_candidates(product, CONSIDERED, version)
+    except (FeaturesPendingError, SearchVectorError, ClipUnavailableError):
         return None
     places = [place for place, (candidate, _score) in enumerate(found) if candidate.pk in confirmed]
     if not found or (confirmed and not places):

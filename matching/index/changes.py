@@ -36,6 +36,17 @@ _TRIGGERS = {
         WHEN OLD.is_historical IS NOT NEW.is_historical OR OLD.category IS NOT NEW.category BEGIN
         {_LOG} VALUES (NULL, NEW.id, '', '', random());
         END""",
+    # The images of a new product count as catalogue images once it is confirmed to be a catalogue product.
+    "index_match_inserted": f"""AFTER INSERT ON matches WHEN NEW.review_status = 'confirmed' BEGIN
+        {_LOG} VALUES (NULL, NEW.product_id, '', '', random());
+        END""",  # noqa: S608
+    "index_match_updated": f"""AFTER UPDATE OF review_status ON matches
+        WHEN (OLD.review_status = 'confirmed') <> (NEW.review_status = 'confirmed') BEGIN
+        {_LOG} VALUES (NULL, NEW.product_id, '', '', random());
+        END""",
+    "index_match_deleted": f"""AFTER DELETE ON matches WHEN OLD.review_status = 'confirmed' BEGIN
+        {_LOG} VALUES (NULL, OLD.product_id, '', '', random());
+        END""",
 }
 
 
@@ -58,7 +69,7 @@ class Changes:
 def install_triggers(using: str, **_: Any) -> None:
     """Create the triggers again. SQLite drops a table's triggers when migrate alters it."""
     connection = connections[using]
-    tables = {"features", "products", IndexChange._meta.db_table}
+    tables = {"features", "products", "matches", IndexChange._meta.db_table}
     if connection.vendor != "sqlite" or not tables <= set(connection.introspection.table_names()):
         return
     with connection.cursor() as cursor:

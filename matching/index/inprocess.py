@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from matching.index import changes, loading, main_file, maintenance
 from matching.index.changes import Changes, Revision
+from matching.index.confirmed import confirmed_among
 from matching.index.delta_segment import DeltaSegment
 from matching.index.main_file import IndexFileError, Stamp
 from matching.index.main_segment import MainSegment
@@ -150,7 +151,7 @@ class VectorCatalogue:
                 return self._load(latest, snapshot.fingerprint)
             return Snapshot(latest, snapshot.fingerprint, None, None, 0)
         if len(changed.products):
-            columns = _filter_columns(changed.products, self._categories)
+            columns = _filter_columns(self.kind, changed.products, self._categories)
             delta = delta.with_rows(delta.rows.with_columns(*columns))
             main = main and main.with_rows(main.rows.with_columns(*columns))
         if len(changed.features):
@@ -162,15 +163,18 @@ class VectorCatalogue:
         return Snapshot(latest, snapshot.fingerprint, main, delta.compacted(), snapshot.dim)
 
 
-def _filter_columns(products: Ids, categories: Categories) -> tuple[Ids, npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+def _filter_columns(
+    kind: str, products: Ids, categories: Categories
+) -> tuple[Ids, npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Return (ids, historical, category codes) of those products that exist, by rising id."""
     rows: list[tuple[int, bool, str]] = []
     for start in range(0, len(products), loading.IDS_PER_QUERY):
         ids = products[start : start + loading.IDS_PER_QUERY].tolist()
         rows += Product.objects.filter(id__in=ids).order_by("id").values_list("id", "is_historical", "category")
+    confirmed = set(confirmed_among(kind, [row[0] for row in rows if not row[1]]).tolist())
     return (
         np.array([row[0] for row in rows], np.int64),
-        np.array([row[1] for row in rows], np.bool_),
+        np.array([row[1] or row[0] in confirmed for row in rows], np.bool_),
         categories.codes([row[2] for row in rows]),
     )
 

@@ -15,6 +15,7 @@ from django.db import connection
 
 from gpu.search_vectors import legacy_search_vectors
 from gpu.vectors import COLOR_BINS, LEGACY, SHAPE_DIM, TEXTURE_BINS, checksum_blobs
+from matching.index.confirmed import confirmed_among
 from matching.index.types import Ids, Vectors, norms
 from products.models import Feature
 
@@ -30,7 +31,10 @@ _LEGACY_COLUMNS = ("shape_features", "texture_features")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one kind and model: ids (n,), filter columns (n,) and unit vectors (n, d)."""
+    """Rows of one kind and model: ids (n,), filter columns (n,) and unit vectors (n, d).
+
+    ``historical`` is also true for the images of new products that count as catalogue products, see ``confirmed``.
+    """
 
     feature: Ids
     image: Ids
@@ -116,11 +120,12 @@ def _dim(kind: str, row: tuple[Any, ...]) -> int:
 
 def _block(kind: str, model: str, rows: Sequence[tuple[Any, ...]], dim: int) -> Block:
     valid, vectors, invalid_ids = _valid_rows(kind, model, dim, rows, 6)
+    confirmed = set(confirmed_among(kind, sorted({row[2] for row in valid if not row[3]})).tolist())
     return Block(
         feature=np.array([row[0] for row in valid], np.int64),
         image=np.array([row[1] for row in valid], np.int64),
         product=np.array([row[2] for row in valid], np.int64),
-        historical=np.array([row[3] for row in valid], np.bool_),
+        historical=np.array([row[3] or row[2] in confirmed for row in valid], np.bool_),
         category=[row[4] for row in valid],
         vectors=vectors,
         invalid_ids=invalid_ids,

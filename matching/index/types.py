@@ -15,7 +15,10 @@ Progress = Callable[[str, int, int], None]  # step, done, total
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which products qualify. ``None`` does not filter. ``product_ids`` excludes all others."""
+    """Which products qualify. ``None`` does not filter. ``product_ids`` excludes all others.
+
+    ``historical``: catalogue products, and for heads also new products that were confirmed to be one of them.
+    """
 
     historical: bool | None = None
     category: str | None = None

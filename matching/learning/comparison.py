@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matching.learning.views import Views
 
 MAX_PRODUCTS = 3000  # compared products; more would only narrow the noise
+MIN_PRODUCTS_OF_CATEGORY = 10  # fewer say nothing about a category
 GALLERY_VIEWS, MAX_QUERIES_PER_PRODUCT = 2, 8
 # A head is better if its gain is so many standard errors above zero: one-sided, at 95 %.
 STANDARD_ERRORS = 1.645
@@ -27,7 +28,8 @@ class Comparison:
     """Figures of both on the same views.
 
     ``gain``: of the mean reciprocal rank, which counts the first place most and the next ones too. ``noise``: its
-    standard error, over products.
+    standard error, over products. ``by_category``: the same two figures and the number of products of each category
+    that has enough of them.
     """
 
     baseline: str
@@ -36,6 +38,7 @@ class Comparison:
     gain: float
     noise: float
     score_floor: float
+    by_category: dict[str, dict[str, float]]
 
     @property
     def wins(self) -> bool:
@@ -73,11 +76,14 @@ class Sample:
         )
 
 
-def compare(sample: Views, after: Sequence[Embed], before: Sequence[Embed], baseline: str) -> Comparison:
+def compare(
+    sample: Views, after: Sequence[Embed], before: Sequence[Embed], baseline: str, categories: Mapping[int, str]
+) -> Comparison:
     """Search with views of each product among two others of every product.
 
     ``after`` and ``before`` have one function a fold, which turns joined vectors (n, D) into unit vectors. That of fold
     f has not seen the products whose id is f modulo the number of folds. A product of one view is only searched.
+    ``categories``: of the products, by id.
     """
     _, starts, counts = np.unique(sample.products, return_index=True, return_counts=True)
     order = np.arange(len(sample.products)) - np.repeat(starts, counts)  # of each view among its product's
@@ -86,10 +92,17 @@ def compare(sample: Views, after: Sequence[Embed], before: Sequence[Embed], base
     ranks_before, _ = _held_out_ranks(sample, in_gallery, before)
     gained = 1 / (1 + ranks_after) - 1 / (1 + ranks_before)
     of_product = np.unique(sample.products[~in_gallery], return_inverse=True)[1]
-    per_product = np.bincount(of_product, gained - gained.mean())
-    noise = float(np.sqrt((per_product**2).sum()) / len(gained))
+    gain, noise = _gain_and_noise(gained, of_product)
+    asked = sample.products[~in_gallery]
+    by_category: dict[str, dict[str, float]] = {}
+    for category in sorted({name for name in categories.values() if name}):
+        own = np.isin(asked, [product for product, name in categories.items() if name == category])
+        count = len(np.unique(asked[own]))
+        if count >= MIN_PRODUCTS_OF_CATEGORY:
+            own_gain, own_noise = _gain_and_noise(gained[own], np.unique(asked[own], return_inverse=True)[1])
+            by_category[category] = {"gain": own_gain, "noise": own_noise, "products": count}
     floor = min(0.9, 2 * float(np.quantile(dots, 1 - SHARE_ABOVE_THRESHOLD)) - 1)
-    return Comparison(baseline, _figures(ranks_before), _figures(ranks_after), float(gained.mean()), noise, floor)
+    return Comparison(baseline, _figures(ranks_before), _figures(ranks_after), gain, noise, floor, by_category)
 
 
 def _held_out_ranks(
@@ -122,6 +135,12 @@ def _ranks(
         ranks.append((best > true[:, None]).sum(axis=1))
         dots.append(true.astype(np.float64))
     return np.concatenate(ranks), np.concatenate(dots)
+
+
+def _gain_and_noise(gained: npt.NDArray[np.float64], of_product: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean gain of all queries and its standard error, over products."""
+    per_product = np.bincount(of_product, gained - gained.mean())
+    return float(gained.mean()), float(np.sqrt((per_product**2).sum()) / len(gained))
 
 
 def _figures(ranks: Ranks) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from gpu import heads
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
 from gpu.heads import Head, Part
 from gpu.vectors import CLIP, HEAD, LEGACY_MODEL, Kind
 from matching.learning.discriminant import Scatter, fit
@@ -87,7 +87,7 @@ def resolve(name: str) -> Compared:
     if head is not None:
         return Compared(name, HEAD, head.parts, head.dim, head.score_floor)
     if name == ENCODER_NAME:
-        current = model_id()
+        current = selection.alone().name
         has_clip = Feature.objects.filter(kind=CLIP, model_name=current).exists()
         name = current if has_clip and covers_catalogue(current) else LEGACY_MODEL
     try:

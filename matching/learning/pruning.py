@@ -10,7 +10,7 @@ from django.db.models import Count
 
 from core.database.batches import iter_pk_batches
 from gpu import heads
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
 from gpu.models import EmbeddingWorker, ModelSwitch, ModelVersion
 from gpu.vectors import CLIP, HEAD, stored_bytes
 from matching.learning import versions
@@ -34,10 +34,12 @@ def prunable() -> list[Prunable]:
     """Return what can be deleted, largest first.
 
     Never the version in use, the one that a roll back needs, heads in the shadow, the models that these are made of,
-    the configured encoder, or one that a worker uses.
+    the encoders that images are embedded with, or one that a worker uses.
     """
     heads_kept = _needed_heads()
-    encoders = {model_id(), versions.current(), model_versions.previous() or "", *EmbeddingWorker.objects.models()}
+    encoders = {versions.current(), model_versions.previous() or ""}
+    encoders |= {name for used in EmbeddingWorker.objects.models() for name in selection.names_in(used)}
+    encoders |= {encoder.name for encoder in selection.wanted()}
     encoders |= {name for head in heads.load_all() if head.version in heads_kept for name in head.encoders}
     rows = Feature.objects.filter(kind__in=[CLIP, HEAD]).values_list("kind", "model_name", "dim")
     found = {
@@ -62,6 +64,8 @@ def prune(one: Prunable, check: Callable[[int], object] = lambda _: None) -> int
         return 0
     # The head first, so that no worker computes further vectors of it.
     ModelVersion.objects.filter(name=one.name).delete()
+    if one.kind == CLIP:
+        model_versions.forget_encoder(one.name)
     deleted = 0
     rows = Feature.objects.filter(kind=one.kind, model_name=one.name)
     for feature_ids in iter_pk_batches(rows, _BATCH):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
 from gpu.heads import Head, Part
 from gpu.search_vectors import LEGACY_DIM
 from gpu.vectors import CLIP, LEGACY, LEGACY_MODEL
@@ -22,6 +23,9 @@ from matching.learning.discriminant import MAX_COMPONENTS, SHRINKAGE, Scatter, f
 from matching.learning.views import stream
 from products import model_versions
 from products.models import Feature, Product
+from products.queue.claims import encoders_are_complete
+
+logger = logging.getLogger(__name__)
 
 FOLDS = 5
 # Fewer products with several views do not show what the views of one product have in common.
@@ -45,6 +49,7 @@ class Trained:
     views: int
     products: int
     seconds: float
+    data_hash: str
 
     def report(self, adopted: bool) -> dict[str, object]:
         """Return the figures for people and programs. Recalls are shares of the held-out views."""
@@ -63,28 +68,36 @@ class Trained:
             "wins": self.comparison.wins,
             "adopted": adopted,
             "seconds": round(self.seconds, 2),
+            "data_hash": self.data_hash,
+            "by_category": self.comparison.by_category,
         }
 
 
 def parts_of(models: Sequence[str] | None) -> tuple[Part, ...]:
-    """Return the parts of a head over these models; None takes the CLIP model, if any image has it, and legacy.
+    """Return the parts of a head over these models; None takes legacy and all wanted encoders that cover the catalogue.
 
-    Raises TrainingError for a model of which nothing is stored.
+    An encoder may be named without its fingerprint or by its file. Raises TrainingError for a model of which nothing
+    is stored.
     """
     if models is None:
-        current = model_id()
-        has_clip = Feature.objects.filter(kind=CLIP, model_name=current).exists()
-        models = [*([current] if has_clip else []), LEGACY]
+        models = [*(encoder.name for encoder in selection.wanted() if _is_complete(encoder.name)), LEGACY]
     parts = []
     for name in dict.fromkeys(models):
         if name in (LEGACY, LEGACY_MODEL):
             parts.append(Part(LEGACY, LEGACY_MODEL, LEGACY_DIM, LEGACY_WEIGHT))
             continue
+        encoder = selection.find(name)
+        name = encoder.name if encoder is not None else name
         dim = Feature.objects.filter(kind=CLIP, model_name=name).values_list("dim", flat=True).first()
         if dim is None:
             raise TrainingError(f"No image has features of the model {name!r}. `manage.py list_models` lists models.")
         parts.append(Part(CLIP, name, dim, 1.0))
     return tuple(parts)
+
+
+def _is_complete(encoder: str) -> bool:
+    """Return whether all catalogue images have features of this encoder."""
+    return Feature.objects.filter(kind=CLIP, model_name=encoder).exists() and encoders_are_complete(encoder)
 
 
 def train(
@@ -126,9 +139,18 @@ def _train(parts: tuple[Part, ...], from_views: bool, from_decisions: bool, prog
     head = Head(f"head-{digest.hexdigest()[:12]}", parts, mean, projection, 0.0)
     others = [everything.without(fold) for fold in folds]
     name, before = _baseline(parts, others, model_versions.in_use())
-    comparison = compare(sample.views(), [_held_out(parts, scatter) for scatter in others], before, name)
+    held_out = sample.views()
+    ids = np.unique(held_out.products).tolist()
+    categories = dict(Product.objects.filter(pk__in=ids).values_list("pk", "category"))
+    comparison = compare(held_out, [_held_out(parts, scatter) for scatter in others], before, name, categories)
     head = replace(head, score_floor=comparison.score_floor)
-    return Trained(head, comparison, everything.views, everything.products, time.perf_counter() - start)
+    logger.info(
+        "Learned %s from %d views of %d products, whose hash is %s: gain %+.4f, noise %.4f",
+        head.version, everything.views, everything.products, digest.hexdigest(), comparison.gain, comparison.noise,
+    )  # fmt: skip
+    return Trained(
+        head, comparison, everything.views, everything.products, time.perf_counter() - start, digest.hexdigest()
+    )
 
 
 def train_and_store(

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from core.spreadsheets.reader import Table, TableRow
-from gpu.encoders.weights import model_id
 from gpu.images import read_file
 from gpu.imaging.errors import ImageProcessingError
 from gpu.search_vectors import search_vector
-from gpu.vectors import CLIP, HEAD, stored_bytes
+from gpu.vectors import LEGACY, stored_bytes
 from matching import index, service
 from matching.evaluation import CUTOFFS, MAX_RANK, WAIT_SECONDS
 from matching.index import Filters
@@ -24,7 +23,7 @@ from matching.learning.held_out import Compared, ComparisonError, Outcomes, Quer
 from matching.learning.intervals import paired_bootstrap, wilson
 from matching.service import DEFAULT_THRESHOLD
 from products.images.cleaning import Upload
-from products.model_versions import ENCODER_NAME, VersionError
+from products.model_versions import ENCODER_NAME
 from products.models import Feature, Product
 
 MAX_PAIRS = 24  # gained pairs, and lost ones, that a report names
@@ -215,9 +214,7 @@ class _Searched:
 
     @staticmethod
     def _candidates(version: Compared, upload: Upload) -> list[service.Candidate]:
-        if version.kind == CLIP and version.name != model_id():
-            raise VersionError(f"Images that are not stored are embedded with {model_id()}, not with {version.name}.")
-        name, kind = (version.name, None) if version.kind == HEAD else (ENCODER_NAME, version.kind)
+        name, kind = (ENCODER_NAME, LEGACY) if version.kind == LEGACY else (version.name, None)
         return service.match_image(
             upload, threshold=0, limit=MAX_RANK, wait=WAIT_SECONDS, feature_type=kind, version=name
         ).candidates

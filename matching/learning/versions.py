@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Count, QuerySet
 
+from gpu.encoders import selection
 from gpu.encoders.registry import clip_status
-from gpu.encoders.weights import model_id
 from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, stored_bytes
 from matching.models import Match, ModelJob
@@ -69,8 +69,8 @@ def switch(version: str, user: AbstractBaseUser | None = None) -> None:
 
     Changes nothing if it answers already.
     """
-    model_versions.get(version)
-    if (version or model_versions.ENCODER_NAME) == current():
+    wanted, answering = model_versions.resolve(version), model_versions.answering()
+    if wanted.name == answering.name:
         return
     model_versions.switch(version, user)
     rematch(undecided_products())
@@ -97,15 +97,15 @@ def current() -> str:
 
 def preview(version: str) -> SwitchPreview:
     """Return what a switch to this version would change. Raises VersionError for an unknown one."""
-    head = model_versions.get(version)
+    found = model_versions.resolve(version)
     target = version or model_versions.ENCODER_NAME
     before = model_versions.previous()
     return SwitchPreview(
         current=current(),
         target=target,
         is_rollback=before is not None and (before or model_versions.ENCODER_NAME) == target,
-        lacking=model_versions.images_lacking(head).count() if head is not None else 0,
-        uncovered=model_versions.uncovered_count(head) if head is not None else 0,
+        lacking=model_versions.images_lacking(found.head).count() if found.head is not None else 0,
+        uncovered=model_versions.uncovered_count(found),
         products_to_match=undecided_products().count(),
         decisions=Match.objects.exclude(review_status=Match.Status.PENDING).count(),
     )
@@ -113,18 +113,23 @@ def preview(version: str) -> SwitchPreview:
 
 def list_versions() -> list[Listed]:
     """Return every encoder with stored features or configured, the legacy features and every head."""
-    head, configured, status = model_versions.in_use(), model_id(), clip_status()
+    head, encoder = selection.answering()
+    alone = selection.alone().name
+    coming = {wanted.name: wanted for wanted in selection.wanted()}  # images are embedded with them
+    sources = selection.known() | coming
+    statuses = {name: clip_status(one.source) for name, one in sources.items()}
     total = ProductImage.objects.count()
     rows = Feature.objects.values_list("kind", "model_name", "dim").annotate(n=Count("pk")).order_by()
     counts = {(kind, name): (dim, n) for kind, name, dim, n in rows}
-    counts.setdefault((CLIP, configured), (status.embedding_dim, 0))
+    for name in coming:
+        counts.setdefault((CLIP, name), (statuses[name].embedding_dim, 0))
     counts.setdefault((LEGACY, LEGACY_MODEL), (256, 0))
     switched = set(ModelSwitch.objects.values_list("version", flat=True))
     parts = {row.name: row for row in ModelVersion.objects.defer("matrices")}
     for name, row in parts.items():
         counts.setdefault((HEAD, name), (row.dim, 0))
-    clip_answers = counts[CLIP, configured][1] > 0 and covers_catalogue(configured)
-    without_head = (CLIP, configured) if clip_answers else (LEGACY, LEGACY_MODEL)
+    clip_answers = counts[CLIP, alone][1] > 0 and covers_catalogue(alone)
+    without_head = (CLIP, alone) if clip_answers else (LEGACY, LEGACY_MODEL)
     used = {(part.kind, part.model_name) for part in head.parts} if head is not None else {without_head}
     figures = _figures(parts)
     listed = []
@@ -135,11 +140,14 @@ def list_versions() -> list[Listed]:
             source = " + ".join(part["model_name"] for part in parts[name].parts) if name in parts else "deleted"
             switch_to = name if name in parts else ""
         else:
-            is_coming = (kind, name) == (CLIP, configured)  # images are being embedded with it
-            state = IN_USE if (kind, name) in used else IN_SHADOW if is_coming else KEPT
-            source = "built in" if kind == LEGACY else status.model_name if is_coming else ""
+            was_used = name == encoder.name or name in switched
+            is_shadow = kind == CLIP and name in coming and not (was_used and images)
+            state = IN_USE if (kind, name) in used else IN_SHADOW if is_shadow else KEPT
+            source = "built in" if kind == LEGACY else sources[name].source if name in sources else "unknown"
             switch_to = model_versions.ENCODER_NAME if (kind, name) == without_head else ""
-        backend = status.backend if (kind, name) == (CLIP, configured) else "numpy" if kind != CLIP else ""
+            if kind == CLIP and name in sources:
+                switch_to = name
+        backend = statuses[name].backend if name in statuses else "numpy" if kind != CLIP else ""
         size = stored_bytes(kind, dim) if dim else None
         known = figures.get(name, {})
         listed.append(
@@ -150,6 +158,13 @@ def list_versions() -> list[Listed]:
             )
         )  # fmt: skip
     return listed
+
+
+def by_name(listed: Iterable[Listed]) -> dict[str, Listed]:
+    """Return the versions that can answer, by the names that ``switch`` takes. "encoder" is what answers alone."""
+    found = {one.switch_to: one for one in listed if one.switch_to}
+    alone = found.get(selection.alone().name)
+    return {model_versions.ENCODER_NAME: alone, **found} if alone is not None else found
 
 
 def _figures(heads: Mapping[str, ModelVersion]) -> dict[str, dict[str, Any]]:

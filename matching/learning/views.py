@@ -13,9 +13,11 @@ from gpu.heads import Part
 from gpu.search_vectors import legacy_search_vectors
 from gpu.vectors import COLOR_BINS, LEGACY
 from matching.models import Match
-from products.models import Feature, Product
+from products.models import Feature, Product, ProductImage
 
-_PRODUCTS_PER_BATCH = 500
+_PRODUCTS_PER_BATCH = 250
+# More views of one product teach nothing new, and would outweigh those of many others.
+MAX_VIEWS_PER_PRODUCT = 200
 _BLOBS = ("color_features", "shape_features", "texture_features")
 
 
@@ -32,7 +34,7 @@ def stream(parts: Sequence[Part], *, from_views: bool, from_decisions: bool) -> 
     """Yield the views of all catalogue products, all of one product together, by rising product id.
 
     Without ``from_views`` only products with a confirmed match count. Images without all parts are left out, and
-    damaged features.
+    damaged features. Of a product with more than MAX_VIEWS_PER_PRODUCT images, as many are taken, evenly spread.
     """
     confirmed = confirmed_products() if from_decisions else {}
     by_candidate: dict[int, list[int]] = defaultdict(list)
@@ -67,10 +69,13 @@ def _load(parts: Sequence[Part], shown: dict[int, int]) -> Views:
     """Return the views of these products. ``shown`` says which catalogue product each shows."""
     owner: dict[int, int] = {}
     by_part: list[dict[int, npt.NDArray[np.float32]]] = []
+    chosen = _chosen_images(shown)
     for part in parts:
         rows = Feature.objects.filter(
             product__in=list(shown), kind=part.kind, model_name=part.model_name, dim=_stored_dim(part)
         )
+        if chosen is not None:
+            rows = rows.filter(image__in=chosen)
         stored = rows.order_by("image_id").only("checksum", *_BLOBS, "image_id", "product_id", "kind", "model_name")
         found = [row for row in stored if not row.is_damaged]
         owner.update((row.image_id, row.product_id) for row in found)
@@ -84,6 +89,18 @@ def _load(parts: Sequence[Part], shown: dict[int, int]) -> Views:
     ).reshape(len(complete), sum(part.dim for part in parts))
     usable = np.isfinite(joined).all(axis=1)
     return Views(joined[usable], products[usable], images[usable])
+
+
+def _chosen_images(shown: dict[int, int]) -> list[int] | None:
+    """Return which images of these products to use, or None for all."""
+    images: dict[int, list[int]] = defaultdict(list)
+    rows = ProductImage.objects.filter(product__in=list(shown)).order_by("pk").values_list("pk", "product_id")
+    for image, product in rows:
+        images[shown[product]].append(image)
+    if all(len(own) <= MAX_VIEWS_PER_PRODUCT for own in images.values()):
+        return None
+    spread = (np.linspace(0, len(own) - 1, min(len(own), MAX_VIEWS_PER_PRODUCT)).astype(int) for own in images.values())
+    return [own[place] for own, places in zip(images.values(), spread, strict=True) for place in places]
 
 
 def _stored_dim(part: Part) -> int:

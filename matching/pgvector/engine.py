@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from django.db import connection, transaction
 
-from gpu.vectors import COLOR_BINS, LEGACY
+from gpu.vectors import COLOR_BINS, HEAD, LEGACY
 from matching.index import loading
+from matching.index.confirmed import CONFIRMED
 from matching.index.types import (
     Filters,
     Hit,
@@ -33,6 +34,8 @@ from products.models import Feature
 MAX_EXACT_ROWS = 1500
 _FILLED_PER_SEARCH = 1000  # new features; the next searches and ``maintain`` fill the others
 _FILL_BATCH = 5000
+# For heads, a new product that was confirmed to be one catalogue product counts as one too.
+_HISTORICAL = f"(products.is_historical OR products.id IN ({CONFIRMED.format('')})) = %s"
 _MIN_EF_SEARCH, _MAX_EF_SEARCH = 100, 1000  # candidates that a scan of the graph keeps; pgvector allows 1000
 _MAX_SCAN_TUPLES = 40_000  # rows of the graph that a filtered scan may visit
 
@@ -134,7 +137,7 @@ def _where(kind: str, model: str, dim: int, filters: Filters) -> tuple[str, list
     if filters.historical is not None or filters.category is not None:
         join = "JOIN products ON products.id = search_vectors.product_id"
     for condition, value in (
-        ("products.is_historical = %s", filters.historical),
+        (_HISTORICAL if kind == HEAD else "products.is_historical = %s", filters.historical),
         ("products.category = %s", filters.category),
         ("product_id <> %s", filters.exclude_product),
         ("product_id = ANY(%s)", None if filters.product_ids is None else list(filters.product_ids)),

@@ -17,8 +17,7 @@ from django.utils import timezone
 
 from core import clock
 from core.outages import DATABASE_OUTAGES
-from gpu.encoders.registry import is_clip_available
-from gpu.encoders.weights import model_id
+from gpu.encoders import selection
 from gpu.monitoring.status import images_per_second
 from gpu.vectors import LEGACY_MODEL
 from products.models import EmbeddingDay, Feature, ProductImage, QueueSwitch
@@ -145,7 +144,7 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     """Make images pending again. Return their number.
 
     Choose among all images, these images, or those of these products. ``which`` is one of:
-    outdated: ready images without features of the current CLIP model, if CLIP is available (fast, for the sweep);
+    outdated: ready images that lack features of a wanted encoder that is available (fast, for the sweep);
     missing: also ready images without legacy features of the current version, or with features of earlier pixels;
     failed: images that failed their last attempt;
     all: every image that is not pending or claimed.
@@ -157,7 +156,7 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     elif which == "failed":
         images = finished.filter(state=State.FAILED)
     elif which in ("outdated", "missing"):
-        stale = images_without_features_of(model_id()) if is_clip_available() else Q(pk__in=[])
+        stale = images_to_embed()
         if which == "missing":
             features = Feature.objects.filter(image=OuterRef("pk"))
             stale |= Q(~Exists(features.filter(model_name=LEGACY_MODEL)))
@@ -174,12 +173,55 @@ def requeue(which: str, product_ids: Sequence[int] | None = None, image_ids: Seq
     )
 
 
-def images_without_features_of(model_name: str) -> Q:
-    """Match images whose features are all of other models.
+# Values of ``embedded_with`` that this process has seen. A value says by itself which encoders it stands for.
+_seen: set[str] = set()
 
-    Two ranges use the index. ``<>`` would read all rows.
+
+def images_without_features_of(*encoders: str) -> Q:
+    """Match embedded images that lack features of any of these encoders.
+
+    May match too many images, until ``read_embedded_with`` has seen all values. The ranges between the values that name
+    all encoders use the index. ``<>`` would read all rows.
     """
-    return Q(embedded_with__gt="", embedded_with__lt=model_name) | Q(embedded_with__gt=model_name)
+    complete = {selection.joined(encoders), *(v for v in _seen if set(encoders) <= set(selection.names_in(v)))}
+    query, last = Q(), ""
+    for value in sorted(complete):
+        query |= Q(embedded_with__gt=last, embedded_with__lt=value)
+        last = value
+    return query | Q(embedded_with__gt=last)
+
+
+def read_embedded_with() -> bool:
+    """Read all values of ``embedded_with``, with one short query each. Return whether any is new to this process."""
+    before, last = len(_seen), ""
+    values = ProductImage.objects.order_by("embedded_with").values_list("embedded_with", flat=True)
+    while (value := values.filter(embedded_with__gt=last).first()) is not None:
+        _seen.add(value)
+        last = value
+    return len(_seen) > before
+
+
+def encoders_are_complete(*encoders: str) -> bool:
+    """Return whether all catalogue images have features of these encoders. Failed images do not count.
+
+    Costs one short query if they have.
+    """
+
+    def is_lacking() -> bool:
+        lacking = ProductImage.objects.filter(images_without_features_of(*encoders), product__is_historical=True)
+        return lacking.exclude(state=State.FAILED).exists()
+
+    return not is_lacking() or (read_embedded_with() and not is_lacking())
+
+
+def images_to_embed() -> Q:
+    """Match embedded images that lack features of an encoder that is wanted and available."""
+    read_embedded_with()
+    query = Q(pk__in=[])
+    for encoder in selection.wanted():
+        if encoder.is_available:
+            query |= images_without_features_of(encoder.name)
+    return query
 
 
 def queue_counts() -> dict[str, int]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from django.db import transaction
 from django.db.models import F
@@ -14,8 +15,9 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from core.outages import DATABASE_OUTAGES
-from gpu.encoders.registry import ClipUnavailableError, is_clip_available
-from gpu.encoders.weights import model_id
+from gpu.encoders import registry, selection
+from gpu.encoders.registry import ClipUnavailableError
+from gpu.encoders.selection import Selected
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline import run
 from gpu.pipeline.preprocess_image import EmbedRequest
@@ -47,7 +49,7 @@ class BatchOutcome:
 def embed_batch(claim: Claim, *, send_signal: bool = True, recompute: bool = False) -> BatchOutcome:
     """Compute and store the features of a claimed batch.
 
-    No transaction is open while a model runs. ``recompute`` also computes legacy features that an image already has.
+    No transaction is open while a model runs. ``recompute`` also computes features that an image already has.
     Any interruption, even Ctrl-C or SystemExit, ends the claim. An external cause such as a full disk counts no
     attempt. A failing model does.
     """
@@ -82,7 +84,7 @@ def embed_pending(
 
     Continue until none is pending. If the model fails on a batch, its images are tried again one by one, up to the
     limit of attempts. ``send_signal=False`` does not send ``features_stored``, for callers that match all new
-    products at the end. ``recompute`` also computes legacy features that an image already has. ``progress`` is called
+    products at the end. ``recompute`` also computes features that an image already has. ``progress`` is called
     after each batch and may raise to stop. After ``seconds``, no further batch begins. Raises
     one of DATABASE_OUTAGES if the database cannot be written, and then the images stay pending.
     """
@@ -108,10 +110,11 @@ def embed_pending(
 
 
 def best_features(product_id: int) -> list[Features]:
-    """Return the product's features of the current CLIP model, else the legacy ones. Leave out damaged ones."""
+    """Return the product's features of the encoder in use, else the legacy ones. Leave out damaged ones."""
     stored = Feature.objects.filter(product_id=product_id).order_by("image__position", "id")
     rows = [row for row in stored if not row.is_damaged]
-    best = [row for row in rows if row.kind == CLIP and row.model_name == model_id()]
+    encoder = selection.in_use().name
+    best = [row for row in rows if row.kind == CLIP and row.model_name == encoder]
     best = best or [row for row in rows if row.model_name == LEGACY_MODEL]
     return [row.to_features() for row in best]
 
@@ -119,25 +122,75 @@ def best_features(product_id: int) -> list[Features]:
 Result = run.ImageFeatures | ImageProcessingError
 
 
-def _extract(images: Sequence[ProductImage], recompute: bool) -> list[Result]:
-    """Return the features of each image, in order. They lack CLIP if it cannot load."""
-    present = Feature.objects.filter(image__in=images, model_name=LEGACY_MODEL, decoding=F("image__decoding"))
-    has_legacy = set() if recompute else set(present.values_list("image_id", flat=True))
+@dataclass(frozen=True, slots=True)
+class _Extracted:
+    """One result for each image in order, the names of the wanted encoders, and the encoders that computed vectors."""
 
-    def requests(clip: bool) -> list[EmbedRequest]:
-        return [
-            EmbedRequest(path=Path(image.file.path), clip=clip, legacy=image.pk not in has_legacy) for image in images
+    results: list[Result]
+    wanted: set[str]
+    used: list[Selected]
+
+
+def _extract(images: Sequence[ProductImage], recompute: bool) -> _Extracted:
+    """Compute the features that the images lack: the vectors of all wanted encoders, and the legacy ones.
+
+    Each encoder is one run of the pipeline. An encoder that cannot be loaded is left out. So is one in the shadow that
+    fails on any image, because new images must not wait for it.
+    """
+    wanted = selection.wanted()
+    of_these_pixels = Feature.objects.filter(image__in=images, decoding=F("image__decoding"))
+    present = set(of_these_pixels.values_list("image_id", "kind", "model_name"))
+    has_legacy = {image for image, _, name in present if name == LEGACY_MODEL and not recompute}
+    results: list[Result] = [run.ImageFeatures((), None) for _ in images]
+    legacy_pending, used = True, []
+    for encoder in wanted:
+        lacking = [recompute or (image.pk, CLIP, encoder.name) not in present for image in images]
+        if not any(lacking) or not encoder.is_available:
+            continue
+        requests = [
+            EmbedRequest(Path(image.file.path), clip=clip, legacy=legacy_pending and image.pk not in has_legacy)
+            for image, clip in zip(images, lacking, strict=True)
         ]
-
-    if is_clip_available():
+        is_shadow = encoder is not wanted[0]
         try:
-            return list(run.run_pipeline(requests(clip=True)))
+            computed = list(run.run_pipeline(requests, model=encoder.source))
         except ClipUnavailableError as error:
-            logger.warning("CLIP cannot be loaded, only legacy features are computed: %s", error)
-    return list(run.run_pipeline(requests(clip=False)))
+            logger.warning("%s cannot be loaded, so images get no vector of it: %s", encoder.name, error)
+            continue
+        except Exception as error:  # a model from outside can fail in any way
+            if not is_shadow:
+                raise
+            registry.reject(encoder.source, f"It failed on images: {error}")
+            continue
+        unusable = [result for result in computed if _is_unusable(result)]
+        if is_shadow and unusable:
+            registry.reject(encoder.source, unusable[0].message)
+            continue
+        results = [_merged(*pair) for pair in zip(results, computed, strict=True)]
+        legacy_pending = False
+        used.append(encoder)
+    if legacy_pending:
+        requests = [
+            EmbedRequest(Path(image.file.path), clip=False, legacy=image.pk not in has_legacy) for image in images
+        ]
+        results = [_merged(*pair) for pair in zip(results, run.run_pipeline(requests), strict=True)]
+    return _Extracted(results, {encoder.name for encoder in wanted}, used)
 
 
-def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
+def _is_unusable(result: Result) -> TypeGuard[ImageProcessingError]:
+    return isinstance(result, ImageProcessingError) and result.code == "embedding_failed"
+
+
+def _merged(first: Result, second: Result) -> Result:
+    """Return the features of both runs, or the first error."""
+    if isinstance(first, ImageProcessingError):
+        return first
+    if isinstance(second, ImageProcessingError):
+        return second
+    return run.ImageFeatures((*first.embeddings, *second.embeddings), first.legacy or second.legacy)
+
+
+def _store(claim: Claim, extracted: _Extracted) -> BatchOutcome:
     """Store a batch in one short transaction.
 
     Skip images that were deleted or claimed by another worker.
@@ -151,7 +204,7 @@ def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
         )
         errors: dict[int, ImageProcessingError] = {}
         embedded: list[tuple[ProductImage, run.ImageFeatures]] = []
-        for image, result in zip(claim.images, results, strict=True):
+        for image, result in zip(claim.images, extracted.results, strict=True):
             if image.pk not in still_claimed:
                 continue
             if isinstance(result, ImageProcessingError):
@@ -159,7 +212,8 @@ def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
             else:
                 embedded.append((image, result))
         if embedded:
-            _write(embedded)
+            selection.remember(extracted.used)
+            _write(embedded, extracted.wanted)
             count_embedded(len(embedded))
     ready = [image.pk for image, _ in embedded]
     request_ids = {image.pk: image.request_id for image in claim.images}
@@ -176,11 +230,10 @@ def _store(claim: Claim, results: Sequence[Result]) -> BatchOutcome:
     return BatchOutcome(ready=ready, failed=sorted(failed), retried=sorted(set(errors) - failed))
 
 
-def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
+def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]], wanted: set[str]) -> None:
     """Write features, make the images ready, and queue the products for matching."""
     now = timezone.now()
     features: list[Feature] = []
-    embedded_with: dict[str, list[int]] = {}
     for image, result in embedded:
         features += [
             Feature(
@@ -194,9 +247,6 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
             for part in (*result.embeddings, result.legacy)
             if part is not None
         ]
-        # An image keeps the name of an older CLIP model until it has an embedding of the current one.
-        name = result.clip.model_name if result.clip else image.embedded_with or LEGACY_MODEL
-        embedded_with.setdefault(name, []).append(image.pk)
     features += model_versions.head_rows(features)
     Feature.objects.bulk_create(
         features,
@@ -208,10 +258,10 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
     )  # fmt: skip
     # What other models made of earlier pixels must not be compared any more.
     Feature.objects.filter(image__in=[image for image, _ in embedded]).exclude(decoding=F("image__decoding")).delete()
-    for name, ids in embedded_with.items():
+    for value, ids in _embedded_with([image for image, _ in embedded], wanted).items():
         ProductImage.objects.filter(pk__in=ids).update(
             state=State.READY,
-            embedded_with=name,
+            embedded_with=value,
             error_code="",
             error_message="",
             attempts=0,
@@ -219,3 +269,20 @@ def _write(embedded: Sequence[tuple[ProductImage, run.ImageFeatures]]) -> None:
             **UNCLAIMED,
         )
     Product.objects.filter(pk__in={feature.product_id for feature in features}).update(unmatched_since=now)
+
+
+def _embedded_with(images: Sequence[ProductImage], wanted: set[str]) -> dict[str, list[int]]:
+    """Return the images by their new value of ``embedded_with``: the wanted encoders whose vectors are stored.
+
+    An image keeps the names of older encoders until it has a vector of a wanted one.
+    """
+    stored: dict[int, set[str]] = {image.pk: set() for image in images}
+    rows = Feature.objects.filter(image__in=images, kind=CLIP, model_name__in=wanted)
+    for image_id, name in rows.values_list("image_id", "model_name"):
+        stored[image_id].add(name)
+    by_value: dict[str, list[int]] = {}
+    for image in images:
+        older = set(selection.names_in(image.embedded_with)) - wanted
+        value = selection.joined(stored[image.pk] or older) or LEGACY_MODEL
+        by_value.setdefault(value, []).append(image.pk)
+    return by_value

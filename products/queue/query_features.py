@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
 from gpu.pipeline import run
 from gpu.vectors import Features
+from products import model_versions
 from products.images.cleaning import Upload, clean_query_jpeg
 from products.queue.questions import FeaturesPendingError, ask, leave_result, unreadable_result
 
 __all__ = ["FeaturesPendingError", "compute_for_waiting_request", "extract_query_features", "query_features"]
 
 
-def query_features(upload: Upload, wait: float) -> list[Features]:
-    """Return the features of an image, CLIP's first. Store nothing.
+def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None = None) -> list[Features]:
+    """Return the features of an image, those of the encoders first. Store nothing.
+
+    ``encoders`` are what loads them (default: the encoders of the version in use).
 
     With a broker, a worker computes them, so that no web process loads a model. Raises FeaturesPendingError after
     ``wait`` seconds, and ImageProcessingError for an image that cannot be used.
     """
     jpeg = clean_query_jpeg(upload)
     if not settings.HAS_BROKER:
-        return extract_query_features(jpeg)
-    packed = ask("products.tasks.embed_question", base64.b64encode(jpeg).decode(), wait)
+        return extract_query_features(jpeg, encoders)
+    packed = ask("products.tasks.embed_question", base64.b64encode(jpeg).decode(), wait, encoders)
     try:
         return unpack(packed)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable_result() from error
 
 
-def compute_for_waiting_request(query_id: str, jpeg: str) -> None:
+def compute_for_waiting_request(query_id: str, jpeg: str, encoders: Sequence[str] | None = None) -> None:
     """Compute the features of a base64 JPEG in the worker.
 
     Leave them in the cache for the waiting request. Raises ImageProcessingError, and ValueError for invalid base64.
     """
-    leave_result(query_id, pack(extract_query_features(base64.b64decode(jpeg, validate=True))))
+    leave_result(query_id, pack(extract_query_features(base64.b64decode(jpeg, validate=True), encoders)))
 
 
-def extract_query_features(jpeg: bytes) -> list[Features]:
-    """Compute the features in this process, CLIP's first. Raises ImageProcessingError."""
-    computed = run.extract_query_features(jpeg)
+def extract_query_features(jpeg: bytes, encoders: Sequence[str] | None = None) -> list[Features]:
+    """Compute the features in this process, those of the encoders first. Raises ImageProcessingError."""
+    computed = run.extract_query_features(jpeg, encoders if encoders is not None else model_versions.sources_in_use())
     return [features for features in (*computed.embeddings, computed.legacy) if features is not None]
 
 

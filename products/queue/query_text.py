@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 from django.conf import settings
 
+from gpu.encoders import selection
 from gpu.text import files
 from gpu.text.encoder import TextVector, encode_text
 from gpu.text.files import TextUnavailableError
@@ -27,9 +28,10 @@ def query_text(text: str, wait: float) -> TextVector:
     With a broker, a worker computes it. It is remembered by text and version of the models. Raises
     TextUnavailableError, and FeaturesPendingError after ``wait`` seconds.
     """
-    if (reason := files.has_no_text_encoder()) is not None:
+    source = selection.source_in_use()
+    if (reason := files.has_no_text_encoder(source)) is not None:
         raise TextUnavailableError(reason)
-    key = (files.version(), text)
+    key = (files.version(source), text)
     with _lock:
         if (found := _cached.get(key)) is not None:
             _cached.move_to_end(key)

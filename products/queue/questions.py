@@ -29,8 +29,8 @@ class FeaturesPendingError(Exception):
         self.waited = waited
 
 
-def ask(task: str, argument: object, wait: float) -> Any:
-    """Send a task with a new query id and ``argument``. Return the JSON data that the worker left for it.
+def ask(task: str, argument: object, wait: float, *further: object) -> Any:
+    """Send a task with a new query id and these arguments. Return the JSON data that the worker left for it.
 
     Any client that can write to Redis can leave a value there, so callers check it. Raises FeaturesPendingError after
     ``wait`` seconds.
@@ -38,7 +38,7 @@ def ask(task: str, argument: object, wait: float) -> Any:
     query_id = uuid.uuid4().hex
     try:
         with circuit_breaker.redis_call():
-            current_app.send_task(task, [query_id, argument], expires=wait + 1)
+            current_app.send_task(task, [query_id, argument, *further], expires=wait + 1)
             result = _wait_for_result(query_id, wait)
     except circuit_breaker.BrokerUnavailableError as error:
         raise FeaturesPendingError(_("No worker can be reached now. Try again."), waited=True) from error

@@ -20,7 +20,7 @@ from datetime import date
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
-from gpu.models import EmbeddingWorker, ModelSwitch, ModelVersion, WorkerSample
+from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
 from matching.models import Calibration, ProductAnswer, ReviewLease
@@ -59,6 +59,7 @@ worker = EmbeddingWorker.objects.create(name="host 1", started_at=now, heartbeat
 WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)
 ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim=2, score_floor=0.25, report={"n": 0.1})
 ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
+EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})

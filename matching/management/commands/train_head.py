@@ -66,6 +66,11 @@ class Command(BaseCommand):
                 f"{name:10} {before[name]:.3f} with {figures['compared_with']}, {after[name]:.3f} with it"
             )
         self.stdout.write(f"The gain of mrr is {figures['gain']:+.3f}, its standard error {figures['noise']:.3f}.")
+        for category, figure in figures["by_category"].items():
+            if figure["gain"] < -figure["noise"]:
+                self.stdout.write(
+                    f"In the category {category} it is worse: {figure['gain']:+.3f}, noise {figure['noise']:.3f}."
+                )
         if figures["adopted"]:
             self.stdout.write("It answers from now on. `manage.py rollback_model` goes back.")
         elif figures["wins"]:

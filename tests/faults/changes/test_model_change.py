@@ -15,6 +15,7 @@ from pytest_django import Settings
 
 from benchmarks.random_clip import build
 from gpu import clip
+from gpu.encoders.selection import joined
 from gpu.encoders.weights import model_id
 from gpu.pipeline.run import extract_query_features
 from gpu.vectors import LEGACY_MODEL
@@ -89,12 +90,15 @@ def test_change_of_model_with_workers_of_both_models_mixes_nothing_and_ends_comp
         time.sleep(5)
         assert embeddings(stack) == before  # the workers do not undo each other's results without end
         doctor = stack.manage_result("doctor", CLIP_MODEL=str(new)).stdout
-        assert f"workers use different models: {', '.join(sorted(names.values()))}" in doctor
+        both_names = joined(names.values())
+        assert f"workers use different models: {', '.join(sorted([names[old], both_names]))}" in doctor
         stack.stop(old_worker)
         wait_until(
-            lambda: stack.rows("SELECT DISTINCT embedded_with, state FROM product_images") == [(names[new], "ready")],
-            90, "all images have features of the new model",
+            lambda: stack.rows("SELECT DISTINCT embedded_with, state FROM product_images") == [(both_names, "ready")],
+            90, "all images have features of both models",
         )  # fmt: skip
+        assert stack.match_image(jpeg(0), 30).body["model_name"] == names[old]
+        assert stack.manage_result("switch_model", names[new], CLIP_MODEL=str(new)).returncode == 0
         wait_until(lambda: stack.rows(UNMATCHED) == [(0,)], 60, "all are matched")
         after = [stack.match_image(jpeg(seed), 30) for seed in range(4)]
         assert {(each.status, each.body["model_name"]) for each in after} == {(200, names[new])}
@@ -102,8 +106,8 @@ def test_change_of_model_with_workers_of_both_models_mixes_nothing_and_ends_comp
         for each in (search.result() for search in searches):
             assert each.status in (200, 503), each
             if each.status == 200:
-                # Legacy features, which all images have, or the new model's: never the old one's.
-                assert each.body["model_name"] in (LEGACY_MODEL, names[new])
+                # The old model answers until the switch.
+                assert each.body["model_name"] in (LEGACY_MODEL, names[old])
                 assert best(each) in products
         mixed = "SELECT product_id FROM matches GROUP BY product_id HAVING count(DISTINCT model_name) > 1"
         assert stack.rows(mixed) == []

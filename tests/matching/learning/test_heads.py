@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from pytest_django import Settings
 
+from gpu.encoders.weights import model_id
 from gpu.models import ModelSwitch, ModelVersion
 from gpu.vectors import Features
 from matching import service
+from matching.learning import views
 from matching.models import Match
 from matching.review import verdicts
+from products import model_versions
 from products.models import Feature, Product
 from tests.helpers.accounts import user_in
 from tests.helpers.commands import run
@@ -48,9 +51,9 @@ def photographs(seed: int = 0) -> list[list[Features]]:
 @pytest.fixture
 def catalogue() -> list[Product]:
     """Create products of four views, and a new product with a fifth view of each of the first five."""
-    views = photographs()
-    products = [add_product(*views_of_one[:VIEWS]) for views_of_one in views]
-    for views_of_one in views[:5]:
+    views_of_all = photographs()
+    products = [add_product(*views_of_one[:VIEWS]) for views_of_one in views_of_all]
+    for views_of_one in views_of_all[:5]:
         add_product(views_of_one[VIEWS], historical=False)
     return products
 
@@ -156,9 +159,11 @@ def test_unknown_version_is_refused(catalogue: list[Product]) -> None:
         assert "There is no version" in result.err or "never switched" in result.err
 
 
-@pytest.mark.parametrize("views", [[], [1, 1], [2] * 5], ids=["empty catalogue", "one image each", "five products"])
-def test_too_little_to_learn_from_is_one_sentence(views: list[int]) -> None:
-    for count in views:
+@pytest.mark.parametrize(
+    "images", [[], [1, 1], [2, 2], [2] * 5], ids=["empty catalogue", "one image each", "two products", "five products"]
+)
+def test_too_little_to_learn_from_is_one_sentence(images: list[int]) -> None:
+    for count in images:
         add_product(*legacy_features(count))
     result = run("train_head")
     assert result.code == 1
@@ -167,9 +172,9 @@ def test_too_little_to_learn_from_is_one_sentence(views: list[int]) -> None:
 
 
 def test_confirmed_images_count_as_views_and_contradicting_ones_do_not(tmp_path: Path) -> None:
-    views = photographs()
-    products = [add_product(views_of_one[0]) for views_of_one in views]
-    new = [add_product(views_of_one[1], historical=False) for views_of_one in views]
+    views_of_all = photographs()
+    products = [add_product(views_of_one[0]) for views_of_one in views_of_all]
+    new = [add_product(views_of_one[1], historical=False) for views_of_one in views_of_all]
     assert run("train_head").code == 1  # one image each
     reviewer = user_in("reviewer")
 
@@ -217,7 +222,7 @@ def test_damaged_vectors_are_left_out_of_learning(catalogue: list[Product], tmp_
 
 
 @pytest.mark.usefixtures("with_clip")
-def test_head_stops_answering_when_another_model_takes_over_and_doctor_says_why(
+def test_head_goes_on_answering_when_clip_model_changes_and_doctor_shows_both(
     tmp_path: Path, settings: Settings, tiny_clip: Path
 ) -> None:
     names = [f"P{number}_{view}.jpg" for number in range(21) for view in range(2)]
@@ -234,10 +239,12 @@ def test_head_stops_answering_when_another_model_takes_over_and_doctor_says_why(
     config = json.loads((other / "0_CLIPModel" / "preprocessor_config.json").read_text())
     (other / "0_CLIPModel" / "preprocessor_config.json").write_text(json.dumps(config | {"note": "another"}))
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"model_name": str(other)}
-    assert service.find_matches(product.pk, threshold=0).feature_type == "head"  # its vectors are all there
     assert run("reindex").code == 0
-    assert service.find_matches(product.pk, threshold=0).feature_type == "clip"
-    assert f"no vector of {figures['version']}" in run("doctor").out
+    assert service.find_matches(product.pk, threshold=0).feature_type == "head"
+    assert f"{figures['made_of'][0]} is in use, but CLIP_MODEL is {model_id()}" in run("doctor").out
+    assert run("switch_model", model_id()).code == 0
+    result = service.find_matches(product.pk, threshold=0)
+    assert (result.feature_type, result.model_name) == ("clip", model_id())
 
 
 def add_arrival(tmp_path: Path) -> Product:
@@ -245,3 +252,60 @@ def add_arrival(tmp_path: Path) -> Product:
     table = write_csv(tmp_path / "arrival.csv", [{"sku": "ARRIVAL", "image": "arrival.jpg"}])
     assert run("import_products", table).code == 0
     return Product.objects.get(sku="ARRIVAL")
+
+
+def decide(product: Product, candidate: Product, status: str) -> None:
+    match = Match.objects.create(
+        product=product, candidate=candidate, similarity_score=60, feature_type="legacy", model_name="legacy-1", rank=1
+    )
+    verdicts.set_verdict(match.pk, status, user_in("reviewer"), "")
+
+
+def test_only_rejections_are_nothing_to_learn_from(catalogue: list[Product]) -> None:
+    for product in arrivals():
+        decide(product, catalogue[-1], "rejected")
+    result = run("train_head", "--from-decisions")
+    assert result.code == 1
+    assert "Only 0 catalogue products have two images or more" in result.err
+    assert {kind for kind, _ in first_hits()} == {"legacy"}
+
+
+def test_catalogue_of_one_category_learns_and_reports_that_category(tmp_path: Path, catalogue: list[Product]) -> None:
+    Product.objects.update(category="mugs")
+    figures = trained(tmp_path=tmp_path)
+    assert figures["by_category"]["mugs"]["products"] == PRODUCTS
+    assert figures["by_category"]["mugs"]["gain"] == pytest.approx(figures["gain"])
+    assert len(figures["data_hash"]) == 64
+
+
+def test_product_with_thousands_of_images_counts_with_some_of_them(
+    tmp_path: Path, catalogue: list[Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "MAX_VIEWS_PER_PRODUCT", 5)
+    add_product(*photographs()[0], *photographs(1)[0])  # ten images
+    assert trained(tmp_path=tmp_path)["views"] == PRODUCTS * VIEWS + 5
+
+
+def test_head_finds_a_product_by_the_confirmed_image_of_another_one(catalogue: list[Product], tmp_path: Path) -> None:
+    """An image that is like an arrival finds the catalogue product that the arrival was confirmed to be."""
+    assert run("switch_model", trained(tmp_path=tmp_path)["version"]).code == 0
+    strange = photographs(7)[0]
+    arrival, again = add_product(strange[0], historical=False), add_product(strange[0], historical=False)
+    head = model_versions.in_use()
+    assert head is not None
+    model_versions.fill(head)
+
+    def best() -> service.Candidate:
+        return service.find_matches(again.pk, threshold=0, limit=1).candidates[0]
+
+    assert best().score < 99
+    decide(arrival, catalogue[9], "confirmed")
+    assert (best().product, best().image.product) == (catalogue[9], catalogue[9])
+    assert best().score > 99
+    assert len({found.product.pk for found in service.find_matches(again.pk, threshold=0, limit=10).candidates}) == 10
+    decide(arrival, catalogue[8], "confirmed")  # contradicting: neither is believed
+    assert best().score < 99
+    verdicts.set_verdict(Match.objects.get(candidate=catalogue[8]).pk, "pending", user_in("reviewer"), "")
+    assert best().product == catalogue[9]
+    assert run("switch_model", "encoder").code == 0  # without a head only the catalogue is searched
+    assert best().score < 99
