@@ -34,7 +34,7 @@ from products.importing import undo as import_undo
 from products.importing.importer import RowStatus
 from products.importing.tables.columns import COLUMNS, ID_COLUMN, is_note
 from products.importing.tables.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
-from products.models import Import
+from products.models import Import, Product
 
 PAGE_SIZE = 50
 IMPORT_PERMISSIONS = ("products.add_product", "products.change_product")
@@ -251,7 +251,9 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
 def _role_label(role: str) -> str:
     if role == ATTRIBUTE:
         return _("an attribute")
-    return _("nothing") if role == NOTHING else role
+    if role == NOTHING:
+        return _("nothing")
+    return _("image") if role == "image" else str(Product._meta.get_field(role).verbose_name)
 
 
 def _own_import(request: HttpRequest, pk: uuid.UUID) -> Import:
