@@ -9,6 +9,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import label_for_field
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -253,7 +254,7 @@ def _role_label(role: str) -> str:
         return _("an attribute")
     if role == NOTHING:
         return _("nothing")
-    return _("image") if role == "image" else str(Product._meta.get_field(role).verbose_name)
+    return _("image") if role == "image" else str(label_for_field(role, Product))
 
 
 def _own_import(request: HttpRequest, pk: uuid.UUID) -> Import:
