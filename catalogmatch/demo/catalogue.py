@@ -67,6 +67,7 @@ def load_demo(progress: Callable[[int, int], None] | None = None) -> DemoSummary
 
 
 def _add(product: DemoProduct) -> None:
+    attributes = dict(product.attributes)
     add_product(
         [Upload((IMAGES / name).read_bytes(), name) for name in product.images],
         sku=product.sku,
@@ -74,5 +75,6 @@ def _add(product: DemoProduct) -> None:
         category=product.category,
         description=product.description,
         is_historical=product.is_historical,
-        attributes=product.attributes,
+        brand=attributes.pop("brand", ""),
+        attributes=attributes,
     )

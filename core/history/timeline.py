@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -155,4 +156,6 @@ def _text(value: Any) -> str:
         return str(_("yes") if value else _("no"))
     if isinstance(value, list) and all(isinstance(item, int) for item in value):
         return ", ".join(map(str, value))
+    if isinstance(value, Decimal) and value == round(value, 2):
+        return f"{value:.2f}"  # without the zeros that only the column has
     return "" if value is None else str(value)

@@ -167,10 +167,11 @@ def _resolve(host: str, port: int) -> list[str]:
         for address in addresses:
             if not is_public(address):
                 text = _(
-                    "The address leads to %(host)s (%(ip)s), which is not on the internet. "
-                    "CATALOGMATCH_FETCH_PRIVATE_HOSTS can allow this host."
+                    "The address leads to %(host)s, which is not on the internet. "
+                    "The operator can allow this host with CATALOGMATCH_FETCH_PRIVATE_HOSTS."
                 )
-                raise FetchError("address_refused", text % {"host": host, "ip": address})
+                name = host if host == address else f"{host} ({address})"
+                raise FetchError("address_refused", text % {"host": name})
     return addresses
 
 

@@ -33,6 +33,7 @@ from matching.admin.filters import (
     ScoreBandFilter,
     VerdictDateFilter,
 )
+from matching.answers.wording import percent
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
@@ -207,7 +208,8 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
 
     @display(description=_("score"), ordering="similarity_score")
     def score(self, match: Match) -> str:
-        return render_to_string("catalogmatch/match_score.html", {"match": match})
+        probability = "" if match.probability is None else percent(match.probability)
+        return render_to_string("catalogmatch/match_score.html", {"match": match, "probability": probability})
 
     @display(description=_("verdict"))
     def verdict(self, match: Match) -> str:

@@ -34,6 +34,12 @@ STATES = {
 }
 KINDS = {"clip": gettext_lazy("encoder"), "legacy": gettext_lazy("legacy features"), "head": gettext_lazy("head")}
 MEASURED = {"learning": gettext_lazy("when a head was learned"), "comparison": gettext_lazy("in a comparison")}
+FIGURES = {
+    "recall@1": gettext_lazy("right first"),
+    "recall@5": gettext_lazy("in the first 5"),
+    "recall@10": gettext_lazy("in the first 10"),
+    "mrr": gettext_lazy("mean of 1 / rank (MRR)"),
+}
 SETS = {"views": gettext_lazy("Catalogue images"), "decisions": gettext_lazy("Confirmed matches")}
 
 
@@ -182,7 +188,7 @@ def _job(request: HttpRequest, pk: uuid.UUID, permission: str = VIEW) -> ModelJo
 def _learned(job: ModelJob) -> dict[str, Any]:
     """Return the figures of a learned head as rows of a table."""
     report = job.report
-    figures = [(name, report["before"][name], report["after"][name]) for name in report["after"]]
+    figures = [(FIGURES.get(name, name), report["before"][name], report["after"][name]) for name in report["after"]]
     return {"report": report, "figures": figures, "made_of": " + ".join(report["made_of"])}
 
 
@@ -207,7 +213,10 @@ def _comparison(job: ModelJob) -> dict[str, Any]:
         {
             **one,
             "title": SETS.get(one["name"], one["name"]),
-            "rows": [(name, one["a"][name], one["b"][name], one["difference"][name]) for name in one["difference"]],
+            "rows": [
+                (FIGURES.get(name, name), one["a"][name], one["b"][name], difference)
+                for name, difference in one["difference"].items()
+            ],
             "better_name": report.get(one["better"], ""),
             "groups": [
                 (title, _("Only %s finds these first.") % report[side], _pairs(one[f"{key}_pairs"], shown), one[key])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -30,9 +30,9 @@ from django.views.decorators.http import require_POST, require_safe
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.imaging.errors import ImageProcessingError
+from matching.answers.wording import answer_in_words, percent, strongest
 from matching.best_views import best_views
-from matching.evidence.items import Direction
-from matching.models import Decision, Match, ProductAnswer
+from matching.models import Decision, Match
 from matching.review import cases, comparison, decisions, leases, queue, verdicts
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError
@@ -277,9 +277,10 @@ def _candidates(case: Case) -> list[dict[str, Any]]:
                 "product_image": product_image or next(iter(case.product.images.all()), None),
                 "differences": sorted(rows, key=lambda row: not row.differs),
                 "differing": [row.name for row in rows if row.differs],
+                "varying": [row.name for row in rows if row.differs and not row.identifies],
                 "found_later": match.pk in later,
-                "probability": "" if match.probability is None else _percent(match.probability),
-                "evidence": _strongest(match.evidence),
+                "probability": "" if match.probability is None else percent(match.probability),
+                "evidence": strongest(match.evidence),
             }
         )
     return shown
@@ -294,27 +295,10 @@ def _likely(case: Case) -> str:
 
 def _answer_in_words(case: Case) -> str:
     """Return the program's answer as a sentence, or "" without probabilities."""
-    if case.answer is None or case.answer.not_in_catalogue is None:
+    if case.answer is None:
         return ""
-    none = _percent(case.answer.not_in_catalogue)
-    if case.answer.answer == ProductAnswer.Answer.SAME and case.matches:
-        best = case.matches[0]
-        return _("Probably the same as %(name)s (%(share)s).") % {
-            "name": best.candidate, "share": _percent(best.probability or 0.0),
-        }  # fmt: skip
-    if case.answer.answer == ProductAnswer.Answer.NEW:
-        return _("Probably not in the catalogue (%(share)s).") % {"share": none}
-    return _("Please look: %(share)s likely not in the catalogue.") % {"share": none}
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
-
-
-def _strongest(evidence: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first item for and the first against. The strongest come first."""
-    found = (next((item for item in evidence if item["direction"] == direction), None) for direction in Direction)
-    return [item for item in found if item is not None]
+    shares = [(match.candidate, match.probability) for match in case.matches]
+    return answer_in_words(case.answer.answer, case.answer.not_in_catalogue, shares)
 
 
 def _missing_views(case: Case) -> dict[int, tuple[ProductImage | None, ProductImage | None]]:

@@ -16,14 +16,19 @@ from django.utils.translation import gettext_lazy
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions
 from gpu.encoders import selection
-from gpu.encoders.registry import ClipUnavailableError
+from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.imaging.errors import ImageProcessingError
 from gpu.text.files import TextUnavailableError, has_no_text_encoder
 from matching import search, service
+from matching.answers.wording import answer_in_words, percent, strongest
 from matching.index import SearchVectorError
 from products.admin.filters import categories
 from products.admin.upload import ImagesField
 from products.queue.query_features import FeaturesPendingError
+
+_NO_CLIP = gettext_lazy(
+    "Words cannot be searched without a CLIP model. The page Device and model says what is missing."
+)
 
 
 class SearchByImageForm(forms.Form):
@@ -49,9 +54,11 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
     require_permissions(request, "matching.view_match")
     is_post = request.method == "POST"
     form = SearchByImageForm(request.POST, request.FILES) if is_post else SearchByImageForm()
+    result = _search(form) if is_post and form.is_valid() else None
     context: dict[str, Any] = {
         "form": form,
-        "result": _search(form) if is_post and form.is_valid() else None,
+        "result": result,
+        **(_shown(result) if result is not None else {}),
         "no_words": has_no_text_encoder(selection.source_in_use()),
     }
     status = 422 if form.errors else 200
@@ -66,6 +73,22 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "catalogmatch/search_by_image.html", context, status=status)
 
 
+def _shown(result: service.SearchResult) -> dict[str, Any]:
+    """Return the answer as a sentence, and what the page shows of each candidate."""
+    shares = [(candidate.product, candidate.probability) for candidate in result.candidates]
+    candidates = [
+        {
+            "image": candidate.image,
+            "product": candidate.product,
+            "score": candidate.score,
+            "probability": "" if candidate.probability is None else percent(candidate.probability),
+            "evidence": strongest(candidate.evidence),
+        }
+        for candidate in result.candidates
+    ]
+    return {"answer": answer_in_words(result.answer, result.not_in_catalogue, shares), "candidates": candidates}
+
+
 def _search(form: SearchByImageForm) -> service.SearchResult | None:
     options = dict(form.cleaned_data)
     options |= {"uploads": options.pop("images")[:1], "category": options["category"] or None}
@@ -75,6 +98,9 @@ def _search(form: SearchByImageForm) -> service.SearchResult | None:
         return search.search(wait=settings.UPLOAD_WAIT_SECONDS, **options)
     except ImageProcessingError as error:
         form.add_error("images", ValidationError(error.message, code=error.code))
-    except (FeaturesPendingError, SearchVectorError, TextUnavailableError, ClipUnavailableError) as error:
+    except (TextUnavailableError, ClipUnavailableError) as error:
+        text = str(error) if clip_status().available else _NO_CLIP
+        form.add_error(None, ValidationError(text, code=error.code))
+    except (FeaturesPendingError, SearchVectorError) as error:
         form.add_error(None, ValidationError(str(error), code=error.code))
     return None

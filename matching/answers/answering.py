@@ -129,10 +129,11 @@ def _image_evidence(terms: Any, score: float, calibrated: stored.Calibrated) -> 
         lead_text = _("It is ahead of the next candidate by %(gap).1f.") % {"gap": gap}
     else:
         lead_text = _("It is behind the best candidate by %(gap).1f.") % {"gap": -gap}
-    return [
+    items = [
         WeighedEvidence("image", _direction(alike), alike, score_text),
         WeighedEvidence("image_lead", _direction(ahead), ahead, lead_text),
     ]
+    return [item for item in items if abs(item.weight) >= MIN_WEIGHT]
 
 
 def _direction(weight: float) -> str:

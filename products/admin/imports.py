@@ -9,6 +9,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import label_for_field
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -34,7 +35,7 @@ from products.importing import undo as import_undo
 from products.importing.importer import RowStatus
 from products.importing.tables.columns import COLUMNS, ID_COLUMN, is_note
 from products.importing.tables.mapping import ATTRIBUTE, FIELDS, NONE, NOTHING, presets
-from products.models import Import
+from products.models import Import, Product
 
 PAGE_SIZE = 50
 IMPORT_PERMISSIONS = ("products.add_product", "products.change_product")
@@ -251,7 +252,9 @@ def _results(request: HttpRequest, job: Import) -> dict[str, Any]:
 def _role_label(role: str) -> str:
     if role == ATTRIBUTE:
         return _("an attribute")
-    return _("nothing") if role == NOTHING else role
+    if role == NOTHING:
+        return _("nothing")
+    return _("image") if role == "image" else str(label_for_field(role, Product))
 
 
 def _own_import(request: HttpRequest, pk: uuid.UUID) -> Import:

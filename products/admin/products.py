@@ -40,6 +40,7 @@ from products.admin.history import CatalogueHistoryAdmin
 from products.attributes import clean_attributes
 from products.images import intake
 from products.models import Feature, Product, ProductImage
+from products.prices import format_price
 from products.queue import claims
 from products.validation import validate_fields
 
@@ -47,6 +48,10 @@ from products.validation import validate_fields
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
     class Meta:
         widgets = {name: UnfoldAdminTextareaWidget(attrs={"rows": 3}) for name in ("description", "attributes")}
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.initial["price"] = format_price(self.instance.price)
 
     def clean_sku(self) -> str:
         sku = str(self.cleaned_data["sku"]).strip()
@@ -117,9 +122,10 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     sortable_by = ("category", "added")
     fields = (
         ("sku", "name"),
-        ("category", "is_historical"),
-        ("brand", "mpn", "gtin"),
+        ("category", "brand"),
+        ("gtin", "mpn"),
         ("price", "currency"),
+        "is_historical",
         "description",
         "attributes",
     )

@@ -41,7 +41,7 @@ function createPart({ name, model_name: model, points }) {
 
 function showExplanation(data) {
     slot("score").textContent = data.score.toFixed(1);
-    slot("status").textContent = data.no_heat_maps;
+    slot("status").textContent = data.no_heat_maps && explanation.dataset.noMaps;
     slot("images").replaceChildren(
         createFigure(data.image_url, data.heat_maps[0]), createFigure(data.candidate_image_url, data.heat_maps[1]),
     );
@@ -79,7 +79,7 @@ document.addEventListener("keydown", (event) => {
     if (explanation.open) {
         event.stopImmediatePropagation();
         if (event.key.toLowerCase() === "e") explanation.close();
-    } else if (event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input, select, textarea")) {
+    } else if (event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input:not([type=radio]), select, textarea")) {
         document.querySelector(".cm-candidate:not([hidden]) [data-explain]")?.click();
     }
 }, true);

@@ -294,7 +294,10 @@ function startCase() {
 
 const ACTIONS = {
     u: undo,
-    n: () => goToNext(),
+    n: () => {
+        say("");
+        goToNext();
+    },
     z: toggleZoom,
     f: toggleFlicker,
     a: toggleMark,

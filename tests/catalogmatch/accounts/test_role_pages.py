@@ -112,7 +112,7 @@ def test_home_offers_the_work_of_the_role(role: str) -> None:
     uploads = role in ("uploader", "manager")
     assert (f"{PRODUCTS}add/" in seen) == uploads
     assert any("/auth/user/" in address for address in seen) == (role == "manager")
-    assert any(address.startswith("POST") and "verdict" in address for address in seen) == (
+    assert any(address.startswith("POST") and "decide" in address for address in seen) == (
         role in ("reviewer", "manager")
     )
 

@@ -34,6 +34,11 @@ def test_openapi_document_is_valid_and_lists_every_endpoint() -> None:
         ("GET", "/api/matches/{id}"),
         ("PATCH", "/api/matches/{id}"),
         ("GET", "/api/matches/{id}/explanation"),
+        ("GET", "/api/cases"),
+        ("GET", "/api/cases/{id}"),
+        ("POST", "/api/cases/{id}/decision"),
+        ("DELETE", "/api/cases/{id}/decision"),
+        ("POST", "/api/cases/decisions"),
         ("GET", "/api/queue"),
     }
 

@@ -201,8 +201,9 @@ def test_attributes_that_break_the_schema_are_backed_up_and_restored_unchanged(t
     with closing(sqlite3.connect(database)) as rows:
         for pk, text in enumerate(texts, start=1):
             rows.execute(
-                "INSERT INTO products (id, sku, name, category, description, is_historical, attributes, created_at,"
-                " updated_at) VALUES (?, '', '', '', '', 0, ?, '2026-01-01', '2026-01-01')",
+                "INSERT INTO products (id, sku, name, category, description, gtin, mpn, brand, currency, is_historical,"
+                " attributes, created_at, updated_at)"
+                " VALUES (?, '', '', '', '', '', '', '', '', 0, ?, '2026-01-01', '2026-01-01')",
                 [pk, text],
             )
         rows.commit()

@@ -170,6 +170,21 @@ def test_case_shows_candidates_best_first_with_their_differences() -> None:
     assert len(re.findall(row, text)) == 2  # candidates without a size
 
 
+def test_case_compares_numbers_brand_and_price() -> None:
+    product, _ = make_case(90)
+    candidate = product.matches.get().candidate
+    Product.objects.filter(pk=product.pk).update(gtin="0400638133393", brand="Nord", price="9.9", currency="EUR")
+    Product.objects.filter(pk=candidate.pk).update(gtin="400638133393", brand="nord", price="12", currency="EUR")
+    page = browser_of("viewer").get(f"{LIST}case/{product.pk}/")
+    [shown] = page.context["candidates"]
+    assert shown["differing"] == ["Price"]
+    assert shown["varying"] == []  # a variant does not differ "in price"
+    rows = {row.name: (row.product, row.candidate) for row in shown["differences"]}
+    assert rows["Price"] == ("9.90 EUR", "12.00 EUR")
+    assert rows["Brand"] == ("Nord", "nord")
+    assert rows["GTIN"] == ("0400638133393", "400638133393")
+
+
 def test_match_opens_as_its_case() -> None:
     product, [match] = make_case(80)
     assert browser_of("viewer").get(f"{LIST}{match.pk}/change/")["Location"] == f"{LIST}case/{product.pk}/"

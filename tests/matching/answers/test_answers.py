@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from gpu.vectors import Features
 from matching import service
-from matching.answers import calibration, figures
+from matching.answers import calibration, figures, wording
 from matching.models import Calibration, Match, ProductAnswer
 from matching.review import verdicts
 from products.models import Product
 from tests.helpers.accounts import client_of, user_in
 from tests.helpers.commands import run
+from tests.helpers.rows import browser_of
+from tests.helpers.sample_images import jpeg
 from tests.helpers.vectors import add_product, legacy_features
 
 pytestmark = pytest.mark.django_db
@@ -140,6 +144,24 @@ def test_different_gtins_speak_against(catalogue: list[Product]) -> None:
     after = next(match for match in answered(arrival)["matches"] if match["product_id"] == before["product_id"])
     assert odds_of(after) < odds_of(before) / 20
     assert "against" in {item["direction"] for item in after["evidence"] if item["kind"] == "identifier"}
+
+
+def test_page_ask_says_the_answer_and_why(catalogue: list[Product]) -> None:
+    run("calibrate")
+    image = SimpleUploadedFile("photo.jpg", jpeg(), "image/jpeg")
+    text = browser_of("viewer").post("/admin/ask/", {"images": image, "threshold": 0, "limit": 5}).content.decode()
+    answer = re.search(r'cm-case-answer" dir="auto">([^<]+)<', text)
+    assert answer is not None
+    assert "likely" in answer[1] or "Probably" in answer[1]
+    assert "likely the same" in text
+    assert re.search(r'data-kind="image">The images are alike by \d+ of 100.', text)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0 %"), (0.001, "<1 %"), (0.755, "76 %"), (0.999, ">99 %"), (1.0, "100 %")]
+)
+def test_no_guess_is_called_certain(share: float, text: str) -> None:
+    assert wording.percent(share).replace("\u00a0", " ") == text
 
 
 def test_answer_is_saved_listed_and_exported(catalogue: list[Product]) -> None:
