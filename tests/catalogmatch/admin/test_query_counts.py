@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 LIST_BOUND = 14
 PAGING = 1  # a list of more than one page needs one more query for its keys
-PAGE_BOUND = 24
+PAGE_BOUND = 26
 API_BOUND = 7
 
 
