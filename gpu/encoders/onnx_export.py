@@ -93,9 +93,13 @@ def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bo
     _write_float32(model, model_weights, work)
     if int8:
         _write_int8(work)
-        _check_int8_text(model, work, force)
+    text_cosine = _compare_int8_text(model, work) if int8 else 1.0  # before float32 is moved into place
     installed = [_install(model_weights, work, "float32", prepared, expected, force=False)]
     if int8:
+        if text_cosine < MEAN_COSINE["int8"] and not force:
+            raise ExportError(
+                f"int8 is not installed because its text encoder differs from torch: cosine {text_cosine:.5f}."
+            )
         installed.append(_install(model_weights, work, "int8", prepared, expected, force))
     return installed
 
@@ -197,12 +201,12 @@ def _write_int8(work: Path) -> None:
         root.setLevel(level)
 
 
-def _check_int8_text(model: Any, work: Path, force: bool) -> None:
+def _compare_int8_text(model: Any, work: Path) -> float:
+    """Return the mean cosine of both precisions' vectors of some sentences."""
     words = model.preprocess(list(SENTENCES))
     text = (words["input_ids"], words["attention_mask"])
     expected, actual = (_run_text(work / onnx.export_file_name("text", precision), text) for precision in _PRECISIONS)
-    if (mean := float(np.einsum("ij,ij->i", expected, actual).mean())) < MEAN_COSINE["int8"] and not force:
-        raise ExportError(f"int8 is not installed because its text encoder differs from torch: cosine {mean:.5f}.")
+    return float(np.einsum("ij,ij->i", expected, actual).mean())
 
 
 def _has_vnni() -> bool:
