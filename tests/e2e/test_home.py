@@ -76,7 +76,7 @@ def test_numbers_link_to_lists_of_as_many_rows(sign_in: SignIn) -> None:
         assert page.locator("#result_list tbody").count() == count, address
     page.goto("/admin/")
     page.get_by_role("link", name="1 case decided by you today").click()
-    assert page.locator("#result_list tbody").count() == Match.objects.filter(reviewed_at__isnull=False).count()
+    expect(page.locator("#result_list tbody")).to_have_count(Match.objects.filter(reviewed_at__isnull=False).count())
 
 
 def test_home_shows_the_last_days_as_chart_and_as_text(sign_in: SignIn) -> None:
