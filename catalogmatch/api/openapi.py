@@ -38,6 +38,7 @@ WITH_ID_OR_PAGE = (404,)
 WITH_A_BODY = (408, 411, 413, 415)
 WITH_IMAGES = (422,)
 ON_WRITE = (409, 507)
+WITH_IF_MATCH = (412,)
 FEATURES_GONE = (409,)
 
 
@@ -56,8 +57,11 @@ def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def _statuses(method: str, operation: dict[str, Any]) -> list[int]:
     statuses = [*ALWAYS]
-    if {"id", "page"} & {parameter["name"] for parameter in operation.get("parameters", [])}:
+    parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
+    if {"id", "page"} & parameters:
         statuses += WITH_ID_OR_PAGE
+    if "If-Match" in parameters:
+        statuses += WITH_IF_MATCH
     if "requestBody" in operation:
         statuses += WITH_A_BODY
         if [*operation["requestBody"]["content"]] == ["multipart/form-data"] or operation["operationId"] == "search":

@@ -23,11 +23,10 @@ from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError, StaleError
 from matching.review.usefulness import is_random, most_useful_first
 from matching.service import rounded
-from products.api.etags import if_match, with_etag
+from products.api.etags import IF_MATCH, if_match, with_etag
 from products.exporting import LARGE_COLUMNS
 from products.models import Product
 
-IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The ETag of the case that you saw.")
 OVERRIDE = OpenApiParameter("override", bool, description="Undo the decision of another reviewer.")
 
 

@@ -22,7 +22,7 @@ from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
 from matching.review.decisions import StaleError
-from products.api.etags import if_match, with_etag
+from products.api.etags import IF_MATCH, if_match, with_etag
 from products.api.views import WAIT, form_data, uploads_of, wait_of
 from products.models import Product
 
@@ -146,7 +146,7 @@ class MatchView(generics.RetrieveAPIView[Match]):
         match = self.get_object()
         return with_etag(Response(self.get_serializer(match).data), match.version)
 
-    @extend_schema(request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
+    @extend_schema(parameters=[IF_MATCH], request=serializers.VerdictSerializer, responses=serializers.MatchSerializer)
     def patch(self, request: Request, pk: int) -> Response:
         """Confirm or reject a match, undo the verdict (`pending`), or save a note.
 

@@ -6,10 +6,15 @@ import hashlib
 from typing import Any
 
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from products.models import Product
+
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="The ETag of what you saw. If it has changed, 412 `stale`."
+)
 
 
 class ETagMismatchError(Exception):

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
 from rest_framework.request import Request
@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 from core.admin.paging import MAX_SEARCH_LENGTH
 from products import embedding
 from products.api import serializers
-from products.api.etags import check_product, if_match, product_version, with_etag
+from products.api.etags import IF_MATCH, check_product, if_match, product_version, with_etag
 from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
@@ -105,6 +105,7 @@ class ProductListView(ProductPages):
     filterset_class = ProductFilter
 
 
+@extend_schema_view(patch=extend_schema(parameters=[IF_MATCH]), delete=extend_schema(parameters=[IF_MATCH]))
 class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
     permission_map = {
         "GET": "products.view_product",
