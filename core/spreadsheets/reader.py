@@ -33,6 +33,7 @@ POSSIBLE_TABLE_SUFFIXES = (".txt", ".xml", ".xls", ".htm", ".html", ".json", ".j
 _SPREADSHEET = ".xlsx", ".xlsm", ".ods"
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _INVISIBLE = re.compile("[\ufeff\u200b\u200c\u200d\u2060]")
+_EXACT_NAME = re.compile(r'\w+ ".*"', re.DOTALL)
 
 Score = Callable[[Sequence[str]], int]
 
@@ -162,8 +163,15 @@ def read_table(
 
 
 def column_name(cell: str) -> str:
-    """Return a header's cell without line breaks and characters that cannot be seen."""
-    return " ".join(_INVISIBLE.sub("", cell).strip().strip('"').split())
+    """Return a header's cell without line breaks and characters that cannot be seen.
+
+    A name in quotes after a word is meant exactly, such as ``attribute "two  spaces"``.
+    """
+    if _EXACT_NAME.fullmatch(cell):
+        return cell
+    cell = _INVISIBLE.sub("", cell).strip()
+    bare = cell.strip('"') if cell.startswith('"') and cell.endswith('"') else cell
+    return " ".join((cell if '"' in bare else bare).split())
 
 
 def check_repeated_columns(name: str, columns: Sequence[str]) -> None:

@@ -95,11 +95,12 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
 
 def test_unusable_file_is_reported_on_the_same_page(sign_in: SignIn) -> None:
     page = sign_in("uploader")
-    send(page, file("list.csv", b"Artikel,Bild\n1,a.jpg\n"))
-    expect(page.get_by_role("alert")).to_contain_text("list.csv has no column image and no column sku.")
+    send(page, file("list.xlsx", b"sku,name\n"))
+    expect(page.get_by_role("alert")).to_contain_text("list.xlsx is not a readable XLSX")
+    expect(page.get_by_role("link", name="Choose the columns")).to_have_count(0)
     save_screenshot(page, "import-refused")
     # The files are still selected and are replaced by others.
-    expect(page.get_by_text("list.csv", exact=True)).to_be_visible()
+    expect(page.get_by_text("list.xlsx", exact=True)).to_be_visible()
     page.get_by_label("Table, ZIP with images, or both").set_input_files([file("good.csv", b"sku,name\nOLD-10,New\n")])
     page.get_by_role("button", name="Show what would change").click()
     expect(page.get_by_role("button", name="Import 1 row")).to_be_visible()
@@ -121,6 +122,7 @@ def test_too_large_files_are_reported_before_they_are_sent(sign_in: SignIn) -> N
 def test_columns_are_chosen_if_none_tells_the_products_apart(sign_in: SignIn) -> None:
     page = sign_in("uploader")
     send(page, file("list.csv", b"Foo,Bar,Colour\nOLD-10,Renamed,blue\n"))
+    expect(page.get_by_role("alert")).to_contain_text("list.csv has no column sku.")
     page.get_by_role("link", name="Choose the columns").click()
     page.get_by_label("Foo").select_option("sku")
     page.get_by_label("Bar").select_option("name")

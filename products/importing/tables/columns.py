@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from core.spreadsheets.reader import column_name
 from core.spreadsheets.writer import unescape_formula
 from products.validation import TEXT_FIELDS, is_encodable
 
@@ -20,6 +21,11 @@ def is_note(column: str) -> bool:
     return _NOTE.fullmatch(column) is not None
 
 
+def is_quoted_attribute(column: str) -> bool:
+    """Return whether the column says that it is an attribute, as in ``attribute "brand"``."""
+    return _QUOTED_ATTRIBUTE.fullmatch(column) is not None
+
+
 def attribute_name(column: str) -> str | None:
     """Return the column's attribute, or None for a column with its own meaning."""
     column = unescape_formula(column)
@@ -33,7 +39,7 @@ def attribute_name(column: str) -> str | None:
 
 
 def attribute_column(attribute: str) -> str:
-    """Return an attribute's column, quoted if ``attribute_name`` would misread it."""
-    if attribute_name(attribute) == attribute and attribute == attribute.strip():
+    """Return an attribute's column, quoted if an import would misread it."""
+    if attribute_name(attribute) == attribute == column_name(attribute):
         return attribute
     return f"attribute {json.dumps(attribute, ensure_ascii=False)}"

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from core.errors import UnreadableFileError
 from core.spreadsheets.headers import missing_columns_message
 from core.spreadsheets.reader import check_repeated_columns
-from products.importing.tables.columns import COLUMNS, ID_COLUMN, attribute_name, is_note
+from products.importing.tables.columns import COLUMNS, ID_COLUMN, attribute_name, is_note, is_quoted_attribute
 from products.importing.tables.references import looks_like_image
 from products.importing.tables.words import image_rank, normalize, ranks, spellings
 
@@ -244,6 +244,7 @@ class _Recognition:
                 self.free.remove(index)
             elif role:
                 self._take(role, [index])
+        self.free = [i for i in self.free if not is_quoted_attribute(self.columns[i])]
         self.keys = self.chains.get("sku", ())
 
     def _take_own_names(self) -> None:
@@ -383,7 +384,7 @@ class _Recognition:
             if is_attribute and attribute is None and column and not is_note(column):
                 attribute = column  # the name of a field that another column fills
             if (is_attribute and attribute is not None) or index in self.kept:
-                attributes[index] = _unused(attribute or column, used)
+                attributes[index] = _unused(column if attribute is None else attribute, used)
             roles.append(name or (ATTRIBUTE if index in attributes or index in paired else NOTHING))
         return tuple(roles), attributes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import count
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -14,7 +13,6 @@ from django.utils.translation import gettext as _
 from core.spreadsheets.reader import Table, TableRow
 from core.spreadsheets.sheets import Mark
 from core.spreadsheets.writer import unescape_formula
-from products import attributes as attribute_limits
 from products.importing.row import Row
 from products.importing.tables.columns import ID_COLUMN
 from products.importing.tables.drafts import Draft
@@ -172,7 +170,7 @@ class TableReader:
             draft.notes.append(_("%s is the error of a formula and was left out.") % column)
 
     def _finish(self, draft: Draft) -> None:
-        """Check the key, and leave out what is too long or cannot be read."""
+        """Check the key, and leave out what a shop writes and no product can hold."""
         if not draft.problem and not draft.passed_over:
             if draft.key.problem:
                 draft.problem = _("the SKU cannot be known: %s") % draft.key.problem
@@ -180,7 +178,7 @@ class TableReader:
                 draft.problem = self._missing_key(draft)
         if not self.mapping.is_own:
             self._leave_out_unreadable(draft)
-        self._leave_out_long(draft)
+            self._leave_out_long_description(draft)
 
     def _missing_key(self, draft: Draft) -> str:
         if draft.product_id or (self.mapping.is_own and draft.texts.get("name")):
@@ -199,8 +197,7 @@ class TableReader:
             draft.texts["gtin"] = key.text
         for name in _OPTIONAL_FIELDS:
             text = draft.texts.get(name, "")
-            indexes = self.mapping.chains.get(name, ())
-            if not text or any(self.mapping.columns[i] == name for i in indexes):
+            if not text or self._has_own_name(name):
                 continue
             try:
                 if name == "price":
@@ -212,31 +209,22 @@ class TableReader:
                     validate_product(Product(**{name: normalize_field(name, text)}))
             except ValidationError as error:
                 draft.texts[name] = ""
-                draft.attributes.setdefault(self.mapping.columns[indexes[0]], text)
+                draft.attributes.setdefault(self.mapping.columns[self.mapping.chains[name][0]], text)
                 reason = " ".join(error.messages)
                 draft.notes.append(_("%(field)s became an attribute: %(reason)s") % {"field": name, "reason": reason})
 
-    def _leave_out_long(self, draft: Draft) -> None:
-        """Leave out texts beyond the limits, and say so. A product without its longest text is still one."""
-        text = _("%(name)s was left out: it has %(length)s characters, and the limit is %(limit)s.")
-        description = draft.texts.get("description", "")
-        if len(description) > MAX_DESCRIPTION_LENGTH:
-            limit = MAX_DESCRIPTION_LENGTH
-            draft.texts["description"] = ""
-            values = {"name": _("The description"), "length": f"{len(description):,}", "limit": f"{limit:,}"}
-            draft.notes.append(text % values)
-        limit = attribute_limits.MAX_TEXT_LENGTH
-        for name, value in list(draft.attributes.items()):
-            if len(value) > limit:
-                del draft.attributes[name]
-                draft.notes.append(text % {"name": name, "length": f"{len(value):,}", "limit": f"{limit:,}"})
-        sizes = {name: len(name.encode(errors="replace")) + len(value.encode(errors="replace")) + 8
-                 for name, value in draft.attributes.items() if value}  # fmt: skip
-        for _number in count():
-            if sum(sizes.values()) <= attribute_limits.MAX_BYTES * 3 // 4:
-                return
-            longest = max(sizes, key=lambda name: sizes[name])
-            del draft.attributes[longest], sizes[longest]
-            kib = attribute_limits.MAX_BYTES // 2**10
-            reason = _("%(name)s was left out: the attributes of a product have at most %(limit)d KiB.")
-            draft.notes.append(reason % {"name": longest, "limit": kib})
+    def _leave_out_long_description(self, draft: Draft) -> None:
+        """Leave out a shop's web page, and say so. The product without it is still one.
+
+        A column ``description`` was written for CatalogMatch. Beyond the limit it refuses the row, as any other text.
+        """
+        text, limit = draft.texts.get("description", ""), MAX_DESCRIPTION_LENGTH
+        if len(text) <= limit or self._has_own_name("description"):
+            return
+        draft.texts["description"] = ""
+        note = _("The description was left out: it has %(length)s characters, and the limit is %(limit)s.")
+        draft.notes.append(note % {"length": f"{len(text):,}", "limit": f"{limit:,}"})
+
+    def _has_own_name(self, field: str) -> bool:
+        """Return whether the table calls the field as CatalogMatch does."""
+        return any(self.mapping.columns[i] == field for i in self.mapping.chains.get(field, ()))

@@ -78,7 +78,8 @@ def test_unknown_column_is_reported_with_a_suggestion(browser):
         ("list.csv", b"PK\x03\x04\x00\xff", "not a readable XLSX"),
         ("list.xls", b"\xd0\xcf\x11\xe0", "as XLSX or “CSV UTF-8”"),
         ("list.xlsx", b"sku,name\n", "not a readable XLSX"),
-        ("list.xlsx", workbook([], [["colour"], ["A"]]), "no column sku"),
+        ("list.xlsx", workbook([], []), "no column sku"),
+        ("list.xlsx", workbook([], [["colour"]]), "no column sku"),
         ("list.csv", b"sku," + b"a," * 100_000 + b"\nA\n", "columns, more than the limit of 500"),
         ("list.xlsx", workbook([["sku", *range(501)]], []), "502 columns"),
         ("list.xlsx", zipped({"xl/worksheets/sheet1.xml": bytes(80 * 2**20)}), "100 times its size"),
@@ -93,6 +94,14 @@ def test_unusable_files_are_rejected_on_the_import_page(browser, imports_root, n
     assert reason in ImportPage(browser, {name: content}).error
     assert not Import.objects.exists()
     assert files_in(imports_root) == []
+
+
+def test_table_without_a_key_waits_until_a_user_chooses_its_columns(browser):
+    upload = ImportPage(browser, {"list.xlsx": workbook([], [["colour"], ["A"]])})
+    assert "list.xlsx has no column sku" in upload.error
+    job = Import.objects.get()
+    assert f"/admin/products/product/import/{job.pk}/" in upload.response.content.decode()
+    assert not Product.objects.exists()
 
 
 @pytest.mark.parametrize(

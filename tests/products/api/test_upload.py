@@ -169,11 +169,12 @@ def test_one_bad_image_rejects_the_whole_upload(api: APIClient, media: Path) -> 
     assert (Product.objects.count(), files_in(media)) == (0, [])
 
 
-def test_file_over_20_mib_is_rejected(api: APIClient, media: Path) -> None:
-    fitting = jpeg(1)
-    assert upload(api, fitting + bytes(20 * 2**20 - len(fitting))).status_code == 201
+@pytest.mark.parametrize(("kind", "mib"), [("PNG", 20), ("JPEG", 60)])
+def test_file_over_the_limit_of_its_format_is_rejected(api: APIClient, media: Path, kind: str, mib: int) -> None:
+    image = as_file(drawing(1), kind)
+    assert upload(api, image + bytes(mib * 2**20 - len(image))).status_code == 201
     stored = files_in(media)
-    assert refused(upload(api, fitting + bytes(21 * 2**20)), 413, "image_too_large")
+    assert refused(upload(api, image + bytes((mib + 1) * 2**20 - len(image))), 413, "image_too_large")
     assert files_in(media) == stored
 
 
