@@ -52,9 +52,9 @@ def claim(limit: int, after_host: str = "") -> list[ImageDownload]:
         return []
     release_expired()
     now = timezone.now()
-    earlier = ImageDownload.objects.filter(
-        sku=OuterRef("sku"), id__lt=OuterRef("id"), state__in=ImageDownload.UNFINISHED
-    )
+    # A sum, because SQLite 3.40 finds wrong rows by a range over the id at the end of the index.
+    others = ImageDownload.objects.annotate(number=F("id") + 0)
+    earlier = others.filter(sku=OuterRef("sku"), number__lt=OuterRef("id"), state__in=ImageDownload.UNFINISHED)
     due = ImageDownload.objects.filter(~Exists(earlier), state=State.PENDING, due_at__lte=now)
     due = due.order_by(F("attempts").desc(), "due_at", "id")
     token = uuid.uuid4()
