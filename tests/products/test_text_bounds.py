@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from django.utils import timezone
 
 from core.jobs import MAX_ERROR_LENGTH
 from core.spreadsheets.reader import MAX_COLUMN_NAME
-from gpu.encoders import registry, weights
+from gpu.encoders import registry, selection
 from gpu.models import EmbeddingWorker
 from gpu.monitoring import worker
 from matching.models import Match
@@ -114,8 +115,9 @@ def test_results_keep_a_bounded_part_of_a_refused_row(tmp_path: Path) -> None:
 def test_row_of_a_worker_fits_its_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     status = registry.clip_status()
     long: Any = type(status)(**{**_values(status), "available": False, "reason": "x" * 100_000})
-    monkeypatch.setattr(registry, "clip_status", lambda: long)
-    monkeypatch.setattr(weights, "model_id", lambda: "m" * 300)
+    monkeypatch.setattr(registry, "clip_status", lambda *_source: long)
+    in_use = selection.in_use()
+    monkeypatch.setattr(selection, "in_use", lambda: replace(in_use, name="m" * 300))
     values = worker.describe_process()
     EmbeddingWorker.objects.create(name="host:1", started_at=timezone.now(), **values)
     row = EmbeddingWorker.objects.get()

@@ -25,10 +25,10 @@ from tests.helpers.tables import write_csv, write_images
 
 @pytest.fixture
 def catalogue(tmp_path) -> Path:
-    """Write a table of eight products, one without a SKU and two with a second image."""
+    """Write a table of eight products, two with a second image."""
     write_images(tmp_path, *(f"{number}.jpg" for number in range(10)))
     rows = [{"sku": f"S{number}", "name": f"Number {number}", "image": f"{number}.jpg"} for number in range(7)]
-    rows += [{"sku": "", "name": "Nameless no more", "image": "7.jpg"}]
+    rows += [{"sku": "S7", "name": "Number 7", "image": "7.jpg"}]
     rows += [{"sku": "S0", "name": "", "image": "8.jpg"}, {"sku": "S1", "name": "", "image": "9.jpg"}]
     return write_csv(tmp_path / "c.csv", rows)
 
