@@ -152,7 +152,7 @@ class _Run:
         self._refuse(download, error.code, str(error))
         first_tried = self.first_tried.get(download.pk, time.monotonic())
         silent_since = self.silent_since.get(download.host)
-        # All attempts of this image failed, and the host has answered nobody in all that time.
+        # All attempts of this image failed, and the host has given no answer in all that time.
         if not error.answered and error.temporary and silent_since is not None and silent_since <= first_tried + 1:
             text = _("%(reason)s No address of this host was answered, so the others were not tried.")
             message = text % {"reason": error}

@@ -108,7 +108,7 @@ def _all_created(job: Import) -> QuerySet[Product]:
 
 
 def _touched(job: Import) -> Q:
-    """Match products on which somebody has worked after the import made them."""
+    """Match products on which a user has worked after the import made them."""
     changes = Product.history.filter(id=OuterRef("pk"), history_type="~").exclude(history_change_reason=_reason(job))
     images = ProductImage.history.filter(product_id=OuterRef("pk")).exclude(history_change_reason=_reason(job))
     touched = Q(Exists(changes)) | Q(Exists(images))
