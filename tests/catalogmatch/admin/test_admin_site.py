@@ -112,13 +112,13 @@ def test_home_needs_the_same_number_of_queries_for_any_number_of_products(
 def test_device_page_shows_device_model_workers_and_last_errors() -> None:
     now = timezone.now()
     EmbeddingWorker.objects.create(
-        name="host:1", started_at=now, heartbeat_at=now, device="cuda", gpu_name="A fine GPU", vram_gb=26.0,
+        name="host:1", started_at=now, heartbeat_at=now, device="cuda", gpu_name="A fine GPU", vram_gb=24.0,
         device_reason="the GPU was asked for", clip_available=True, model_name="clip-ViT-B-32", rates=[100.0, 200.0],
     )  # fmt: skip
     make_product("failed", name="broken mug")
     page = browser_of("viewer").get("/admin/device/").content.decode()
     for shown in (
-        "A fine GPU", "the GPU was asked for", "26.0 GB", "100-200 images/s", "host:1", "clip-ViT-B-32",
+        "A fine GPU", "the GPU was asked for", "24.0 GB", "100-200 images/s", "host:1", "clip-ViT-B-32",
         "broken mug", "The file is damaged. (image_corrupt)", "manage.py download_model",
     ):  # fmt: skip
         assert shown in page

@@ -25,11 +25,11 @@ def get(query: str) -> dict[str, Any]:
 
 @pytest.fixture
 def arrivals() -> list[Product]:
-    """Create forty cases with two candidates each. Their best probability goes from 0.30 up to 0.98."""
+    """Create forty cases with two candidates each. Their best probability goes from 0.40 up to 0.98."""
     candidates = [make_product(is_historical=True) for _ in range(2)]
     products = []
     for number in range(40):
-        product, best = make_product(), 0.3 + 0.68 * number / 39
+        product, best = make_product(), 0.4 + 0.58 * number / 39
         make_match(product, candidates[0], probability=best)
         make_match(product, candidates[1], probability=(1 - best) / 2)
         ProductAnswer.objects.create(
