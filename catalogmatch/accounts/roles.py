@@ -23,6 +23,7 @@ _REVIEW = frozenset({"matching.change_match"})
 _MANAGE = frozenset({
     "matching.delete_match",
     "gpu.view_modelversion", "gpu.add_modelversion", "gpu.add_modelswitch",
+    "products.view_preferencechange", "products.add_preferencechange",
     "auth.view_user", "auth.add_user", "auth.change_user", "auth.view_group",
 })  # fmt: skip
 

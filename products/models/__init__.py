@@ -4,6 +4,7 @@ from products.models.catalogue import BlobLength, Feature, Product, ProductImage
 from products.models.deletions import Deletion, DeletionStep
 from products.models.downloads import FetchedAddress, ImageDownload
 from products.models.imports import ColumnChoice, Import
+from products.models.preferences import PreferenceChange
 from products.models.queue import EmbeddingDay, QueueSwitch
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FetchedAddress",
     "ImageDownload",
     "Import",
+    "PreferenceChange",
     "Product",
     "ProductImage",
     "QueueSwitch",

@@ -27,7 +27,7 @@ from matching.models import Calibration, ProductAnswer, ReviewLease
 from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import ProductImage
-from products.models import QueueSwitch
+from products.models import PreferenceChange, QueueSwitch
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
 reviewer.groups.set(Group.objects.all())
@@ -55,6 +55,7 @@ deletion = Deletion.objects.create(user=reviewer, label="products.product", tota
 deletion.steps.create(ids=[products[3].pk])
 QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)
 EmbeddingDay.objects.create(day=date(2026, 1, 31), pictures=60)
+PreferenceChange.objects.create(name="matching.limit", value=20, changed_at=now, changed_by=reviewer)
 worker = EmbeddingWorker.objects.create(name="host 1", started_at=now, heartbeat_at=now, device="cpu")
 WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)
 ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim=2, score_floor=0.25, report={"n": 0.1})
