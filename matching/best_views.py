@@ -19,9 +19,11 @@ def best_views(
 
     Compares the stored features of one model. Images without usable ones are left out. Two queries.
     """
+    if not image_ids:
+        return {}
     rows = Feature.objects.filter(kind=feature_type, model_name=model_name).order_by("image_id")
     own = _vectors(rows.filter(product=product_id))
-    others = _vectors(rows.filter(image__in=list(image_ids))) if own and image_ids else {}
+    others = _vectors(rows.filter(image__in=list(image_ids))) if own else {}
     if not others:
         return {}
     dots = np.stack(list(others.values())) @ np.stack(list(own.values())).T

@@ -239,9 +239,14 @@ def save_matches(result: SearchResult) -> SearchResult:
         obsolete = [match.pk for candidate, match in saved.items() if candidate not in matches]
         if obsolete:
             product.matches.filter(pk__in=obsolete, review_status=Match.Status.PENDING, note="").delete()
-        ProductAnswer.objects.update_or_create(
-            product=product,
-            defaults={"answer": result.answer, "not_in_catalogue": result.not_in_catalogue, "answered_at": now},
+        answer = ProductAnswer(
+            product=product, answer=result.answer, not_in_catalogue=result.not_in_catalogue, answered_at=now
+        )
+        ProductAnswer.objects.bulk_create(
+            [answer],
+            update_conflicts=True,
+            unique_fields=["product"],
+            update_fields=["answer", "not_in_catalogue", "answered_at"],
         )
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
@@ -283,12 +288,17 @@ def match_again(product_id: int) -> SearchResult:
     ``find_matches`` and ``save_matches`` raise.
     """
     product = Product.objects.get(pk=product_id)
-    _kind, model, _head = version_in_use()
-    # Those with its identifiers are candidates whatever their score is.
-    kept = product.matches.filter(model_name=model).exclude(candidate__in=find_identified(product, record_of(product)))
-    last = kept.order_by().aggregate(lowest=Min("similarity_score"), count=Count("pk"))
-    threshold = DEFAULT_THRESHOLD if last["lowest"] is None else min(DEFAULT_THRESHOLD, last["lowest"])
-    return find_and_save_matches(product_id, threshold, max(DEFAULT_LIMIT, last["count"]))
+    used = model_versions.answering()
+    threshold, limit = DEFAULT_THRESHOLD, DEFAULT_LIMIT
+    if product.matches.exists():
+        _kind, model, _head = version_in_use(used)
+        # Those with its identifiers are candidates whatever their score is.
+        kept = product.matches.filter(model_name=model)
+        kept = kept.exclude(candidate__in=find_identified(product, record_of(product)))
+        last = kept.order_by().aggregate(lowest=Min("similarity_score"), count=Count("pk"))
+        threshold = min(threshold, last["lowest"]) if last["lowest"] is not None else threshold
+        limit = max(limit, last["count"])
+    return save_matches(_candidates_of(product, used, threshold, limit, None))
 
 
 def match_products(
@@ -361,9 +371,12 @@ def covers_catalogue(*encoders: str) -> bool:
     return encoders_are_complete(*encoders)
 
 
-def version_in_use() -> tuple[Kind, str, Head | None]:
-    """Return the kind and model that searches compare now, and the head, if it is one."""
-    version = model_versions.answering()
+def version_in_use(version: Version | None = None) -> tuple[Kind, str, Head | None]:
+    """Return the kind and model that searches compare now, and the head, if it is one.
+
+    ``version``: the version that answers, if it is known already.
+    """
+    version = version or model_versions.answering()
     head, encoder = version.head, version.encoder.name
     if head is not None and all(covers_catalogue(model) for model in head.encoders):
         return HEAD, head.version, head
@@ -384,7 +397,10 @@ def scored_candidates(product: Product, limit: int, version: Version) -> list[tu
 
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
-    used = model_versions.answering()
+    return _candidates_of(product, model_versions.answering(), threshold, limit, category)
+
+
+def _candidates_of(product: Product, used: Version, threshold: float, limit: int, category: str | None) -> SearchResult:
     features = _features_of(product, used)
     result = search_features(features, used, threshold, limit, category, asked=product)
     views = best_views(

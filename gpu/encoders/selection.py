@@ -55,23 +55,29 @@ def answering() -> tuple[Head | None, Selected]:
     That encoder is the first one of the head, else the one that was switched to last, else the first that embedded an
     image, else CLIP_MODEL.
     """
-    stored = known()
-    switches = ModelSwitch.objects.order_by("-pk").values_list("version", flat=True)
-    newest = switches.first() or ""
-    head = heads.load(newest) if newest and newest not in stored else None
-    if not stored:
-        return head, configured()[0]
-    first = next(iter(head.encoders if head is not None else [newest]), "")
-    return head, stored[first] if first in stored else alone()
+    return _answering(known(), _newest_switch())
 
 
 def alone() -> Selected:
     """Return the encoder that answers without a head: the one that was switched to last, else the first."""
-    stored = known()
+    return _alone(known())
+
+
+def _answering(stored: dict[str, Selected], newest: str) -> tuple[Head | None, Selected]:
+    head = heads.load(newest) if newest and newest not in stored else None
+    first = next(iter(head.encoders if head is not None else [newest]), "")
+    return head, stored[first] if first in stored else _alone(stored)
+
+
+def _alone(stored: dict[str, Selected]) -> Selected:
     if not stored:
         return configured()[0]
     switched = ModelSwitch.objects.filter(version__in=stored).order_by("-pk").values_list("version", flat=True).first()
     return stored[switched] if switched is not None else next(iter(stored.values()))
+
+
+def _newest_switch() -> str:
+    return ModelSwitch.objects.order_by("-pk").values_list("version", flat=True).first() or ""
 
 
 def in_use() -> Selected:
@@ -94,8 +100,9 @@ def wanted() -> list[Selected]:
     that the settings name. Leaves out encoders whose names do not fit together into the column that records them.
     """
     stored = known()
-    needed = [in_use().name, alone().name, *(name for head in heads.load_all() for name in head.encoders)]
     switched = dict.fromkeys(ModelSwitch.objects.order_by("-pk").values_list("version", flat=True)[:100])
+    _head, answers = _answering(stored, next(iter(switched), ""))
+    needed = [answers.name, _alone(stored).name, *(name for head in heads.load_all() for name in head.encoders)]
     needed += [version for version in list(switched)[:2] if version in stored]
     selected = {name: stored[name] for name in needed if name in stored}
     for encoder in configured():
@@ -128,7 +135,8 @@ def find(text: str) -> Selected | None:
 
 def remember(used: Iterable[Selected]) -> None:
     """Store where these encoders are loaded from. Call it with the first vectors that they computed."""
-    stored = known()
+    used = list(used)
+    stored = known() if used else {}
     for encoder in used:
         if stored.get(encoder.name) != encoder:
             EncoderSource.objects.update_or_create(name=encoder.name, defaults={"source": encoder.source})
