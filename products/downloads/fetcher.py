@@ -17,7 +17,8 @@ from django.utils.translation import gettext as _
 from core import clock
 from core.history.recording import ChangeSource, acting_as
 from core.web.fetching import Fetched, Fetcher, FetchError, Known
-from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
+from gpu.imaging.errors import ImageProcessingError
+from gpu.imaging.limits import JPEG
 from products.downloads import queue
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.importer import RowResult, RowStatus, save_images
@@ -193,7 +194,7 @@ def _fetch(fetcher: Fetcher, task: _Task) -> _Image:
     """Fetch and check an image, in a thread. Raises FetchError and ImageProcessingError."""
     if task.is_fresh and task.known is not None:
         return _Image(None, task.known, task.sha256)
-    fetched: Fetched = fetcher.fetch(task.address, max_bytes=MAX_BYTES, accept=_ACCEPT, known=task.known)
+    fetched: Fetched = fetcher.fetch(task.address, max_bytes=JPEG.max_bytes, accept=_ACCEPT, known=task.known)
     if fetched.data is None:
         return _Image(None, fetched.known, task.sha256)
     sha256 = hashlib.sha256(fetched.data).hexdigest()

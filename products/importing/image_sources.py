@@ -19,7 +19,7 @@ from core.archives import ZIP_ERRORS, open_archive
 from core.errors import UnreadableFileError
 from core.files import UnsafeFileError, open_inside, unsafe_entries
 from gpu.images import read_stream, unreadable
-from gpu.imaging.errors import MAX_BYTES
+from gpu.imaging.limits import max_bytes
 from products.importing.errors import RowError
 from products.importing.file_names import AmbiguousNameError, FileIndex, entry_names, is_hidden
 
@@ -138,7 +138,7 @@ class ZipSource:
         return sorted(name for name in self._entries if not any(map(is_hidden, PurePosixPath(name).parts)))
 
     def read(self, name: str, folder: str = "") -> bytes:
-        return self._read(self._entry(name, folder), MAX_BYTES)
+        return self._read(self._entry(name, folder))
 
     def find_address(self, address: str) -> str | None:
         return self._index.find_address(address)
@@ -166,15 +166,19 @@ class ZipSource:
             raise RowError("unsafe_path", _("%s is a symbolic link, not an image.") % name)
         return entry
 
-    def _read(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
+    def _read(self, entry: zipfile.ZipInfo, limit: int | None = None) -> bytes:
+        """Return an entry's bytes. The limit is that of images, by their first bytes, if none is given."""
         name = entry.filename
-        if entry.file_size > limit:
-            text = _("%(file)s has %(size).1f MiB. The limit is %(limit)d MiB.")
-            values = {"file": name, "size": entry.file_size / 2**20, "limit": limit // 2**20}
-            raise RowError("image_too_large", text % values)
         try:
-            # zipfile never unpacks more than the size that was just checked.
-            return self.archive.read(entry)
+            with self.archive.open(entry) as file:
+                head = file.read(3)
+                limit = limit or max_bytes(head)
+                if entry.file_size > limit:
+                    text = _("%(file)s has %(size).1f MiB. The limit is %(limit)d MiB.")
+                    values = {"file": name, "size": entry.file_size / 2**20, "limit": limit // 2**20}
+                    raise RowError("image_too_large", text % values)
+                # zipfile never unpacks more than the size that was just checked.
+                return head + file.read()
         except ZIP_ERRORS as error:
             text = _("%(file)s cannot be unpacked: %(reason)s.") % {"file": name, "reason": error}
             raise RowError("file_unreadable", text) from error

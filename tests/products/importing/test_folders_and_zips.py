@@ -164,6 +164,14 @@ def test_image_size_in_a_zip_is_checked_before_it_is_unpacked(tmp_path):
     assert skus() == {"good"}
 
 
+def test_jpeg_in_a_zip_may_be_as_large_as_an_uploaded_one(tmp_path):
+    photo = jpeg(1)
+    comments = (b"\xff\xfe\xff\xff" + bytes(65_533)) * 340  # 21 MiB before the pixels, as some cameras write
+    ran = run("import_products", write_zip(tmp_path / "in.zip", {"camera.jpg": photo[:2] + comments + photo[2:]}))
+    assert ran.code == 0
+    assert skus() == {"camera"}
+
+
 def test_zip_bomb_is_rejected(tmp_path):
     files = {f"{number}.bmp": bytes(16 * 2**20) for number in range(5)}
     ran = run("import_products", write_zip(tmp_path / "bomb.zip", files))
