@@ -42,6 +42,10 @@ class Result:
     top10: float | None = None
     problem: str = ""
 
+    @property
+    def top10_percent(self) -> float | None:
+        return None if self.top10 is None else round(100 * self.top10, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

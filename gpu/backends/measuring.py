@@ -168,7 +168,7 @@ def _try(
             process.load(backend, images)
             turns = [_turn(process, reference)]
             result = _with_speed(result, turns)
-            if turns[0][0] <= turns[0][1]:  # some precisions are emulated on some processors, and take minutes
+            if _is_slower(turns[0]):
                 return replace(result, problem=_NOT_FASTER)
             measured = measure_agreement(expected, _usable(process.encode()))
             result = replace(
@@ -189,6 +189,11 @@ def _try(
 def _turn(process: Candidate, reference: Candidate) -> tuple[float, float]:
     """Return the images per second of both."""
     return process.rate(SECONDS_A_ROUND), reference.rate(SECONDS_A_ROUND)
+
+
+def _is_slower(turn: tuple[float, float]) -> bool:
+    """Return whether to give up: some precisions are emulated on some processors, and would take minutes."""
+    return turn[0] <= turn[1]
 
 
 def _with_speed(result: Result, turns: Sequence[tuple[float, float]]) -> Result:

@@ -198,6 +198,7 @@ def unload() -> None:
     with _lock:
         _models.clear()
         _encoders.clear()
+        _given_up.clear()
         gc.collect()
         empty_cache()
 
