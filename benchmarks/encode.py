@@ -1,11 +1,15 @@
-"""Measure each CLIP backend beside plain ``SentenceTransformer.encode``, on the same files and machine.
+"""Measure each CLIP backend beside ``SentenceTransformer.encode`` at its best, on the same files and machine.
 
-    python benchmarks/encode.py --model DIR_OR_NAME --images DIR [--backends torch,onnx,onnx-int8] [--json PATH]
+    python benchmarks/encode.py --model DIR_OR_NAME --images DIR [--backends auto,torch,onnx,onnx-int8] [--json PATH]
                                 [--limit 200] [--repeat 5] [--enlarge PIXELS]
+
+The library runs in float32, in bfloat16, and with its own ONNX and OpenVINO backends if they can be loaded here. Each
+takes the batch size that is fastest for it. ``auto`` is what CatalogMatch does by default, after its measurement of
+this machine on the same images.
 
 Every contestant is a process of its own with a warm model. They take turns, one round after the other, so that other
 load on the machine slows all of them. The figures are medians over the rounds, and over each round's ratio to the
-baseline. ``--enlarge 4000`` first makes 12-megapixel JPEGs of the images.
+library's default and to its fastest variant. ``--enlarge 4000`` first makes 12-megapixel JPEGs of the images.
 """
 
 from __future__ import annotations
@@ -35,7 +39,14 @@ from PIL import Image
 from benchmarks.machine import print_machine
 
 BASELINE = "SentenceTransformer.encode"
-BASELINE_BATCH = 32  # the library's default
+PEERS = {
+    BASELINE: "float32",
+    "SentenceTransformer bfloat16": "bfloat16",
+    "SentenceTransformer ONNX": "onnx",
+    "SentenceTransformer OpenVINO": "openvino",
+}
+BATCH_SIZES = (32, 8, 128)  # the library's default first
+TRIAL_IMAGES = 64  # with which a peer finds its batch size
 MIN_IMAGES = 11  # an image and its ten nearest, for the top-10 agreement
 
 
@@ -57,15 +68,27 @@ def main() -> None:
         context = multiprocessing.get_context("spawn")
         if any(backend.startswith("onnx") for backend in backends):
             _run_in_process(context, _export, files, "onnx-int8" in backends)
-        contestants = {name: _Contestant(context, name, files) for name in [BASELINE, *backends]}
-        for contestant in contestants.values():
+        if "auto" in backends:
+            _run_in_process(context, _measure_backends, options.images)
+        contestants = {}
+        for name in [*PEERS, *backends]:
+            contestant = _Contestant(context, name, files)
             stack.callback(contestant.close)
+            if contestant.problem and name == BASELINE:
+                raise SystemExit(contestant.problem)
+            if contestant.problem:
+                print(f"{name} takes no part: {contestant.problem}", flush=True)
+            else:
+                contestants[name] = contestant
         rounds = [
             {name: contestant.call("embed") for name, contestant in contestants.items()} for _ in range(options.repeat)
         ]
         forward = [{name: c.call("forward") for name, c in contestants.items()} for _ in range(options.repeat)]
+        peers = [name for name in contestants if name in PEERS]
+        best = min(peers, key=lambda name: statistics.median(round_[name][0] for round_ in rounds))
         rows = [
-            _row(contestant, rounds, forward, contestants[BASELINE], len(files)) for contestant in contestants.values()
+            _row(contestant, rounds, forward, contestants[BASELINE], best, len(files))
+            for contestant in contestants.values()
         ]
         _print(options.model, files, rows)
         if options.json:
@@ -78,7 +101,7 @@ def _options() -> argparse.Namespace:
         "--model", required=True, help="a folder (see random_clip.py) or a name whose weights are cached"
     )
     parser.add_argument("--images", required=True, type=Path, help="a folder of images")
-    parser.add_argument("--backends", default="torch,onnx,onnx-int8", help="separated by commas (default: all)")
+    parser.add_argument("--backends", default="auto,torch,onnx,onnx-int8", help="separated by commas (default: these)")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--limit", type=int, default=200, help="images in a round (default: 200)")
     parser.add_argument("--repeat", type=int, default=5, help="rounds (default: 5)")
@@ -124,7 +147,7 @@ class _Contestant:
         self._connection, child_connection = context.Pipe()
         self._process = context.Process(target=_serve, args=(child_connection, name, files), daemon=True)
         self._process.start()
-        self.call("warm_up")
+        self.problem: str = self.call("warm_up") or ""
 
     def call(self, command: str) -> Any:
         self._connection.send(command)
@@ -143,7 +166,9 @@ def _run_in_process(context: Any, function: Callable[..., None], *args: Any) -> 
         raise SystemExit(process.exitcode)
 
 
-def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, images: int) -> dict[str, Any]:
+def _row(
+    contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contestant, best: str, images: int
+) -> dict[str, Any]:
     from gpu.encoders.agreement import measure_agreement
 
     name = contestant.name
@@ -155,6 +180,8 @@ def _row(contestant: _Contestant, rounds: Any, forward: Any, baseline: _Contesta
         "images_per_s": round(statistics.median(images / round_[name][0] for round_ in rounds), 2),
         "forward_images_per_s": round(statistics.median(images / round_[name] for round_ in forward), 2),
         "ratio": round(statistics.median(round_[baseline.name][0] / round_[name][0] for round_ in rounds), 3),
+        "ratio_to_best": round(statistics.median(round_[best][0] / round_[name][0] for round_ in rounds), 3),
+        "runs": contestant.call("runs"),
         "min_cosine": round(agreement.min_cosine, 6),
         "mean_cosine": round(agreement.mean_cosine, 6),
         "top10_agreement": round(agreement.top10, 4),
@@ -180,15 +207,16 @@ def _print(model: str, files: Sequence[Path], rows: Sequence[dict[str, Any]]) ->
     if hasattr(os, "getloadavg"):
         print(f"load average over 1, 5, 15 minutes: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     print(
-        "| contestant | images/s | forward only | ratio | min cosine | mean cosine | top-10 | peak MB | ms per stage |"
+        "| contestant | runs | images/s | forward only | × default | × its best | min cosine | mean cosine | top-10 "
+        "| peak MB | ms per stage |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         timings = ", ".join(f"{name} {spent}" for name, spent in row["stages"].items())
         cosines = f"{row['min_cosine']:.5f} | {row['mean_cosine']:.5f} | {row['top10_agreement']:.3f}"
         print(
-            f"| {row['contestant']} | {row['images_per_s']} | {row['forward_images_per_s']} | {row['ratio']:.2f} | "
-            f"{cosines} | {row['peak_mb']:.0f} | {timings} |"
+            f"| {row['contestant']} | {row['runs']} | {row['images_per_s']} | {row['forward_images_per_s']} | "
+            f"{row['ratio']:.2f} | {row['ratio_to_best']:.2f} | {cosines} | {row['peak_mb']:.0f} | {timings} |"
         )
 
 
@@ -207,14 +235,30 @@ def _export(files: Sequence[Path], int8: bool) -> None:
         onnx_export.export_model(files, int8=int8)
 
 
-def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
-    os.environ["CLIP_BACKEND"] = "torch" if name == BASELINE else name
+def _measure_backends(folder: Path) -> None:
     import django
 
     django.setup()
-    contestant: _Baseline | _CatalogMatch = _Baseline() if name == BASELINE else _CatalogMatch()
+    from gpu.backends.measuring import measure
+
+    measured = measure(os.environ["CLIP_MODEL"], folder, lambda line: print(line, flush=True))
+    print(f"auto means {measured.backend}, found in {measured.seconds:.0f} s", flush=True)
+
+
+def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
+    os.environ["CLIP_BACKEND"] = "torch" if name in PEERS else name
+    import django
+
+    django.setup()
+    try:
+        contestant: _Peer | _CatalogMatch = _Peer(PEERS[name], files) if name in PEERS else _CatalogMatch()
+        contestant.embed(files[:TRIAL_IMAGES])
+    except Exception as error:  # noqa: BLE001 # an optional library can fail in any way
+        connection.send(" ".join(str(error).split())[:200] or type(error).__name__)
+        return
     commands: dict[str, Callable[[], Any]] = {
-        "warm_up": lambda: contestant.embed(files[:BASELINE_BATCH]) and None,
+        "warm_up": lambda: "",
+        "runs": lambda: contestant.runs,
         "embed": lambda: _time_embed(contestant, files),
         "forward": lambda: contestant.forward_seconds(files),
         "vectors": lambda: contestant.vectors(files),
@@ -230,29 +274,50 @@ def _serve(connection: Connection, name: str, files: Sequence[Path]) -> None:
         connection.send(commands[command]())
 
 
-def _time_embed(contestant: _Baseline | _CatalogMatch, files: Sequence[Path]) -> tuple[float, dict[str, float]]:
+def _time_embed(contestant: _Peer | _CatalogMatch, files: Sequence[Path]) -> tuple[float, dict[str, float]]:
     start = time.perf_counter()
     timings = contestant.embed(files)
     return time.perf_counter() - start, timings
 
 
-class _Baseline:
-    """SentenceTransformer as its documentation uses it."""
+class _Peer:
+    """SentenceTransformer as its documentation uses it, with the batch size that is fastest here."""
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str, files: Sequence[Path]) -> None:
+        import torch
         from sentence_transformers import SentenceTransformer
 
         from gpu.device import get_device_info
         from gpu.encoders.weights import find_weights
 
         device = get_device_info()["device"]
-        self.model = SentenceTransformer(str(find_weights().folder), device="cuda" if device == "rocm" else device)
+        is_torch = variant in {"float32", "bfloat16"}
+        options: dict[str, Any] = {"model_kwargs": {"dtype": getattr(torch, variant)}} if is_torch else {}
+        self.model = SentenceTransformer(
+            str(find_weights().folder),
+            device="cuda" if device == "rocm" else device,
+            backend="torch" if is_torch else variant,  # type: ignore[arg-type]
+            **options,
+        )
+        self.batch_size = BATCH_SIZES[0]
+        trial = files[:TRIAL_IMAGES]
+        self.vectors(trial)
+        seconds = {}
+        for self.batch_size in BATCH_SIZES:
+            started = time.perf_counter()
+            self.vectors(trial)
+            seconds[self.batch_size] = time.perf_counter() - started
+        self.batch_size = min(seconds, key=lambda size: seconds[size])
+        self.runs = f"{variant}, {self.batch_size} at once"
 
     def vectors(self, files: Sequence[Path]) -> Any:
         parts = []
-        for start in range(0, len(files), BASELINE_BATCH):
-            images = [Image.open(path) for path in files[start : start + BASELINE_BATCH]]
-            parts.append(self.model.encode(images, batch_size=BASELINE_BATCH, show_progress_bar=False))
+        for start in range(0, len(files), self.batch_size):
+            images = [Image.open(path) for path in files[start : start + self.batch_size]]
+            encoded = self.model.encode(
+                images, batch_size=self.batch_size, show_progress_bar=False, convert_to_tensor=True
+            )
+            parts.append(encoded.float().cpu().numpy())
         vectors = np.concatenate(parts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -265,16 +330,16 @@ class _Baseline:
         import torch
 
         seconds = 0.0
-        for start in range(0, len(files), BASELINE_BATCH):
+        for start in range(0, len(files), self.batch_size):
             inputs: Any = self.model.preprocess(
-                [Image.open(path).convert("RGB") for path in files[start : start + BASELINE_BATCH]]
+                [Image.open(path).convert("RGB") for path in files[start : start + self.batch_size]]
             )
             inputs = {
                 key: value.to(self.model.device) if hasattr(value, "to") else value for key, value in inputs.items()
             }
             start_time = time.perf_counter()
             with torch.inference_mode():
-                self.model(inputs)["sentence_embedding"].cpu()
+                self.model(inputs)["sentence_embedding"].float().cpu()
             seconds += time.perf_counter() - start_time
         return seconds
 
@@ -285,7 +350,7 @@ class _CatalogMatch:
     def __init__(self) -> None:
         from gpu.encoders import registry
 
-        registry.get_encoder()
+        self.runs = registry.get_encoder().backend
 
     def vectors(self, files: Sequence[Path]) -> Any:
         from gpu.clip import process_batch

@@ -302,6 +302,8 @@ CLIP_CONFIG = {
     "cache_dir": env.str("CLIP_CACHE_DIR", default="~/.cache/torch/sentence_transformers"),
     "device_priority": ["cuda", "mps", "cpu"],
     "backend": env.str("CLIP_BACKEND", default="auto"),
+    # Whether workers measure by themselves which backend is the fastest, for "auto".
+    "measure": env.bool("CLIP_MEASURE", default=True),
     "debug": env.bool("CLIP_DEBUG", default=False),
     "idle_unload_seconds": env.int("CLIP_IDLE_UNLOAD_SECONDS", default=0) or None,  # None: never
 }

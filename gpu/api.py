@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from gpu.backends import choice
 from gpu.monitoring.status import clip_info, gpu_status
 
 
@@ -47,7 +48,7 @@ class ClipInfoSerializer(serializers.Serializer[Any]):
     embedding_dim = serializers.IntegerField(allow_null=True)
     device = serializers.ChoiceField(["cuda", "rocm", "mps", "cpu"])
     cache_size_mb = serializers.FloatField(help_text="Size of the model's files in MB; 0 before they are downloaded.")
-    backend = serializers.ChoiceField(["torch", "onnx", "onnx-int8"])
+    backend = serializers.ChoiceField(choice.BACKENDS, help_text="What runs the model, and how precisely.")
 
 
 class GpuStatusView(APIView):

@@ -15,6 +15,7 @@ os.environ |= {
     "DJANGO_DEBUG": "0",
     "DJANGO_SECRET_KEY": "for the tests only",
     "CLIP_CACHE_DIR": str(Path(_data_dir.name) / "models"),
+    "CLIP_MEASURE": "0",  # the tests of it turn it on
     "HF_HUB_OFFLINE": "1",
     "DJANGO_ALLOW_ASYNC_UNSAFE": "1",
     # Processes that a test starts use the project's own settings.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect
@@ -22,7 +23,7 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.device import describe_device
 from gpu.encoders import selection
-from gpu.encoders.registry import clip_status
+from gpu.encoders.registry import clip_status, measured_backends
 from gpu.models import EmbeddingWorker, WorkerSample
 from gpu.monitoring.status import clip_info, gpu_status
 from matching import index
@@ -44,12 +45,15 @@ def device(request: HttpRequest) -> HttpResponse:
     require_permissions(request, "gpu.view_embeddingworker")
     if is_htmx(request):
         return TemplateResponse(request, "catalogmatch/device_live.html", _live_context(request))
+    source = selection.source_in_use()
     context = {
         **admin.site.each_context(request),
         **_live_context(request),
         "title": _("Device and model"),
         "info": clip_info(),
-        "model": clip_status(selection.source_in_use()),
+        "model": clip_status(source),
+        "measured": measured_backends(source),
+        "decides": settings.CLIP_CONFIG["backend"] == "auto",
     }
     return TemplateResponse(request, "catalogmatch/device.html", context)
 

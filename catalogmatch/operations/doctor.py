@@ -20,9 +20,10 @@ from catalogmatch.operations.verify import broken_references, file_damage
 from core import outages, redis_state
 from core.database.schema import SchemaTooOldError, missing_migrations
 from core.disk import MEBIBYTE
+from gpu.backends.choice import Choice
 from gpu.device import get_device_info
 from gpu.encoders import selection
-from gpu.encoders.registry import clip_status
+from gpu.encoders.registry import clip_status, measured_backends
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import invalid_features
@@ -115,9 +116,22 @@ def model() -> Finding:
         remedy = f"Let it answer with `manage.py switch_model {environment.name}`, or set CLIP_MODEL back."
         return Finding(Level.WARN, text, remedy)
     if status.available:
-        return Finding(Level.OK, f"{status.model_name}, {status.embedding_dim} dimensions, backend {status.backend}")
+        text = f"{status.model_name}, {status.embedding_dim} dimensions, backend {status.backend}"
+        return Finding(Level.OK, f"{text}{_measured(measured_backends(in_use.source))}")
     remedy = "Products are compared by legacy features until CLIP can be used."
     return Finding(Level.WARN, f"{status.model_name} cannot be used: {status.reason}", remedy)
+
+
+def _measured(found: Choice | None) -> str:
+    """Say what was measured about the backends of a model on this machine, if that decides."""
+    if settings.CLIP_CONFIG["backend"] != "auto":
+        return ", which CLIP_BACKEND names"
+    if found is None:
+        return ", not measured on this machine yet (a worker does it, or `manage.py benchmark_backends`)"
+    day = found.measured_at[:10]
+    if found.backend == found.reference:
+        return f", the fastest of {len(found.results)} on {day}"
+    return f", {found.result.ratio} × {found.reference} on {day}, the fastest of {len(found.results)} that agrees"
 
 
 def broker() -> Finding:

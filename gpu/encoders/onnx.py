@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -67,8 +68,10 @@ def find_export(model_weights: ModelFiles, precision: Precision) -> Path | None:
 
 
 def open_export(path: Path, precision: Precision, model_weights: Weights) -> OnnxEncoder:
-    """Load an exported image encoder. Raises LoadError."""
+    """Load an exported image encoder, or an ONNX file or its INT8 version. Raises LoadError."""
     backend = "onnx" if precision == "float32" else "onnx-int8"
+    if model_weights.onnx is not None:
+        return OnnxFileEncoder(replace(model_weights.onnx, path=path), model_weights.preprocess, backend)
     return OnnxEncoder(path, backend, model_weights.embedding_dim or 0, model_weights.preprocess)
 
 
@@ -154,8 +157,8 @@ class OnnxEncoder:
 class OnnxFileEncoder(OnnxEncoder):
     """Any ONNX image encoder that has a description beside it."""
 
-    def __init__(self, model: OnnxImageModel, preprocess: Preprocess) -> None:
-        super().__init__(model.path, "onnx", 0, preprocess)  # the first images show the length of the vectors
+    def __init__(self, model: OnnxImageModel, preprocess: Preprocess, backend: str = "onnx") -> None:
+        super().__init__(model.path, backend, 0, preprocess)  # the first images show the length of the vectors
         self._model = model
         if model.batch is not None:
             self.cpu_batch_size = model.batch

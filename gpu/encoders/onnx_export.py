@@ -6,9 +6,11 @@ import errno
 import io
 import json
 import logging
+import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from core import files
 from gpu.encoders import onnx, weights
 from gpu.encoders.agreement import Agreement, measure_agreement
 from gpu.encoders.modules import image_encoder, text_encoder
-from gpu.encoders.onnx import OnnxEncoder, Precision
+from gpu.encoders.onnx import Modality, OnnxEncoder, Precision
 from gpu.encoders.preprocess import Pixels
 from gpu.encoders.protocol import Embeddings, Pending
 from gpu.encoders.torch import TorchEncoder, load_torch
@@ -39,6 +41,7 @@ MIN_IMAGES, MAX_IMAGES = 20, 200
 
 _OPSET = 17
 _PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+_MODALITIES: tuple[Modality, ...] = ("image", "text")
 _CHUNK = 16
 SENTENCES = ("a red mug", "a bottle of apple juice", "running shoes in a box", "a lamp standing on a wooden table")
 
@@ -70,20 +73,41 @@ def export_model(images: Sequence[Path], *, int8: bool = False, force: bool = Fa
     model_weights = weights.find_weights()
     if model_weights.format != "sentence-transformers":
         raise ExportError(f"{model_weights.model_id} is no sentence-transformers model. Only those can be exported.")
+    prepared = _preprocess_sample(images, model_weights)
+    with _work_folder(model_weights) as work:
+        return _export(model_weights, work, prepared, int8=int8, force=force, renew=True)
+
+
+def export_precision(model_weights: Weights, precision: Precision, prepared: Sequence[Pixels]) -> None:
+    """Write one precision, measured on the pixels of at least MIN_IMAGES images. An ONNX file has only INT8 to write.
+
+    A float32 export that is there already stays as it is. Raises ExportError, LoadError and WeightsError.
+    """
+    with _work_folder(model_weights) as work:
+        if model_weights.onnx is not None:
+            _quantise_file(model_weights, model_weights.onnx.path, work, prepared)
+        else:
+            _export(model_weights, work, prepared, int8=precision == "int8", force=False, renew=False)
+
+
+@contextmanager
+def _work_folder(model_weights: Weights) -> Iterator[Path]:
+    """Make a temporary folder on the disk of the exports. Raises ExportError if the block cannot write to it."""
     folder = onnx.export_folder(model_weights)
     try:
         files.make_folder(folder)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-            return _export(model_weights, Path(temporary), images, int8, force)
+            yield Path(temporary)
     except OSError as error:
         raise ExportError(f"The export cannot be written to {folder}: {error.strerror or error}.") from error
 
 
-def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bool, force: bool) -> list[ExportedModel]:
+def _export(
+    model_weights: Weights, work: Path, prepared: Sequence[Pixels], *, int8: bool, force: bool, renew: bool
+) -> list[ExportedModel]:
     model = load_torch(model_weights, "cpu")
     clip = model[0].auto_model
     reference = TorchEncoder(image_encoder(clip, model_weights.preprocess), "cpu", model_weights)
-    prepared = _preprocess_sample(images, model_weights)
     expected = _encode(reference, prepared)
     if int8 and len(prepared) < MIN_IMAGES and not force:
         raise ExportError(
@@ -94,14 +118,31 @@ def _export(model_weights: Weights, work: Path, images: Sequence[Path], int8: bo
     if int8:
         _write_int8(work)
     text_cosine = _compare_int8_text(model, work) if int8 else 1.0  # before float32 is moved into place
-    installed = [_install(model_weights, work, "float32", prepared, expected, force=False)]
+    installed = []
+    if renew or onnx.find_export(model_weights, "float32") is None:
+        installed.append(_install(model_weights, work, "float32", prepared, expected))
     if int8:
         if text_cosine < MEAN_COSINE["int8"] and not force:
             raise ExportError(
                 f"int8 is not installed because its text encoder differs from torch: cosine {text_cosine:.5f}."
             )
-        installed.append(_install(model_weights, work, "int8", prepared, expected, force))
+        installed.append(_install(model_weights, work, "int8", prepared, expected, force=force))
     return installed
+
+
+def _quantise_file(model_weights: Weights, source: Path, work: Path, prepared: Sequence[Pixels]) -> None:
+    """Write the INT8 version of an ONNX file. Raises ExportError and LoadError."""
+    import onnx as onnx_format
+
+    expected = _encode(onnx.open_export(source, "float32", model_weights), prepared)
+    for name, _size, _time in model_weights.signature:
+        shutil.copy(name, work)
+    target = work / onnx.export_file_name("image", "int8")
+    _quantise(work / source.name, target)
+    operations = {node.op_type for node in onnx_format.load(target, load_external_data=False).graph.node}
+    if "DynamicQuantizeLinear" not in operations:
+        raise ExportError("It has no matrix products with fixed weights, which INT8 would make faster.")
+    _install(model_weights, work, "int8", prepared, expected, modalities=("image",))
 
 
 def _preprocess_sample(images: Sequence[Path], model_weights: Weights) -> list[Pixels]:
@@ -118,7 +159,8 @@ def _preprocess_sample(images: Sequence[Path], model_weights: Weights) -> list[P
 
 def _encode(encoder: TorchEncoder | OnnxEncoder, prepared: Sequence[Pixels]) -> Embeddings:
     started: list[Pending] = [encoder.start(prepared[i : i + _CHUNK]) for i in range(0, len(prepared), _CHUNK)]
-    return np.concatenate([np.empty((0, encoder.dim), np.float32), *(pending() for pending in started)])
+    # Without images, an empty array of the right length.
+    return np.concatenate([pending() for pending in started]) if started else np.empty((0, encoder.dim), np.float32)
 
 
 def _write_float32(model: Any, model_weights: Weights, work: Path) -> None:
@@ -174,9 +216,16 @@ def _run_text(path: Path, text: tuple[Any, ...]) -> Embeddings:
 
 
 def _write_int8(work: Path) -> None:
-    """Quantise both encoders: weights per output channel, activations dynamically.
+    """Quantise both encoders."""
+    for modality in _MODALITIES:
+        source, target = (work / onnx.export_file_name(modality, precision) for precision in _PRECISIONS)
+        _quantise(source, target)
 
-    The quantiser leaves files beside its input, so the input must also be in ``work``.
+
+def _quantise(source: Path, target: Path) -> None:
+    """Quantise the matrix products of a model: weights per output channel, activations dynamically.
+
+    The quantiser leaves files beside its input.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -185,16 +234,15 @@ def _write_int8(work: Path) -> None:
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a preparation that changes nothing here
     try:
-        for modality in ("image", "text"):
-            quantize_dynamic(
-                work / onnx.export_file_name(modality, "float32"),
-                work / onnx.export_file_name(modality, "int8"),
-                per_channel=True,
-                # Without VNNI, 8 × 8 bit products overflow the 16-bit sums; 7 bits do not.
-                reduce_range=not _has_vnni(),
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["MatMul"],
-            )
+        quantize_dynamic(
+            source,
+            target,
+            per_channel=True,
+            # Without VNNI, 8 × 8 bit products overflow the 16-bit sums; 7 bits do not.
+            reduce_range=not _has_vnni(),
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul"],
+        )
     except DecodeError as error:  # the quantiser does not notice a truncated working file
         raise OSError(errno.ENOSPC, "No space left for the working files of INT8") from error
     finally:
@@ -235,7 +283,9 @@ def _install(
     precision: Precision,
     prepared: Sequence[Pixels],
     expected: Embeddings,
-    force: bool,
+    *,
+    force: bool = False,
+    modalities: Sequence[Modality] = _MODALITIES,
 ) -> ExportedModel:
     """Measure the exported files in ``work`` and move them into place, the stamp last."""
     measured = None
@@ -245,7 +295,7 @@ def _install(
         measured = measure_agreement(expected, actual)
         if not _is_accurate(measured, precision) and not force:
             raise ExportError(f"{precision} is not installed because it differs too much from torch: {measured}.")
-    names = [onnx.export_file_name(modality, precision) for modality in ("image", "text")]
+    names = [onnx.export_file_name(modality, precision) for modality in modalities]
     sizes = {name: (work / name).stat().st_size for name in names}
     stamp = {
         "model_id": model_weights.model_id,

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from django.conf import settings
 
+from gpu.backends import choice
+from gpu.backends.choice import Choice
+from gpu.backends.loading import is_ready, load_encoder, model_file
 from gpu.device import DeviceInfo, describe_device, empty_cache, likely_device
-from gpu.encoders import downloads, onnx, weights
+from gpu.encoders import downloads, weights
 from gpu.encoders.modules import image_encoder
 from gpu.encoders.protocol import DeviceMemoryError, Encoder, LoadError, monotonic_seconds
-from gpu.encoders.torch import TorchEncoder, load_torch, load_vision_model
+from gpu.encoders.torch import TorchEncoder, load_torch
 from gpu.encoders.weights import Weights, WeightsError
 
 if TYPE_CHECKING:
@@ -51,13 +54,16 @@ class ClipStatus:
     backend: str
 
 
-BACKENDS = ("auto", "torch", "onnx", "onnx-int8")
+BACKENDS = ("auto", *choice.BACKENDS)
 
 # Loaded encoders and models, and failed loads, by the name of the model. Each has the key of what it was loaded from.
 _lock = threading.RLock()
 _models: dict[str, tuple[tuple[object, ...], SentenceTransformer]] = {}
 _encoders: dict[str, tuple[tuple[object, ...], Encoder]] = {}
 _failures: dict[str, tuple[tuple[object, ...], str]] = {}
+# The keys of measured choices that could not be loaded in this process, and models that are being replaced.
+_given_up: set[tuple[str, ...]] = set()
+_replacing: set[str] = set()
 
 
 def clip_status(name: str | None = None) -> ClipStatus:
@@ -122,18 +128,42 @@ def get_encoder(name: str | None = None) -> Encoder:
     model_weights = _require_weights(name)
     key = _cache_key(model_weights)
     # Without the lock, so that images are encoded while another model loads.
-    if (loaded := _encoders.get(name)) is not None and loaded[0] == key:
-        return loaded[1]
+    if (loaded := _encoders.get(name)) is not None:
+        if loaded[0] == key:
+            return loaded[1]
+        if loaded[0][:2] == key[:2] and (measured := _measured_choice(model_weights)) is not None:
+            _replace_in_background(name, model_weights, measured)
+            return loaded[1]
     with _lock:
         if (loaded := _encoders.get(name)) is not None and loaded[0] == key:
             return loaded[1]
         loaded = None
         _encoders.pop(name, None)  # free the old one first: both may not fit into memory
-        with _cache_load_failure(name, key):
+        try:
             encoder = _load_encoder(name, model_weights)
             _warm_up(encoder, model_weights)
+        except LoadError as error:
+            measured = _measured_choice(model_weights)
+            if measured is None:
+                _remember_failure(name, key, error)
+                raise ClipUnavailableError(str(error)) from error
+            _give_up(measured, error)
+            return get_encoder(name)
         _encoders[name] = (key, encoder)
         return encoder
+
+
+def measured_backends(name: str | None = None) -> Choice | None:
+    """Return what was measured with the configured (or named) model on this machine, or None."""
+    try:
+        return choice.find(weights.find_weights(_full_name(name)))
+    except WeightsError:
+        return None
+
+
+def loaded_sources() -> list[str]:
+    """Return the names of the models that this process has loaded."""
+    return list(_encoders)
 
 
 def reject(name: str, reason: str) -> None:
@@ -168,6 +198,7 @@ def unload() -> None:
     with _lock:
         _models.clear()
         _encoders.clear()
+        _given_up.clear()
         gc.collect()
         empty_cache()
 
@@ -185,7 +216,7 @@ def _require_weights(name: str) -> Weights:
 
 def _missing_package(backend: str, model_weights: Weights) -> str | None:
     packages: tuple[str, ...] = ("onnxruntime",)
-    if backend == "torch":
+    if backend.startswith("torch"):
         packages = ("torch", "transformers")
         if model_weights.format == "sentence-transformers":
             packages += ("sentence_transformers",)
@@ -195,19 +226,62 @@ def _missing_package(backend: str, model_weights: Weights) -> str | None:
 def _choose_backend(model_weights: Weights | None) -> tuple[str, Path | None]:
     """Return the backend to use, and the exported file for ONNX.
 
-    An ONNX file needs no export. Otherwise ``auto`` means exported ONNX float32 on a CPU, else torch. An ONNX backend
-    without an export falls back to torch, which computes the same vectors.
+    ``auto`` means what was measured to be the fastest. Before that it is ONNX float32 on a CPU if there is a file, else
+    torch. A backend without its file falls back to torch, which computes the same vectors.
     """
-    if model_weights is not None and model_weights.onnx is not None:
+    if model_weights is None:
+        return "torch", None
+    if (measured := _measured_choice(model_weights)) is not None:
+        return measured.backend, model_file(measured.backend, model_weights)
+    if model_weights.onnx is not None:
         return "onnx", model_weights.onnx.path
     configured = settings.CLIP_CONFIG["backend"]
-    if model_weights is not None and (configured == "onnx" or (configured == "auto" and likely_device()[0] == "cpu")):
-        path = onnx.find_export(model_weights, "float32")
-        return ("onnx", path) if path is not None else ("torch", None)
-    if model_weights is not None and configured == "onnx-int8":
-        path = onnx.find_export(model_weights, "int8")
-        return ("onnx-int8", path) if path is not None else ("torch", None)
+    if configured == "auto" and likely_device()[0] == "cpu":
+        configured = "onnx"
+    if configured in choice.BACKENDS and is_ready(configured, model_weights):
+        return configured, model_file(configured, model_weights)
     return "torch", None
+
+
+def _measured_choice(model_weights: Weights) -> Choice | None:
+    """Return what was measured here with these weights, if it can be used and CLIP_BACKEND does not say otherwise."""
+    if settings.CLIP_CONFIG["backend"] != "auto":
+        return None
+    found = choice.find(model_weights)
+    if found is None or found.key in _given_up or not is_ready(found.backend, model_weights):
+        return None
+    return found
+
+
+def _replace_in_background(name: str, model_weights: Weights, measured: Choice) -> None:
+    """Load the encoder that was found to be better. Until it is ready, the loaded one goes on."""
+
+    def replace() -> None:
+        key = _cache_key(model_weights)
+        try:
+            encoder = load_encoder(measured.backend, model_weights)
+            _warm_up(encoder, model_weights)
+            with _lock:
+                _models.pop(name, None)
+                if name in _encoders:  # otherwise it was unloaded since
+                    _encoders[name] = (key, encoder)
+            logger.info("%s is now encoded with %s.", model_weights.model_id, measured.backend)
+        except (LoadError, DeviceMemoryError) as error:
+            _give_up(measured, error)
+        finally:
+            _replacing.discard(name)
+
+    with _lock:
+        if name in _replacing:
+            return
+        _replacing.add(name)
+    threading.Thread(target=replace, name="replace encoder", daemon=True).start()
+
+
+def _give_up(measured: Choice, error: Exception) -> None:
+    """Do without a choice in this process until it is measured again."""
+    logger.warning("%s cannot be used with %s, although that was measured: %s", measured.model, measured.backend, error)
+    _given_up.add(measured.key)
 
 
 def _cache_key(model_weights: Weights) -> tuple[object, ...]:
@@ -230,20 +304,16 @@ def _load_encoder(name: str, model_weights: Weights) -> Encoder:
     """Load the encoder. Raises LoadError and ClipUnavailableError."""
     backend, path = _choose_backend(model_weights)
     if path is not None:
-        if model_weights.onnx is not None:
-            encoder: Encoder = onnx.OnnxFileEncoder(model_weights.onnx, model_weights.preprocess)
-        else:
-            encoder = onnx.open_export(path, "float32" if backend == "onnx" else "int8", model_weights)
+        encoder = load_encoder(backend, model_weights)
         logger.info("Loaded %s in ONNX Runtime (%s).", model_weights.model_id, backend)
         return encoder
     configured = settings.CLIP_CONFIG["backend"]
     if configured.startswith("onnx"):
         logger.warning("CLIP_BACKEND is %s, but there is no export: using torch.", configured)
-    if model_weights.format == "sentence-transformers":
+    if backend == "torch" and model_weights.format == "sentence-transformers":  # get_clip_model shares it
         model = _load_model(name, model_weights)
         return TorchEncoder(image_encoder(model[0].auto_model, model_weights.preprocess), model.device, model_weights)
-    vision = load_vision_model(model_weights)
-    return TorchEncoder(image_encoder(vision, model_weights.preprocess), vision.device, model_weights)
+    return load_encoder(backend, model_weights)
 
 
 def _warm_up(encoder: Encoder, model_weights: Weights) -> None:
@@ -276,6 +346,10 @@ def _cache_load_failure(name: str, key: tuple[object, ...]) -> Iterator[None]:
     try:
         yield
     except LoadError as error:
-        _failures[name] = (key, str(error))
-        logger.exception("Loading the model %s failed", name)
+        _remember_failure(name, key, error)
         raise ClipUnavailableError(str(error)) from error
+
+
+def _remember_failure(name: str, key: tuple[object, ...], error: LoadError) -> None:
+    _failures[name] = (key, str(error))
+    logger.error("Loading the model %s failed", name, exc_info=error)

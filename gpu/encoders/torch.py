@@ -32,7 +32,9 @@ logger = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
 
 
-def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTransformer:
+def load_torch(
+    model_weights: Weights, device: str | None = None, *, full_precision: bool = False
+) -> SentenceTransformer:
     """Load a sentence-transformers model on ``device`` (default: the best one). Raises LoadError."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -43,7 +45,7 @@ def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTra
             device=target,
             local_files_only=True,
             # Half precision is twice as fast on CUDA, slower on a CPU, and not measured on Apple's GPU.
-            model_kwargs={"dtype": torch.float16 if target == "cuda" else torch.float32},
+            model_kwargs={"dtype": torch.float16 if target == "cuda" and not full_precision else torch.float32},
         )
         clip: Any = model[0].auto_model
         file = next(model_weights.folder.rglob("model.safetensors"), None)
@@ -53,9 +55,10 @@ def load_torch(model_weights: Weights, device: str | None = None) -> SentenceTra
     return model
 
 
-def load_vision_model(model_weights: Weights, device: str | None = None) -> Any:
+def load_vision_model(model_weights: Weights, device: str | None = None, *, full_precision: bool = False) -> Any:
     """Load a vision model of transformers on ``device`` (default: the best one). Raises LoadError."""
-    return _load_with_transformers(model_weights, device, "text_model")  # the memory is better used
+    # The memory of the text model is better used.
+    return _load_with_transformers(model_weights, device, "text_model", full_precision)
 
 
 def load_two_towers(model_weights: Weights, device: str | None = None) -> Any:
@@ -71,7 +74,9 @@ def load_text_model(folder: Path, device: str | None = None) -> SentenceTransfor
         return SentenceTransformer(str(folder), device=target, local_files_only=True)
 
 
-def _load_with_transformers(model_weights: Weights, device: str | None, unused: str) -> Any:
+def _load_with_transformers(
+    model_weights: Weights, device: str | None, unused: str, full_precision: bool = False
+) -> Any:
     """Load a model without its part ``unused``. Raises LoadError."""
     import torch
     import transformers
@@ -81,7 +86,7 @@ def _load_with_transformers(model_weights: Weights, device: str | None, unused: 
     architecture = str((config.get("architectures") or [""])[0])
     loader: Any = getattr(transformers, architecture if architecture in WITH_PROJECTION else "AutoModel")
     with _loading(model_weights.model_id, model_weights.folder, device) as target:
-        half = target == "cuda" and family is not None and family.half
+        half = target == "cuda" and family is not None and family.half and not full_precision
         model, report = loader.from_pretrained(
             str(model_weights.folder),
             local_files_only=True,
@@ -126,12 +131,14 @@ class TorchEncoder:
     encodes a batch of its own with one thread, because threads that share a batch wait for each other.
     """
 
-    backend = "torch"
     cpu_batch_size = 8
 
-    def __init__(self, module: torch.nn.Module, device: str | torch.device, model_weights: Weights) -> None:
+    def __init__(
+        self, module: torch.nn.Module, device: str | torch.device, model_weights: Weights, backend: str = "torch"
+    ) -> None:
         import torch
 
+        self.backend = backend
         self._device = torch.device(device)
         self._module = module.to(self._device)
         self.preprocess = model_weights.preprocess

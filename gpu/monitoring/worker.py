@@ -19,6 +19,7 @@ from django.db import connection
 from django.utils import timezone
 
 from gpu import clip, device, throughput
+from gpu.backends import background
 from gpu.encoders import registry, selection
 from gpu.models import HEARTBEAT_SECONDS, SAMPLE_SECONDS, EmbeddingWorker, WorkerSample
 
@@ -73,6 +74,7 @@ class _Heartbeat(threading.Thread):
         try:
             while not self.stopping.wait(HEARTBEAT_SECONDS):
                 unload_if_idle()
+                measure_backends()
                 self.beat()
         finally:
             connection.close()  # each thread has its own
@@ -163,6 +165,14 @@ def unload_if_idle() -> bool:
     clip.unload()
     logger.info("Unloaded the model after %.0f idle seconds.", idle)
     return True
+
+
+def measure_backends() -> None:
+    """Start to measure the backends of a model in use, if that was never done here."""
+    try:
+        background.measure_if_needed()
+    except OSError as error:  # short of memory or processes; the worker goes on as it is
+        logger.warning("The backends of this machine could not be measured: %s", error)
 
 
 def describe_process() -> dict[str, object]:

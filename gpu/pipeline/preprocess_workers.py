@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle  # nosec B403 # see its use
-import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from core.cpu import cpu_cores
 from gpu.child_process import ChildDiedError, ChildPool, ChildProcess
@@ -22,7 +19,7 @@ from gpu.encoders.preprocess import Preprocess
 from gpu.images import register_decoders
 from gpu.imaging.errors import ImageProcessingError
 from gpu.pipeline.preprocess_image import EmbedRequest, Preprocessed, preprocess_image
-from gpu.pipes import READY, read_exactly, write_all
+from gpu.pipes import READY, read_exactly, receive, send, write_all
 from gpu.timings import Stage, add, drain
 
 logger = logging.getLogger(__name__)
@@ -67,33 +64,12 @@ class _Worker(ChildProcess):
     ) -> tuple[list[PreprocessResult], dict[Stage, float]]:
         """Return the results and the seconds for each stage. Raises ChildDiedError."""
         # The process has another working folder, where a relative path leads elsewhere.
-        _send(self.write, ([replace(request, path=request.path.absolute()) for request in requests], preprocess))
-        response: tuple[list[PreprocessResult], dict[Stage, float]] = _receive(self.read)
+        send(self.write, ([replace(request, path=request.path.absolute()) for request in requests], preprocess))
+        response: tuple[list[PreprocessResult], dict[Stage, float]] = receive(self.read)
         return response
 
 
 _workers = ChildPool(_Worker, cpu_cores)
-
-
-def _send(write: Callable[[Any], None], value: Any) -> None:
-    """Write a value: its pickle, then the memory of its arrays without a copy."""
-    buffers: list[pickle.PickleBuffer] = []
-    parts = [memoryview(pickle.dumps(value, protocol=5, buffer_callback=buffers.append))]
-    parts += [buffer.raw() for buffer in buffers]
-    write(struct.pack(f"<{len(parts) + 1}Q", len(parts), *(part.nbytes for part in parts)))
-    for part in parts:
-        write(part)
-
-
-def _receive(read: Callable[[int], memoryview]) -> Any:
-    """Read a value.
-
-    The other end is this program too, so that its pickles can be trusted.
-    """
-    (count,) = struct.unpack("<Q", read(8))
-    sizes = struct.unpack(f"<{count}Q", read(8 * count))
-    head, *buffers = [read(size) for size in sizes]
-    return pickle.loads(head, buffers=buffers)  # noqa: S301  # nosec B301 # from our own child
 
 
 def main() -> None:
@@ -104,9 +80,9 @@ def main() -> None:
         stdout.write(READY)
         stdout.flush()
         while True:
-            requests, preprocess = _receive(lambda size: read_exactly(stdin, size))
+            requests, preprocess = receive(lambda size: read_exactly(stdin, size))
             results = [preprocess_image(request, preprocess) for request in requests]
-            _send(lambda data: write_all(stdout, data), (results, drain()))
+            send(lambda data: write_all(stdout, data), (results, drain()))
             stdout.flush()
 
 
