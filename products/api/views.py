@@ -100,7 +100,7 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
 
 class ProductListView(ProductPages):
     permission_map = {"GET": "products.view_product"}
-    queryset = Product.objects.prefetch_related("images").order_by("-id")
+    queryset = Product.objects.prefetch_related("images__barcodes").order_by("-id")
     serializer_class = serializers.ProductSerializer
     filterset_class = ProductFilter
 
@@ -113,7 +113,7 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
         "DELETE": "products.delete_product",
     }
     http_method_names = ["get", "patch", "delete", "head", "options"]
-    queryset = Product.objects.prefetch_related("images")
+    queryset = Product.objects.prefetch_related("images__barcodes")
     serializer_class = serializers.ProductSerializer
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
