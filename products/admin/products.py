@@ -28,7 +28,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
-from core.admin.paging import LongListAdmin
+from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import require_permissions
 from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
@@ -42,6 +42,7 @@ from products.images import barcodes, intake
 from products.models import Feature, Product, ProductImage
 from products.prices import format_price
 from products.queue import claims
+from products.text.search import search
 from products.validation import validate_fields
 
 
@@ -117,7 +118,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     list_filter_submit = True
     list_per_page = 50
     search_fields = ("sku", "name", "category", "brand", "gtin", "mpn")
-    search_help_text = _("SKU, name, category, brand, GTIN or MPN")
+    search_help_text = _("Words of any field or attribute")
     ordering = ("-id",)
     sortable_by = ("category", "added")
     fields = (
@@ -136,6 +137,11 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
         queryset: QuerySet[Product] = super().get_queryset(request)
         return queryset.prefetch_related("images").defer("description", "attributes")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Product], search_term: str
+    ) -> tuple[QuerySet[Product], bool]:
+        return search(queryset, " ".join(search_words(search_term))), False
 
     @display(description=_("product"))
     def summary(self, product: Product) -> str:
