@@ -22,6 +22,8 @@ from products.text.trigrams import TABLE, TITLE_COLUMNS, body, title
 MAX_TEXT = 300  # characters of a text that are looked at
 MAX_WORDS = 16
 GRAM = 3  # letters of the shortest word that the index can find
+# Shorter words are looked for in so many of the newest products that have the longer ones (SQLite).
+NEWEST = 10_000
 # A word in more products than this tells little. So many are read for each word.
 COMMON = 500
 MAX_GRAMS = 24
@@ -38,7 +40,7 @@ def search(products: QuerySet[Product], text: str) -> QuerySet[Product]:
 
     If no product has them, those whose SKU, name or brand nearly has them. A text without words finds all.
     """
-    words = text[:MAX_TEXT].split()[:MAX_WORDS]
+    words = list(dict.fromkeys(text[:MAX_TEXT].split()))[:MAX_WORDS]
     if not words:
         return products
     # The first look does not know which of the products are wanted, so that a common word costs nothing.
@@ -100,13 +102,15 @@ def _with_all(words: Sequence[str], limit: int | None = None) -> RawSQL:
         texts = f"{title('postgresql')} ILIKE %s OR {body('postgresql')} ILIKE %s"
         where = " AND ".join(f"({texts})" for _word in words)
         return RawSQL(f"SELECT id FROM products WHERE {where}{end}", _patterns(words))  # noqa: S608, S611  # nosec B608, B611 # our names
-    # The index has no words of one or two letters. They are looked for in what the others find.
     long, short = [word for word in words if len(word) >= GRAM], [word for word in words if len(word) < GRAM]
-    where = " AND ".join(
-        [f"{TABLE} MATCH %s"] * bool(long) + ["(title LIKE %s ESCAPE '\\' OR body LIKE %s ESCAPE '\\')"] * len(short)
-    )
-    parameters = ([_phrases(long)] if long else []) + _patterns(short)
-    return RawSQL(f"SELECT rowid FROM {TABLE} WHERE {where}{end}", parameters)  # noqa: S608, S611  # nosec B608, B611 # our names
+    source, parameters = TABLE, []
+    if long:
+        source, parameters = f"{TABLE} WHERE {TABLE} MATCH %s", [_phrases(long)]
+    if short:
+        likes = " AND ".join(["(title LIKE %s ESCAPE '\\' OR body LIKE %s ESCAPE '\\')"] * len(short))
+        newest = f"SELECT rowid, title, body FROM {source} ORDER BY rowid DESC LIMIT {NEWEST}"  # noqa: S608  # nosec B608 # our names
+        source, parameters = f"({newest}) WHERE {likes}", parameters + _patterns(short)
+    return RawSQL(f"SELECT rowid FROM {source}{end}", parameters)  # noqa: S608, S611  # nosec B608, B611 # our names
 
 
 def _patterns(words: Sequence[str]) -> list[str]:
