@@ -17,8 +17,8 @@ from django.utils import timezone
 from core import clock
 from core.database.batches import iter_batches
 from matching import service
-from matching.answers.identified import spellings
-from matching.answers.records import record_of
+from matching.answers.identified import owners_of_barcodes, spellings
+from matching.answers.records import records_of
 from matching.index import loading
 from matching.index.types import Ids, Vectors
 from matching.models import Decision, Match
@@ -142,18 +142,21 @@ def _is_candidate(score: float, count: int, worst: float) -> bool:
 
 
 def _identified(newcomers: Sequence[int]) -> set[int]:
-    """Return the open cases that have the GTIN, ISBN or MPN of a newcomer."""
+    """Return the open cases that have the GTIN, ISBN or MPN of a newcomer, in a field or a barcode."""
     found: set[int] = set()
     for ids in iter_batches(newcomers, IDENTIFIED_AT_ONCE):
         products = list(Product.objects.filter(pk__in=ids))
+        records = records_of(products)
         numbers = {
             spelling
             for product in products
-            for identifier in record_of(product).identifiers
+            for identifier in records[product.pk].identifiers
             for spelling in spellings(identifier)
         }
         parts = {product.mpn for product in products} - {""}
-        found.update(_open_cases().filter(Q(gtin__in=numbers) | Q(mpn__in=parts)).values_list("pk", flat=True))
+        scanned = owners_of_barcodes(number.zfill(14) for number in numbers)
+        same = Q(gtin__in=numbers) | Q(mpn__in=parts) | Q(pk__in=scanned)
+        found.update(_open_cases().filter(same).values_list("pk", flat=True))
     return found
 
 

@@ -21,8 +21,8 @@ from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
 from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
+from matching.answers.candidates import find_candidates
 from matching.answers.choice import CONSIDERED
-from matching.answers.identified import find_identified
 from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
@@ -159,12 +159,12 @@ def search_features(
     """Search by features of one product, and judge the candidates by everything that is known.
 
     The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
-    Products with its identifiers are candidates whatever their score is. ``without``: ids of products that count as not
-    being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images. Raises what
-    ``match_images`` raises.
+    Products with its identifiers or its name are candidates whatever their score is. ``without``: ids of products that
+    count as not being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images.
+    Raises what ``match_images`` raises.
     """
     record = record_of(asked) if asked is not None else None
-    identified = find_identified(asked, record) if asked is not None and record is not None else []
+    identified = find_candidates(asked, record) if asked is not None and record is not None else []
     kind, model, found = _nearest(
         features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )
@@ -292,9 +292,9 @@ def match_again(product_id: int) -> SearchResult:
     threshold, limit = DEFAULT_THRESHOLD, DEFAULT_LIMIT
     if product.matches.exists():
         _kind, model, _head = version_in_use(used)
-        # Those with its identifiers are candidates whatever their score is.
+        # Those with its identifiers or its name are candidates whatever their score is.
         kept = product.matches.filter(model_name=model)
-        kept = kept.exclude(candidate__in=find_identified(product, record_of(product)))
+        kept = kept.exclude(candidate__in=find_candidates(product, record_of(product)))
         last = kept.order_by().aggregate(lowest=Min("similarity_score"), count=Count("pk"))
         threshold = min(threshold, last["lowest"]) if last["lowest"] is not None else threshold
         limit = max(limit, last["count"])

@@ -1,4 +1,4 @@
-"""Text search for matches by product SKU or name."""
+"""Text search for matches by the words of their products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db.models import Q, QuerySet
 
 from matching.models import Match
-from products.models import Product
+from products.text.search import matching_ids
 
 MAX_PRODUCTS = 1_000  # whose matches are then found by an index
 
@@ -40,7 +40,4 @@ def _product_ids(words: Sequence[str]) -> list[int]:
 
     They are at most MAX_PRODUCTS + 1.
     """
-    products = Product.objects.order_by("-pk")
-    for word in words:
-        products = products.filter(Q(sku__icontains=word) | Q(name__icontains=word))
-    return list(products.values_list("pk", flat=True)[: MAX_PRODUCTS + 1])
+    return matching_ids(" ".join(words), MAX_PRODUCTS + 1)

@@ -11,5 +11,7 @@ class ProductsConfig(AppConfig):
     def ready(self) -> None:
         from products import signals  # noqa: F401  (connects the receivers)
         from products.models import triggers
+        from products.text import trigrams
 
         post_migrate.connect(triggers.install_triggers, sender=self)
+        post_migrate.connect(trigrams.install, sender=self)

@@ -10,9 +10,11 @@ from django.utils.translation import gettext as _
 
 from core.database.batches import iter_batches, iter_batches_by_bytes
 from core.spreadsheets.export import ExportError, ExportTable, format_time
+from products.images import barcodes
 from products.importing.diff import as_text
 from products.importing.tables.columns import ID_COLUMN, attribute_column
 from products.models import Product, ProductImage
+from products.models.catalogue import printed
 from products.queue.claims import aggregate_state
 
 MAX_ATTRIBUTES = 1000  # different attributes, each a column
@@ -28,7 +30,16 @@ def products_table(ids: Sequence[int]) -> ExportTable:
     before their batch are left out. Raises ExportError before the first row.
     """
     keys = _attribute_keys(ids)
-    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(images)", "(created)", "(updated)"]
+    header = [
+        *FIELDS,
+        *map(attribute_column, keys),
+        ID_COLUMN,
+        "(state)",
+        "(images)",
+        "(barcodes)",
+        "(created)",
+        "(updated)",
+    ]
     return _products(ids, keys, header)
 
 
@@ -39,6 +50,7 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
         for product_id, state in ProductImage.objects.filter(product__in=batch).values_list("product", "state"):
             states[product_id].append(state)
         products = Product.objects.in_bulk(batch)
+        numbers = barcodes.numbers_of(batch)
         for product in (products[pk] for pk in batch if pk in products):
             yield [
                 *(as_text(getattr(product, name)) for name in FIELDS),
@@ -46,6 +58,7 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
                 product.pk,
                 aggregate_state(states[product.pk]),
                 len(states[product.pk]),
+                " ".join(printed(number) for number in numbers.get(product.pk, ())),
                 format_time(product.created_at),
                 format_time(product.updated_at),
             ]

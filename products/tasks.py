@@ -18,6 +18,7 @@ from gpu.encoders import downloads
 from gpu.models import EmbeddingWorker
 from gpu.monitoring import worker
 from products import deletion_jobs, import_retention
+from products.images import barcodes
 from products.queue import claims, query_features, query_text
 from products.queue import embed as embedding
 
@@ -95,6 +96,18 @@ def sweep() -> None:
     deletion_jobs.delete_expired()
     if claims.has_pending():
         notify_workers()
+    elif barcodes.unread_images().exists():
+        read_barcodes.apply_async(expires=2 * settings.SWEEP_SECONDS)
+
+
+@shared_task(name="products.tasks.read_barcodes")
+def read_barcodes() -> None:
+    """Read the barcodes of some stored images that lack them, then send the next task. Embedding goes first."""
+    with worker.watchdog(settings.CLAIM_LEASE_SECONDS):
+        barcodes.read_unread(seconds=MAX_TASK_SECONDS)
+    if not claims.has_pending() and barcodes.unread_images().exists():
+        with circuit_breaker.redis_call():
+            read_barcodes.apply_async(expires=2 * settings.SWEEP_SECONDS)
 
 
 @shared_task(name="products.tasks.prune_history")

@@ -27,6 +27,7 @@ from products.models import Feature, Product, ProductImage
 from products.models import triggers as vector_triggers
 from products.queue import claims as queue
 from products.tasks import notify_workers
+from products.text import trigrams
 
 BATCH_ROWS = 500
 MAX_NAMED = 1000  # problems of one check; the others are counted
@@ -142,6 +143,12 @@ def triggers(run: Verification) -> Iterator[Problem]:
     if missing := vector_triggers.missing_triggers(DEFAULT_DB_ALIAS):
         text = f"The triggers {', '.join(sorted(missing))} are missing, so invalid vectors could be stored."
         yield run.repair("features", text, partial(vector_triggers.install_triggers, DEFAULT_DB_ALIAS))
+    if missing := trigrams.missing(DEFAULT_DB_ALIAS):
+        text = f"{', '.join(sorted(missing))} is missing, so text searches miss products."
+        yield run.repair("text index", text, partial(trigrams.rebuild, DEFAULT_DB_ALIAS))
+    elif outdated := trigrams.count_outdated(DEFAULT_DB_ALIAS):
+        text = f"The text index differs from {outdated:,} products, so text searches miss them."
+        yield run.repair("text index", text, partial(trigrams.rebuild, DEFAULT_DB_ALIAS))
 
 
 def attributes(run: Verification) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from gpu.child_process import ChildDiedError, ChildPool, ChildProcess
+from gpu.imaging.barcodes import GTIN_DIGITS, MAX_CODES
 from gpu.imaging.errors import ImageProcessingError, too_many_bytes
 from gpu.imaging.limits import max_bytes
 from gpu.sandbox.server import CODES, LENGTH, REQUEST
@@ -22,6 +24,7 @@ MAX_CLOCK_FACTOR = 3
 # A process is replaced after this many images, so that leaks of a decoder stay small.
 IMAGES_PER_PROCESS = 500
 MAX_RESPONSE_BYTES = 40 * 2**20  # derivative and thumbnail together
+_GTIN = re.compile(rf"[0-9]{{{GTIN_DIGITS}}}")
 # The only environment of the processes: no secrets, one heap and no idle threads.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -30,17 +33,18 @@ _ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "8388608", "O
 class DecodedImage:
     """An image as JPEGs, upright, RGB, without metadata.
 
-    Width and height are those of the upright original in pixels.
+    Width and height are those of the upright original in pixels. ``barcodes``: the GTINs in it, 14 digits each.
     """
 
     width: int
     height: int
     jpeg: bytes
     thumbnail: bytes
+    barcodes: tuple[str, ...] = ()
 
 
-def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int = 0) -> DecodedImage:
-    """Decode an image in a sandbox and return its derivative and thumbnail.
+def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int = 0, *, with_barcodes: bool = False) -> DecodedImage:
+    """Decode an image in a sandbox and return its derivative and thumbnail, and its barcodes if wanted.
 
     Their longer sides are at most ``side`` and ``thumbnail_side`` pixels. 0 makes no thumbnail, which is then empty.
     Waits for a free sandbox. Raises ImageProcessingError, with image_corrupt for a crash or a hang and image_too_large
@@ -50,7 +54,7 @@ def decode_in_sandbox(data: bytes, side: int, thumbnail_side: int = 0) -> Decode
         raise too_many_bytes(len(data), max_bytes(data[:3]))
     try:
         with _decoders.checkout() as decoder:
-            result = decoder.decode(data, side, thumbnail_side)
+            result = decoder.decode(data, side, thumbnail_side, with_barcodes)
     except ChildDiedError as error:
         logger.warning("An image of %d bytes ended its decoder (exit %s)", len(data), decoder.exit_status)
         raise decoder.image_error() from error
@@ -74,11 +78,13 @@ class _Decoder(ChildProcess):
     def is_usable(self) -> bool:
         return self._images_left > 0 and super().is_usable
 
-    def decode(self, data: bytes, side: int, thumbnail_side: int) -> DecodedImage | ImageProcessingError:
+    def decode(
+        self, data: bytes, side: int, thumbnail_side: int, with_barcodes: bool
+    ) -> DecodedImage | ImageProcessingError:
         """Return the decoded image, or why it was rejected. Raises ChildDiedError."""
         self._images_left -= 1
         with self.deadline(MAX_CLOCK_FACTOR * settings.DECODER_SECONDS):
-            self.write(REQUEST.pack(len(data), side, thumbnail_side))
+            self.write(REQUEST.pack(len(data), side, thumbnail_side, with_barcodes))
             self.write(data)
             return self._response()
 
@@ -97,9 +103,12 @@ class _Decoder(ChildProcess):
             width, height, jpeg, thumbnail = (int(response[name]) for name in ("width", "height", "jpeg", "thumbnail"))
             if min(jpeg, thumbnail) < 0 or not 0 < jpeg + thumbnail <= MAX_RESPONSE_BYTES:
                 raise ValueError("files of an impossible size")
+            barcodes = tuple(map(str, response["barcodes"]))
+            if len(barcodes) > MAX_CODES or not all(map(_GTIN.fullmatch, barcodes)):
+                raise ValueError("barcodes that are no GTINs")
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ChildDiedError from error
-        return DecodedImage(width, height, bytes(self.read(jpeg)), bytes(self.read(thumbnail)))
+        return DecodedImage(width, height, bytes(self.read(jpeg)), bytes(self.read(thumbnail)), barcodes)
 
     def image_error(self) -> ImageProcessingError:
         if self.has_timed_out or self.exit_status == -signal.SIGXCPU:

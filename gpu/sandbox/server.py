@@ -4,10 +4,12 @@
 image may take, and the largest file and size of a JPEG. It imports Pillow and numpy, but neither Django nor torch. It
 reads requests from stdin and writes responses to stdout, one after the other, until stdin ends:
 
-- Request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0), then the file.
+- Request: ``REQUEST`` (bytes of the file, side of the derivative, side of the thumbnail or 0, whether to read
+  barcodes), then the file.
 - Response: ``LENGTH`` of a JSON object, the object, then the files that it announces. The object has either ``code``
-  and ``message``, or ``width`` and ``height`` in pixels and ``jpeg`` and ``thumbnail`` in bytes. The files follow in
-  this order. ``last`` is true if the process must be replaced, because a decoder did not free its memory.
+  and ``message``, or ``width`` and ``height`` in pixels, ``jpeg`` and ``thumbnail`` in bytes, and the GTINs in
+  ``barcodes``. The files follow in this order. ``last`` is true if the process must be replaced, because a decoder did
+  not free its memory.
 
 It writes ``READY`` once, before it reads the first request.
 """
@@ -21,16 +23,17 @@ import os
 import resource
 import struct
 import sys
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from gpu.images import decode_downscaled, register_decoders
+from gpu.imaging.barcodes import gtins, read_barcodes
 from gpu.imaging.errors import ImageProcessingError, too_much_memory
 from gpu.imaging.limits import JPEG
 from gpu.pipes import READY
 
-REQUEST = struct.Struct("!III")
+REQUEST = struct.Struct("!III?")
 LENGTH = struct.Struct("!I")
 
 # Address space above that of the idle process that decoding one image may take. The larger amount is for images of
@@ -65,10 +68,10 @@ def main() -> None:
     responses.write(READY)
     responses.flush()
     while header := requests.read(REQUEST.size):
-        size, side, thumbnail_side = REQUEST.unpack(header)
+        size, side, thumbnail_side, with_barcodes = REQUEST.unpack(header)
         _limit_time(seconds)
         try:
-            response, files = _decode(requests.read(size), side, thumbnail_side, memory)
+            response, files = _decode(requests.read(size), side, thumbnail_side, with_barcodes, memory)
         except MemoryError:
             response, files = _rejection(too_much_memory()), []
         except ImageProcessingError as error:
@@ -77,7 +80,9 @@ def main() -> None:
         _write(responses, response | {"last": memory.growth() > MAX_LEAK_BYTES}, files)
 
 
-def _decode(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tuple[dict[str, int | str], list[bytes]]:
+def _decode(
+    data: bytes, side: int, thumbnail_side: int, with_barcodes: bool, memory: _Memory
+) -> tuple[dict[str, Any], list[bytes]]:
     """Return the response, and derivative and thumbnail as JPEGs.
 
     Raises ImageProcessingError.
@@ -86,7 +91,17 @@ def _decode(data: bytes, side: int, thumbnail_side: int, memory: _Memory) -> tup
     derivative = _shrink(image, side)
     jpeg = _jpeg(derivative, JPEG_QUALITY)
     thumbnail = _jpeg(_shrink(derivative, thumbnail_side), THUMBNAIL_QUALITY) if thumbnail_side else b""
-    return {"width": width, "height": height, "jpeg": len(jpeg), "thumbnail": len(thumbnail)}, [jpeg, thumbnail]
+    response: dict[str, Any] = {"width": width, "height": height, "jpeg": len(jpeg), "thumbnail": len(thumbnail)}
+    response["barcodes"] = _barcodes(derivative) if with_barcodes else []
+    return response, [jpeg, thumbnail]
+
+
+def _barcodes(image: Image.Image) -> list[str]:
+    """Return the GTINs in an image. An image that the reader fails on is as good without them."""
+    try:
+        return gtins(read_barcodes(image))
+    except (MemoryError, RuntimeError, ValueError):
+        return []
 
 
 def _shrink(image: Image.Image, side: int) -> Image.Image:
@@ -105,11 +120,11 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _rejection(error: ImageProcessingError) -> dict[str, int | str]:
+def _rejection(error: ImageProcessingError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message}
 
 
-def _write(responses: BinaryIO, response: dict[str, int | str], files: list[bytes]) -> None:
+def _write(responses: BinaryIO, response: dict[str, Any], files: list[bytes]) -> None:
     head = json.dumps(response).encode()
     for part in (LENGTH.pack(len(head)), head, *files):
         responses.write(part)

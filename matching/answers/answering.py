@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from matching.answers import records, stored
 from matching.answers.choice import CONSIDERED, image_terms
+from matching.answers.same_images import same_images
 from matching.evidence.comparison import compare
 from matching.evidence.items import Direction
 from matching.evidence.model import shipped_model
@@ -73,10 +74,14 @@ def judge(asked: Record | None, candidates: Sequence[Product], scores: Sequence[
     similarities = np.array([scores[: len(considered)]]) / 100
     terms = image_terms(similarities)
     facts, items = _facts(asked, considered, calibrated)
+    if calibrated.same_image >= MIN_WEIGHT:
+        for place in np.flatnonzero(same_images(similarities[0])):
+            facts[place] += calibrated.same_image
+            items[place].append(_same_image(calibrated.same_image))
     probabilities = calibrated.model.probabilities(terms, np.array([facts]))[0]
     none = float(probabilities[-1])
     evidence = [
-        _strongest([*_image_evidence(terms[0, place], scores[place], calibrated), *items[place]])
+        _strongest([*_image_evidence(terms[0, place], place, scores, calibrated), *items[place]])
         for place in range(len(considered))
     ]
     best = float(probabilities[:-1].max())
@@ -118,13 +123,20 @@ def _facts(
     return sums, items
 
 
-def _image_evidence(terms: Any, score: float, calibrated: stored.Calibrated) -> list[WeighedEvidence]:
+def _same_image(weight: float) -> WeighedEvidence:
+    return WeighedEvidence("same_image", _direction(weight), round(weight, 2), _("Both have the same image."))
+
+
+def _image_evidence(
+    terms: Any, place: int, scores: Sequence[float], calibrated: stored.Calibrated
+) -> list[WeighedEvidence]:
     """Return what the images say. Its weights are against "none", so that all weights add to the log-odds."""
-    similarity, lead, rank = terms * calibrated.model.weights
-    alike = round(float(similarity) - calibrated.model.none, 2)
+    closeness, lead, rank = terms * calibrated.model.weights
+    alike = round(float(closeness) - calibrated.model.none, 2)
     ahead = round(float(lead + rank), 2)
-    score_text = _("The images are alike by %(score).0f of 100.") % {"score": score}
-    gap = 100 * float(terms[1])
+    score_text = _("The images are alike by %(score).0f of 100.") % {"score": scores[place]}
+    best_other = scores[0] if place else (scores[1] if len(scores) > 1 else 0.0)
+    gap = scores[place] - best_other
     if gap >= 0:
         lead_text = _("It is ahead of the next candidate by %(gap).1f.") % {"gap": gap}
     else:

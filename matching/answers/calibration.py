@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL
 from matching import service
-from matching.answers import figures, records, stored
+from matching.answers import figures, records, same_images, stored
 from matching.answers.catalogue_questions import FOLDS, SHARE_NEW, CalibrationError, ask_catalogue
 from matching.answers.choice import CONSIDERED, ChoiceModel, Doubles, Questions, adjust, fit, log_loss
 from matching.answers.decided_questions import ask_decisions
@@ -37,6 +37,7 @@ class Learned:
 
     model_name: str
     model: ChoiceModel
+    same_image: float
     statistics: CatalogueStatistics
     report: dict[str, Any]
     adopts: bool
@@ -49,7 +50,7 @@ def keep_calibrated() -> dict[str, Any] | None:
     """
     version = model_versions.answering()
     _kind, model_name = _kind_and_name(version)
-    newest = Calibration.objects.filter(model_name=model_name).order_by("-pk").values_list("created_at", flat=True)
+    newest = stored.usable(model_name).values_list("created_at", flat=True)
     last = newest.first()
     if last is not None:
         is_old = last < timezone.now() - RENEW_AFTER
@@ -95,7 +96,9 @@ def calibrate(version: Version) -> dict[str, Any]:
     }
     Calibration.objects.create(
         model_name=learned.model_name,
-        parameters=learned.model.as_dict() | {name: report[name] for name in ("same_from", "new_from")},
+        parameters=learned.model.as_dict()
+        | {"same_image": learned.same_image}
+        | {name: report[name] for name in ("same_from", "new_from")},
         statistics=stored.pack(learned.statistics),
         report=report,
         adopted=learned.adopts,
@@ -111,8 +114,10 @@ def learn(version: Version) -> Learned:
     """Learn from the catalogue's own questions, then move towards the decisions. Raises CalibrationError."""
     kind, model_name = _kind_and_name(version)
     own = ask_catalogue(kind, model_name, version.head)
+    same_image = same_images.learn(own)
+    own = same_images.with_same_images(own, same_image)
     statistics = records.count_catalogue()
-    decided = ask_decisions(version, statistics)
+    decided = same_images.with_same_images(ask_decisions(version, statistics), same_image)
     day_zero = fit(own)
     model = adjust(day_zero, decided)
     in_use = stored.load(model_name)
@@ -144,7 +149,7 @@ def learn(version: Version) -> Learned:
             report["log_loss_of_new_decisions"] = round(_loss(decided.chosen(rows), decided_held_out[rows]), 4)
             report["log_loss_in_use"] = round(log_loss(in_use.model, decided.chosen(rows)), 4)
             adopts = report["log_loss_of_new_decisions"] < report["log_loss_in_use"]
-    return Learned(model_name, model, statistics, report, adopts)
+    return Learned(model_name, model, same_image, statistics, report, adopts)
 
 
 def _held_out(questions: Questions, learn_from: Any) -> Doubles:

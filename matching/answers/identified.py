@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db.models import QuerySet
 
 from matching.evidence.identifiers import Identifier, Standing
 from matching.evidence.records import Record
-from products.models import Product
+from products.models import Barcode, Product
 
 MAX_FOUND = 5  # more products with the same number mean that it does not identify one
 
@@ -14,16 +16,23 @@ MAX_FOUND = 5  # more products with the same number mean that it does not identi
 def find_identified(product: Product, record: Record) -> list[int]:
     """Return the ids of catalogue products with the GTIN, ISBN or MPN of this product, oldest first.
 
-    Numbers that shops give themselves are left out. Two short queries on indexes, or none without identifiers.
+    GTINs count in the field and in the barcodes of images, on both sides. Numbers that shops give themselves are left
+    out. Three short queries on indexes, or none without identifiers.
     """
     catalogue = Product.objects.filter(is_historical=True).exclude(pk=product.pk).order_by("pk")
     numbers = [number for identifier in record.identifiers for number in spellings(identifier)]
     found: list[int] = []
     if numbers:
         found += _ids(catalogue.filter(gtin__in=numbers))
+        found += _ids(catalogue.filter(pk__in=owners_of_barcodes(number.zfill(14) for number in numbers)))
     if product.mpn:
         found += _ids(catalogue.filter(mpn=product.mpn))
     return list(dict.fromkeys(found))[:MAX_FOUND]
+
+
+def owners_of_barcodes(numbers: Iterable[str]) -> QuerySet[Barcode, int]:
+    """Return the ids of products with one of these barcodes, which have 14 digits. Removed ones do not count."""
+    return Barcode.objects.filter(number__in=set(numbers), removed_at=None).values_list("image__product_id", flat=True)
 
 
 def _ids(products: QuerySet[Product]) -> list[int]:

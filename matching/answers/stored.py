@@ -9,7 +9,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from matching.answers.choice import ChoiceModel
+from django.db.models import QuerySet
+
+from matching.answers.choice import TERMS, ChoiceModel
+from matching.answers.same_images import LOG_ODDS
 from matching.evidence.statistics import CatalogueStatistics
 from matching.models import Calibration
 
@@ -28,11 +31,18 @@ class Calibrated:
     same_from: float | None
     new_from: float | None
     statistics: CatalogueStatistics
+    same_image: float  # the log-odds that the same image adds
+
+
+def usable(model_name: str) -> QuerySet[Calibration]:
+    """Return the calibrations of a version that have the terms of today, newest first."""
+    has_terms = {f"parameters__weights__{name}__isnull": False for name in TERMS}
+    return Calibration.objects.filter(model_name=model_name, **has_terms).order_by("-pk")
 
 
 def load(model_name: str) -> Calibrated | None:
     """Return the calibration in use for a version, or None without one. Costs one short query."""
-    rows = Calibration.objects.filter(model_name=model_name, adopted=True).order_by("-pk")
+    rows = usable(model_name).filter(adopted=True)
     pk = rows.values_list("pk", flat=True).first()
     return _load(pk) if pk is not None else None
 
@@ -48,6 +58,7 @@ def _load(pk: int) -> Calibrated:
         parameters["same_from"],
         parameters["new_from"],
         _unpack(bytes(row.statistics)),
+        parameters.get("same_image", LOG_ODDS),
     )
 
 

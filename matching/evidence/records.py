@@ -91,11 +91,16 @@ def parse_record(
         packs=pack_counts(facts),
         sizes=sizes(facts),
         colours=named_colours,
-        identifiers=tuple(found for text in (gtin, *barcodes) if (found := read_identifier(text[:MAX_VALUE]))),
+        identifiers=_identifiers(gtin, *barcodes),
         mpn=mpn,
         price=_price(price),
         currency=normalise(currency).upper(),
     )
+
+
+def _identifiers(*texts: str) -> tuple[Identifier, ...]:
+    found = [read_identifier(text[:MAX_VALUE]) for text in texts]
+    return tuple(dict.fromkeys(identifier for identifier in found if identifier))
 
 
 def _attributes(attributes: Mapping[str, Any]) -> dict[str, str]:

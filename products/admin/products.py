@@ -28,7 +28,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
-from core.admin.paging import LongListAdmin
+from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import require_permissions
 from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
@@ -38,10 +38,11 @@ from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.filters import CategoryFilter, ImageStateFilter
 from products.admin.history import CatalogueHistoryAdmin
 from products.attributes import clean_attributes
-from products.images import intake
+from products.images import barcodes, intake
 from products.models import Feature, Product, ProductImage
 from products.prices import format_price
 from products.queue import claims
+from products.text.search import search
 from products.validation import validate_fields
 
 
@@ -117,7 +118,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     list_filter_submit = True
     list_per_page = 50
     search_fields = ("sku", "name", "category", "brand", "gtin", "mpn")
-    search_help_text = _("SKU, name, category, brand, GTIN or MPN")
+    search_help_text = _("Words of any field or attribute")
     ordering = ("-id",)
     sortable_by = ("category", "added")
     fields = (
@@ -136,6 +137,11 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
         queryset: QuerySet[Product] = super().get_queryset(request)
         return queryset.prefetch_related("images").defer("description", "attributes")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Product], search_term: str
+    ) -> tuple[QuerySet[Product], bool]:
+        return search(queryset, " ".join(search_words(search_term))), False
 
     @display(description=_("product"))
     def summary(self, product: Product) -> str:
@@ -180,6 +186,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     def get_urls(self) -> list[URLPattern]:
         urls = [
             path("<int:pk>/views/", self._post(self.post_images), name="products_product_views"),
+            path("<int:pk>/barcodes/", self._post(self.post_barcode), name="products_product_barcodes"),
             path("<int:pk>/embed/", self._post(self.post_embed), name="products_product_embed"),
         ]
         jobs = imports.urls(self.admin_site) + bulk_delete.urls(self.admin_site)
@@ -187,6 +194,16 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
 
     def post_images(self, request: HttpRequest, product: Product) -> HttpResponse:
         return upload.add_images(request, product)
+
+    def post_barcode(self, request: HttpRequest, product: Product) -> HttpResponse:
+        """Take back a barcode that is not the product's, or put it back."""
+        number, is_wrong = request.POST.get("number", ""), "put_back" not in request.POST
+        if barcodes.mark(product, number, is_wrong=is_wrong, user=request.user):
+            text = _("The barcode no longer counts.") if is_wrong else _("The barcode counts again.")
+            messages.success(request, f"{text} {_('The product is matched again.')}")
+        else:
+            messages.warning(request, _("The product has no such barcode any more. Nothing was changed."))
+        return redirect("admin:products_product_change", product.pk)
 
     def post_embed(self, request: HttpRequest, product: Product) -> HttpResponse:
         self._embed_again(request, Product.objects.filter(pk=product.pk))
@@ -199,7 +216,12 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        context = {"images_form": upload.AddImagesForm(), **(extra_context or {})}
+        product = Product.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
+        context = {
+            "images_form": upload.AddImagesForm(),
+            "barcodes": barcodes.of_product(product) if product is not None else [],
+            **(extra_context or {}),
+        }
         response: HttpResponse = super().change_view(request, object_id, form_url, context)
         return response
 

@@ -16,17 +16,21 @@ from products.validation import MAX_DESCRIPTION_LENGTH
 class ImageSerializer(serializers.ModelSerializer[ProductImage]):
     image_url = serializers.SerializerMethodField()
     thumbnail_url = serializers.CharField(read_only=True)
+    barcodes = serializers.SerializerMethodField(help_text="GTINs read from the image, 8, 13 or 14 digits each.")
 
     class Meta:
         model = ProductImage
         fields = (
             "id", "image_url", "thumbnail_url", "original_name", "sha256", "width", "height", "position",
-            "state", "error_code", "error_message", "attempts", "embedded_with", "created_at",
+            "state", "error_code", "error_message", "attempts", "embedded_with", "barcodes", "created_at",
         )  # fmt: skip
         read_only_fields = fields
 
     def get_image_url(self, image: ProductImage) -> str:
         return str(image.file.url)
+
+    def get_barcodes(self, image: ProductImage) -> list[str]:
+        return [barcode.printed for barcode in image.barcodes.all() if barcode.removed_at is None]
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import django_filters
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -29,6 +27,7 @@ from products.images import intake
 from products.images.cleaning import Upload, read_bounded
 from products.models import Product, ProductImage
 from products.queue import claims
+from products.text.search import search
 
 WAIT = OpenApiParameter(
     "wait",
@@ -83,7 +82,10 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     search = django_filters.CharFilter(
         method="contains_text",
         max_length=MAX_SEARCH_LENGTH,
-        label="Part of the SKU, name, category, description, brand, GTIN or MPN",
+        label=(
+            "Words or parts of them, in the SKU, name, category, description, brand, GTIN, MPN or attributes. If no "
+            "product has all, those that nearly have them."
+        ),
     )
 
     class Meta:
@@ -94,13 +96,12 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
     def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
-        columns = ("sku", "name", "category", "description", "brand", "gtin", "mpn")
-        return products.filter(reduce(or_, (Q(**{f"{column}__icontains": text}) for column in columns)))
+        return search(products, text)
 
 
 class ProductListView(ProductPages):
     permission_map = {"GET": "products.view_product"}
-    queryset = Product.objects.prefetch_related("images").order_by("-id")
+    queryset = Product.objects.prefetch_related("images__barcodes").order_by("-id")
     serializer_class = serializers.ProductSerializer
     filterset_class = ProductFilter
 
@@ -113,7 +114,7 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
         "DELETE": "products.delete_product",
     }
     http_method_names = ["get", "patch", "delete", "head", "options"]
-    queryset = Product.objects.prefetch_related("images")
+    queryset = Product.objects.prefetch_related("images__barcodes")
     serializer_class = serializers.ProductSerializer
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

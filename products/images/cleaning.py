@@ -32,7 +32,8 @@ class Upload:
 class CleanImage:
     """An image that passed every check, re-encoded: upright, RGB, without metadata.
 
-    ``original``: the uploaded bytes if originals are kept, else None.
+    ``original``: the uploaded bytes if originals are kept, else None. ``barcodes``: the GTINs in it, or None if nobody
+    looked for them.
     """
 
     sha256: str
@@ -42,6 +43,7 @@ class CleanImage:
     thumbnail: bytes
     original_name: str
     original: bytes | None = None
+    barcodes: tuple[str, ...] | None = None
 
 
 def clean_image(upload: Upload) -> CleanImage:
@@ -50,7 +52,9 @@ def clean_image(upload: Upload) -> CleanImage:
     ``sha256`` is the hash of the uploaded bytes, by which the same file is recognised. ``width`` and ``height`` are
     those of the upright original in pixels. The derivative's longer side has at most DERIVATIVE_MAX_SIDE pixels.
     """
-    derived = pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE)
+    derived = pool.decode_in_sandbox(
+        upload.data, settings.DERIVATIVE_MAX_SIDE, settings.THUMBNAIL_SIDE, with_barcodes=True
+    )
     return CleanImage(
         sha256=hashlib.sha256(upload.data).hexdigest(),
         width=derived.width,
@@ -59,6 +63,7 @@ def clean_image(upload: Upload) -> CleanImage:
         thumbnail=derived.thumbnail,
         original_name=safe_file_name(upload.name),
         original=upload.data if settings.KEEP_ORIGINALS else None,
+        barcodes=derived.barcodes,
     )
 
 

@@ -16,7 +16,7 @@ from core.database.locks import lock_names
 from core.request_id import request_id
 from gpu.imaging.errors import ImageProcessingError
 from products import quotas
-from products.images import storage
+from products.images import barcodes, storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
 from products.images.storage import StagedFiles
@@ -243,7 +243,7 @@ def _hashes(images: Sequence[CleanImage]) -> list[str]:
 
 
 def _save_image(product: Product, image: CleanImage, file_name: str, position: int) -> ProductImage:
-    return ProductImage.objects.create(
+    row = ProductImage.objects.create(
         product=product,
         file=file_name,
         original_name=image.original_name,
@@ -253,4 +253,8 @@ def _save_image(product: Product, image: CleanImage, file_name: str, position: i
         height=image.height,
         position=position,
         request_id=request_id.get(),
+        barcode_reader=barcodes.UNREAD if image.barcodes is None else barcodes.READER,
     )
+    if image.barcodes:
+        barcodes.add(row, image.barcodes)
+    return row

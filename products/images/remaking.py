@@ -16,7 +16,7 @@ from django.utils import timezone
 from core.database.batches import iter_pk_batches
 from gpu.images import DECODING
 from gpu.imaging.errors import ImageProcessingError
-from products.images import originals, storage
+from products.images import barcodes, originals, storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.models import Feature, ProductImage
 
@@ -106,5 +106,7 @@ def _replace_files(image: ProductImage, made: CleanImage) -> None:
             claimed_at=None,
             updated_at=timezone.now(),
         )
+        if changed and made.barcodes is not None:
+            barcodes.store({image.pk: made.barcodes})
         superseded = old_name if changed else names[made.sha256]
         transaction.on_commit(partial(storage.delete_files, [superseded]))

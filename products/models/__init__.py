@@ -1,6 +1,6 @@
 """The tables of the catalogue, its queue and its jobs."""
 
-from products.models.catalogue import BlobLength, Feature, Product, ProductImage, image_path
+from products.models.catalogue import Barcode, BlobLength, Feature, Product, ProductImage, image_path
 from products.models.deletions import Deletion, DeletionStep
 from products.models.downloads import FetchedAddress, ImageDownload
 from products.models.imports import ColumnChoice, Import
@@ -8,6 +8,7 @@ from products.models.preferences import PreferenceChange
 from products.models.queue import EmbeddingDay, QueueSwitch
 
 __all__ = [
+    "Barcode",
     "BlobLength",
     "ColumnChoice",
     "Deletion",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models, transaction
 from django.db.models import F, Q
@@ -148,6 +149,8 @@ class ProductImage(BulkDeletable):
         editable=False,
         help_text=_("Images of an earlier version may show wrong colours. `manage.py reindex` makes them again."),
     )
+    # See gpu.imaging.barcodes. 0: nobody has looked for barcodes in it yet.
+    barcode_reader = models.PositiveSmallIntegerField(_("version of the barcode reader"), default=0, editable=False)
     position = models.PositiveIntegerField(_("position"), default=0)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.PENDING)
     error_code = models.CharField(_("error code"), max_length=40, blank=True, default="")
@@ -175,8 +178,8 @@ class ProductImage(BulkDeletable):
         "product_image_history",
         excluded_fields=(
             "file", "sha256", "file_sha256", "thumbnail_sha256", "file_bytes", "thumbnail_bytes", "original_bytes",
-            "width", "height", "decoding", "position", "state", "error_code", "error_message", "attempts",
-            "claim_token", "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
+            "width", "height", "decoding", "barcode_reader", "position", "state", "error_code", "error_message",
+            "attempts", "claim_token", "claimed_at", "embedded_with", "request_id", "created_at", "updated_at",
         ),
     )  # fmt: skip
 
@@ -207,6 +210,8 @@ class ProductImage(BulkDeletable):
             models.Index(fields=["sha256"], name="image_sha256"),
             # Quotas, doctor and /metrics: the sum of all sizes, from the index alone.
             models.Index(fields=["file_bytes", "thumbnail_bytes", "original_bytes"], name="image_bytes"),
+            # The sweep and reindex: images whose barcodes were not read by the current reader.
+            models.Index(fields=["barcode_reader", "id"], name="image_barcode_reader"),
         ]
 
     def __str__(self) -> str:
@@ -224,6 +229,42 @@ class ProductImage(BulkDeletable):
     @property
     def thumbnail_url(self) -> str:
         return str(self.file.storage.url(self.thumbnail_name))
+
+
+class Barcode(models.Model):
+    """A GTIN that was read from an image. A user may have said that it is not the product's."""
+
+    image = models.ForeignKey(ProductImage, on_delete=models.CASCADE, related_name="barcodes", verbose_name=_("image"))
+    number = models.CharField(_("number"), max_length=14, help_text=_("A GTIN or ISBN with a check digit, 14 digits."))
+    removed_at = models.DateTimeField(_("removed"), null=True, blank=True)
+    removed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+",
+        verbose_name=_("removed by"),
+    )  # fmt: skip
+
+    class Meta:
+        db_table = "image_barcodes"
+        verbose_name = _("barcode")
+        verbose_name_plural = _("barcodes")
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=["image", "number"], name="barcode_once_per_image"),
+            models.CheckConstraint(condition=Exact(Length(F("number")), 14), name="barcode_number_length"),
+        ]
+        # Products with this barcode.
+        indexes = [models.Index(fields=["number"], name="barcode_number")]
+
+    def __str__(self) -> str:
+        return self.printed
+
+    @property
+    def printed(self) -> str:
+        return printed(self.number)
+
+
+def printed(number: str) -> str:
+    """Return a GTIN of 14 digits as packs show it: with 8, 13 or 14 digits."""
+    return number[6:] if number.startswith("000000") else number.removeprefix("0")
 
 
 class Feature(models.Model):

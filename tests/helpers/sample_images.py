@@ -80,3 +80,16 @@ def decompression_bomb(side: int = 13_300) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
+
+
+def pack(number: str, seed: int = 0, *, angle: float = 0.0) -> bytes:
+    """Return the JPEG of a drawn product that carries a barcode of 8 or 13 digits, or a QR code with other text."""
+    import zxingcpp
+
+    formats = {8: zxingcpp.BarcodeFormat.EAN8, 13: zxingcpp.BarcodeFormat.EAN13}
+    kind = formats[len(number)] if number.isdigit() else zxingcpp.BarcodeFormat.QRCode
+    symbol = zxingcpp.create_barcode(number, kind)
+    label = Image.fromarray(np.asarray(symbol.to_image(scale=3, add_quiet_zones=True))).convert("RGB")
+    image = drawing(seed, (640, 480))
+    image.paste(label, (40, 40))
+    return as_file(image.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor="white"), quality=90)

@@ -26,7 +26,7 @@ from matching.models import Match, ModelJob
 from matching.models import Calibration, ProductAnswer, ReviewLease
 from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
-from products.models import ProductImage
+from products.models import Barcode, ProductImage
 from products.models import PreferenceChange, QueueSwitch
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
@@ -45,6 +45,7 @@ issue_token(reviewer)
 LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].pk), 2)
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()
+Barcode.objects.create(image=ProductImage.objects.first(), number="04006381333931", removed_at=now, removed_by=reviewer)
 ReviewLease.objects.create(product=products[0], reviewer=reviewer, taken_at=now)
 job = Import.objects.create(user=reviewer, table_name="new.csv", state="checked", counts={"CREATED": 2})
 ImageDownload.objects.create(import_job=job, key="0" * 64, sku="A", address="https://example.com/ä.jpg",

@@ -12,16 +12,17 @@ from django.db import DatabaseError
 
 from core import files
 from core.escaping import escape
-from core.progress import EXIT_INTERRUPTED, interruptible
-from products.images import remaking
+from core.progress import EXIT_INTERRUPTED, interruptible, progress_bar
+from products.images import barcodes, remaking
 from products.queue import bulk, claims
 from products.queue.bulk import FollowUpError
 
 
 class Command(BaseCommand):
     help = (
-        "Compute features, then rebuild the search index and match new products. This process embeds the images; "
-        "running workers take their share. Ctrl-C stops after the current batch; run it again to continue. "
+        "Compute features and read missing barcodes, then rebuild the search index and match new products. This "
+        "process embeds the images; running workers take their share. Ctrl-C stops after the current batch; run it "
+        "again to continue. "
         "Exit code 0: all done; 3: some images failed; 1: nothing could be done; 130: stopped by Ctrl-C."
     )
 
@@ -64,6 +65,7 @@ class Command(BaseCommand):
         claims.release_stale_claims()
         if which != "failed":
             self._remake(check)
+            self._read_barcodes(check)
         claims.requeue(which)
         embedded = bulk.embed_pending_images(check, recompute=which == "all")
         self._write([f"Embedded {embedded.ready:,} images.", *bulk.follow_up(check, rebuild_index=True)])
@@ -84,6 +86,22 @@ class Command(BaseCommand):
             self.stderr.write(escape(f"image {image_id} was not made again: {reason}"))
         if left := remaking.outdated_images().count() - len(made.failed):
             self._write([f"{left:,} images of an earlier version have no original and stay as they are."])
+
+    def _read_barcodes(self, check: Callable[[], None]) -> None:
+        """Read the barcodes of the images that were stored before they were read at intake."""
+        unread = barcodes.unread_images().count()
+        if not unread:
+            return
+        with progress_bar(unread, "Reading barcodes", "images") as bar:
+
+            def progress(count: int) -> None:
+                bar.update(count)
+                check()
+
+            read = barcodes.read_unread(progress)
+        self._write([f"Read the barcodes of {read.images:,} images. Found {read.barcodes:,}."])
+        for image_id, reason in read.failed.items():
+            self.stderr.write(escape(f"the barcodes of image {image_id} were not read: {reason}"))
 
     def _write(self, sentences: list[str]) -> None:
         for sentence in sentences:

@@ -25,6 +25,7 @@ from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Feature, ProductImage, triggers
 from products.queue.embed import best_features, embed_pending
+from products.text import trigrams
 from tests.helpers.sample_images import jpeg
 
 pytestmark = pytest.mark.django_db
@@ -287,6 +288,24 @@ def test_missing_vector_triggers_are_installed_again(image: ProductImage) -> Non
     triggers.drop_triggers(DEFAULT_DB_ALIAS)
     assert_fixed("feature_vector_inserted")
     assert not triggers.missing_triggers(DEFAULT_DB_ALIAS)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL keeps its indexes itself")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM product_text",
+        "UPDATE product_text SET title = 'other'",
+        "DROP TRIGGER product_text_deleted",
+        "DELETE FROM product_text_data WHERE id > 10",
+    ],
+)
+def test_outdated_text_index_is_made_again(image: ProductImage, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    assert_fixed("text")
+    assert not trigrams.missing(DEFAULT_DB_ALIAS)
+    assert not trigrams.count_outdated(DEFAULT_DB_ALIAS)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the PostgreSQL engine has no index files")

@@ -261,3 +261,32 @@ def test_figures_by_hand() -> None:
     sure = np.full(200, 0.99)
     assert figures.promised_from(0.95, sure, np.ones(200, bool)) == 0.99
     assert figures.promised_from(0.95, sure[:20], np.ones(20, bool)) is None  # too few to promise
+
+
+def test_image_that_the_catalogue_has_is_nearly_certain(catalogue: list[Product]) -> None:
+    assert run("calibrate").code == 0
+    arrival = add_product(photographs(PRODUCTS + 10, VIEWS + 1)[3][0], historical=False)
+    answer = answered(arrival)
+    best = answer["matches"][0]
+    assert best["product_id"] == catalogue[3].pk
+    assert best["probability"] > 0.95
+    assert "Both have the same image." in [item["text"] for item in best["evidence"]]
+
+
+def test_same_image_says_little_where_products_share_images() -> None:
+    shown = photographs(PRODUCTS, VIEWS)
+    shared = photographs(PRODUCTS // 2, 1, seed=1)
+    products = [add_product(*views, *shared[number // 2]) for number, views in enumerate(shown)]
+    assert run("calibrate").code == 0
+    answer = answered(add_product(*shared[0], historical=False))
+    both = {match["product_id"]: match["probability"] for match in answer["matches"]}
+    assert both[products[0].pk] == pytest.approx(both[products[1].pk], abs=0.2)
+    assert max(both.values()) < 0.8
+
+
+def test_calibration_of_other_terms_is_made_again(catalogue: list[Product]) -> None:
+    assert calibration.keep_calibrated() is not None
+    Calibration.objects.update(parameters={"weights": {"similarity": 1, "lead": 1, "rank": 1}, "none": 1.0})
+    assert answered(arrivals()[0])["not_in_catalogue"] is None
+    assert calibration.keep_calibrated() is not None
+    assert answered(arrivals()[0])["not_in_catalogue"] is not None

@@ -101,7 +101,7 @@ def test_product_list_needs_the_same_number_of_queries_for_any_length(
         while Product.objects.count() < length:
             product(Product.objects.count())
         # Queries: the token with its user, its last use, the permissions, the count, the page's keys, products, images.
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             assert len(found(api.get("/api/products"))) == length
 
 
