@@ -27,6 +27,7 @@ from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Decision, Match, ProductAnswer
+from matching.policy import deciding
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -185,7 +186,7 @@ def search_features(
 def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
-    Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
+    Then the policy may decide the case. Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
     same as another, or a variant, gets no new candidates.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
@@ -251,6 +252,8 @@ def save_matches(result: SearchResult) -> SearchResult:
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
+    if deciding.consider(product, result.model_name):
+        saved = {match.candidate_id: match for match in product.matches.order_by()}
     candidates = [candidate for candidate in result.candidates if candidate.product.pk in existing]
     return replace(
         result, candidates=[replace(candidate, match=saved.get(candidate.product.pk)) for candidate in candidates]
@@ -532,6 +535,7 @@ def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
     if not products:
         return {}
     confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
+    confirmed = confirmed.exclude(product__decision__automatic=True)
     pairs = list(confirmed.values_list("product_id", "candidate_id"))
     counts = Counter(product for product, _ in pairs)
     return {product: candidate for product, candidate in pairs if counts[product] == 1}

@@ -22,10 +22,11 @@ MAX_QUESTIONS = 2_000  # the newest decisions; more would only take time
 def ask_decisions(version: Version, statistics: CatalogueStatistics) -> Questions:
     """Return one question for each decided product, searched with this version.
 
-    Only decisions "the same" and "new" tell. A product whose confirmed product is not among the candidates, or that
-    cannot be searched, is left out.
+    Only decisions "the same" and "new" of people tell. A product whose confirmed product is not among the candidates,
+    or that cannot be searched, is left out.
     """
-    telling = Decision.objects.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
+    by_people = Decision.objects.filter(automatic=False)
+    telling = by_people.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
     newest = telling.select_related("product").order_by("-decided_at", "-pk")[:MAX_QUESTIONS]
     asked = [_ask(decision, version, statistics) for decision in newest]
     found = [question for question in asked if question is not None]

@@ -127,6 +127,7 @@ def decision_document(decision: Decision | None) -> dict[str, Any] | None:
         "reason": decision.reason,
         "note": decision.note,
         "by": decision.reviewer.get_username() if decision.reviewer else None,
+        "automatic": decision.automatic,
         "at": decision.decided_at,
     }
 

@@ -1,0 +1,28 @@
+"""The results of self-audits."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class SelfAudit(models.Model):
+    """One self-audit: how many altered copies of catalogue images were found, and how many false alarms there were."""
+
+    model_name = models.CharField(_("model version"), max_length=200)
+    expected = models.PositiveIntegerField(_("altered copies"))
+    found = models.PositiveIntegerField(_("found"))
+    left_out = models.PositiveIntegerField(_("left-out products"))
+    false_alarms = models.PositiveIntegerField(_("false alarms"))
+    # Ids of the catalogue products that were not found, and of those that were taken for another product.
+    report = models.JSONField(_("report"), default=dict)
+    made_at = models.DateTimeField(_("made"))
+
+    class Meta:
+        db_table = "self_audits"
+        verbose_name = _("self-audit")
+        verbose_name_plural = _("self-audits")
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.made_at:%Y-%m-%d}: {self.found} / {self.expected}"
