@@ -186,8 +186,8 @@ def search_features(
 def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
-    Then the policy may decide the case. Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
-    same as another, or a variant, gets no new candidates.
+    Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
+    same as another, or a variant, gets no new candidates. At the end the policy of its category may decide the case.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
     product = result.product

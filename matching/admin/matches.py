@@ -27,6 +27,7 @@ from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
 from matching.admin.filters import (
+    DeciderFilter,
     DecisionFilter,
     PendingMatchesFilter,
     QueryCategoryFilter,
@@ -157,6 +158,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
     list_filter = (
         ("review_status", ChoicesRadioFilter),
         DecisionFilter,
+        DeciderFilter,
         ScoreBandFilter,
         QueryCategoryFilter,
         VerdictDateFilter,

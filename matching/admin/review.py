@@ -247,6 +247,7 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
         "candidates": candidates,
         "product_images": _asked_images(product, candidates),
         "decided": cases.decision_in_words(case.decision) if case.decision else "",
+        "decided_by": decisions.decided_by(case.decision) if case.decision else "",
         "conflict": conflict,
         "likely": _likely(case),
         "answer": _answer_in_words(case),

@@ -37,6 +37,9 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
     )  # fmt: skip
     decision = django_filters.ChoiceFilter(choices=Decision.Kind.choices, field_name="decision__kind")
     reviewer = django_filters.CharFilter(field_name="decision__reviewer__username", max_length=150)
+    automatic = django_filters.BooleanFilter(
+        field_name="decision__automatic", label="Decided by the policy (true) or by a person (false)"
+    )
     category = django_filters.CharFilter(max_length=200)
     candidate = IdFilter(field_name="matches__candidate_id", label="Cases with this candidate")
     ordering = django_filters.ChoiceFilter(

@@ -211,6 +211,7 @@ class DecisionSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField()
     note = serializers.CharField()
     by = serializers.CharField(allow_null=True)
+    automatic = serializers.BooleanField(help_text="Made by the policy. `by` is then null.")
     at = serializers.DateTimeField()
 
 

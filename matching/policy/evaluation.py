@@ -161,8 +161,8 @@ def _why_not(policy: Policy, told: Sequence[tuple[float, bool]]) -> str:
     if all(sure):
         return (
             _(
-                "To promise %(promise)s with %(confidence)s confidence, people must have decided %(needed)d cases without "
-                "a mistake that were at least this likely. They have decided %(count)d."
+                "To promise %(promise)s with %(confidence)s confidence, people must have decided %(needed)d cases "
+                "without a mistake that were at least this likely. They have decided %(count)d."
             )
             % facts
         )

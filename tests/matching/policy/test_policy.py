@@ -74,7 +74,7 @@ def test_too_few_decisions_carry_no_promise(arrivals: list[Product]) -> None:
 
 def test_mistakes_in_past_decisions_carry_less(arrivals: list[Product]) -> None:
     past_decisions(200, right=190)
-    with pytest.raises(ValidationError, match="Of 200 decided cases .* 190 were right. That carries 91.0"):
+    with pytest.raises(ValidationError, match=r"Of 200 decided cases .* 190 were right\. That carries 91\.0"):
         switch_on()
     assert switch_on(promise=0.9).is_on
 
