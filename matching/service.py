@@ -23,6 +23,7 @@ from matching import index
 from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
 from matching.answers.choice import CONSIDERED
 from matching.answers.identified import find_identified
+from matching.answers.marks import wrong_evidence
 from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
@@ -165,12 +166,13 @@ def search_features(
     ``match_images`` raises.
     """
     record = record_of(asked) if asked is not None else None
-    identified = find_identified(asked, record) if asked is not None and record is not None else []
+    wrong = wrong_evidence(asked.pk if asked is not None else None)
+    identified = find_identified(asked, record, wrong.own) if asked is not None and record is not None else []
     kind, model, found = _nearest(
         features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )
     products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
-    judged = judge(record, products, scores, model) if is_answered else no_answer(products)
+    judged = judge(record, products, scores, model, wrong) if is_answered else no_answer(products)
     candidates = [
         Candidate(image, hit.score, 0, probability, evidence)
         for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)

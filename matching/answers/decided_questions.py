@@ -8,6 +8,7 @@ from gpu.encoders.registry import ClipUnavailableError
 from matching import service
 from matching.answers import records
 from matching.answers.choice import CONSIDERED, Questions, image_terms, padded
+from matching.answers.marks import wrong_evidence
 from matching.evidence.comparison import compare
 from matching.evidence.model import shipped_model
 from matching.evidence.statistics import CatalogueStatistics
@@ -44,10 +45,13 @@ def _ask(decision: Decision, version: Version, statistics: CatalogueStatistics) 
         return None
     record = records.record_of(product)
     known = records.records_of([candidate for candidate, _score in found])
-    model = shipped_model()
+    model, wrong = shipped_model(), wrong_evidence(product.pk)
     facts = [
         0.0 if records.is_silent(record) or candidate.pk not in known
-        else sum(map(model.weight, compare(record, known[candidate.pk], statistics)))
+        else sum(
+            model.weight(item) for item in compare(record, known[candidate.pk], statistics)
+            if item.kind not in wrong.beside(candidate.pk)
+        )
         for candidate, _score in found
     ]  # fmt: skip
     terms, others = padded(

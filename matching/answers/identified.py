@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db.models import QuerySet
 
 from matching.evidence.identifiers import Identifier, Standing
@@ -11,17 +13,18 @@ from products.models import Product
 MAX_FOUND = 5  # more products with the same number mean that it does not identify one
 
 
-def find_identified(product: Product, record: Record) -> list[int]:
+def find_identified(product: Product, record: Record, without: Collection[str] = ()) -> list[int]:
     """Return the ids of catalogue products with the GTIN, ISBN or MPN of this product, oldest first.
 
-    Numbers that shops give themselves are left out. Two short queries on indexes, or none without identifiers.
+    Numbers that shops give themselves are left out, and those of the kinds of evidence ``without``. Two short queries
+    on indexes, or none without identifiers.
     """
     catalogue = Product.objects.filter(is_historical=True).exclude(pk=product.pk).order_by("pk")
     numbers = [number for identifier in record.identifiers for number in spellings(identifier)]
     found: list[int] = []
-    if numbers:
+    if numbers and "identifier" not in without:
         found += _ids(catalogue.filter(gtin__in=numbers))
-    if product.mpn:
+    if product.mpn and "part_number" not in without:
         found += _ids(catalogue.filter(mpn=product.mpn))
     return list(dict.fromkeys(found))[:MAX_FOUND]
 

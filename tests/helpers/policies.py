@@ -20,9 +20,9 @@ from tests.helpers.accounts import user_in
 from tests.helpers.vectors import add_product, legacy_features
 
 
-def calibrate_by_hand() -> Calibration:
-    """Adopt probabilities by which equal images are 99.3 % likely the same product, and others hardly."""
-    model = ChoiceModel(np.array([100.0, 0.0, 0.0]), 95.0)
+def calibrate_by_hand(slope: float = 100.0, none: float = 95.0) -> Calibration:
+    """Adopt probabilities by which, unless said otherwise, only equal images are likely the same product: 99.3 %."""
+    model = ChoiceModel(np.array([slope, 0.0, 0.0]), none)
     return Calibration.objects.create(
         model_name=LEGACY_MODEL, parameters=model.as_dict() | {"same_from": None, "new_from": None},
         statistics=stored.pack(CatalogueStatistics.of([])), adopted=True,
