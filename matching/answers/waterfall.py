@@ -25,7 +25,6 @@ class Bar:
     weight: str
     x: float
     width: float
-    end: float
     is_total: bool = False
 
 
@@ -51,18 +50,15 @@ def waterfall(evidence: Sequence[Mapping[str, Any]], probability: float | None) 
     def place(value: float) -> float:
         return round((value - low) * scale, 2)
 
-    bars = [Bar(_("To begin with: this product or a new one, equally likely"), "", "", "", place(0.0), 0.0, place(0.0))]
+    bars = [Bar(_("To begin with: this product or a new one, equally likely"), "", "", "", place(0.0), 0.0)]
     for (text, kind, weight), start, end in zip(steps, ends, ends[1:], strict=False):
         left, right = sorted((place(start), place(end)))
         direction = "for" if weight > 0 else "against"
-        bars.append(
-            Bar(text, kind, direction, f"{weight:+.1f}".replace("-", "−"), left, max(right - left, 0.4), place(end))
-        )
+        shown = f"{weight:+.1f}".replace("-", "\N{MINUS SIGN}")
+        bars.append(Bar(text, kind, direction, shown, left, max(right - left, 0.4)))
     left, right = sorted((place(0.0), place(ends[-1])))
     direction = "for" if ends[-1] > 0 else "against"
-    bars.append(
-        Bar(percent(probability), "", direction, "", left, max(right - left, 0.4), place(ends[-1]), is_total=True)
-    )
+    bars.append(Bar(percent(probability), "", direction, "", left, max(right - left, 0.4), is_total=True))
     return bars
 
 

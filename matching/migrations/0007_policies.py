@@ -157,6 +157,7 @@ class Migration(migrations.Migration):
                 ("left_out", models.PositiveIntegerField(verbose_name="left-out products")),
                 ("false_alarms", models.PositiveIntegerField(verbose_name="false alarms")),
                 ("report", models.JSONField(default=dict, verbose_name="report")),
+                ("is_done", models.BooleanField(default=False, verbose_name="done")),
                 ("made_at", models.DateTimeField(verbose_name="made")),
             ],
             options={

@@ -41,6 +41,8 @@ class Past:
     is_same: bool | None
     is_new: bool | None
     is_sample: bool
+    kind: str
+    rank: int | None  # of the first candidate that it was decided to be, most probable first
 
 
 def read(decisions: QuerySet[Decision] | None = None) -> list[Past]:
@@ -73,7 +75,15 @@ def _past(
         # A variant is not in the catalogue itself, but its family is: nobody would call it plainly new.
         is_new=None if kind == Kind.VARIANT else kind == Kind.NEW,
         is_sample=is_sample,
+        kind=kind,
+        rank=_rank(chosen, shown) if kind == Kind.SAME else None,
     )  # fmt: skip
+
+
+def _rank(chosen: list[int], shown: list[dict[str, Any]]) -> int | None:
+    best_first = sorted(shown, key=lambda one: -(one.get("probability") or 0.0))
+    places = (place for place, one in enumerate(best_first, start=1) if one["candidate"] in chosen)
+    return next(places, None)
 
 
 def telling(decisions: Sequence[Past], model: str) -> tuple[list[Past], set[int]]:
