@@ -34,7 +34,11 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Decisions of one week or category. ``first`` and ``listed``: the true product came first, or among the candidates."""
+    """Decisions of one week or category.
+
+    ``same``: on products that the catalogue had. ``first`` and ``listed``: those of them whose true product came first,
+    or was among the candidates.
+    """
 
     name: str
     count: int
