@@ -202,7 +202,7 @@ def _edit_page(request: HttpRequest, policy: Policy, form: PolicyForm, status: i
     last = policy.history.order_by("-pk").select_related("history_user").first() if policy.pk is not None else None
     together = seen.same.today + seen.new.today
     context = {
-        "title": str(policy),
+        "title": _("Policy: %s") % policy,
         "policy": policy,
         "form": form,
         "query": "?" + urlencode({"category": policy.category}),

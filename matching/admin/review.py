@@ -31,6 +31,7 @@ from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.imaging.errors import ImageProcessingError
 from matching.answers import marks
+from matching.answers.estimates import estimates_of
 from matching.answers.marks import marks_of
 from matching.answers.waterfall import waterfall
 from matching.answers.wording import answer_in_words, percent, strongest
@@ -49,6 +50,7 @@ VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_mat
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
 SHOWN_SIDE = 720  # pixels of the longer side of a large image
+MAX_ESTIMATES = 6
 MAX_KEYS = 9  # candidates that have a number key
 MAX_RENEWED = 20  # leases in one request; the page has two
 
@@ -282,6 +284,7 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
         "decided_by": decisions.decided_by(case.decision) if case.decision else "",
         "conflict": conflict,
         "likely": _likely(case),
+        "estimates": estimates_of({product.pk: cases.probable_candidates(case.matches)})[product.pk][:MAX_ESTIMATES],
         "answer": _answer_in_words(case),
         **_counts(request, form),
         "filter_form": form,

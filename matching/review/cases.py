@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from matching.answers.estimates import is_probable
 from matching.models import Decision, Match, ProductAnswer
 from products.models import Product
 
@@ -94,6 +95,11 @@ def found_later(matches: Sequence[Match]) -> set[int]:
     if first is None:
         return set()
     return {match.pk for match in matches if is_pending(match) and match.created_at > first + FOUND_TOGETHER}
+
+
+def probable_candidates(matches: Sequence[Match]) -> list[int]:
+    """Return the ids of the candidates that the new product is confirmed to be, or probably is."""
+    return [match.candidate_id for match in matches if is_probable(match.review_status, match.probability)]
 
 
 def is_pending(match: Match) -> bool:
