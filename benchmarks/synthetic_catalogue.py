@@ -6,8 +6,10 @@ Each product has the fields that a shop would have, and another shop describes i
 with its own spelling of sizes and colours, another price, and the mistakes whose rates are arguments. A share of what
 the other shop brings is not in the catalogue, and its variants may be.
 
-A candidate is confirmed if it is the best, and its probability among all candidates and "none of them" is at least
-``--confirm``.
+People decide the first ``--decided`` arrivals, a random share of all. From these decisions the policy's own code finds
+from which probability on it keeps the promise (``--promise``) with 95 % confidence, and decides the other arrivals by
+itself: ``policy_precision`` and ``policy_coverage`` (of the known ones among them). ``precision`` and ``coverage`` are
+those at the fixed probability ``--confirm``, over all arrivals.
 """
 
 from __future__ import annotations
@@ -34,9 +36,11 @@ from matching.evidence.comparison import compare
 from matching.evidence.model import shipped_model
 from matching.evidence.records import Record, parse_record
 from matching.evidence.statistics import CatalogueStatistics
+from matching.policy.promises import Thresholds, carried_from, propose
 
 LANGUAGES = ("en", "de", "fr")
 MAX_CANDIDATES = 20
+PROMISE, CONFIDENCE = 0.98, 0.95  # the defaults of a policy
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,16 @@ class Product:
     price: float
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What is said of an arrival: how likely its best candidate and "none" are, and which of them would be right."""
+
+    likely: float
+    none: float
+    is_right: bool
+    is_new: bool
+
+
 def make_world(chance: random.Random, products: int) -> list[Product]:
     """Return products in families of variants that share brand and line."""
     brands = [_word(chance, 2) for _ in range(max(10, products // 40))]
@@ -177,7 +191,9 @@ def describe(
     }
 
 
-def run(seed: int, products: int, rates: Rates, confirm: float) -> dict[str, Any]:
+def run(
+    seed: int, products: int, rates: Rates, confirm: float, promise: float = PROMISE, decided: float = 0.5
+) -> dict[str, Any]:
     """Make one catalogue, ask for every arrival, and return the figures."""
     chance = random.Random(seed)
     world = make_world(chance, round(products / (1 - rates.left_out)))
@@ -197,6 +213,7 @@ def run(seed: int, products: int, rates: Rates, confirm: float) -> dict[str, Any
     model = shipped_model()
     confirmed = right = told_apart = with_siblings = decided_new = right_new = 0
     seconds = []
+    answers: list[Answered] = []
     for number, arrival in arrivals.items():
         candidates = index.candidates(arrival)
         start = time.process_time()
@@ -208,6 +225,9 @@ def run(seed: int, products: int, rates: Rates, confirm: float) -> dict[str, Any
             seconds.append((time.process_time() - start) * 10 / len(candidates))
         total = 1 + sum(odds.values())
         best = max(odds, key=lambda candidate: odds[candidate], default=None)
+        answers.append(
+            Answered(odds[best] / total if best is not None else 0.0, 1 / total, best == number, number not in known)
+        )
         if best is not None and odds[best] / total >= confirm:
             confirmed += 1
             right += best == number
@@ -229,9 +249,34 @@ def run(seed: int, products: int, rates: Rates, confirm: float) -> dict[str, Any
         "coverage_of_all_arrivals": round(confirmed / len(arrivals), 4),
         "variants_told_apart": round(told_apart / max(with_siblings, 1), 4),
         "with_variants": with_siblings,
+        **_by_policy(random.Random(seed), answers, promise, decided),  # the world's own numbers stay as they are
         "called_new": decided_new,
         "precision_of_new": round(right_new / max(decided_new, 1), 4),
         "ms_for_10_candidates": round(1000 * sorted(seconds)[len(seconds) // 2], 2) if seconds else None,
+    }
+
+
+def _by_policy(chance: random.Random, answers: list[Answered], promise: float, share: float) -> dict[str, Any]:
+    """Let people decide a share of the arrivals, and the policy the rest. Return how it did."""
+    chance.shuffle(answers)
+    decided, rest = answers[: round(share * len(answers))], answers[round(share * len(answers)) :]
+    at = Thresholds(
+        carried_from(promise, CONFIDENCE, [one.likely for one in decided], [one.is_right for one in decided]),
+        carried_from(promise, CONFIDENCE, [one.none for one in decided], [one.is_new for one in decided]),
+    )
+    same, new = [], []
+    for one in rest:
+        proposal = propose([one.likely], one.none, at)
+        if proposal is not None:
+            (same if proposal.kind == "same" else new).append(one)
+    known = sum(not one.is_new for one in rest)
+    return {
+        "policy_from": at.same_from,
+        "policy_confirmed": len(same),
+        "policy_precision": round(sum(one.is_right for one in same) / len(same), 4) if same else None,
+        "policy_coverage": round(len(same) / max(known, 1), 4),
+        "policy_called_new": len(new),
+        "policy_precision_of_new": round(sum(one.is_new for one in new) / len(new), 4) if new else None,
     }
 
 
@@ -299,6 +344,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     parser.add_argument("--products", type=int, default=2000, help="of the catalogue, more or less")
     parser.add_argument("--confirm", type=float, default=0.98)
+    parser.add_argument("--promise", type=float, default=PROMISE, help="of the policy")
+    parser.add_argument("--decided", type=float, default=0.5, help="share of the arrivals that people decide")
     parser.add_argument("--json", type=Path, metavar="PATH")
     for name, rate in vars(Rates()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=rate)
@@ -306,7 +353,7 @@ def main() -> None:
     rates = Rates(**{name: getattr(options, name) for name in vars(Rates())})
     results = []
     for seed in options.seeds:
-        results.append(run(seed, options.products, rates, options.confirm))
+        results.append(run(seed, options.products, rates, options.confirm, options.promise, options.decided))
         print(json.dumps(results[-1]), flush=True)
     if options.json:
         options.json.write_text(json.dumps({"rates": vars(rates), "results": results}, indent=2), encoding="utf-8")

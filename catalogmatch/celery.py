@@ -38,7 +38,7 @@ class OutageTask(Task):  # type: ignore[type-arg]  # it takes none when it runs
 app = Celery("catalogmatch", task_cls=OutageTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.autodiscover_tasks(["matching.learning", "products.downloads"])
+app.autodiscover_tasks(["matching.learning", "matching.policy", "matching.quality", "products.downloads"])
 
 # Messages only notify workers, and the sweep replaces lost ones. So none is restored when a connection ends. If Redis
 # is away, kombu 5.7 fails to restore them with an AttributeError, which ends the worker.

@@ -254,6 +254,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(300, nowfun=steady_now),
         "options": {"expires": 300},
     },
+    "apply-policies": {
+        "task": "matching.policy.tasks.apply_policies",
+        "schedule": schedule(60, nowfun=steady_now),
+        "options": {"expires": 60},
+    },
+    "self-audit": {
+        "task": "matching.quality.tasks.audit_nightly",
+        "schedule": schedule(600, nowfun=steady_now),
+        "options": {"expires": 600},
+    },
     "keep-index": {
         "task": "matching.tasks.keep_index",
         "schedule": schedule(60, nowfun=steady_now),

@@ -118,6 +118,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 item(_("Device and model"), "memory", "device", "gpu.view_embeddingworker"),
                 item(_("Models"), "model_training", "models", "gpu.view_modelversion"),
+                item(_("Policy"), "gavel", "policy", "matching.view_policy"),
+                item(_("Quality"), "monitoring", "quality", "matching.view_match"),
                 item(_("Settings"), "tune", "settings", "products.view_preferencechange"),
                 item(_("API tokens"), "key", "tokens"),
                 item(_("Users"), "group", "auth_user_changelist", "auth.view_user"),

@@ -26,6 +26,7 @@ COLUMNS = {
     "differs in": "product__decision__differs",
     "reason": "product__decision__reason",
     "decided by": "product__decision__reviewer__username",
+    "automatic": "product__decision__automatic",
     "by": "reviewer__username",
     "when": "reviewed_at",
     "note": "note",

@@ -12,10 +12,16 @@ from django.utils.translation import gettext_lazy as _
 from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
 from core.jobs import BackgroundJob
+from matching.answers.models import EvidenceMark
 from matching.index.models import IndexChange
+from matching.policy.models import Policy, PolicyCase
+from matching.quality.models import SelfAudit
 from products.models import Feature, Product, ProductImage
 
-__all__ = ["Calibration", "Decision", "IndexChange", "Match", "ModelJob", "ProductAnswer", "ReviewLease"]
+__all__ = [
+    "Calibration", "Decision", "EvidenceMark", "IndexChange", "Match", "ModelJob", "Policy", "PolicyCase",
+    "ProductAnswer", "ReviewLease", "SelfAudit",
+]  # fmt: skip
 
 
 class Match(BulkDeletable):
@@ -142,12 +148,19 @@ class Decision(BulkDeletable):
         verbose_name=_("reviewer"),
     )  # fmt: skip
     decided_at = models.DateTimeField(_("decided"))
-    # What it was made on: the version of the case, and each candidate with its score at that time.
+    # Made by the policy instead of a reviewer. It teaches nothing, and a reviewer's decision replaces it.
+    automatic = models.BooleanField(_("automatic"), default=False, db_default=False)
+    # What it was made on: the version of the case, each candidate with its score and probability at that time, and
+    # the probability that none of them was right.
     version = models.CharField(_("version of the case"), max_length=32, blank=True, default="", editable=False)
     shown = models.JSONField(_("candidates at that time"), default=list, editable=False)
+    not_in_catalogue = models.FloatField(_("probability that it is new"), null=True, editable=False)
     # The matches whose verdicts it gave. Undoing it makes these pending again.
     settled = models.JSONField(_("settled matches"), default=list, editable=False)
-    history = AuditTrail("decision_history", excluded_fields=("reviewer", "decided_at", "version", "shown", "settled"))
+    history = AuditTrail(
+        "decision_history",
+        excluded_fields=("reviewer", "decided_at", "version", "shown", "not_in_catalogue", "settled"),
+    )
 
     class Meta:
         db_table = "decisions"
@@ -157,6 +170,8 @@ class Decision(BulkDeletable):
         indexes = [
             # Decisions by day, and a reviewer's decisions today.
             models.Index(fields=["decided_at", "reviewer"], name="decision_by_day"),
+            # Automatic decisions by day.
+            models.Index(fields=["decided_at"], condition=Q(automatic=True), name="decision_automatic"),
         ]
 
     def __str__(self) -> str:

@@ -23,10 +23,12 @@ from matching import index
 from matching.answers.answering import Answer, WeighedEvidence, judge, no_answer
 from matching.answers.candidates import find_candidates
 from matching.answers.choice import CONSIDERED
+from matching.answers.marks import wrong_evidence
 from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
 from matching.models import Decision, Match, ProductAnswer
+from matching.policy import deciding
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -164,12 +166,13 @@ def search_features(
     Raises what ``match_images`` raises.
     """
     record = record_of(asked) if asked is not None else None
-    identified = find_candidates(asked, record) if asked is not None and record is not None else []
+    wrong = wrong_evidence(asked.pk if asked is not None else None)
+    identified = find_candidates(asked, record, wrong.own) if asked is not None and record is not None else []
     kind, model, found = _nearest(
         features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )
     products, scores = [image.product for image, _hit in found], [hit.score for _image, hit in found]
-    judged = judge(record, products, scores, model) if is_answered else no_answer(products)
+    judged = judge(record, products, scores, model, wrong) if is_answered else no_answer(products)
     candidates = [
         Candidate(image, hit.score, 0, probability, evidence)
         for (image, hit), probability, evidence in zip(found, judged.probabilities, judged.evidence, strict=True)
@@ -186,7 +189,7 @@ def save_matches(result: SearchResult) -> SearchResult:
     """Save the candidates of a product as matches. Keep the verdicts.
 
     Deletes pending matches that the result no longer has, unless they have a note. A product that was decided to be the
-    same as another, or a variant, gets no new candidates.
+    same as another, or a variant, gets no new candidates. At the end the policy of its category may decide the case.
     Raises Product.DoesNotExist if the product was deleted during the search.
     """
     product = result.product
@@ -251,6 +254,8 @@ def save_matches(result: SearchResult) -> SearchResult:
         if product.unmatched_since is not None:
             # The condition keeps the product unmatched if its features changed during the search.
             Product.objects.filter(pk=product.pk, unmatched_since=product.unmatched_since).update(unmatched_since=None)
+    if deciding.consider(product, result.model_name):
+        saved = {match.candidate_id: match for match in product.matches.order_by()}
     candidates = [candidate for candidate in result.candidates if candidate.product.pk in existing]
     return replace(
         result, candidates=[replace(candidate, match=saved.get(candidate.product.pk)) for candidate in candidates]
@@ -532,6 +537,7 @@ def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
     if not products:
         return {}
     confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
+    confirmed = confirmed.exclude(product__decision__automatic=True)
     pairs = list(confirmed.values_list("product_id", "candidate_id"))
     counts = Counter(product for product, _ in pairs)
     return {product: candidate for product, candidate in pairs if counts[product] == 1}

@@ -27,6 +27,9 @@ from gpu.encoders.registry import clip_status, measured_backends
 from gpu.models import EmbeddingWorker
 from matching import index
 from matching.index.validation import invalid_features
+from matching.models import Policy
+from matching.policy import audit
+from matching.quality import self_audit
 from products import model_versions
 from products.images import remaking
 from products.models import Feature, ProductImage
@@ -280,6 +283,36 @@ def queue() -> Finding:
     return Finding(Level.OK, text)
 
 
+def policy() -> Finding:
+    """Check that no policy was paused by its audit."""
+    policies = list(Policy.objects.filter(Q(confirms=True) | Q(calls_new=True)))
+    if not policies:
+        return Finding(Level.OK, "nothing is decided without a person")
+    reasons = {one: one.paused_because or audit.audit_of(one).contradiction for one in policies}
+    contradicted = [f"{one}: {reason}" for one, reason in reasons.items() if reason]
+    if contradicted:
+        text = f"{len(contradicted)} of {len(policies)} policies are paused. {' '.join(contradicted)}"
+        return Finding(
+            Level.WARN, text, "Look at its decisions on the page Policy. Undo the wrong ones, or let it go on."
+        )
+    return Finding(Level.OK, f"{len(policies)} policies are on, and no audit contradicts them")
+
+
+def answers() -> Finding:
+    """Check that the newest self-audit found as much as usual."""
+    newest = self_audit.latest()
+    if newest is None:
+        return Finding(Level.OK, "no self-audit was made yet; `manage.py self_audit` makes one")
+    text = (
+        f"{newest.found} of {newest.expected} planted images were found, {newest.false_alarms} false alarms "
+        f"({newest.made_at:%Y-%m-%d})"
+    )
+    if problem := self_audit.problem_of(newest):
+        remedy = "Compare the versions on the page Models, and check the parts features and index."
+        return Finding(Level.WARN, f"{text}. {problem}", remedy)
+    return Finding(Level.OK, text)
+
+
 def web() -> Finding:
     """Check DEBUG and the static files."""
     if settings.DEBUG:
@@ -302,5 +335,7 @@ PARTS: dict[str, Callable[[], Finding]] = {
     "storage": storage,
     "access": access,
     "queue": queue,
+    "policy": policy,
+    "answers": answers,
     "web": web,
 }

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -23,7 +24,9 @@ from catalogmatch.operations import disk_usage
 from gpu.models import EmbeddingWorker
 from gpu.monitoring.status import images_per_second
 from matching.index import main_file, maintenance
-from matching.models import Match
+from matching.models import Decision, Match, Policy, SelfAudit
+from matching.policy import audit
+from matching.quality import self_audit
 from matching.service import unmatched
 from products.models import ProductImage
 from products.queue import claims
@@ -95,6 +98,7 @@ class CatalogueCollector:
         yield _gauge("unmatched_products", "New products that are not matched yet.", unmatched().count())
         yield _labelled("matches", "Matches by verdict.", "verdict", _matches_by_verdict())
         yield from _index()
+        yield from _decisions()
         yield _gauge("disk_free_bytes", "Free space in the data folder.", shutil.disk_usage(settings.DATA_DIR).free)
         yield _gauge(
             "disk_reserve_bytes", "Free space below which nothing more is stored.", settings.DISK_RESERVE_BYTES
@@ -121,6 +125,33 @@ def _index() -> Iterator[Metric]:
             size.add_metric(pair, 1e6 * main_file.megabytes(state.stamp))
             changed.add_metric(pair, state.changed)
     yield from (vectors, age, size, changed)
+
+
+def _decisions() -> Iterator[Metric]:
+    """Yield what policies decide and measure, and what the newest self-audit found."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    policies = list(Policy.objects.filter(Q(confirms=True) | Q(calls_new=True)))
+    paused = sum(policy.paused_at is not None for policy in policies)
+    yield _gauge("policies", "Policies that are on, paused ones too.", len(policies))
+    yield _gauge("policies_paused", "Policies that their audit has paused.", paused)
+    automatic = Decision.objects.filter(automatic=True).count()
+    yield _gauge("automatic_decisions", "Automatic decisions that stand.", automatic)
+    checked = GaugeMetricFamily(
+        "catalogmatch_policy_checked", "Audited cases that people decided.", labels=["category"]
+    )
+    right = GaugeMetricFamily("catalogmatch_policy_right", "Those that the policy had right.", labels=["category"])
+    for policy in policies:
+        found = audit.audit_of(policy)
+        checked.add_metric([policy.category], found.checked)
+        right.add_metric([policy.category], found.right)
+    yield from (checked, right)
+    newest = self_audit.latest() or SelfAudit(expected=0, found=0, false_alarms=0)
+    is_worse = newest.pk is not None and bool(self_audit.problem_of(newest))
+    yield _gauge("self_audit_expected", "Altered copies of the newest self-audit.", newest.expected)
+    yield _gauge("self_audit_found", "Those that were found.", newest.found)
+    yield _gauge("self_audit_false_alarms", "Left-out products called the same.", newest.false_alarms)
+    yield _gauge("self_audit_worse", "1 if the newest self-audit is worse than usual.", int(is_worse))
 
 
 def _matches_by_verdict() -> dict[str, int]:

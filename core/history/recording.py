@@ -31,6 +31,7 @@ class ChangeSource(models.TextChoices):
     API = "api", _("API")
     IMPORT = "import", _("import")
     COMMAND = "command", _("command")
+    POLICY = "policy", _("policy")
     BEFORE = "before", _("before this was recorded")
 
 
@@ -159,7 +160,7 @@ def shorten_entry(history_instance: Any, **_: Any) -> None:
         setattr(history_instance, field.attname, shorten(field, getattr(history_instance, field.attname)))
 
 
-def record_changes(rows: QuerySet[Any], user: AbstractBaseUser, at: datetime | None = None) -> None:
+def record_changes(rows: QuerySet[Any], user: AbstractBaseUser | None, at: datetime | None = None) -> None:
     """Record that ``user`` changed these rows with ``QuerySet.update``, now or at another time.
 
     Takes one statement for all rows, or none if there are none.
@@ -167,7 +168,7 @@ def record_changes(rows: QuerySet[Any], user: AbstractBaseUser, at: datetime | N
     _record(rows, "~", user, {}, at)
 
 
-def record_creations(rows: QuerySet[Any], user: AbstractBaseUser, at: datetime | None = None) -> None:
+def record_creations(rows: QuerySet[Any], user: AbstractBaseUser | None, at: datetime | None = None) -> None:
     """Record that ``user`` created these rows with ``bulk_create``, now or at another time."""
     _record(rows, "+", user, {}, at)
 

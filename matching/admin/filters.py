@@ -59,6 +59,20 @@ class DecisionFilter(DropdownFilter):
         return queryset.filter(product__decision__kind=self.value()) if self.value() else queryset
 
 
+class DeciderFilter(DropdownFilter):
+    """Matches by who decided their case."""
+
+    title = _("decided by")
+    parameter_name = "made_by"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
+        return [("policy", _("the policy")), ("people", _("people"))]
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Match]) -> QuerySet[Match]:
+        automatic = {"policy": True, "people": False}.get(self.value() or "")
+        return queryset if automatic is None else queryset.filter(product__decision__automatic=automatic)
+
+
 class QueryCategoryFilter(CategoryFilter):
     field = "product__category"
 

@@ -27,6 +27,7 @@ from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
 from matching.admin.filters import (
+    DeciderFilter,
     DecisionFilter,
     PendingMatchesFilter,
     QueryCategoryFilter,
@@ -157,6 +158,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
     list_filter = (
         ("review_status", ChoicesRadioFilter),
         DecisionFilter,
+        DeciderFilter,
         ScoreBandFilter,
         QueryCategoryFilter,
         VerdictDateFilter,
@@ -278,6 +280,8 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
             path("case/<int:product_id>/undo/", view(review.undo), name="matching_match_undo"),
             path("case/<int:product_id>/decide/", view(review.decide), name="matching_match_decide"),
             path("case/image/<int:image_id>/", view(review.image), name="matching_match_image"),
+            path("<int:match_id>/mark/", view(review.mark_evidence), name="matching_match_mark"),
+            path("<int:match_id>/unmark/", view(review.unmark_evidence), name="matching_match_unmark"),
             path("<int:match_id>/verdict/", view(review.verdict), name="matching_match_verdict"),
             *super().get_urls(),
         ]

@@ -30,10 +30,14 @@ from django.views.decorators.http import require_POST, require_safe
 from core.admin.requests import is_htmx, require_permissions, user_of
 from core.database.ids import parse_ids
 from gpu.imaging.errors import ImageProcessingError
+from matching.answers import marks
+from matching.answers.estimates import estimates_of
+from matching.answers.marks import marks_of
+from matching.answers.waterfall import waterfall
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.best_views import best_views
 from matching.models import Decision, Match
-from matching.review import cases, comparison, decisions, leases, queue, verdicts
+from matching.review import cases, comparison, decisions, leases, marking, queue, verdicts
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError
 from matching.review.queue import BANDS, ReviewFilter
@@ -46,6 +50,7 @@ VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_mat
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
 SHOWN_SIDE = 720  # pixels of the longer side of a large image
+MAX_ESTIMATES = 6
 MAX_KEYS = 9  # candidates that have a number key
 MAX_RENEWED = 20  # leases in one request; the page has two
 
@@ -222,6 +227,35 @@ def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     return _case_response(request, product_id, _filter_form(request))
 
 
+@require_POST
+def mark_evidence(request: HttpRequest, match_id: int) -> HttpResponse:
+    """Mark the posted ``kind`` of evidence of a match as wrong, ``of`` the pair or of one product. Show the case."""
+    require_permissions(request, REVIEW_PERMISSION)
+    try:
+        product = marking.mark(
+            match_id, request.POST.get("kind", ""), user_of(request), request.POST.get("of") or marking.PAIR
+        )
+    except Match.DoesNotExist as error:
+        raise Http404(_("This match no longer exists.")) from error
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
+        product = get_object_or_404(Match, pk=match_id).product
+    else:
+        messages.success(request, _("The probabilities were computed again without it."))
+    return redirect("admin:matching_match_case", product.pk)
+
+
+@require_POST
+def unmark_evidence(request: HttpRequest, match_id: int) -> HttpResponse:
+    """Take back the posted ``mark``, and show the case of the match."""
+    require_permissions(request, REVIEW_PERMISSION)
+    match = get_object_or_404(Match, pk=match_id)
+    for mark_id in parse_ids(request.POST.getlist("mark"))[:1]:
+        marking.unmark(mark_id, match.product_id, user_of(request))
+        messages.success(request, _("The evidence counts again."))
+    return redirect("admin:matching_match_case", match.product_id)
+
+
 @require_safe
 def image(request: HttpRequest, image_id: int) -> HttpResponse:
     """Return an image at the size in which the review page shows it."""
@@ -247,8 +281,10 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
         "candidates": candidates,
         "product_images": _asked_images(product, candidates),
         "decided": cases.decision_in_words(case.decision) if case.decision else "",
+        "decided_by": decisions.decided_by(case.decision) if case.decision else "",
         "conflict": conflict,
         "likely": _likely(case),
+        "estimates": estimates_of({product.pk: cases.probable_candidates(case.matches)})[product.pk][:MAX_ESTIMATES],
         "answer": _answer_in_words(case),
         **_counts(request, form),
         "filter_form": form,
@@ -264,6 +300,7 @@ def _candidates(case: Case) -> list[dict[str, Any]]:
     ``evidence``: what speaks most for the candidate, and what speaks most against it.
     """
     later, views = cases.found_later(case.matches), _missing_views(case)
+    marked = marks_of(case.product.pk, [match.candidate_id for match in case.matches])
     shown = []
     for number, match in enumerate(case.matches, start=1):
         product_image, candidate_image = views.get(match.pk, (match.product_image, match.candidate_image))
@@ -281,9 +318,23 @@ def _candidates(case: Case) -> list[dict[str, Any]]:
                 "found_later": match.pk in later,
                 "probability": "" if match.probability is None else percent(match.probability),
                 "evidence": strongest(match.evidence),
+                "bars": _bars(match),
+                "marks": marked[match.candidate_id],
             }
         )
     return shown
+
+
+def _bars(match: Match) -> list[dict[str, Any]]:
+    """Return the waterfall of a match, and which of its evidence can be marked as wrong."""
+    bars = waterfall(match.evidence, match.probability)
+    kinds = {item["kind"] for item in match.evidence} - {*marking.IMAGE_KINDS}
+    fields = ("text", "kind", "direction", "weight", "x", "width", "is_total")
+    return [
+        {name: getattr(bar, name) for name in fields}
+        | {"markable": bar.kind in kinds, "is_number": bar.kind in marks.NUMBERS}
+        for bar in bars
+    ]
 
 
 def _likely(case: Case) -> str:

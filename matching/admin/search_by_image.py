@@ -20,6 +20,7 @@ from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.imaging.errors import ImageProcessingError
 from gpu.text.files import TextUnavailableError, has_no_text_encoder
 from matching import search, service
+from matching.answers.waterfall import waterfall
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.index import SearchVectorError
 from products.admin.filters import categories
@@ -83,6 +84,7 @@ def _shown(result: service.SearchResult) -> dict[str, Any]:
             "score": candidate.score,
             "probability": "" if candidate.probability is None else percent(candidate.probability),
             "evidence": strongest(candidate.evidence),
+            "bars": waterfall([item.as_json() for item in candidate.evidence], candidate.probability),
         }
         for candidate in result.candidates
     ]

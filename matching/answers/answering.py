@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from matching.answers import records, stored
 from matching.answers.choice import CONSIDERED, image_terms
+from matching.answers.marks import Wrong
 from matching.answers.same_images import same_images
 from matching.evidence.comparison import compare
 from matching.evidence.items import Direction
@@ -58,10 +59,17 @@ class Judged:
     evidence: list[list[WeighedEvidence]]
 
 
-def judge(asked: Record | None, candidates: Sequence[Product], scores: Sequence[float], model_name: str) -> Judged:
+def judge(
+    asked: Record | None,
+    candidates: Sequence[Product],
+    scores: Sequence[float],
+    model_name: str,
+    wrong: Wrong | None = None,
+) -> Judged:
     """Return the answer about a product with these candidates and their scores (0 to 100), best first.
 
     ``asked``: what is known about the product besides its images. Only the first CONSIDERED candidates can be right.
+    ``wrong``: evidence that does not count.
     """
     calibrated = stored.load(model_name)
     if calibrated is None:
@@ -73,11 +81,13 @@ def judge(asked: Record | None, candidates: Sequence[Product], scores: Sequence[
         return Judged(answer, 1.0, [], [])
     similarities = np.array([scores[: len(considered)]]) / 100
     terms = image_terms(similarities)
-    facts, items = _facts(asked, considered, calibrated)
+    wrong = wrong or Wrong()
+    facts, items = _facts(asked, considered, calibrated, wrong)
     if calibrated.same_image >= MIN_WEIGHT:
         for place in np.flatnonzero(same_images(similarities[0])):
-            facts[place] += calibrated.same_image
-            items[place].append(_same_image(calibrated.same_image))
+            if "same_image" not in wrong.beside(considered[place].pk):
+                facts[place] += calibrated.same_image
+                items[place].append(_same_image(calibrated.same_image))
     probabilities = calibrated.model.probabilities(terms, np.array([facts]))[0]
     none = float(probabilities[-1])
     evidence = [
@@ -102,7 +112,7 @@ def no_answer(candidates: Sequence[Product]) -> Judged:
 
 
 def _facts(
-    asked: Record | None, candidates: Sequence[Product], calibrated: stored.Calibrated
+    asked: Record | None, candidates: Sequence[Product], calibrated: stored.Calibrated, wrong: Wrong
 ) -> tuple[list[float], list[list[WeighedEvidence]]]:
     """Return the log-odds of all evidence but the images for each candidate, and the items."""
     if asked is None or records.is_silent(asked):
@@ -113,6 +123,8 @@ def _facts(
     for candidate in candidates:
         record = known.get(candidate.pk)
         found = [] if record is None else compare(asked, record, calibrated.statistics)
+        if found and (ignored := wrong.beside(candidate.pk)):
+            found = [item for item in found if item.kind not in ignored]
         weighed = [
             WeighedEvidence(item.kind, str(item.direction), round(weight, 2), item.text)
             for item in found

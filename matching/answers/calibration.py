@@ -54,7 +54,7 @@ def keep_calibrated() -> dict[str, Any] | None:
     last = newest.first()
     if last is not None:
         is_old = last < timezone.now() - RENEW_AFTER
-        if not is_old or not Decision.objects.filter(decided_at__gt=last).exists():
+        if not is_old or not Decision.objects.filter(decided_at__gt=last, automatic=False).exists():
             return None
     try:
         with threadpool_limits(limits=1):
@@ -142,8 +142,8 @@ def learn(version: Version) -> Learned:
         report["log_loss_of_decisions"] = round(_loss(decided, decided_held_out), 4)
     if in_use is not None and decided_held_out is not None:
         # The one in use has learned from the older decisions, so only newer ones can compare the two.
-        newer = Decision.objects.filter(decided_at__gt=in_use.created_at).values_list("product_id", flat=True)
-        rows = np.isin(decided.products, list(newer))
+        newer = Decision.objects.filter(decided_at__gt=in_use.created_at, automatic=False)
+        rows = np.isin(decided.products, list(newer.values_list("product_id", flat=True)))
         report["new_decisions"] = int(rows.sum())
         if report["new_decisions"] >= MIN_NEW_DECISIONS:
             report["log_loss_of_new_decisions"] = round(_loss(decided.chosen(rows), decided_held_out[rows]), 4)

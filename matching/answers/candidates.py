@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from matching.answers.identified import MAX_FOUND, find_identified
 from matching.evidence.records import Record
@@ -15,14 +15,16 @@ MAX_NUMBERS = 5  # each is a search of its own
 _NUMBER = re.compile(r"(?=\D*\d)[A-Za-z0-9][A-Za-z0-9./_-]{5,39}")
 
 
-def find_candidates(product: Product, record: Record) -> list[int]:
+def find_candidates(product: Product, record: Record, without: Collection[str] = ()) -> list[int]:
     """Return the ids of at most MAX_FOUND catalogue products, the surest evidence first.
 
-    These have the product's GTIN, ISBN or MPN, or a number of it in any text, or nearly its name.
+    These have the product's GTIN, ISBN or MPN, or a number of it in any text, or nearly its name. Leaves out what the
+    kinds of evidence ``without`` would find.
     """
-    found = find_identified(product, record)
+    found = find_identified(product, record, without)
     if len(found) < MAX_FOUND:
-        found += find_numbers(list(dict.fromkeys(_numbers(product)))[:MAX_NUMBERS], product.pk, MAX_FOUND)
+        if "part_number" not in without:
+            found += find_numbers(list(dict.fromkeys(_numbers(product)))[:MAX_NUMBERS], product.pk, MAX_FOUND)
         found += find_same_name(product.name, product.pk, MAX_FOUND)
     return list(dict.fromkeys(found))[:MAX_FOUND]
 

@@ -8,6 +8,7 @@ from gpu.encoders.registry import ClipUnavailableError
 from matching import service
 from matching.answers import records
 from matching.answers.choice import CONSIDERED, Questions, image_terms, padded
+from matching.answers.marks import wrong_evidence
 from matching.evidence.comparison import compare
 from matching.evidence.model import shipped_model
 from matching.evidence.statistics import CatalogueStatistics
@@ -22,10 +23,11 @@ MAX_QUESTIONS = 2_000  # the newest decisions; more would only take time
 def ask_decisions(version: Version, statistics: CatalogueStatistics) -> Questions:
     """Return one question for each decided product, searched with this version.
 
-    Only decisions "the same" and "new" tell. A product whose confirmed product is not among the candidates, or that
-    cannot be searched, is left out.
+    Only decisions "the same" and "new" of people tell. A product whose confirmed product is not among the candidates,
+    or that cannot be searched, is left out.
     """
-    telling = Decision.objects.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
+    by_people = Decision.objects.filter(automatic=False)
+    telling = by_people.filter(kind__in=[Decision.Kind.SAME, Decision.Kind.NEW], product__is_historical=False)
     newest = telling.select_related("product").order_by("-decided_at", "-pk")[:MAX_QUESTIONS]
     asked = [_ask(decision, version, statistics) for decision in newest]
     found = [question for question in asked if question is not None]
@@ -43,10 +45,13 @@ def _ask(decision: Decision, version: Version, statistics: CatalogueStatistics) 
         return None
     record = records.record_of(product)
     known = records.records_of([candidate for candidate, _score in found])
-    model = shipped_model()
+    model, wrong = shipped_model(), wrong_evidence(product.pk)
     facts = [
         0.0 if records.is_silent(record) or candidate.pk not in known
-        else sum(map(model.weight, compare(record, known[candidate.pk], statistics)))
+        else sum(
+            model.weight(item) for item in compare(record, known[candidate.pk], statistics)
+            if item.kind not in wrong.beside(candidate.pk)
+        )
         for candidate, _score in found
     ]  # fmt: skip
     terms, others = padded(

@@ -36,13 +36,13 @@ def area_under_roc(scores: Doubles, positive: Bools) -> float | None:
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
-def wilson_interval(hits: float, total: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson, 1927); (0, 1) without any trial."""
+def wilson_interval(hits: float, total: float, deviations: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of a share (Wilson, 1927), by default at 95 %; (0, 1) without any trial."""
     if total == 0:
         return 0.0, 1.0
-    share, square = hits / total, CONFIDENCE**2 / total
+    share, square = hits / total, deviations**2 / total
     centre = share + square / 2
-    margin = CONFIDENCE * math.sqrt(share * (1 - share) / total + square / (4 * total))
+    margin = deviations * math.sqrt(share * (1 - share) / total + square / (4 * total))
     return max(0.0, (centre - margin) / (1 + square)), min(1.0, (centre + margin) / (1 + square))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from django.db.models import QuerySet
 
@@ -13,19 +13,19 @@ from products.models import Barcode, Product
 MAX_FOUND = 5  # more products with the same number mean that it does not identify one
 
 
-def find_identified(product: Product, record: Record) -> list[int]:
+def find_identified(product: Product, record: Record, without: Collection[str] = ()) -> list[int]:
     """Return the ids of catalogue products with the GTIN, ISBN or MPN of this product, oldest first.
 
     GTINs count in the field and in the barcodes of images, on both sides. Numbers that shops give themselves are left
-    out. Three short queries on indexes, or none without identifiers.
+    out, and those of the kinds of evidence ``without``. Three short queries on indexes, or none without identifiers.
     """
     catalogue = Product.objects.filter(is_historical=True).exclude(pk=product.pk).order_by("pk")
     numbers = [number for identifier in record.identifiers for number in spellings(identifier)]
     found: list[int] = []
-    if numbers:
+    if numbers and "identifier" not in without:
         found += _ids(catalogue.filter(gtin__in=numbers))
         found += _ids(catalogue.filter(pk__in=owners_of_barcodes(number.zfill(14) for number in numbers)))
-    if product.mpn:
+    if product.mpn and "part_number" not in without:
         found += _ids(catalogue.filter(mpn=product.mpn))
     return list(dict.fromkeys(found))[:MAX_FOUND]
 

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from matching.answers.estimates import estimates_of
 from matching.api import serializers
 from matching.api.views import IdFilter
 from matching.models import Decision, Match
@@ -37,6 +38,9 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
     )  # fmt: skip
     decision = django_filters.ChoiceFilter(choices=Decision.Kind.choices, field_name="decision__kind")
     reviewer = django_filters.CharFilter(field_name="decision__reviewer__username", max_length=150)
+    automatic = django_filters.BooleanFilter(
+        field_name="decision__automatic", label="Decided by the policy (true) or by a person (false)"
+    )
     category = django_filters.CharFilter(max_length=200)
     candidate = IdFilter(field_name="matches__candidate_id", label="Cases with this candidate")
     ordering = django_filters.ChoiceFilter(
@@ -71,7 +75,7 @@ class CaseListView(generics.ListAPIView[Product]):
         whether it is one of the random ones; estimates from decisions should count only those.
         """
         page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response([_document(_case_of(product)) for product in page or []])
+        return self.get_paginated_response(_documents([_case_of(product) for product in page or []]))
 
 
 class CaseView(APIView):
@@ -173,7 +177,7 @@ def _with_status(error: StaleError, etag: str | None) -> StaleError:
 
 def _response(product_id: int) -> Response:
     case = _case_of(_with_all(Product.objects.all()).get(pk=product_id))
-    return with_etag(Response(_document(case)), case.version)
+    return with_etag(Response(_documents([case])[0]), case.version)
 
 
 def _with_all(products: QuerySet[Product]) -> QuerySet[Product]:
@@ -190,6 +194,13 @@ def _with_all(products: QuerySet[Product]) -> QuerySet[Product]:
 
 def _case_of(product: Product) -> Case:
     return cases.case_of(product, list(product.matches.all()))
+
+
+def _documents(found: list[Case]) -> list[dict[str, Any]]:
+    """Return cases as the API shows them, with estimates in one query for all."""
+    matched = {case.product.pk: cases.probable_candidates(case.matches) for case in found}
+    estimated = estimates_of(matched)
+    return [_document(case) | {"estimates": [one.as_json() for one in estimated[case.product.pk]]} for case in found]
 
 
 def _document(case: Case) -> dict[str, Any]:

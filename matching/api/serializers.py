@@ -134,6 +134,17 @@ class CandidateSerializer(serializers.Serializer[Any]):
     review_status = serializers.ChoiceField(choices=Match.Status.choices)
 
 
+class EstimateSerializer(serializers.Serializer[Any]):
+    """A number estimated from the confirmed and probable matches. It is not known of the product itself."""
+
+    name = serializers.CharField(help_text="`price`, or the name of an attribute.")
+    unit = serializers.CharField(help_text="The currency of a price, the unit of a quantity, or empty. Never mixed.")
+    median = serializers.FloatField()
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+    count = serializers.IntegerField(help_text="Matches behind it.")
+
+
 class SearchResultSerializer(serializers.Serializer[Any]):
     product_id = serializers.IntegerField(allow_null=True)
     feature_type = serializers.ChoiceField(choices=Feature.Kind.choices)
@@ -143,6 +154,7 @@ class SearchResultSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="How likely no catalogue product is the same. Null until `calibrate` has run."
     )
     matches = CandidateSerializer(many=True)
+    estimates = EstimateSerializer(many=True)
 
 
 class WordsResultSerializer(SearchResultSerializer):
@@ -211,6 +223,7 @@ class DecisionSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField()
     note = serializers.CharField()
     by = serializers.CharField(allow_null=True)
+    automatic = serializers.BooleanField(help_text="Made by the policy. `by` is then null.")
     at = serializers.DateTimeField()
 
 
@@ -233,6 +246,7 @@ class CaseSerializer(serializers.Serializer[Any]):
     answer = serializers.ChoiceField(choices=ProductAnswer.Answer.choices, allow_null=True)
     not_in_catalogue = serializers.FloatField(allow_null=True)
     candidates = CaseCandidateSerializer(many=True)
+    estimates = EstimateSerializer(many=True)
 
 
 class DecideSerializer(serializers.Serializer[Any]):

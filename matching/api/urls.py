@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from matching.api import cases, views
+from matching.api import cases, policies, views
 
 urlpatterns = [
     path("products/<int:pk>/match", views.MatchProductView.as_view(), name="product-match"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("matches", views.MatchListView.as_view(), name="match-list"),
     path("matches/<int:pk>", views.MatchView.as_view(), name="match-detail"),
     path("matches/<int:pk>/explanation", views.ExplanationView.as_view(), name="match-explanation"),
+    path("policies", policies.PoliciesView.as_view(), name="policies"),
     path("cases", cases.CaseListView.as_view(), name="case-list"),
     path("cases/decisions", cases.DecisionsView.as_view(), name="case-decisions"),
     path("cases/<int:pk>", cases.CaseView.as_view(), name="case-detail"),

@@ -18,6 +18,7 @@ from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from matching import explanation, search, service
+from matching.answers.estimates import estimates_of, is_probable
 from matching.api import serializers
 from matching.models import Match
 from matching.review import verdicts
@@ -188,4 +189,15 @@ def _body(result: service.SearchResult) -> dict[str, Any]:
         "answer": result.answer,
         "not_in_catalogue": service.rounded(result.not_in_catalogue),
         "matches": [service.serialize_candidate(candidate) for candidate in result.candidates],
+        "estimates": _estimates(result),
     }
+
+
+def _estimates(result: service.SearchResult) -> list[dict[str, Any]]:
+    """Return what the confirmed and probable candidates say of numbers that the product itself may lack."""
+    probable = [
+        candidate.product.pk
+        for candidate in result.candidates
+        if is_probable(candidate.match.review_status if candidate.match else "pending", candidate.probability)
+    ]
+    return [estimate.as_json() for estimate in estimates_of({0: probable})[0]]

@@ -80,6 +80,11 @@ class Quantity(NamedTuple):
         return self.dimension == other.dimension and high <= low * TOLERANCE
 
 
+def unit_of(quantity: Quantity) -> str:
+    """Return the unit in which amounts of this dimension are given."""
+    return _UNITS[quantity.dimension][0]
+
+
 def quantities(text: str) -> frozenset[Quantity]:
     """Return the quantities of a normalised text. Units without a number are no quantities."""
     if not any(map(str.isdigit, text)):

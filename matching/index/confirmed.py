@@ -17,7 +17,12 @@ from matching.index.types import Ids
 MAX_LISTED = 500  # ids in one query; for more, all confirmed products are read
 
 # A new product that was confirmed to be several is left out, because its images would belong to each of them.
-CONFIRMED = "SELECT product_id FROM matches WHERE review_status = 'confirmed'{} GROUP BY product_id HAVING count(*) = 1"
+# One that only the policy confirmed is left out too: a mistake of it would make the next one likelier.
+CONFIRMED = (
+    "SELECT product_id FROM matches WHERE review_status = 'confirmed'{} AND NOT EXISTS "
+    "(SELECT 1 FROM decisions WHERE decisions.product_id = matches.product_id AND decisions.automatic) "
+    "GROUP BY product_id HAVING count(*) = 1"
+)
 
 
 def confirmed_among(kind: str, products: Sequence[int]) -> Ids:

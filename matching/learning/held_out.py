@@ -140,8 +140,9 @@ def _read(
     dim = sum(part.dim for part in union)
     folds = [Scatter.empty(dim) for _ in range(FOLDS)]
     confirmed = confirmed_products()
+    by_people = ProductImage.objects.exclude(product__decision__automatic=True)
     new_images = np.array(
-        ProductImage.objects.filter(product__is_historical=False, product__matches__review_status="confirmed")
+        by_people.filter(product__is_historical=False, product__matches__review_status="confirmed")
         .order_by("pk").values_list("pk", flat=True).distinct(), np.int64,
     )  # fmt: skip
     rng = np.random.default_rng(0)

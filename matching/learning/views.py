@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from django.db.models import QuerySet
 
 from gpu.heads import Part
 from gpu.search_vectors import legacy_search_vectors
@@ -42,7 +43,7 @@ def stream(parts: Sequence[Part], *, from_views: bool, from_decisions: bool) -> 
         by_candidate[candidate].append(product)
     catalogue = Product.objects.filter(is_historical=True)
     if not from_views:
-        catalogue = catalogue.filter(matched_by__review_status=Match.Status.CONFIRMED).distinct()
+        catalogue = catalogue.filter(pk__in=_confirmed_by_people().values("candidate"))
     last = 0
     ids = catalogue.order_by("pk").values_list("pk", flat=True)
     while batch := list(ids.filter(pk__gt=last)[:_PRODUCTS_PER_BATCH]):
@@ -59,10 +60,16 @@ def confirmed_products() -> dict[int, int]:
 
     A new product that was confirmed to be several is left out: its images would belong to two classes.
     """
-    pairs = Match.objects.filter(review_status=Match.Status.CONFIRMED, candidate__is_historical=True)
+    pairs = _confirmed_by_people().filter(candidate__is_historical=True)
     rows = list(pairs.order_by("pk").values_list("product_id", "candidate_id"))
     counts = Counter(product for product, _ in rows)
     return {product: candidate for product, candidate in rows if counts[product] == 1}
+
+
+def _confirmed_by_people() -> QuerySet[Match]:
+    """Return the confirmed matches without those of automatic decisions."""
+    confirmed: QuerySet[Match] = Match.objects.filter(review_status=Match.Status.CONFIRMED)
+    return confirmed.exclude(product__decision__automatic=True)
 
 
 def _load(parts: Sequence[Part], shown: dict[int, int]) -> Views:

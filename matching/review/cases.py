@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from matching.answers.estimates import is_probable
 from matching.models import Decision, Match, ProductAnswer
 from products.models import Product
 
@@ -96,6 +97,11 @@ def found_later(matches: Sequence[Match]) -> set[int]:
     return {match.pk for match in matches if is_pending(match) and match.created_at > first + FOUND_TOGETHER}
 
 
+def probable_candidates(matches: Sequence[Match]) -> list[int]:
+    """Return the ids of the candidates that the new product is confirmed to be, or probably is."""
+    return [match.candidate_id for match in matches if is_probable(match.review_status, match.probability)]
+
+
 def is_pending(match: Match) -> bool:
     """Return whether a match waits for a verdict."""
     return match.review_status == Match.Status.PENDING
@@ -127,6 +133,7 @@ def decision_document(decision: Decision | None) -> dict[str, Any] | None:
         "reason": decision.reason,
         "note": decision.note,
         "by": decision.reviewer.get_username() if decision.reviewer else None,
+        "automatic": decision.automatic,
         "at": decision.decided_at,
     }
 

@@ -15,13 +15,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from core.history.recording import (
+    ChangeSource,
     acting_as,
     current_source,
     record_changes,
     record_creations,
     record_deletions,
 )
-from matching.models import Decision, Match
+from matching.models import Decision, Match, ProductAnswer
 from matching.review.cases import POSITIVE, Case, decision_document, decision_in_words, is_pending
 from products.models import Product
 
@@ -79,25 +80,45 @@ def decide(
         if is_repeated and not any(map(is_pending, case.matches)):
             return case
         check_unseen(case, reviewer, version, override=override)
-        chosen = set(choice.candidates)
-        verdict = {Kind.SAME: Status.CONFIRMED, Kind.VARIANT: Status.VARIANT}.get(Kind(choice.kind))
-        other = Status.UNSURE if choice.kind == Kind.UNSURE else Status.REJECTED
-        judged_alone = _judged_alone(case)
-        targets: dict[int, str] = {
-            match.pk: (verdict if match.candidate_id in chosen and verdict else other)
-            for match in case.matches
-            if match.candidate_id in chosen or match.pk not in judged_alone
-        }
-        decision = before or Decision(product=case.product)
-        decision.kind, decision.candidates = Kind(choice.kind), sorted(chosen)
-        decision.differs, decision.reason, decision.note = choice.differs, choice.reason, choice.note
-        decision.reviewer_id, decision.decided_at = reviewer.pk, now
-        decision.version, decision.shown, decision.settled = case.version, _shown(case.matches), sorted(targets)
-        decision._history_date = now  # type: ignore[attr-defined]  # of django-simple-history
-        with acting_as(current_source(), reviewer):
-            decision.save()
-        _give_verdicts(case.matches, targets, reviewer, now)
+        _settle(case, choice, reviewer, now)
     return current_case(product_id)
+
+
+def decide_automatically(case: Case, choice: Choice) -> None:
+    """Decide a case that is locked, has no decision and no verdict, as the policy's own decision."""
+    with acting_as(ChangeSource.POLICY):
+        _settle(case, choice, None, timezone.now())
+
+
+def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: datetime) -> None:
+    """Give every candidate of a locked case its verdict. Without a reviewer the decision is automatic."""
+    before = case.decision
+    version, shown = case.version, _shown(case.matches)
+    chosen = set(choice.candidates)
+    verdict = {Kind.SAME: Status.CONFIRMED, Kind.VARIANT: Status.VARIANT}.get(Kind(choice.kind))
+    other = Status.UNSURE if choice.kind == Kind.UNSURE else Status.REJECTED
+    judged_alone = _judged_alone(case)
+    targets: dict[int, str] = {
+        match.pk: (verdict if match.candidate_id in chosen and verdict else other)
+        for match in case.matches
+        if match.candidate_id in chosen or match.pk not in judged_alone
+    }
+    if before is not None and before.automatic:
+        # Each match becomes the reviewer's own, also with an equal verdict, and the index takes it for a view.
+        _give_verdicts(case.matches, dict.fromkeys(before.settled, Status.PENDING), reviewer, now)
+        for match in case.matches:
+            match.review_status = Status.PENDING if match.pk in before.settled else match.review_status
+    decision = before or Decision(product=case.product)
+    decision.kind, decision.candidates = Kind(choice.kind), sorted(chosen)
+    decision.differs, decision.reason, decision.note = choice.differs, choice.reason, choice.note
+    decision.reviewer_id, decision.decided_at = reviewer.pk if reviewer is not None else None, now
+    decision.automatic = reviewer is None
+    decision.version, decision.shown, decision.settled = version, shown, sorted(targets)
+    decision.not_in_catalogue = _not_in_catalogue([case]).get(case.product.pk)
+    decision._history_date = now  # type: ignore[attr-defined]  # of django-simple-history
+    with acting_as(current_source(), reviewer):
+        decision.save()
+    _give_verdicts(case.matches, targets, reviewer, now)
 
 
 def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = None, override: bool = False) -> Case:
@@ -114,6 +135,20 @@ def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = N
         _remove([case.decision], reviewer, now)
         _give_verdicts(case.matches, dict.fromkeys(case.decision.settled, Status.PENDING), reviewer, now)
     return current_case(product_id)
+
+
+def undo_automatic(decision_ids: Collection[int], reviewer: AbstractBaseUser) -> int:
+    """Undo those of these decisions that are still automatic, in one transaction. Return how many."""
+    now = timezone.now()
+    with transaction.atomic():
+        products = Decision.objects.filter(pk__in=decision_ids, automatic=True).values_list("product_id", flat=True)
+        cases = [case for case in lock_cases(list(products)) if case.decision is not None and case.decision.automatic]
+        made = [case.decision for case in cases if case.decision is not None]
+        _remove(made, reviewer, now)
+        settled = {pk for decision in made for pk in decision.settled}
+        matches = [match for case in cases for match in case.matches]
+        _give_verdicts(matches, dict.fromkeys(settled, Status.PENDING), reviewer, now)
+    return len(made)
 
 
 def lock_case(product_id: int) -> Case:
@@ -150,9 +185,13 @@ def current_case(product_id: int) -> Case:
 
 
 def check_unseen(case: Case, reviewer: AbstractBaseUser, version: str | None, *, override: bool) -> None:
-    """Raise ConflictError if the reviewer would change what another one decided without having seen it."""
+    """Raise ConflictError if the reviewer would change what another one decided without having seen it.
+
+    A reviewer who saw the case right before the policy decided it goes first: the automatic decision is replaced.
+    """
     if version is not None:
-        if version != case.version:
+        is_automatic = case.decision is not None and case.decision.automatic
+        if version != case.version and not (is_automatic and case.decision and version == case.decision.version):
             raise StaleError("stale", conflict_text(case), details(case))
     elif not override and case.decision is not None and case.decision.reviewer_id not in (None, reviewer.pk):
         raise ConflictError("already_decided", conflict_text(case), details(case))
@@ -174,6 +213,8 @@ def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: Ab
     gone: list[Decision] = []
     matches: list[Match] = []
     targets: dict[int, str] = {}
+    cases = list(cases)
+    unlikely = _not_in_catalogue(cases)
     for case in cases:
         old = case.decision
         version, shown = case.version, _shown(case.matches)
@@ -211,18 +252,19 @@ def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: Ab
         decision.kind, decision.candidates = kind, candidates
         decision.reviewer_id, decision.decided_at = reviewer.pk, at
         decision.version, decision.shown, decision.settled = version, shown, sorted(settled)
+        decision.automatic, decision.not_in_catalogue = False, unlikely.get(case.product.pk)
         made.append(decision)
     _save(made, reviewer, at)
     _remove(gone, reviewer, at)
     _give_verdicts(matches, targets, reviewer, at)
 
 
-def columns(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str, Any]:
-    """Return the columns of a verdict. A pending match has no reviewer and no time."""
+def columns(status: str, reviewer: AbstractBaseUser | None, at: datetime) -> dict[str, Any]:
+    """Return the columns of a verdict. A pending match has no reviewer and no time, an automatic one no reviewer."""
     is_decided = status != Status.PENDING
     return {
         "review_status": Status(status),
-        "reviewer_id": reviewer.pk if is_decided else None,
+        "reviewer_id": reviewer.pk if is_decided and reviewer is not None else None,
         "reviewed_at": at if is_decided else None,
         "updated_at": at,
     }
@@ -260,11 +302,18 @@ def conflict_text(case: Case) -> str:
     if decision is None:
         return _("The case has changed since you saw it. Look at it again.")
     values = {
-        "name": decision.reviewer.get_username() if decision.reviewer else _("A deleted user"),
+        "name": decided_by(decision),
         "what": decision_in_words(decision),
         "when": timezone.localtime(decision.decided_at).strftime("%Y-%m-%d %H:%M"),
     }
     return _("%(name)s has decided this case: %(what)s (%(when)s).") % values
+
+
+def decided_by(decision: Decision) -> str:
+    """Return who made a decision, as the subject of a sentence."""
+    if decision.automatic:
+        return _("The policy")
+    return decision.reviewer.get_username() if decision.reviewer else _("A deleted user")
 
 
 def _judged_alone(case: Case) -> set[int]:
@@ -293,9 +342,16 @@ def _shown(matches: Sequence[Match]) -> list[dict[str, Any]]:
             "score": round(match.similarity_score, 2),
             "rank": match.rank,
             "model": match.model_name,
+            "probability": match.probability,
         }
         for match in matches
     ]
+
+
+def _not_in_catalogue(cases: Sequence[Case]) -> dict[int, float | None]:
+    """Return the probability that each of these new products is not in the catalogue, by product."""
+    answers = ProductAnswer.objects.filter(product__in=[case.product.pk for case in cases])
+    return dict(answers.values_list("product_id", "not_in_catalogue"))
 
 
 def _save(decisions: Sequence[Decision], reviewer: AbstractBaseUser, at: datetime) -> None:
@@ -307,7 +363,10 @@ def _save(decisions: Sequence[Decision], reviewer: AbstractBaseUser, at: datetim
         Decision.objects.bulk_create(new)
         record_creations(Decision.objects.filter(product__in=products), reviewer, at)
     if changed:
-        names = ["kind", "candidates", "reviewer", "decided_at", "version", "shown", "settled"]
+        names = [
+            "kind", "candidates", "reviewer", "decided_at", "automatic", "version", "shown", "not_in_catalogue",
+            "settled",
+        ]  # fmt: skip
         Decision.objects.bulk_update(changed, names, batch_size=100)
         record_changes(Decision.objects.filter(pk__in=[decision.pk for decision in changed]), reviewer, at)
 
@@ -320,7 +379,9 @@ def _remove(decisions: Sequence[Decision], reviewer: AbstractBaseUser, at: datet
         rows._raw_delete(rows.db)
 
 
-def _give_verdicts(matches: Sequence[Match], targets: dict[int, str], reviewer: AbstractBaseUser, at: datetime) -> None:
+def _give_verdicts(
+    matches: Sequence[Match], targets: dict[int, str], reviewer: AbstractBaseUser | None, at: datetime
+) -> None:
     """Store these verdicts by match id, with their history, in one statement for each verdict."""
     current = {match.pk: match.review_status for match in matches}
     by_status: dict[str, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-// Show why a match has its score: a heat map over both images, and the points of each part. Key E, or the button.
+// Show why a match has its probability and its score: its evidence, a heat map over both images, and the points of each part. Key E, or the button.
 const explanation = document.getElementById("explanation");
 const slot = (name) => explanation.querySelector(`[data-slot="${name}"]`);
 let explained = 0; // counts the openings, so that a late answer does not replace a newer one
@@ -50,11 +50,12 @@ function showExplanation(data) {
     slot("parts").tBodies[0].replaceChildren(...data.parts.map(createPart));
 }
 
-async function explain(url) {
+async function explain(url, why) {
     explained += 1;
     const own = explained;
     slot("score").textContent = "";
     slot("status").textContent = slot("status").dataset.waiting;
+    slot("why").replaceChildren(...(why ? [why.content.cloneNode(true)] : []));
     slot("images").replaceChildren();
     slot("legend").hidden = slot("parts").hidden = true;
     explanation.showModal();
@@ -71,14 +72,14 @@ async function explain(url) {
 
 document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-explain]");
-    if (button) explain(button.dataset.explain);
+    if (button) explain(button.dataset.explain, button.closest(".cm-candidate")?.querySelector("[data-why]"));
     else if (event.target === explanation) explanation.close(); // beside the dialog
 });
 // Before the page's own keys, which must not judge a case behind the dialog.
 document.addEventListener("keydown", (event) => {
     if (explanation.open) {
         event.stopImmediatePropagation();
-        if (event.key.toLowerCase() === "e") explanation.close();
+        if (event.key.toLowerCase() === "e" && !event.target.closest("select")) explanation.close();
     } else if (event.key.toLowerCase() === "e" && !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest("input:not([type=radio]), select, textarea")) {
         document.querySelector(".cm-candidate:not([hidden]) [data-explain]")?.click();
     }

@@ -34,6 +34,8 @@ PARTS = [
     "storage",
     "access",
     "queue",
+    "policy",
+    "answers",
     "web",
 ]
 
