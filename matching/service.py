@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +25,7 @@ from matching.answers.identified import find_identified
 from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
+from matching.index.confirmed import shown_products
 from matching.models import Decision, Match, ProductAnswer
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
@@ -498,7 +498,8 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     large = (f"product__{column}" for column in LARGE_COLUMNS)
     images = ProductImage.objects.select_related("product").defer(*large).filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
-    candidates = _confirmed_candidates([hit.product_id for hit in hits if hit.image_id not in by_id])
+    confirmed = [hit.product_id for hit in hits if hit.image_id not in by_id]
+    candidates = shown_products(confirmed) if confirmed else {}
     first: dict[int, ProductImage] = {}
     if candidates:
         for image in images.filter(product__in=set(candidates.values())).order_by("-position", "-pk"):
@@ -509,16 +510,6 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
         if shown is not None:
             found.setdefault(shown.product_id, (shown, hit))
     return list(found.values())
-
-
-def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
-    """Return the catalogue product that each of these new products was confirmed to be, if it is exactly one."""
-    if not products:
-        return {}
-    confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
-    pairs = list(confirmed.values_list("product_id", "candidate_id"))
-    counts = Counter(product for product, _ in pairs)
-    return {product: candidate for product, candidate in pairs if counts[product] == 1}
 
 
 def _damaged_features() -> SearchVectorError:

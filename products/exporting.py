@@ -12,7 +12,7 @@ from core.database.batches import iter_batches, iter_batches_by_bytes
 from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.importing.diff import as_text
 from products.importing.tables.columns import ID_COLUMN, attribute_column
-from products.models import Product, ProductImage
+from products.models import Product, ProductImage, SameAs
 from products.queue.claims import aggregate_state
 
 MAX_ATTRIBUTES = 1000  # different attributes, each a column
@@ -28,7 +28,7 @@ def products_table(ids: Sequence[int]) -> ExportTable:
     before their batch are left out. Raises ExportError before the first row.
     """
     keys = _attribute_keys(ids)
-    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(images)", "(created)", "(updated)"]
+    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, "(state)", "(images)", "(same as)", "(created)", "(updated)"]
     return _products(ids, keys, header)
 
 
@@ -38,6 +38,10 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
         states: dict[int, list[str]] = defaultdict(list)
         for product_id, state in ProductImage.objects.filter(product__in=batch).values_list("product", "state"):
             states[product_id].append(state)
+        links: dict[int, list[str]] = defaultdict(list)
+        of_batch = SameAs.objects.filter(product__in=batch).order_by("other_id")
+        for product_id, other_id, sku in of_batch.values_list("product", "other", "other__sku"):
+            links[product_id].append(sku or f"#{other_id}")
         products = Product.objects.in_bulk(batch)
         for product in (products[pk] for pk in batch if pk in products):
             yield [
@@ -46,6 +50,7 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
                 product.pk,
                 aggregate_state(states[product.pk]),
                 len(states[product.pk]),
+                ", ".join(links[product.pk]),
                 format_time(product.created_at),
                 format_time(product.updated_at),
             ]

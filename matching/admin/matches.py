@@ -23,6 +23,7 @@ from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
 from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
+from core.database.ids import parse_ids
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
@@ -37,7 +38,7 @@ from matching.answers.wording import percent
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
-from matching.review import verdicts
+from matching.review import proposals, verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin
@@ -48,6 +49,7 @@ from products.queue.query_features import FeaturesPendingError
 Status = Match.Status
 
 INLINE_LIMIT = 100  # products that are matched while the user waits
+MAX_MESSAGES = 5  # of one kind
 
 
 @admin.register(Product)
@@ -105,7 +107,23 @@ class MatchedProductAdmin(ProductAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         match = self._post(self.post_match, "matching.add_match")
-        return [path("<int:pk>/match/", match, name="products_product_match"), *super().get_urls()]
+        accept = self._post(self.post_accept)
+        return [
+            path("<int:pk>/match/", match, name="products_product_match"),
+            path("<int:pk>/accept/", accept, name="products_product_accept"),
+            *super().get_urls(),
+        ]
+
+    def post_accept(self, request: HttpRequest, product: Product) -> HttpResponse:
+        """Give the product the posted ``fact``s that the decision on the posted ``case`` proposes."""
+        case = next(iter(parse_ids(request.POST.getlist("case"))), 0)
+        try:
+            count = proposals.accept(product.pk, case, request.POST.getlist("fact"), user_of(request))
+        except Product.DoesNotExist as error:
+            raise Http404(_("This product no longer exists.")) from error
+        text = ngettext("%d value was carried over.", "%d values were carried over.", count)
+        messages.success(request, text % count if count else _("Nothing was changed. It is no longer proposed."))
+        return redirect("admin:products_product_change", product.pk)
 
     def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
         try:
@@ -131,6 +149,8 @@ class MatchedProductAdmin(ProductAdmin):
             matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
             context["matches"] = matches.order_by("-similarity_score")[:6]
             confirmed = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
+            context["same_as"] = product.same_as_links.select_related("other").prefetch_related("other__images")
+            context["proposals"] = proposals.proposals(product)
             context["confirmed_for"] = confirmed.prefetch_related("product__images")[:6]
         return super().change_view(request, object_id, form_url, context)
 
@@ -231,7 +251,10 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         """Judge the selected matches, but not those that another reviewer has judged."""
         own = verdicts.changeable_by(matches, user_of(request))
         kept = matches.exclude(review_status=status).count() - own.exclude(review_status=status).count()
-        count = verdicts.set_verdicts(own, status, user_of(request))
+        stayed: list[str] = []
+        count = verdicts.set_verdicts(own, status, user_of(request), stayed)
+        for text in stayed[:MAX_MESSAGES]:
+            messages.warning(request, text)
         text = ngettext("%d verdict was saved.", "%d verdicts were saved.", count) % count
         messages.success(request, text)
         if kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -150,10 +150,10 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     ``?version=`` is the version of the match that the user saw. The status is 409 if it has changed since.
     """
     require_permissions(request, REVIEW_PERMISSION)
-    version, conflict = request.GET.get("version"), ""
+    version, conflict, kept = request.GET.get("version"), "", list[str]()
     try:
         verdicts.set_verdict(
-            match_id, request.POST.get("status", ""), user_of(request), version=version, override=False
+            match_id, request.POST.get("status", ""), user_of(request), version=version, override=False, kept=kept
         )
     except Match.DoesNotExist as error:
         raise Http404(_("This match no longer exists.")) from error
@@ -163,10 +163,10 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
         conflict = str(error)
     if is_htmx(request):
         match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
-        context = {"match": match, "may_review": True, "conflict": conflict}
+        context = {"match": match, "may_review": True, "conflict": conflict or " ".join(kept)}
         return TemplateResponse(request, "catalogmatch/verdict.html", context)
-    if conflict:
-        messages.error(request, conflict)
+    for text in [*filter(None, [conflict]), *kept]:
+        messages.error(request, text)
     return _redirect_back(request)
 
 
@@ -193,6 +193,7 @@ def decide(request: HttpRequest, product_id: int) -> HttpResponse:
         return _case_response(request, product_id, form, conflict=str(error), status=409)
     assert decided.decision is not None  # noqa: S101  # nosec B101 # for the type checker
     text = _in_words(decided.product, decided.decision, settled=len(decided.decision.settled) - len(chosen))
+    text = " ".join([text, *decided.kept])
     if request.headers.get("Accept") == "application/json":
         return JsonResponse({"text": text, "version": decided.version} | _counts(request, form))
     messages.success(request, text)
@@ -208,18 +209,21 @@ def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """
     require_permissions(request, REVIEW_PERMISSION)
     get_object_or_404(Product, pk=product_id)
+    kept: tuple[str, ...] = ()
     try:
-        decisions.undo(product_id, user_of(request), version=request.POST.get("version") or None)
+        kept = decisions.undo(product_id, user_of(request), version=request.POST.get("version") or None).kept
     except Decision.DoesNotExist:
         pass  # undone already
     except ConflictError as error:
         return HttpResponse(str(error), status=409, content_type="text/plain")
     if not _renew_lease(request, product_id):
-        text = _("The decision was undone. Another reviewer now has this case.")
+        text = " ".join([_("The decision was undone. Another reviewer now has this case."), *kept])
         return HttpResponse(text, status=409, content_type="text/plain")
     if "text/html," in request.headers.get("Accept", ""):  # a browser without the page's script
+        for text in kept:
+            messages.warning(request, text)
         return redirect("admin:matching_match_case", product_id)
-    return _case_response(request, product_id, _filter_form(request))
+    return _case_response(request, product_id, _filter_form(request), kept=kept)
 
 
 @require_safe
@@ -325,11 +329,16 @@ def _asked_images(product: Product, candidates: list[dict[str, Any]]) -> list[Pr
 
 
 def _case_response(
-    request: HttpRequest, product_id: int, form: ReviewFilterForm, conflict: str = "", status: int = 200
+    request: HttpRequest,
+    product_id: int,
+    form: ReviewFilterForm,
+    conflict: str = "",
+    status: int = 200,
+    kept: Sequence[str] = (),
 ) -> HttpResponse:
     products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
-    context = _case_context(request, product, form, conflict)
+    context = {**_case_context(request, product, form, conflict), "kept": kept}
     return TemplateResponse(request, "catalogmatch/review_case.html", context, status=status)
 
 

@@ -27,7 +27,7 @@ from products.api.etags import IF_MATCH, check_product, if_match, product_versio
 from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
-from products.models import Product, ProductImage
+from products.models import Product, ProductImage, SameAs
 from products.queue import claims
 
 WAIT = OpenApiParameter(
@@ -85,6 +85,9 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         max_length=MAX_SEARCH_LENGTH,
         label="Part of the SKU, name, category, description, brand, GTIN or MPN",
     )
+    same_as = django_filters.NumberFilter(
+        method="is_same_as", label="Products that were decided to be the same as the one with this id"
+    )
 
     class Meta:
         model = Product
@@ -93,6 +96,9 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     def has_image_in_state(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
+    def is_same_as(self, products: QuerySet[Product], _name: str, other: Any) -> QuerySet[Product]:
+        return products.filter(pk__in=SameAs.objects.filter(other=other).values("product"))
+
     def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
         columns = ("sku", "name", "category", "description", "brand", "gtin", "mpn")
         return products.filter(reduce(or_, (Q(**{f"{column}__icontains": text}) for column in columns)))
@@ -100,7 +106,7 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
 
 class ProductListView(ProductPages):
     permission_map = {"GET": "products.view_product"}
-    queryset = Product.objects.prefetch_related("images").order_by("-id")
+    queryset = Product.objects.prefetch_related("images", "same_as_links").order_by("-id")
     serializer_class = serializers.ProductSerializer
     filterset_class = ProductFilter
 
@@ -113,7 +119,7 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
         "DELETE": "products.delete_product",
     }
     http_method_names = ["get", "patch", "delete", "head", "options"]
-    queryset = Product.objects.prefetch_related("images")
+    queryset = Product.objects.prefetch_related("images", "same_as_links")
     serializer_class = serializers.ProductSerializer
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -148,7 +148,8 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     with transaction.atomic():
         if "sku" in changes and (other := find_other_with_sku(product)):
             raise SkuExistsError(product.sku, other.pk)
-        was_historical = Product.objects.select_for_update().values_list("is_historical", flat=True).get(pk=product.pk)
+        stored = Product.objects.select_for_update(no_key=True).values_list("is_historical", flat=True)
+        was_historical = stored.get(pk=product.pk)
         if changes.get("is_historical", was_historical) != was_historical:
             product.unmatched_since = timezone.now()
             changed.add("unmatched_since")
