@@ -382,11 +382,19 @@ def scored_candidates(product: Product, limit: int, version: Version) -> list[tu
     return [(image.product, hit.score) for image, hit in found]
 
 
+def search_product(
+    product: Product, version: Version, threshold: float, limit: int, category: str | None = None
+) -> SearchResult:
+    """Return the catalogue products most similar to this one, without existing verdicts. Saves nothing.
+
+    Raises what ``find_matches`` raises.
+    """
+    return search_features(_features_of(product, version), version, threshold, limit, category, asked=product)
+
+
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
     product = Product.objects.get(pk=product_id)
-    used = model_versions.answering()
-    features = _features_of(product, used)
-    result = search_features(features, used, threshold, limit, category, asked=product)
+    result = search_product(product, model_versions.answering(), threshold, limit, category)
     views = best_views(
         product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
     )

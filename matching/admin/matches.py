@@ -23,7 +23,7 @@ from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
 from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
-from core.database.ids import parse_ids
+from core.database.ids import parse_id, parse_ids
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
@@ -43,6 +43,7 @@ from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin
 from products.admin.products import ProductAdmin
+from products.merges import moved_to
 from products.models import Product
 from products.queue.query_features import FeaturesPendingError
 
@@ -145,6 +146,9 @@ class MatchedProductAdmin(ProductAdmin):
     ) -> HttpResponse:
         context = dict(extra_context or {})
         product = self.get_object(request, object_id)
+        product_id = parse_id(object_id)
+        if product is None and product_id is not None and (moved := moved_to(product_id)) is not None:
+            return redirect("admin:products_product_change", moved)
         if product is not None and request.user.has_perm("matching.view_match"):
             matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
             context["matches"] = matches.order_by("-similarity_score")[:6]

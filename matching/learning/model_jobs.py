@@ -1,4 +1,4 @@
-"""Jobs of the page Models: learn a head, or compare two versions.
+"""Jobs that take long: learn a head, compare two versions, or find duplicates.
 
 Each runs in a process of its own with low priority, so that neither the web server nor a worker waits for it. The
 process writes progress and heartbeat into the job's row.
@@ -26,6 +26,7 @@ from core.database.locks import lock_names
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import DATABASE_OUTAGES
+from matching.duplicates import search as duplicates
 from matching.learning.held_out import ComparisonError, resolve
 from matching.learning.training import TrainingError, train_and_store
 from matching.learning.version_comparison import compare_versions
@@ -76,6 +77,27 @@ def start_comparison(user: AbstractBaseUser, a: str, b: str) -> ModelJob:
     return _start(Kind.COMPARE, user, {"a": first, "b": second})
 
 
+def start_duplicates(user: AbstractBaseUser | None, threshold: float) -> ModelJob:
+    """Start to look for duplicates in the catalogue. Raises BusyError."""
+    return _start(Kind.DUPLICATES, user, {"threshold": threshold})
+
+
+def take_duplicates(threshold: float) -> ModelJob:
+    """Return a search for duplicates for a command to run: a stopped one with this threshold, or a new one.
+
+    Raises BusyError.
+    """
+    last = ModelJob.objects.filter(kind=Kind.DUPLICATES).order_by("-created_at").first()
+    if last is not None and last.state != State.DONE and last.options["threshold"] == threshold:
+        if last.state == State.RUNNING and not last.is_stale:
+            raise BusyError(last)
+        last.state, last.token, last.error = State.RUNNING, uuid.uuid4(), ""
+        last.heartbeat_at = timezone.now()
+        last.save()
+        return last
+    return _start(Kind.DUPLICATES, None, {"threshold": threshold}, launch=False)
+
+
 def resume(job: ModelJob) -> bool:
     """Start a job again whose process has stopped. Return False if it still runs."""
     if not job.take_over():
@@ -96,6 +118,8 @@ def run(job: ModelJob) -> None:
         with _beating(job) as progress:
             if job.kind == Kind.TRAIN:
                 report = train_and_store(adopt=bool(job.options["adopt"]), progress=progress)
+            elif job.kind == Kind.DUPLICATES:
+                report = duplicates.run(job, progress)
             else:
                 report = compare_versions(job.options["a"], job.options["b"], progress=progress)
         job.heartbeat(report=report, done=job.total)
@@ -107,7 +131,9 @@ def run(job: ModelJob) -> None:
         job.end(State.DONE)
 
 
-def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object]) -> ModelJob:
+def _start(
+    kind: str, user: AbstractBaseUser | None, options: dict[str, object], *, launch: bool = True
+) -> ModelJob:
     total = Product.objects.filter(is_historical=True).count()
     with transaction.atomic():
         lock_names(["model jobs"])
@@ -117,7 +143,8 @@ def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object])
         kept = list(ModelJob.objects.values_list("pk", flat=True)[: KEPT_JOBS - 1])
         ModelJob.objects.exclude(pk__in=kept).delete()
         job = ModelJob.objects.create(kind=kind, user_id=user.pk if user else None, options=options, total=total)
-    _launch(job)
+    if launch:
+        _launch(job)
     return job
 
 

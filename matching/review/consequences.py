@@ -151,7 +151,7 @@ class Consequences:
         for product in products.values():
             changes: dict[str, Any] = {}
             for effect in (effect for effect in effects if effect["product"] == product.pk):
-                current = _value(product, effect["field"], effect["name"])
+                current = value_of(product, effect)
                 if current == effect["value"]:
                     _clear(product, changes, effect)
                 elif current not in (None, "", False):
@@ -210,7 +210,8 @@ def give(product: Product, facts: Collection[Fact]) -> list[dict[str, Any]]:
     if any(fact.field == ATTRIBUTES for fact in facts):
         changes[ATTRIBUTES] = {**product.attributes, **attributes}
     intake.change_product(product, changes)
-    return [_effect(product, fact.field, fact.name, _value(product, fact.field, fact.name)) for fact in facts]
+    effects = [_effect(product, fact.field, fact.name, fact.value) for fact in facts]
+    return [{**effect, "value": value_of(product, effect)} for effect in effects]  # as it is stored
 
 
 def sides(decision: Decision) -> tuple[Product, list[Product]]:
@@ -223,8 +224,10 @@ def _effect(product: Product, field: str, name: str, value: Any) -> dict[str, An
     return {"product": product.pk, "field": field, "name": name, "value": value}
 
 
-def _value(product: Product, field: str, name: str) -> Any:
-    return product.attributes.get(name) if field == ATTRIBUTES else getattr(product, field)
+def value_of(product: Product, effect: dict[str, Any]) -> Any:
+    """Return the present value of what an effect changed."""
+    name = effect["name"]
+    return product.attributes.get(name) if effect["field"] == ATTRIBUTES else getattr(product, effect["field"])
 
 
 def _clear(product: Product, changes: dict[str, Any], effect: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -27,7 +28,8 @@ from products.api.etags import IF_MATCH, check_product, if_match, product_versio
 from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
-from products.models import Product, ProductImage, SameAs
+from products.merges import MovedError, moved_to, product_with_sku
+from products.models import Product, ProductImage, ProductMerge, SameAs
 from products.queue import claims
 
 WAIT = OpenApiParameter(
@@ -89,6 +91,10 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         method="is_same_as", label="Products that were decided to be the same as the one with this id"
     )
 
+    sku = django_filters.CharFilter(
+        method="has_sku", max_length=200, label="The SKU, also that of a product that was merged into another"
+    )
+
     class Meta:
         model = Product
         fields = ("is_historical", "category", "sku", "gtin", "mpn", "brand")
@@ -96,12 +102,17 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     def has_image_in_state(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
+    def has_sku(self, products: QuerySet[Product], _name: str, sku: str) -> QuerySet[Product]:
+        found = product_with_sku(sku)
+        return products.filter(pk=found.pk) if found is not None else products.none()
+
     def is_same_as(self, products: QuerySet[Product], _name: str, other: Any) -> QuerySet[Product]:
         return products.filter(pk__in=SameAs.objects.filter(other=other).values("product"))
 
     def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
         columns = ("sku", "name", "category", "description", "brand", "gtin", "mpn")
-        return products.filter(reduce(or_, (Q(**{f"{column}__icontains": text}) for column in columns)))
+        merged = Q(pk__in=ProductMerge.objects.filter(old_sku__icontains=text).values("kept"))
+        return products.filter(reduce(or_, (Q(**{f"{column}__icontains": text}) for column in columns)) | merged)
 
 
 class ProductListView(ProductPages):
@@ -122,7 +133,18 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
     queryset = Product.objects.prefetch_related("images", "same_as_links")
     serializer_class = serializers.ProductSerializer
 
+    def get_object(self) -> Product:
+        """Return the product. Raises MovedError if it was merged into another, unless it would be deleted."""
+        try:
+            return super().get_object()
+        except Http404:
+            moved = moved_to(self.kwargs["pk"]) if self.request.method != "DELETE" else None
+            if moved is None:
+                raise
+            raise MovedError(moved) from None
+
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return a product. The id of a product that was merged is redirected to that one (308)."""
         product = self.get_object()
         return with_etag(Response(self.get_serializer(product).data), product_version(product))
 
