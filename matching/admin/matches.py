@@ -44,7 +44,7 @@ from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin
 from products.admin.products import ProductAdmin
 from products.merges import moved_to
-from products.models import Product
+from products.models import Product, ProductImage, ProductMerge
 from products.queue.query_features import FeaturesPendingError
 
 Status = Match.Status
@@ -154,6 +154,7 @@ class MatchedProductAdmin(ProductAdmin):
             context["matches"] = matches.order_by("-similarity_score")[:6]
             confirmed = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
             context["same_as"] = product.same_as_links.select_related("other").prefetch_related("other__images")
+            context["merges"] = product.merges.select_related("kept", "merged_by")
             context["proposals"] = proposals.proposals(product)
             context["confirmed_for"] = confirmed.prefetch_related("product__images")[:6]
         return super().change_view(request, object_id, form_url, context)
@@ -166,7 +167,17 @@ class MatchedProductAdmin(ProductAdmin):
     def history_records(self, object_id: int) -> HistoryRecords:
         of_verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
         of_decisions = Decision.history.filter(product_id=object_id)
-        return [*super().history_records(object_id), of_verdicts, of_decisions]
+        own = [*super().history_records(object_id), of_verdicts, of_decisions]
+        merged = list(ProductMerge.objects.filter(kept=object_id).values_list("old_id", flat=True))
+        if not merged:
+            return own
+        return [
+            *own,
+            Product.history.filter(id__in=merged),
+            ProductImage.history.filter(product_id__in=merged),
+            Match.history.filter(Q(product_id__in=merged) | Q(candidate_id__in=merged)),
+            Decision.history.filter(product_id__in=merged),
+        ]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         """Matches are deleted with their product. That needs no permission of its own."""

@@ -22,6 +22,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -42,6 +43,7 @@ from products.images import renditions
 from products.models import Product, ProductImage
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
+MERGE_PERMISSION = "products.delete_product"
 # The first and last days that also have a day before and after them, which other time zones need.
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
@@ -53,6 +55,14 @@ MAX_RENEWED = 20  # leases in one request; the page has two
 class ReviewFilterForm(forms.Form):
     """Which cases to review, from the query string of the page."""
 
+    kind = forms.ChoiceField(
+        label=gettext_lazy("Kind"), required=False,
+        choices=[
+            ("", gettext_lazy("all")),
+            (cases.NEW_PRODUCT, gettext_lazy("new products")),
+            (cases.DUPLICATE, gettext_lazy("duplicates in the catalogue")),
+        ],
+    )  # fmt: skip
     score = forms.ChoiceField(
         label=gettext_lazy("Score"), required=False,
         choices=[("", gettext_lazy("all")), *((band.name, band.label) for band in BANDS)],
@@ -194,8 +204,12 @@ def decide(request: HttpRequest, product_id: int) -> HttpResponse:
     assert decided.decision is not None  # noqa: S101  # nosec B101 # for the type checker
     text = _in_words(decided.product, decided.decision, settled=len(decided.decision.settled) - len(chosen))
     text = " ".join([text, *decided.kept])
+    merge_url = _merge_url_of(request, decided)
     if request.headers.get("Accept") == "application/json":
-        return JsonResponse({"text": text, "version": decided.version} | _counts(request, form))
+        link = {"url": merge_url, "name": _("Merge them")} if merge_url else None
+        return JsonResponse({"text": text, "link": link, "version": decided.version} | _counts(request, form))
+    if merge_url:
+        text = format_html('{} <a href="{}">{}</a>', text, merge_url, _("Merge them"))
     messages.success(request, text)
     return redirect(_next_url(decided.product, form))
 
@@ -247,6 +261,7 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
     candidates = _candidates(case)
     return {
         "product": product,
+        "asked_as": _("In the catalogue too") if case.kind == cases.DUPLICATE else _("New product"),
         "case": case,
         "candidates": candidates,
         "product_images": _asked_images(product, candidates),
@@ -348,6 +363,21 @@ def _in_words(product: Product, decision: Decision, settled: int) -> str:
         others = ngettext("%d other candidate was settled.", "%d other candidates were settled.", settled) % settled
         text = f"{text} {others}"
     return text
+
+
+def _merge_url_of(request: HttpRequest, case: Case) -> str:
+    """Return the page that merges the products of a case inside the catalogue, if they are the same, or ""."""
+    decision = case.decision
+    if decision is None or decision.kind != Decision.Kind.SAME or case.kind != cases.DUPLICATE:
+        return ""
+    return merge_address(decision.candidates[0], case.product.pk) if request.user.has_perm(MERGE_PERMISSION) else ""
+
+
+def merge_address(kept_id: int, other_id: int) -> str:
+    """Return the page that shows what merging two products does."""
+    query = QueryDict(mutable=True)
+    query.update({"keep": str(kept_id), "other": str(other_id)})
+    return f"{reverse('admin:merge')}?{query.urlencode()}"
 
 
 def _next_url(product: Product, form: ReviewFilterForm) -> str:

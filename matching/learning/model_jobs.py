@@ -89,11 +89,11 @@ def take_duplicates(threshold: float) -> ModelJob:
     """
     last = ModelJob.objects.filter(kind=Kind.DUPLICATES).order_by("-created_at").first()
     if last is not None and last.state != State.DONE and last.options["threshold"] == threshold:
-        if last.state == State.RUNNING and not last.is_stale:
-            raise BusyError(last)
-        last.state, last.token, last.error = State.RUNNING, uuid.uuid4(), ""
-        last.heartbeat_at = timezone.now()
-        last.save()
+        with transaction.atomic():
+            _require_idle()
+            last.state, last.token, last.error = State.RUNNING, uuid.uuid4(), ""
+            last.heartbeat_at = timezone.now()
+            last.save()
         return last
     return _start(Kind.DUPLICATES, None, {"threshold": threshold}, launch=False)
 
@@ -104,6 +104,21 @@ def resume(job: ModelJob) -> bool:
         return False
     _launch(job)
     return True
+
+
+def go_on(job: ModelJob) -> bool:
+    """Go on with a job that was stopped or failed, or whose process has stopped. Return False if it runs or is done.
+
+    Raises BusyError.
+    """
+    with transaction.atomic():
+        _require_idle()
+        ended = ModelJob.objects.filter(pk=job.pk, state__in=(State.STOPPED, State.FAILED))
+        if ended.update(state=State.RUNNING, error="", token=uuid.uuid4(), heartbeat_at=timezone.now()):
+            job.refresh_from_db()
+            _launch(job)
+            return True
+    return resume(job)
 
 
 def stop(job: ModelJob) -> bool:
@@ -136,16 +151,21 @@ def _start(
 ) -> ModelJob:
     total = Product.objects.filter(is_historical=True).count()
     with transaction.atomic():
-        lock_names(["model jobs"])
-        alive = ModelJob.objects.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING)
-        if (running := alive.first()) is not None:
-            raise BusyError(running)
+        _require_idle()
         kept = list(ModelJob.objects.values_list("pk", flat=True)[: KEPT_JOBS - 1])
         ModelJob.objects.exclude(pk__in=kept).delete()
         job = ModelJob.objects.create(kind=kind, user_id=user.pk if user else None, options=options, total=total)
     if launch:
         _launch(job)
     return job
+
+
+def _require_idle() -> None:
+    """Raise BusyError if a job runs. None starts before the transaction ends."""
+    lock_names(["model jobs"])
+    alive = ModelJob.objects.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING)
+    if (running := alive.first()) is not None:
+        raise BusyError(running)
 
 
 def _launch(job: ModelJob) -> None:
