@@ -10,6 +10,7 @@ from django.db.models.functions import Length
 from core.database.batches import iter_batches
 from core.spreadsheets.export import ExportTable, format_time
 from matching.models import Match
+from matching.review.cases import DUPLICATE, NEW_PRODUCT
 
 COLUMNS = {
     "product sku": "product__sku",
@@ -23,6 +24,7 @@ COLUMNS = {
     "not in catalogue": "product__answer__not_in_catalogue",
     "verdict": "review_status",
     "decision": "product__decision__kind",
+    "case": "product__is_historical",
     "differs in": "product__decision__differs",
     "reason": "product__decision__reason",
     "decided by": "product__decision__reviewer__username",
@@ -46,6 +48,7 @@ def matches_table(ids: Sequence[int]) -> ExportTable:
     for batch in iter_batches(ids):
         rows = {row["pk"]: row for row in Match.objects.filter(pk__in=batch).order_by().values(*COLUMNS.values())}
         for row in (rows[pk] for pk in batch if pk in rows):
+            row["product__is_historical"] = DUPLICATE if row["product__is_historical"] else NEW_PRODUCT
             row["similarity_score"] = round(row["similarity_score"], 2)
             for name in ("probability", "product__answer__not_in_catalogue"):
                 row[name] = None if row[name] is None else round(row[name], 4)

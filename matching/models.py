@@ -157,9 +157,19 @@ class Decision(BulkDeletable):
     not_in_catalogue = models.FloatField(_("probability that it is new"), null=True, editable=False)
     # The matches whose verdicts it gave. Undoing it makes these pending again.
     settled = models.JSONField(_("settled matches"), default=list, editable=False)
+    # What it changed in products, see ``matching.review.consequences``. Undoing it takes that back.
+    effects = models.JSONField(_("values that it gave to products"), default=list, editable=False)
+    images_are_views = models.BooleanField(
+        _("images are views"),
+        default=True,
+        editable=False,
+        help_text=_("The images of the new product count as views of the catalogue product that it is."),
+    )
     history = AuditTrail(
         "decision_history",
-        excluded_fields=("reviewer", "decided_at", "version", "shown", "not_in_catalogue", "settled"),
+        excluded_fields=(
+            "reviewer", "decided_at", "version", "shown", "not_in_catalogue", "settled", "effects", "images_are_views",
+        ),
     )
 
     class Meta:
@@ -244,11 +254,12 @@ class ReviewLease(models.Model):
 
 
 class ModelJob(BackgroundJob):
-    """Learning a head, or comparing two versions. A nightly job has no user."""
+    """Learning a head, comparing two versions, or finding duplicates. Jobs of commands have no user."""
 
     class Kind(models.TextChoices):
         TRAIN = "train", _("learn a head")
         COMPARE = "compare", _("compare two versions")
+        DUPLICATES = "duplicates", _("find duplicates")
 
     class State(models.TextChoices):
         RUNNING = "running", _("running")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,7 @@ from matching.answers.marks import wrong_evidence
 from matching.answers.records import record_of
 from matching.best_views import best_views
 from matching.index import Filters, Hit, SearchVectorError
+from matching.index.confirmed import shown_products
 from matching.models import Decision, Match, ProductAnswer
 from matching.policy import deciding
 from products import model_versions
@@ -400,14 +400,22 @@ def scored_candidates(product: Product, limit: int, version: Version) -> list[tu
     return [(image.product, hit.score) for image, hit in found]
 
 
+def search_product(
+    product: Product, version: Version, threshold: float, limit: int, category: str | None = None
+) -> SearchResult:
+    """Return the catalogue products most similar to this one, without existing verdicts. Saves nothing.
+
+    Raises what ``find_matches`` raises.
+    """
+    return search_features(_features_of(product, version), version, threshold, limit, category, asked=product)
+
+
 def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
-    product = Product.objects.get(pk=product_id)
-    return _candidates_of(product, model_versions.answering(), threshold, limit, category)
+    return _candidates_of(Product.objects.get(pk=product_id), model_versions.answering(), threshold, limit, category)
 
 
 def _candidates_of(product: Product, used: Version, threshold: float, limit: int, category: str | None) -> SearchResult:
-    features = _features_of(product, used)
-    result = search_features(features, used, threshold, limit, category, asked=product)
+    result = search_product(product, used, threshold, limit, category)
     views = best_views(
         product.pk, [item.image.pk for item in result.candidates], result.feature_type, result.model_name
     )
@@ -519,7 +527,8 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
     large = (f"product__{column}" for column in LARGE_COLUMNS)
     images = ProductImage.objects.select_related("product").defer(*large).filter(qualifying).order_by()
     by_id = {image.pk: image for image in images.filter(pk__in=[hit.image_id for hit in hits])}
-    candidates = _confirmed_candidates([hit.product_id for hit in hits if hit.image_id not in by_id])
+    confirmed = [hit.product_id for hit in hits if hit.image_id not in by_id]
+    candidates = shown_products(confirmed) if confirmed else {}
     first: dict[int, ProductImage] = {}
     if candidates:
         for image in images.filter(product__in=set(candidates.values())).order_by("-position", "-pk"):
@@ -530,17 +539,6 @@ def _load_images(hits: Sequence[Hit], category: str | None) -> list[tuple[Produc
         if shown is not None:
             found.setdefault(shown.product_id, (shown, hit))
     return list(found.values())
-
-
-def _confirmed_candidates(products: Sequence[int]) -> dict[int, int]:
-    """Return the catalogue product that each of these new products was confirmed to be, if it is exactly one."""
-    if not products:
-        return {}
-    confirmed = Match.objects.filter(product__in=products, review_status=Match.Status.CONFIRMED).order_by()
-    confirmed = confirmed.exclude(product__decision__automatic=True)
-    pairs = list(confirmed.values_list("product_id", "candidate_id"))
-    counts = Counter(product for product, _ in pairs)
-    return {product: candidate for product, candidate in pairs if counts[product] == 1}
 
 
 def _damaged_features() -> SearchVectorError:

@@ -13,7 +13,7 @@ from core.spreadsheets.export import ExportError, ExportTable, format_time
 from products.images import barcodes
 from products.importing.diff import as_text
 from products.importing.tables.columns import ID_COLUMN, attribute_column
-from products.models import Product, ProductImage
+from products.models import Product, ProductImage, SameAs
 from products.models.catalogue import printed
 from products.queue.claims import aggregate_state
 
@@ -37,6 +37,7 @@ def products_table(ids: Sequence[int]) -> ExportTable:
         "(state)",
         "(images)",
         "(barcodes)",
+        "(same as)",
         "(created)",
         "(updated)",
     ]
@@ -49,6 +50,10 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
         states: dict[int, list[str]] = defaultdict(list)
         for product_id, state in ProductImage.objects.filter(product__in=batch).values_list("product", "state"):
             states[product_id].append(state)
+        links: dict[int, list[str]] = defaultdict(list)
+        of_batch = SameAs.objects.filter(product__in=batch).order_by("other_id")
+        for product_id, other_id, sku in of_batch.values_list("product", "other", "other__sku"):
+            links[product_id].append(sku or f"#{other_id}")
         products = Product.objects.in_bulk(batch)
         numbers = barcodes.numbers_of(batch)
         for product in (products[pk] for pk in batch if pk in products):
@@ -59,6 +64,7 @@ def _products(ids: Sequence[int], keys: Sequence[str], header: list[str]) -> Exp
                 aggregate_state(states[product.pk]),
                 len(states[product.pk]),
                 " ".join(printed(number) for number in numbers.get(product.pk, ())),
+                ", ".join(links[product.pk]),
                 format_time(product.created_at),
                 format_time(product.updated_at),
             ]

@@ -10,6 +10,7 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DataError
 from django.http import JsonResponse, UnreadablePostError
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -32,7 +33,8 @@ from matching.models import Decision, Match
 from matching.review.decisions import ConflictError
 from products.api.etags import ETagMismatchError
 from products.images.intake import SkuExistsError
-from products.models import Product
+from products.merges import MovedError
+from products.models import Product, ProductMerge
 from products.queue.query_features import FeaturesPendingError
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ class ProblemHandler(ExceptionHandler):
             return ApiProblem(exc.code, str(exc), status=503 if exc.waited else None)
         if isinstance(exc, DjangoValidationError):
             return ValidationError(as_serializer_error(exc))
+        if isinstance(exc, ProductMerge.DoesNotExist):
+            return NotFound("No product with this id was merged.")
         if isinstance(exc, Decision.DoesNotExist):
             return NotFound("This case has no decision.")
         if isinstance(exc, (Product.DoesNotExist, Match.DoesNotExist)):
@@ -141,6 +145,10 @@ class ProblemFormatter(ExceptionFormatter):
 
 def exception_handler(exc: Exception, context: ExceptionHandlerContext) -> Response | None:
     """Return a problem document for ``exc``. An unexpected error is logged and becomes a 500 without details."""
+    if isinstance(exc, MovedError):
+        # Not to be remembered, because a merge can be undone.
+        headers = {"Location": reverse("product-detail", args=[exc.product_id]), "Cache-Control": "no-store"}
+        return Response({"product_id": exc.product_id, "detail": str(exc)}, status=308, headers=headers)
     response = standard_handler(exc, context)
     if response is not None:
         response.content_type = CONTENT_TYPE

@@ -23,6 +23,7 @@ from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
 from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
+from core.database.ids import parse_id, parse_ids
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
 from matching.admin import review
@@ -38,17 +39,19 @@ from matching.answers.wording import percent
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
-from matching.review import verdicts
+from matching.review import proposals, verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin
 from products.admin.products import ProductAdmin
-from products.models import Product
+from products.merges import moved_to
+from products.models import Product, ProductImage, ProductMerge
 from products.queue.query_features import FeaturesPendingError
 
 Status = Match.Status
 
 INLINE_LIMIT = 100  # products that are matched while the user waits
+MAX_MESSAGES = 5  # of one kind
 
 
 @admin.register(Product)
@@ -106,7 +109,23 @@ class MatchedProductAdmin(ProductAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         match = self._post(self.post_match, "matching.add_match")
-        return [path("<int:pk>/match/", match, name="products_product_match"), *super().get_urls()]
+        accept = self._post(self.post_accept)
+        return [
+            path("<int:pk>/match/", match, name="products_product_match"),
+            path("<int:pk>/accept/", accept, name="products_product_accept"),
+            *super().get_urls(),
+        ]
+
+    def post_accept(self, request: HttpRequest, product: Product) -> HttpResponse:
+        """Give the product the posted ``fact``s that the decision on the posted ``case`` proposes."""
+        case = next(iter(parse_ids(request.POST.getlist("case"))), 0)
+        try:
+            count = proposals.accept(product.pk, case, request.POST.getlist("fact"), user_of(request))
+        except Product.DoesNotExist as error:
+            raise Http404(_("This product no longer exists.")) from error
+        text = ngettext("%d value was carried over.", "%d values were carried over.", count)
+        messages.success(request, text % count if count else _("Nothing was changed. It is no longer proposed."))
+        return redirect("admin:products_product_change", product.pk)
 
     def post_match(self, request: HttpRequest, product: Product) -> HttpResponse:
         try:
@@ -128,10 +147,16 @@ class MatchedProductAdmin(ProductAdmin):
     ) -> HttpResponse:
         context = dict(extra_context or {})
         product = self.get_object(request, object_id)
+        product_id = parse_id(object_id)
+        if product is None and product_id is not None and (moved := moved_to(product_id)) is not None:
+            return redirect("admin:products_product_change", moved)
         if product is not None and request.user.has_perm("matching.view_match"):
             matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
             context["matches"] = matches.order_by("-similarity_score")[:6]
             confirmed = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
+            context["same_as"] = product.same_as_links.select_related("other").prefetch_related("other__images")
+            context["merges"] = product.merges.select_related("kept", "merged_by")
+            context["proposals"] = proposals.proposals(product)
             context["confirmed_for"] = confirmed.prefetch_related("product__images")[:6]
         return super().change_view(request, object_id, form_url, context)
 
@@ -143,7 +168,17 @@ class MatchedProductAdmin(ProductAdmin):
     def history_records(self, object_id: int) -> HistoryRecords:
         of_verdicts = Match.history.filter(Q(product_id=object_id) | Q(candidate_id=object_id))
         of_decisions = Decision.history.filter(product_id=object_id)
-        return [*super().history_records(object_id), of_verdicts, of_decisions]
+        own = [*super().history_records(object_id), of_verdicts, of_decisions]
+        merged = list(ProductMerge.objects.filter(kept=object_id).values_list("old_id", flat=True))
+        if not merged:
+            return own
+        return [
+            *own,
+            Product.history.filter(id__in=merged),
+            ProductImage.history.filter(product_id__in=merged),
+            Match.history.filter(Q(product_id__in=merged) | Q(candidate_id__in=merged)),
+            Decision.history.filter(product_id__in=merged),
+        ]
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], Any]:
         """Matches are deleted with their product. That needs no permission of its own."""
@@ -233,7 +268,10 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         """Judge the selected matches, but not those that another reviewer has judged."""
         own = verdicts.changeable_by(matches, user_of(request))
         kept = matches.exclude(review_status=status).count() - own.exclude(review_status=status).count()
-        count = verdicts.set_verdicts(own, status, user_of(request))
+        stayed: list[str] = []
+        count = verdicts.set_verdicts(own, status, user_of(request), stayed)
+        for text in stayed[:MAX_MESSAGES]:
+            messages.warning(request, text)
         text = ngettext("%d verdict was saved.", "%d verdicts were saved.", count) % count
         messages.success(request, text)
         if kept:

@@ -73,7 +73,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "before": before if before != current else None,
         "before_name": switchable[before].name if before in switchable else before,
         "throughput": throughput(),
-        "jobs": ModelJob.objects.select_related("user")[:RECENT_JOBS],
+        "jobs": ModelJob.objects.exclude(kind=ModelJob.Kind.DUPLICATES).select_related("user")[:RECENT_JOBS],
         "may_learn": request.user.has_perm(LEARN),
         "may_switch": request.user.has_perm(SWITCH),
     }

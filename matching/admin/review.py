@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -22,6 +22,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -46,6 +47,7 @@ from products.images import renditions
 from products.models import Product, ProductImage
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
+MERGE_PERMISSION = "products.delete_product"
 # The first and last days that also have a day before and after them, which other time zones need.
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
@@ -58,6 +60,14 @@ MAX_RENEWED = 20  # leases in one request; the page has two
 class ReviewFilterForm(forms.Form):
     """Which cases to review, from the query string of the page."""
 
+    kind = forms.ChoiceField(
+        label=gettext_lazy("Kind"), required=False,
+        choices=[
+            ("", gettext_lazy("all")),
+            (cases.NEW_PRODUCT, gettext_lazy("new products")),
+            (cases.DUPLICATE, gettext_lazy("duplicates in the catalogue")),
+        ],
+    )  # fmt: skip
     score = forms.ChoiceField(
         label=gettext_lazy("Score"), required=False,
         choices=[("", gettext_lazy("all")), *((band.name, band.label) for band in BANDS)],
@@ -155,10 +165,10 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
     ``?version=`` is the version of the match that the user saw. The status is 409 if it has changed since.
     """
     require_permissions(request, REVIEW_PERMISSION)
-    version, conflict = request.GET.get("version"), ""
+    version, conflict, kept = request.GET.get("version"), "", list[str]()
     try:
         verdicts.set_verdict(
-            match_id, request.POST.get("status", ""), user_of(request), version=version, override=False
+            match_id, request.POST.get("status", ""), user_of(request), version=version, override=False, kept=kept
         )
     except Match.DoesNotExist as error:
         raise Http404(_("This match no longer exists.")) from error
@@ -168,10 +178,10 @@ def verdict(request: HttpRequest, match_id: int) -> HttpResponse:
         conflict = str(error)
     if is_htmx(request):
         match = Match.objects.select_related("candidate", "reviewer").get(pk=match_id)
-        context = {"match": match, "may_review": True, "conflict": conflict}
+        context = {"match": match, "may_review": True, "conflict": conflict or " ".join(kept)}
         return TemplateResponse(request, "catalogmatch/verdict.html", context)
-    if conflict:
-        messages.error(request, conflict)
+    for text in [*filter(None, [conflict]), *kept]:
+        messages.error(request, text)
     return _redirect_back(request)
 
 
@@ -198,8 +208,13 @@ def decide(request: HttpRequest, product_id: int) -> HttpResponse:
         return _case_response(request, product_id, form, conflict=str(error), status=409)
     assert decided.decision is not None  # noqa: S101  # nosec B101 # for the type checker
     text = _in_words(decided.product, decided.decision, settled=len(decided.decision.settled) - len(chosen))
+    text = " ".join([text, *decided.kept])
+    merge_url = _merge_url_of(request, decided)
     if request.headers.get("Accept") == "application/json":
-        return JsonResponse({"text": text, "version": decided.version} | _counts(request, form))
+        link = {"url": merge_url, "name": _("Merge them")} if merge_url else None
+        return JsonResponse({"text": text, "link": link, "version": decided.version} | _counts(request, form))
+    if merge_url:
+        text = format_html('{} <a href="{}">{}</a>', text, merge_url, _("Merge them"))
     messages.success(request, text)
     return redirect(_next_url(decided.product, form))
 
@@ -213,18 +228,21 @@ def undo(request: HttpRequest, product_id: int) -> HttpResponse:
     """
     require_permissions(request, REVIEW_PERMISSION)
     get_object_or_404(Product, pk=product_id)
+    kept: tuple[str, ...] = ()
     try:
-        decisions.undo(product_id, user_of(request), version=request.POST.get("version") or None)
+        kept = decisions.undo(product_id, user_of(request), version=request.POST.get("version") or None).kept
     except Decision.DoesNotExist:
         pass  # undone already
     except ConflictError as error:
         return HttpResponse(str(error), status=409, content_type="text/plain")
     if not _renew_lease(request, product_id):
-        text = _("The decision was undone. Another reviewer now has this case.")
+        text = " ".join([_("The decision was undone. Another reviewer now has this case."), *kept])
         return HttpResponse(text, status=409, content_type="text/plain")
     if "text/html," in request.headers.get("Accept", ""):  # a browser without the page's script
+        for text in kept:
+            messages.warning(request, text)
         return redirect("admin:matching_match_case", product_id)
-    return _case_response(request, product_id, _filter_form(request))
+    return _case_response(request, product_id, _filter_form(request), kept=kept)
 
 
 @require_POST
@@ -277,6 +295,7 @@ def _case_context(request: HttpRequest, product: Product, form: ReviewFilterForm
     candidates = _candidates(case)
     return {
         "product": product,
+        "asked_as": _("In the catalogue too") if case.kind == cases.DUPLICATE else _("New product"),
         "case": case,
         "candidates": candidates,
         "product_images": _asked_images(product, candidates),
@@ -376,11 +395,16 @@ def _asked_images(product: Product, candidates: list[dict[str, Any]]) -> list[Pr
 
 
 def _case_response(
-    request: HttpRequest, product_id: int, form: ReviewFilterForm, conflict: str = "", status: int = 200
+    request: HttpRequest,
+    product_id: int,
+    form: ReviewFilterForm,
+    conflict: str = "",
+    status: int = 200,
+    kept: Sequence[str] = (),
 ) -> HttpResponse:
     products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
-    context = _case_context(request, product, form, conflict)
+    context = {**_case_context(request, product, form, conflict), "kept": kept}
     return TemplateResponse(request, "catalogmatch/review_case.html", context, status=status)
 
 
@@ -390,6 +414,21 @@ def _in_words(product: Product, decision: Decision, settled: int) -> str:
         others = ngettext("%d other candidate was settled.", "%d other candidates were settled.", settled) % settled
         text = f"{text} {others}"
     return text
+
+
+def _merge_url_of(request: HttpRequest, case: Case) -> str:
+    """Return the page that merges the products of a case inside the catalogue, if they are the same, or ""."""
+    decision = case.decision
+    if decision is None or decision.kind != Decision.Kind.SAME or case.kind != cases.DUPLICATE:
+        return ""
+    return merge_address(decision.candidates[0], case.product.pk) if request.user.has_perm(MERGE_PERMISSION) else ""
+
+
+def merge_address(kept_id: int, other_id: int) -> str:
+    """Return the page that shows what merging two products does."""
+    query = QueryDict(mutable=True)
+    query.update({"keep": str(kept_id), "other": str(other_id)})
+    return f"{reverse('admin:merge')}?{query.urlencode()}"
 
 
 def _next_url(product: Product, form: ReviewFilterForm) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import django_filters
@@ -36,6 +37,10 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
         choices=[(cases.OPEN, cases.OPEN), (cases.DECIDED, cases.DECIDED)], method="in_state",
         label="`open`: a candidate waits for a verdict",
     )  # fmt: skip
+    kind = django_filters.ChoiceFilter(
+        choices=[(cases.NEW_PRODUCT, cases.NEW_PRODUCT), (cases.DUPLICATE, cases.DUPLICATE)], method="of_kind",
+        label="`duplicate`: the product is part of the catalogue itself",
+    )  # fmt: skip
     decision = django_filters.ChoiceFilter(choices=Decision.Kind.choices, field_name="decision__kind")
     reviewer = django_filters.CharFilter(field_name="decision__reviewer__username", max_length=150)
     automatic = django_filters.BooleanFilter(
@@ -54,6 +59,9 @@ class CaseFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library
 
     def in_state(self, _products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return _with_all(cases.cases(state))
+
+    def of_kind(self, products: QuerySet[Product], _name: str, kind: str) -> QuerySet[Product]:
+        return products.filter(is_historical=kind == cases.DUPLICATE)
 
     def in_order(self, products: QuerySet[Product], _name: str, ordering: str) -> QuerySet[Product]:
         return most_useful_first(products) if ordering == "useful" else products
@@ -107,21 +115,27 @@ class DecisionView(APIView):
         form.is_valid(raise_exception=True)
         etag = if_match(request)
         try:
-            _decide(pk, form.validated_data, request, etag)
+            decided = _decide(pk, form.validated_data, request, etag)
         except StaleError as error:
             raise _with_status(error, etag) from None
-        return _response(pk)
+        return _response(pk, decided.kept)
 
-    @extend_schema(operation_id="case_undo", parameters=[IF_MATCH, OVERRIDE], request=None, responses={204: None})
+    @extend_schema(
+        operation_id="case_undo", parameters=[IF_MATCH, OVERRIDE], request=None,
+        responses={200: serializers.KeptSerializer, 204: None},
+    )  # fmt: skip
     def delete(self, request: Request, pk: int) -> Response:
-        """Undo the decision: the candidates that it settled wait again."""
+        """Undo the decision: the candidates that it settled wait again, and what it did to products is taken back.
+
+        204 if all of that is as before. 200 if values stay because a user has changed them since: `kept` names them.
+        """
         etag = if_match(request)
         override = request.query_params.get("override", "").lower() in ("1", "true")
         try:
-            decisions.undo(pk, cast(User, request.user), version=etag, override=override)
+            undone = decisions.undo(pk, cast(User, request.user), version=etag, override=override)
         except StaleError as error:
             raise _with_status(error, etag) from None
-        return Response(status=204)
+        return Response({"kept": undone.kept}) if undone.kept else Response(status=204)
 
 
 class DecisionsView(APIView):
@@ -158,7 +172,8 @@ def _decide_one(data: dict[str, Any], request: Request) -> dict[str, Any]:
     except DjangoValidationError as error:
         text = "; ".join(f"{name}: {texts[0]}" for name, texts in error.message_dict.items())
         return answer | {"status": 400, "code": "validation_error", "detail": text}
-    return answer | {"status": 200, "version": case.version, "decided": cases.decision_document(case.decision)}
+    answer |= {"status": 200, "version": case.version, "decided": cases.decision_document(case.decision)}
+    return answer | ({"kept": case.kept} if case.kept else {})
 
 
 def _decide(product_id: int, values: dict[str, Any], request: Request, etag: str | None) -> Case:
@@ -175,9 +190,9 @@ def _with_status(error: StaleError, etag: str | None) -> StaleError:
     return error
 
 
-def _response(product_id: int) -> Response:
+def _response(product_id: int, kept: Sequence[str] = ()) -> Response:
     case = _case_of(_with_all(Product.objects.all()).get(pk=product_id))
-    return with_etag(Response(_documents([case])[0]), case.version)
+    return with_etag(Response(_documents([case])[0] | ({"kept": kept} if kept else {})), case.version)
 
 
 def _with_all(products: QuerySet[Product]) -> QuerySet[Product]:
@@ -188,7 +203,7 @@ def _with_all(products: QuerySet[Product]) -> QuerySet[Product]:
     return (
         products.select_related("decision__reviewer", "answer")
         .defer(*LARGE_COLUMNS)
-        .prefetch_related("images", matches)
+        .prefetch_related("images", "same_as_links", matches)
     )
 
 
@@ -211,6 +226,8 @@ def _document(case: Case) -> dict[str, Any]:
         "sku": product.sku,
         "name": product.name,
         "category": product.category,
+        "kind": case.kind,
+        "same_as": [link.other_id for link in product.same_as_links.all()],
         "state": case.state,
         "version": case.version,
         "decision": cases.decision_document(case.decision),

@@ -238,6 +238,12 @@ class CaseSerializer(serializers.Serializer[Any]):
     sku = serializers.CharField()
     name = serializers.CharField()
     category = serializers.CharField()
+    kind = serializers.ChoiceField(
+        choices=[cases.NEW_PRODUCT, cases.DUPLICATE], help_text="duplicate: the product is part of the catalogue itself."
+    )
+    same_as = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Ids of the products that it was decided to be the same as."
+    )
     state = serializers.ChoiceField(choices=[cases.OPEN, cases.DECIDED])
     version = serializers.CharField(help_text="Send it with the decision. It is also the ETag.")
     decision = DecisionSerializer(allow_null=True)
@@ -247,6 +253,16 @@ class CaseSerializer(serializers.Serializer[Any]):
     not_in_catalogue = serializers.FloatField(allow_null=True)
     candidates = CaseCandidateSerializer(many=True)
     estimates = EstimateSerializer(many=True)
+    kept = serializers.ListField(
+        child=serializers.CharField(), required=False,
+        help_text="Only after a decision: values of the earlier decision that stay, because a user changed them since.",
+    )  # fmt: skip
+
+
+class KeptSerializer(serializers.Serializer[Any]):
+    kept = serializers.ListField(
+        child=serializers.CharField(), help_text="Values that stay, because a user has changed them since."
+    )
 
 
 class DecideSerializer(serializers.Serializer[Any]):
@@ -291,6 +307,7 @@ class DecidedSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField(required=False)
     version = serializers.CharField(required=False)
     decided = DecisionSerializer(required=False, allow_null=True)
+    kept = serializers.ListField(child=serializers.CharField(), required=False)
 
 
 class DecidedManySerializer(serializers.Serializer[Any]):

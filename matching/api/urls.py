@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from matching.api import cases, policies, views
+from matching.api import cases, merging, policies, views
 
 urlpatterns = [
     path("products/<int:pk>/match", views.MatchProductView.as_view(), name="product-match"),
+    path("products/<int:pk>/merge", merging.MergeView.as_view(), name="product-merge"),
     path("match", views.MatchImageView.as_view(), name="match-picture"),
     path("search", views.SearchView.as_view(), name="search"),
     path("matches", views.MatchListView.as_view(), name="match-list"),

@@ -44,6 +44,11 @@ _TRIGGERS = {
         WHEN (OLD.review_status = 'confirmed') <> (NEW.review_status = 'confirmed') BEGIN
         {_LOG} VALUES (NULL, NEW.product_id, '', '', random());
         END""",
+    # Also if its decision is given another time and then makes its images views, or no longer.
+    "index_decision_updated": f"""AFTER UPDATE OF images_are_views ON decisions
+        WHEN OLD.images_are_views IS NOT NEW.images_are_views BEGIN
+        {_LOG} VALUES (NULL, NEW.product_id, '', '', random());
+        END""",
     "index_match_deleted": f"""AFTER DELETE ON matches WHEN OLD.review_status = 'confirmed' BEGIN
         {_LOG} VALUES (NULL, OLD.product_id, '', '', random());
         END""",
@@ -69,7 +74,7 @@ class Changes:
 def install_triggers(using: str, **_: Any) -> None:
     """Create the triggers again. SQLite drops a table's triggers when migrate alters it."""
     connection = connections[using]
-    tables = {"features", "products", "matches", IndexChange._meta.db_table}
+    tables = {"features", "products", "matches", "decisions", IndexChange._meta.db_table}
     if connection.vendor != "sqlite" or not tables <= set(connection.introspection.table_names()):
         return
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Jobs of the page Models: learn a head, or compare two versions.
+"""Jobs that take long: learn a head, compare two versions, or find duplicates.
 
 Each runs in a process of its own with low priority, so that neither the web server nor a worker waits for it. The
 process writes progress and heartbeat into the job's row.
@@ -26,6 +26,7 @@ from core.database.locks import lock_names
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import DATABASE_OUTAGES
+from matching.duplicates import search as duplicates
 from matching.learning.held_out import ComparisonError, resolve
 from matching.learning.training import TrainingError, train_and_store
 from matching.learning.version_comparison import compare_versions
@@ -76,12 +77,48 @@ def start_comparison(user: AbstractBaseUser, a: str, b: str) -> ModelJob:
     return _start(Kind.COMPARE, user, {"a": first, "b": second})
 
 
+def start_duplicates(user: AbstractBaseUser | None, threshold: float) -> ModelJob:
+    """Start to look for duplicates in the catalogue. Raises BusyError."""
+    return _start(Kind.DUPLICATES, user, {"threshold": threshold})
+
+
+def take_duplicates(threshold: float) -> ModelJob:
+    """Return a search for duplicates for a command to run: a stopped one with this threshold, or a new one.
+
+    Raises BusyError.
+    """
+    last = ModelJob.objects.filter(kind=Kind.DUPLICATES).order_by("-created_at").first()
+    if last is not None and last.state != State.DONE and last.options["threshold"] == threshold:
+        with transaction.atomic():
+            _require_idle()
+            last.state, last.token, last.error = State.RUNNING, uuid.uuid4(), ""
+            last.heartbeat_at = timezone.now()
+            last.save()
+        return last
+    return _start(Kind.DUPLICATES, None, {"threshold": threshold}, launch=False)
+
+
 def resume(job: ModelJob) -> bool:
     """Start a job again whose process has stopped. Return False if it still runs."""
     if not job.take_over():
         return False
     _launch(job)
     return True
+
+
+def go_on(job: ModelJob) -> bool:
+    """Go on with a job that was stopped or failed, or whose process has stopped. Return False if it runs or is done.
+
+    Raises BusyError.
+    """
+    with transaction.atomic():
+        _require_idle()
+        ended = ModelJob.objects.filter(pk=job.pk, state__in=(State.STOPPED, State.FAILED))
+        if ended.update(state=State.RUNNING, error="", token=uuid.uuid4(), heartbeat_at=timezone.now()):
+            job.refresh_from_db()
+            _launch(job)
+            return True
+    return resume(job)
 
 
 def stop(job: ModelJob) -> bool:
@@ -96,6 +133,8 @@ def run(job: ModelJob) -> None:
         with _beating(job) as progress:
             if job.kind == Kind.TRAIN:
                 report = train_and_store(adopt=bool(job.options["adopt"]), progress=progress)
+            elif job.kind == Kind.DUPLICATES:
+                report = duplicates.run(job, progress)
             else:
                 report = compare_versions(job.options["a"], job.options["b"], progress=progress)
         job.heartbeat(report=report, done=job.total)
@@ -107,18 +146,26 @@ def run(job: ModelJob) -> None:
         job.end(State.DONE)
 
 
-def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object]) -> ModelJob:
+def _start(
+    kind: str, user: AbstractBaseUser | None, options: dict[str, object], *, launch: bool = True
+) -> ModelJob:
     total = Product.objects.filter(is_historical=True).count()
     with transaction.atomic():
-        lock_names(["model jobs"])
-        alive = ModelJob.objects.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING)
-        if (running := alive.first()) is not None:
-            raise BusyError(running)
+        _require_idle()
         kept = list(ModelJob.objects.values_list("pk", flat=True)[: KEPT_JOBS - 1])
         ModelJob.objects.exclude(pk__in=kept).delete()
         job = ModelJob.objects.create(kind=kind, user_id=user.pk if user else None, options=options, total=total)
-    _launch(job)
+    if launch:
+        _launch(job)
     return job
+
+
+def _require_idle() -> None:
+    """Raise BusyError if a job runs. None starts before the transaction ends."""
+    lock_names(["model jobs"])
+    alive = ModelJob.objects.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING)
+    if (running := alive.first()) is not None:
+        raise BusyError(running)
 
 
 def _launch(job: ModelJob) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from gpu.heads import Part
 from gpu.search_vectors import legacy_search_vectors
 from gpu.vectors import COLOR_BINS, LEGACY
+from matching.index.confirmed import shown_products
 from matching.models import Match
 from products.models import Feature, Product, ProductImage
 
@@ -56,14 +57,18 @@ def stream(parts: Sequence[Part], *, from_views: bool, from_decisions: bool) -> 
 
 
 def confirmed_products() -> dict[int, int]:
-    """Return the catalogue product that each new product was confirmed to be.
+    """Return the catalogue product that the images of each confirmed new product show.
 
-    A new product that was confirmed to be several is left out: its images would belong to two classes.
+    See ``matching.index.confirmed`` for the rule. A catalogue product is a class of its own, also if it was decided to
+    be the same as another one.
     """
-    pairs = _confirmed_by_people().filter(candidate__is_historical=True)
-    rows = list(pairs.order_by("pk").values_list("product_id", "candidate_id"))
-    counts = Counter(product for product, _ in rows)
-    return {product: candidate for product, candidate in rows if counts[product] == 1}
+    shown = shown_products()
+    catalogue = set(Product.objects.filter(is_historical=True).values_list("pk", flat=True)) if shown else set()
+    return {
+        product: candidate
+        for product, candidate in shown.items()
+        if candidate in catalogue and product not in catalogue
+    }
 
 
 def _confirmed_by_people() -> QuerySet[Match]:

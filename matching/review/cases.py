@@ -17,17 +17,23 @@ from matching.models import Decision, Match, ProductAnswer
 from products.models import Product
 
 OPEN, DECIDED = "open", "decided"
+NEW_PRODUCT, DUPLICATE = "new", "duplicate"  # kinds of cases
 FOUND_TOGETHER = timedelta(seconds=1)  # the matches that one search saves get their times one after the other
 POSITIVE = (Match.Status.CONFIRMED, Match.Status.VARIANT)  # verdicts that say which product it is
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A new product with its matches, best first, and the decision, if any."""
+    """A product with its matches, best first, and the decision, if any.
+
+    ``kept``: after a decision or an undo, sentences about values that an earlier decision gave to products and that
+    stay, because a user has changed them since.
+    """
 
     product: Product
     matches: list[Match]
     decision: Decision | None
+    kept: tuple[str, ...] = ()
 
     @property
     def answer(self) -> ProductAnswer | None:
@@ -43,6 +49,11 @@ class Case:
     def state(self) -> str:
         """Return OPEN if a reviewer has something to decide, else DECIDED."""
         return OPEN if self.decision is None or any(is_pending(match) for match in self.matches) else DECIDED
+
+    @property
+    def kind(self) -> str:
+        """Return DUPLICATE if the product is part of the catalogue itself, else NEW_PRODUCT."""
+        return DUPLICATE if self.product.is_historical else NEW_PRODUCT
 
     @property
     def has_better_candidate(self) -> bool:

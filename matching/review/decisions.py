@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,6 +25,7 @@ from core.history.recording import (
 )
 from matching.models import Decision, Match, ProductAnswer
 from matching.review.cases import POSITIVE, Case, decision_document, decision_in_words, is_pending
+from matching.review.consequences import Consequences
 from products.models import Product
 
 MAX_NOTE_LENGTH = 10_000  # characters
@@ -80,8 +82,8 @@ def decide(
         if is_repeated and not any(map(is_pending, case.matches)):
             return case
         check_unseen(case, reviewer, version, override=override)
-        _settle(case, choice, reviewer, now)
-    return current_case(product_id)
+        kept = _settle(case, choice, reviewer, now)
+    return replace(current_case(product_id), kept=tuple(kept))
 
 
 def decide_automatically(case: Case, choice: Choice) -> None:
@@ -90,8 +92,11 @@ def decide_automatically(case: Case, choice: Choice) -> None:
         _settle(case, choice, None, timezone.now())
 
 
-def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: datetime) -> None:
-    """Give every candidate of a locked case its verdict. Without a reviewer the decision is automatic."""
+def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: datetime) -> list[str]:
+    """Give every candidate of a locked case its verdict. Without a reviewer the decision is automatic.
+
+    Returns what stays of the consequences of an earlier decision, see ``Case.kept``.
+    """
     before = case.decision
     version, shown = case.version, _shown(case.matches)
     chosen = set(choice.candidates)
@@ -109,6 +114,9 @@ def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: 
         for match in case.matches:
             match.review_status = Status.PENDING if match.pk in before.settled else match.review_status
     decision = before or Decision(product=case.product)
+    consequences = Consequences()
+    with acting_as(current_source(), reviewer):
+        consequences.take_back([before] if before is not None else [])
     decision.kind, decision.candidates = Kind(choice.kind), sorted(chosen)
     decision.differs, decision.reason, decision.note = choice.differs, choice.reason, choice.note
     decision.reviewer_id, decision.decided_at = reviewer.pk if reviewer is not None else None, now
@@ -117,13 +125,17 @@ def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: 
     decision.not_in_catalogue = _not_in_catalogue([case]).get(case.product.pk)
     decision._history_date = now  # type: ignore[attr-defined]  # of django-simple-history
     with acting_as(current_source(), reviewer):
+        consequences.apply(decision)
         decision.save()
+        consequences.finish()
     _give_verdicts(case.matches, targets, reviewer, now)
+    return consequences.kept
 
 
 def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = None, override: bool = False) -> Case:
     """Undo the decision on a case: the candidates that it settled wait again. Return the case as it is then.
 
+    What the decision did to products is taken back too. ``Case.kept`` says what stays, because a user changed it since.
     Raises Product.DoesNotExist, Decision.DoesNotExist, and what ``decide`` raises for an unseen change.
     """
     now = timezone.now()
@@ -132,18 +144,26 @@ def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = N
         if case.decision is None:
             raise Decision.DoesNotExist(_("This case has no decision."))
         check_unseen(case, reviewer, version, override=override)
+        consequences = Consequences()
+        with acting_as(current_source(), reviewer):
+            consequences.take_back([case.decision])
         _remove([case.decision], reviewer, now)
         _give_verdicts(case.matches, dict.fromkeys(case.decision.settled, Status.PENDING), reviewer, now)
-    return current_case(product_id)
+    return replace(current_case(product_id), kept=tuple(consequences.kept))
 
 
 def undo_automatic(decision_ids: Collection[int], reviewer: AbstractBaseUser) -> int:
-    """Undo those of these decisions that are still automatic, in one transaction. Return how many."""
+    """Undo those of these decisions that are still automatic, in one transaction. Return how many.
+
+    What they did to products is taken back, except what a user has changed since.
+    """
     now = timezone.now()
     with transaction.atomic():
         products = Decision.objects.filter(pk__in=decision_ids, automatic=True).values_list("product_id", flat=True)
         cases = [case for case in lock_cases(list(products)) if case.decision is not None and case.decision.automatic]
         made = [case.decision for case in cases if case.decision is not None]
+        with acting_as(current_source(), reviewer):
+            Consequences().take_back(made)
         _remove(made, reviewer, now)
         settled = {pk for decision in made for pk in decision.settled}
         matches = [match for case in cases for match in case.matches]
@@ -162,10 +182,13 @@ def lock_case(product_id: int) -> Case:
 def lock_cases(product_ids: Collection[int]) -> list[Case]:
     """Lock the cases of these products until the end of the transaction. Return those that exist.
 
-    Products are locked before matches, each by key, as in ``save_matches``.
+    Products and candidates are locked before matches, each by key, as in ``save_matches``. A decision can change both.
     """
-    locked = Product.objects.select_for_update(no_key=True).filter(pk__in=product_ids).order_by("pk")
-    products = {product.pk: product for product in locked.only("pk", "sku", "name", "is_historical")}
+    candidates = Match.objects.filter(product__in=product_ids).order_by().values("candidate")
+    locked = Product.objects.select_for_update(no_key=True).filter(Q(pk__in=product_ids) | Q(pk__in=candidates))
+    found = locked.order_by("pk").only("pk", "sku", "name", "is_historical")
+    wanted = set(product_ids)
+    products = {product.pk: product for product in found if product.pk in wanted}
     matches: dict[int, list[Match]] = defaultdict(list)
     for match in Match.objects.select_for_update().filter(product__in=list(products)).order_by("pk"):
         matches[match.product_id].append(match)
@@ -202,13 +225,18 @@ def details(case: Case) -> dict[str, Any]:
     return {"product_id": case.product.pk, "version": case.version, "decided": decision_document(case.decision)}
 
 
-def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: AbstractBaseUser, at: datetime) -> None:
+def follow_verdicts(
+    cases: Iterable[Case], changed: dict[int, str], reviewer: AbstractBaseUser, at: datetime
+) -> list[str]:
     """Make the decisions of these cases agree with the verdicts that were just given on single matches.
 
     ``cases``: locked, as they were before. ``changed``: the new verdicts by match id, already stored.
     A confirmed candidate settles those that wait. Rejecting the last candidate decides that the product is new. Taking
-    back what a decision rests on undoes the decision.
+    back what a decision rests on undoes the decision. Returns what stays of its consequences, see ``Case.kept``.
     """
+    consequences = Consequences()
+    decided: list[Decision] = []  # another way than before, or for the first time
+    outdated: list[Decision] = []
     made: list[Decision] = []
     gone: list[Decision] = []
     matches: list[Match] = []
@@ -247,16 +275,26 @@ def follow_verdicts(cases: Iterable[Case], changed: dict[int, str], reviewer: Ab
             continue
         kind, candidates = _derived(case.matches)
         decision = old or Decision(product=case.product)
-        if old is not None and (old.kind, old.candidates) == (kind, candidates) and settled == set(old.settled):
+        is_equal = old is not None and (old.kind, old.candidates) == (kind, candidates)
+        if old is not None and is_equal and settled == set(old.settled):
             continue
+        if not is_equal:
+            decided.append(decision)
+            outdated += [old] if old is not None else []
         decision.kind, decision.candidates = kind, candidates
         decision.reviewer_id, decision.decided_at = reviewer.pk, at
         decision.version, decision.shown, decision.settled = version, shown, sorted(settled)
         decision.automatic, decision.not_in_catalogue = False, unlikely.get(case.product.pk)
         made.append(decision)
+    with acting_as(current_source(), reviewer):
+        consequences.take_back([*outdated, *gone])
+        for decision in decided:
+            consequences.apply(decision)
+        consequences.finish()
     _save(made, reviewer, at)
     _remove(gone, reviewer, at)
     _give_verdicts(matches, targets, reviewer, at)
+    return consequences.kept
 
 
 def columns(status: str, reviewer: AbstractBaseUser | None, at: datetime) -> dict[str, Any]:
@@ -365,7 +403,7 @@ def _save(decisions: Sequence[Decision], reviewer: AbstractBaseUser, at: datetim
     if changed:
         names = [
             "kind", "candidates", "reviewer", "decided_at", "automatic", "version", "shown", "not_in_catalogue",
-            "settled",
+            "settled", "effects", "images_are_views",
         ]  # fmt: skip
         Decision.objects.bulk_update(changed, names, batch_size=100)
         record_changes(Decision.objects.filter(pk__in=[decision.pk for decision in changed]), reviewer, at)

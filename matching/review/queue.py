@@ -10,6 +10,7 @@ from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from matching.models import Decision, Match, ReviewLease
+from matching.review.cases import DUPLICATE
 from products.models import Product
 
 
@@ -39,8 +40,12 @@ BANDS = tuple(ScoreBand(low, high) for low, high in ((90, 100), (80, 90), (70, 8
 
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """Which cases to review. ``since`` and ``until``: when the product was added."""
+    """Which cases to review. ``since`` and ``until``: when the product was added.
 
+    ``kind``: DUPLICATE for pairs inside the catalogue, NEW_PRODUCT for others, "" for all.
+    """
+
+    kind: str = ""
     band: ScoreBand | None = None
     category: str = ""
     since: date | None = None
@@ -66,6 +71,8 @@ class ReviewFilter:
                     similarity_score__gte=self.band.high,
                 )
                 matches = matches.exclude(Exists(better))
+        if self.kind:
+            matches = matches.filter(product__is_historical=self.kind == DUPLICATE)
         if self.category:
             matches = matches.filter(product__category=self.category)
         added = {}

@@ -29,9 +29,11 @@ def set_verdict(
     *,
     version: str | None = None,
     override: bool = True,
+    kept: list[str] | None = None,
 ) -> Match:
     """Set the verdict on a match; ``pending`` undoes it. None keeps the verdict or the note.
 
+    ``kept`` gets sentences about consequences of the earlier decision that stay, see ``Case.kept``.
     An equal verdict stays with its reviewer and time. ``version``: the version of the match that the reviewer saw.
     Raises Match.DoesNotExist, ValueError for an unknown status, and ValidationError for a note that is too long.
     Raises StaleError if the match has another version. Without a version and without ``override``, raises
@@ -70,16 +72,21 @@ def set_verdict(
         with acting_as(current_source(), reviewer):
             stored.save(update_fields=["review_status", "reviewer", "reviewed_at", "note", "updated_at"])
         if changes_verdict:
-            follow_verdicts([case], {match_id: status}, reviewer, now)
+            stayed = follow_verdicts([case], {match_id: status}, reviewer, now)
+            if kept is not None:
+                kept += stayed
     return stored
 
 
-def set_verdicts(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> int:
+def set_verdicts(
+    matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser, kept: list[str] | None = None
+) -> int:
     """Set the same verdict on all these matches. Return how many had another one.
 
+    ``kept``: as for ``set_verdict``.
     Each batch is a transaction of its own. Raises ValueError for an unknown status.
     """
-    return sum(map(len, _change_in_batches(matches, status, reviewer)))
+    return sum(map(len, _change_in_batches(matches, status, reviewer, [] if kept is None else kept)))
 
 
 def changeable_by(matches: QuerySet[Match], reviewer: AbstractBaseUser) -> QuerySet[Match]:
@@ -87,7 +94,9 @@ def changeable_by(matches: QuerySet[Match], reviewer: AbstractBaseUser) -> Query
     return matches.filter(Q(reviewer__isnull=True) | Q(reviewer_id=reviewer.pk))
 
 
-def _change_in_batches(matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser) -> Iterator[list[int]]:
+def _change_in_batches(
+    matches: QuerySet[Match], status: str, reviewer: AbstractBaseUser, kept: list[str]
+) -> Iterator[list[int]]:
     """Change the verdicts and yield the ids of each batch that was changed."""
     _check_status(status)
     for ids in iter_pk_batches(matches):
@@ -104,7 +113,7 @@ def _change_in_batches(matches: QuerySet[Match], status: str, reviewer: Abstract
                 record_changes(changed, reviewer, now)
                 touched = set(changed_ids)
                 affected = [case for case in cases if any(match.pk in touched for match in case.matches)]
-                follow_verdicts(affected, dict.fromkeys(changed_ids, status), reviewer, now)
+                kept += follow_verdicts(affected, dict.fromkeys(changed_ids, status), reviewer, now)
         yield changed_ids
 
 

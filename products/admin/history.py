@@ -67,6 +67,8 @@ def _sentence(entry: Entry) -> str:
         case "product", "~":
             return _("Product changed")
         case "product", _other:
+            if (record.history_change_reason or "").partition(" ")[2].startswith("merge "):
+                return _("Product merged into #%(id)s") % {"id": record.history_change_reason.rpartition(" ")[2]}
             return _("Product deleted")
         case "productimage", "+":
             return _("Image added: %(name)s") % {"name": record.original_name or f"#{record.id}"}

@@ -45,5 +45,6 @@ def product_version(product: Product) -> str:
     """Return a text that changes with the fields and the images of a product, but not with their embedding."""
     fields: dict[str, Any] = {field.attname: getattr(product, field.attname) for field in Product._meta.concrete_fields}
     fields.pop("unmatched_since")
-    parts = [fields, sorted(image.pk for image in product.images.all())]
+    links = [link.other_id for link in product.same_as_links.all()]
+    parts = [fields, sorted(image.pk for image in product.images.all()), *([links] if links else [])]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

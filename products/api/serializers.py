@@ -37,18 +37,22 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
     # Without a uniqueness check: the database rejects a taken SKU, with the same error code as for uploads.
     sku = serializers.CharField(max_length=200, required=False, allow_blank=True)
     images = ImageSerializer(many=True, read_only=True)
+    same_as = serializers.SerializerMethodField(help_text="Ids of the products that it was decided to be the same as.")
 
     class Meta:
         model = Product
         fields = (
             "id", "sku", "name", "category", "description", "is_historical",
-            "gtin", "mpn", "brand", "price", "currency", "attributes", "created_at", "updated_at", "images",
+            "gtin", "mpn", "brand", "price", "currency", "attributes", "same_as", "created_at", "updated_at", "images",
         )  # fmt: skip
         read_only_fields = ("id", "created_at", "updated_at", "images")
         extra_kwargs = {
             "attributes": {"decoder": BoundedJSONDecoder},  # of forms; a JSON body is parsed before
             "price": {"normalize_output": True},
         }
+
+    def get_same_as(self, product: Product) -> list[int]:
+        return [link.other_id for link in product.same_as_links.all()]
 
 
 class WaitSerializer(serializers.Serializer[Any]):

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import generics
 from rest_framework.parsers import FormParser, MultiPartParser
@@ -25,7 +26,8 @@ from products.api.etags import IF_MATCH, check_product, if_match, product_versio
 from products.api.pages import ProductPages
 from products.images import intake
 from products.images.cleaning import Upload, read_bounded
-from products.models import Product, ProductImage
+from products.merges import MovedError, moved_to, product_with_sku
+from products.models import Product, ProductImage, ProductMerge, SameAs
 from products.queue import claims
 from products.text.search import search
 
@@ -87,6 +89,13 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
             "product has all, those that nearly have them."
         ),
     )
+    same_as = django_filters.NumberFilter(
+        method="is_same_as", label="Products that were decided to be the same as the one with this id"
+    )
+
+    sku = django_filters.CharFilter(
+        method="has_sku", max_length=200, label="The SKU, also that of a product that was merged into another"
+    )
 
     class Meta:
         model = Product
@@ -95,13 +104,21 @@ class ProductFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     def has_image_in_state(self, products: QuerySet[Product], _name: str, state: str) -> QuerySet[Product]:
         return products.filter(pk__in=ProductImage.objects.filter(state=state).values("product"))
 
+    def has_sku(self, products: QuerySet[Product], _name: str, sku: str) -> QuerySet[Product]:
+        found = product_with_sku(sku)
+        return products.filter(pk=found.pk) if found is not None else products.none()
+
+    def is_same_as(self, products: QuerySet[Product], _name: str, other: Any) -> QuerySet[Product]:
+        return products.filter(pk__in=SameAs.objects.filter(other=other).values("product"))
+
     def contains_text(self, products: QuerySet[Product], _name: str, text: str) -> QuerySet[Product]:
-        return search(products, text)
+        merged = ProductMerge.objects.filter(old_sku__icontains=text).values("kept")
+        return search(products, text) | products.filter(pk__in=merged)
 
 
 class ProductListView(ProductPages):
     permission_map = {"GET": "products.view_product"}
-    queryset = Product.objects.prefetch_related("images__barcodes").order_by("-id")
+    queryset = Product.objects.prefetch_related("images__barcodes", "same_as_links").order_by("-id")
     serializer_class = serializers.ProductSerializer
     filterset_class = ProductFilter
 
@@ -114,10 +131,21 @@ class ProductView(generics.RetrieveUpdateDestroyAPIView[Product]):
         "DELETE": "products.delete_product",
     }
     http_method_names = ["get", "patch", "delete", "head", "options"]
-    queryset = Product.objects.prefetch_related("images__barcodes")
+    queryset = Product.objects.prefetch_related("images__barcodes", "same_as_links")
     serializer_class = serializers.ProductSerializer
 
+    def get_object(self) -> Product:
+        """Return the product. Raises MovedError if it was merged into another, unless it would be deleted."""
+        try:
+            return super().get_object()
+        except Http404:
+            moved = moved_to(self.kwargs["pk"]) if self.request.method != "DELETE" else None
+            if moved is None:
+                raise
+            raise MovedError(moved) from None
+
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return a product. The id of a product that was merged is redirected to that one (308)."""
         product = self.get_object()
         return with_etag(Response(self.get_serializer(product).data), product_version(product))
 

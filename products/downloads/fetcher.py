@@ -183,7 +183,7 @@ def _as_import(download: ImageDownload) -> Iterator[None]:
 def _task(download: ImageDownload, stored: FetchedAddress | None) -> _Task:
     if stored is None:
         return _Task(download.address, None, "", is_fresh=False)
-    product = Product.objects.filter(sku=download.sku).first()
+    product = product_with_sku(download.sku)
     if product is None or not ProductImage.objects.filter(product=product, sha256=stored.sha256).exists():
         return _Task(download.address, None, "", is_fresh=False)
     is_fresh = not (stored.etag or stored.last_modified) and not clock.is_over(stored.fetched_at, queue.FRESH)

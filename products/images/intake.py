@@ -20,6 +20,7 @@ from products.images import barcodes, storage
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.images.duplicates import find_other_product, find_product_with_images
 from products.images.storage import StagedFiles
+from products.merges import product_with_sku
 from products.models import Product, ProductImage
 from products.validation import normalize_field, validate_fields, validate_product
 
@@ -148,7 +149,8 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
     with transaction.atomic():
         if "sku" in changes and (other := find_other_with_sku(product)):
             raise SkuExistsError(product.sku, other.pk)
-        was_historical = Product.objects.select_for_update().values_list("is_historical", flat=True).get(pk=product.pk)
+        stored = Product.objects.select_for_update(no_key=True).values_list("is_historical", flat=True)
+        was_historical = stored.get(pk=product.pk)
         if changes.get("is_historical", was_historical) != was_historical:
             product.unmatched_since = timezone.now()
             changed.add("unmatched_since")
@@ -156,9 +158,13 @@ def change_product(product: Product, changes: Mapping[str, Any]) -> None:
 
 
 def find_other_with_sku(product: Product) -> Product | None:
-    """Return another product that has this product's SKU. No other gets it before the transaction ends."""
+    """Return another product that has this product's SKU, or with which one of this SKU was merged.
+
+    No other product gets the SKU before the transaction ends.
+    """
     lock_names(_sku_lock(product.sku))
-    return Product.objects.filter(sku=product.sku).exclude(pk=product.pk).first() if product.sku else None
+    other = product_with_sku(product.sku) if product.sku else None
+    return None if other is None or other.pk == product.pk else other
 
 
 def add_images(
@@ -218,7 +224,7 @@ def _existing_by_sku(sku: str, images: Sequence[CleanImage]) -> IntakeResult | N
 
     Raises SkuExistsError if the product lacks an image.
     """
-    product = Product.objects.filter(sku=sku).first() if sku else None
+    product = product_with_sku(sku) if sku else None
     if product is None:
         return None
     existing = _existing(product, images)

@@ -35,6 +35,9 @@ def thumbnail_name(file_name: str) -> str:
     return file_name.replace("pictures/", "thumbnails/", 1)
 
 
+_PARTS = (str, thumbnail_name)  # a derivative's name and its thumbnail's
+
+
 class StagedFiles:
     """Files of images that are on the disk before their rows, so that a group of rows needs one sync.
 
@@ -103,6 +106,15 @@ def delete_files(file_names: Iterable[str]) -> None:
         default_storage.delete(name)
         default_storage.delete(thumbnail_name(name))
         originals.delete_original(name)
+
+
+def copy_files(file_name: str) -> str:
+    """Copy a derivative with its thumbnail and original. Return the new name. Raises OSError."""
+    copy = new_file_name()
+    pairs = [(Path(default_storage.path(part(file_name))), Path(default_storage.path(part(copy)))) for part in _PARTS]
+    pairs.append((originals.original_path(file_name), originals.original_path(copy)))
+    files.write_files({target: source.read_bytes() for source, target in pairs if source.exists()})
+    return copy
 
 
 def rebuild_thumbnail(file_name: str) -> dict[str, str | int]:

@@ -18,6 +18,7 @@ from products.images.intake import SkuExistsError
 from products.images.storage import StagedFiles
 from products.importing.errors import RowError
 from products.importing.row import Row
+from products.merges import product_with_sku, products_with_skus
 from products.models import ImageDownload, Product, ProductImage
 from products.tasks import notifications_suspended
 
@@ -37,7 +38,7 @@ class ImportTarget:
         Forget all products but those of this call and the last one.
         """
         skus = {row.sku for row in rows if row.sku and not row.problem}  # PostgreSQL rejects NUL characters
-        products = {product.sku: product for product in Product.objects.filter(sku__in=skus)}
+        products = products_with_skus(skus)
         recent = {sku: product for sku, product in self.by_sku.items() if sku in self.newest_skus}
         self.by_sku = recent | {sku: products.get(sku) for sku in skus}
         self.newest_skus = skus
@@ -46,7 +47,7 @@ class ImportTarget:
         """Return the row's product by SKU, else by name and image, else by id."""
         if row.sku:
             if row.sku not in self.by_sku:
-                self.by_sku[row.sku] = Product.objects.filter(sku=row.sku).first()
+                self.by_sku[row.sku] = product_with_sku(row.sku)
             return self.by_sku[row.sku]
         if sha256:
             return Product.objects.filter(sku="", name=row.name, images__sha256=sha256).first()

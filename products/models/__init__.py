@@ -6,6 +6,7 @@ from products.models.downloads import FetchedAddress, ImageDownload
 from products.models.imports import ColumnChoice, Import
 from products.models.preferences import PreferenceChange
 from products.models.queue import EmbeddingDay, QueueSwitch
+from products.models.same import ProductMerge, SameAs
 
 __all__ = [
     "Barcode",
@@ -21,6 +22,8 @@ __all__ = [
     "PreferenceChange",
     "Product",
     "ProductImage",
+    "ProductMerge",
     "QueueSwitch",
+    "SameAs",
     "image_path",
 ]

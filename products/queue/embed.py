@@ -196,17 +196,18 @@ def _store(claim: Claim, extracted: _Extracted) -> BatchOutcome:
     Skip images that were deleted or claimed by another worker.
     """
     with stage("store"), transaction.atomic():
-        still_claimed = set(
+        still_claimed = dict(
             ProductImage.objects.select_for_update()
             .filter(pk__in=[image.pk for image in claim.images], claim_token=claim.token)
             .order_by("pk")  # Lock images in the same order everywhere, against deadlocks.
-            .values_list("pk", flat=True)
+            .values_list("pk", "product")
         )
         errors: dict[int, ImageProcessingError] = {}
         embedded: list[tuple[ProductImage, run.ImageFeatures]] = []
         for image, result in zip(claim.images, extracted.results, strict=True):
             if image.pk not in still_claimed:
                 continue
+            image.product_id = still_claimed[image.pk]  # another one, if its product was merged since the claim
             if isinstance(result, ImageProcessingError):
                 errors[image.pk] = result
             else:
@@ -220,7 +221,7 @@ def _store(claim: Claim, extracted: _Extracted) -> BatchOutcome:
     if ready:
         ready_requests = {request_ids[pk] for pk in ready} - {""}
         logger.info("Embedded images %s", ready, extra={"request_ids": sorted(ready_requests)})
-    if dropped := sorted({image.pk for image in claim.images} - still_claimed):
+    if dropped := sorted({image.pk for image in claim.images} - still_claimed.keys()):
         logger.warning("Images %s were deleted or given to another worker. Their features were not stored", dropped)
     for pk, error in errors.items():
         extra = {"request_id": request_ids[pk]}

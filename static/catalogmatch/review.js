@@ -26,8 +26,14 @@ function showMessage(text) {
 }
 
 // Say a text to screen readers and show it above the case.
-function say(text) {
+function say(text, link = null) {
     said.textContent = text;
+    if (!link) return;
+    const anchor = document.createElement("a");
+    anchor.href = link.url;
+    anchor.textContent = link.name;
+    anchor.className = "cm-link";
+    said.append(" ", anchor);
 }
 
 function setIdle() {
@@ -138,7 +144,7 @@ async function decide(fields) {
             const answer = await response.json();
             decided.push(shownCase.dataset.product);
             setCounts(answer);
-            say(answer.text);
+            say(answer.text, answer.link);
             updateUndoButton();
             if (isUndoQueued) return setIdle();
             return goToNext({ stay: true });

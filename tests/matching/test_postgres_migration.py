@@ -27,7 +27,7 @@ from matching.models import Calibration, ProductAnswer, ReviewLease
 from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import Barcode, ProductImage
-from products.models import PreferenceChange, QueueSwitch
+from products.models import PreferenceChange, ProductMerge, QueueSwitch, SameAs
 from tests.helpers.vectors import add_products, embeddings, random_vectors, legacy_features
 reviewer = User.objects.create_user("rita", password="x")
 reviewer.groups.set(Group.objects.all())
@@ -56,6 +56,8 @@ deletion = Deletion.objects.create(user=reviewer, label="products.product", tota
 deletion.steps.create(ids=[products[3].pk])
 QueueSwitch.objects.create(paused=True, changed_at=now, changed_by=reviewer)
 EmbeddingDay.objects.create(day=date(2026, 1, 31), pictures=60)
+SameAs.objects.get_or_create(product=products[0], other=products[1])
+ProductMerge.objects.create(old_id=9_999, old_sku="OLD", kept=products[1], merged_at=now, merged_by=reviewer, before={"n": 1})
 PreferenceChange.objects.create(name="matching.limit", value=20, changed_at=now, changed_by=reviewer)
 worker = EmbeddingWorker.objects.create(name="host 1", started_at=now, heartbeat_at=now, device="cpu")
 WorkerSample.objects.create(worker=worker, taken_at=now, memory_gb=1.5)

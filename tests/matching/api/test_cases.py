@@ -212,7 +212,7 @@ def test_list_needs_the_same_number_of_queries_for_any_length(count: int, django
     for _ in range(count):
         make_case(90, 80)
     client = client_of("viewer")
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         assert len(client.get("/api/cases").json()["results"]) == count
 
 
