@@ -16,12 +16,26 @@ from matching.answers.models import EvidenceMark
 from matching.index.models import IndexChange
 from matching.policy.models import Policy, PolicyCase
 from matching.quality.models import SelfAudit
+from matching.review.models import DeletedImage, DeletedProduct, KeptDecision, KeptVerdict
 from products.models import Feature, Product, ProductImage
 
 __all__ = [
-    "Calibration", "Decision", "EvidenceMark", "IndexChange", "Match", "ModelJob", "Policy", "PolicyCase",
-    "ProductAnswer", "ReviewLease", "SelfAudit",
-]  # fmt: skip
+    "Calibration",
+    "Decision",
+    "DeletedImage",
+    "DeletedProduct",
+    "EvidenceMark",
+    "IndexChange",
+    "KeptDecision",
+    "KeptVerdict",
+    "Match",
+    "ModelJob",
+    "Policy",
+    "PolicyCase",
+    "ProductAnswer",
+    "ReviewLease",
+    "SelfAudit",
+]
 
 
 class Match(BulkDeletable):
@@ -254,12 +268,14 @@ class ReviewLease(models.Model):
 
 
 class ModelJob(BackgroundJob):
-    """Learning a head, comparing two versions, or finding duplicates. Jobs of commands have no user."""
+    """A job of the pages Models and Duplicates. A nightly job or one of a command has no user."""
 
     class Kind(models.TextChoices):
         TRAIN = "train", _("learn a head")
         COMPARE = "compare", _("compare two versions")
         DUPLICATES = "duplicates", _("find duplicates")
+        DOWNLOAD = "download", _("download a model")
+        MEASURE = "measure", _("measure the encoders")
 
     class State(models.TextChoices):
         RUNNING = "running", _("running")
@@ -276,7 +292,7 @@ class ModelJob(BackgroundJob):
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.RUNNING)
     options = models.JSONField(_("options"), default=dict)
-    total = models.PositiveIntegerField(_("products"), default=0)
+    total = models.PositiveIntegerField(_("products"), default=0)  # or encoders, when they are measured
     done = models.PositiveIntegerField(_("products so far"), default=0)
     report = models.JSONField(_("report"), default=dict)
 
