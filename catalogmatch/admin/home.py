@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from catalogmatch.admin import charts
 from gpu.monitoring.status import gpu_status
 from matching import index
+from matching.admin.first_steps import first_steps
 from matching.models import Match
 from matching.review import queue
 from products.exporting import LARGE_COLUMNS
@@ -39,7 +40,7 @@ class Activity:
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Return the context of the home page. The settings name this function for unfold."""
-    return {**context, "title": _("Home"), **figures(request.user)}
+    return {**context, "title": _("Home"), "steps": first_steps(request), **figures(request.user)}
 
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:

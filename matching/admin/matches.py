@@ -25,7 +25,7 @@ from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
-from matching.admin import review
+from matching.admin import first_steps, review
 from matching.admin.filters import (
     DecisionFilter,
     PendingMatchesFilter,
@@ -60,6 +60,9 @@ class MatchedProductAdmin(ProductAdmin):
         pending = Match.objects.filter(product=OuterRef("pk"), review_status=Status.PENDING).order_by()
         count = pending.values("product").annotate(n=Count("pk")).values("n")
         return super().get_queryset(request).annotate(waiting_count=Coalesce(Subquery(count), 0))
+
+    def why_empty(self, request: HttpRequest) -> dict[str, Any]:
+        return first_steps.why_no_products(request)
 
     @display(description=_("waiting"))
     def waiting(self, product: Product) -> str:
@@ -176,6 +179,9 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         prefetched = shown.prefetch_related("product__images", "candidate__images")
         # A cell does not know the request, so each row says whether the user sees buttons.
         return prefetched.annotate(may_review=Value(self.has_change_permission(request)))
+
+    def why_empty(self, request: HttpRequest) -> dict[str, Any]:
+        return first_steps.why_no_matches(request)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Sort pending matches by score. Sort all others by age, for which there is an index."""

@@ -20,6 +20,7 @@ from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.imaging.errors import ImageProcessingError
 from gpu.text.files import TextUnavailableError, has_no_text_encoder
 from matching import search, service
+from matching.admin import first_steps
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.index import SearchVectorError
 from products.admin.filters import categories
@@ -59,6 +60,7 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
         "form": form,
         "result": result,
         **(_shown(result) if result is not None else {}),
+        "nothing": first_steps.why_nothing_is_found(request),
         "no_words": has_no_text_encoder(selection.source_in_use()),
     }
     status = 422 if form.errors else 200
