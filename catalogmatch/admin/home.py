@@ -40,7 +40,8 @@ class Activity:
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Return the context of the home page. The settings name this function for unfold."""
-    return {**context, "title": _("Home"), "steps": first_steps(request), **figures(request.user)}
+    shown = figures(request.user)
+    return {**context, "title": _("Home"), "steps": first_steps(request, shown), **shown}
 
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +34,20 @@ class Step:
     actions: list[Action]
 
 
-def first_steps(request: HttpRequest) -> list[Step]:
-    """Return the steps from an empty installation to the first decision, or none if all are done."""
+def first_steps(request: HttpRequest, figures: Mapping[str, Any]) -> list[Step]:
+    """Return the steps from an empty installation to the first decision, or none if all are done.
+
+    ``figures``: the numbers of the home page.
+    """
     if Decision.objects.exists():
         return []
-    catalogue, new = Product.objects.filter(is_historical=True), Product.objects.filter(is_historical=False)
-    has_catalogue, has_answer, has_new = catalogue.exists(), Match.objects.exists(), new.exists()
-    waiting = ProductImage.objects.exclude(state__in=["ready", "failed"]).count() if has_catalogue else 0
+    has_catalogue, has_new = bool(figures["catalogue_count"]), bool(figures["new_count"])
+    has_answer = bool(figures["waiting_count"]) or Match.objects.exists()
+    waiting = figures["queue"]["pending"] + figures["queue"]["claimed"] if has_catalogue else 0
     steps = [
         Step(
             _("Bring in your catalogue"),
-            _("A table with SKUs and names, with images in a ZIP or as web addresses. New products are compared with it."),
+            _("A table with images in a ZIP or as web addresses. New products are compared with it."),
             has_catalogue,
             _allowed(request, "products.add_product", _import()),
         ),
