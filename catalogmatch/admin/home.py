@@ -17,9 +17,9 @@ from django.utils.translation import ngettext
 from catalogmatch.admin import charts
 from gpu.monitoring.status import gpu_status
 from matching import index
-from matching.admin.first_steps import first_steps
 from matching.models import Match
 from matching.review import queue
+from matching.review.first_steps import first_steps
 from products.exporting import LARGE_COLUMNS
 from products.models import Product
 from products.queue import claims

@@ -25,7 +25,7 @@ from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import user_of
 from core.spreadsheets.export import ExportTable
 from matching import exporting, service
-from matching.admin import first_steps, review
+from matching.admin import review
 from matching.admin.filters import (
     DecisionFilter,
     PendingMatchesFilter,
@@ -37,7 +37,7 @@ from matching.answers.wording import percent
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
-from matching.review import verdicts
+from matching.review import first_steps, verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin

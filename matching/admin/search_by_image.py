@@ -21,10 +21,10 @@ from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.imaging.errors import ImageProcessingError
 from gpu.text.files import TextUnavailableError, has_no_text_encoder
 from matching import search, service
-from matching.admin import first_steps
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.index import SearchVectorError
 from matching.preferences import default_limit, default_threshold
+from matching.review import first_steps
 from products.admin.filters import categories
 from products.admin.upload import ImagesField
 from products.queue.query_features import FeaturesPendingError
