@@ -50,7 +50,6 @@ class CatalogSite(UnfoldAdminSite):
             path("password_reset/", ForgottenPasswordView.as_view(site=self, **options), name="admin_password_reset"),
             path("password_reset/sent/", sent, name="password_reset_done"),
             path("reset/<uidb64>/<token>/", new, name="password_reset_confirm"),
-            path("reset/<uidb64>/<token>/", new, name="password_reset_confirm"),
             path("reset/done/", done, name="password_reset_complete"),
             *super().get_urls(),
         ]
