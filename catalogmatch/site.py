@@ -158,7 +158,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
     def item(title: str, icon: str, name: str, permission: str | None = None, query: str = "") -> dict[str, Any]:
         allowed = permission is None or request.user.has_perm(permission)
-        link = reverse(f"admin:{name}")
+        link = reverse(name if name == "docs" else f"admin:{name}")
         return {
             "title": title,
             "icon": icon,
@@ -195,6 +195,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 item(_("Models"), "model_training", "models", "gpu.view_modelversion"),
                 item(_("Settings"), "tune", "settings", "products.view_preferencechange"),
                 item(_("API tokens"), "key", "tokens"),
+                item(_("API"), "api", "docs"),
                 item(_("Users"), "group", "auth_user_changelist", "auth.view_user"),
                 item(_("Roles"), "badge", "auth_group_changelist", "auth.view_group"),
             ],
