@@ -65,6 +65,12 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+# Mails, such as the link of a forgotten password. By default they are written to the log.
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 20  # seconds
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="CatalogMatch <catalogmatch@localhost>")
+PASSWORD_RESET_TIMEOUT = 3600  # seconds that the link works
+
 # --- Apps and middleware ---------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -80,7 +86,6 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_filters",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "drf_standardized_errors",
     "simple_history",
     "catalogmatch.accounts",
@@ -378,7 +383,7 @@ if NUM_PROXIES < 0:
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "catalogmatch.api.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "catalogmatch.api.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["catalogmatch.api.permissions.RolePermission"],
     "DEFAULT_THROTTLE_CLASSES": ["catalogmatch.api.throttling.ApiThrottle"],
@@ -386,6 +391,7 @@ REST_FRAMEWORK = {
         "user": env.str("CATALOGMATCH_API_RATE", default="6000/min"),
         "login": env.str("CATALOGMATCH_LOGIN_RATE", default="5/min"),  # per address
         "account": env.str("CATALOGMATCH_ACCOUNT_RATE", default="20/min"),  # per user, from all addresses
+        "reset": env.str("CATALOGMATCH_RESET_RATE", default="5/hour"),  # mails to one address
     },
     "NUM_PROXIES": NUM_PROXIES,
     "DEFAULT_PAGINATION_CLASS": "catalogmatch.api.pagination.Pages",
@@ -411,8 +417,6 @@ SPECTACULAR_SETTINGS = {
     "VERSION": tomllib.loads((BASE_DIR / "pyproject.toml").read_text("utf-8"))["project"]["version"],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api",
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularAPIView
 
+from catalogmatch.api.documentation import DocumentationView
 from catalogmatch.api.errors import not_found
 from catalogmatch.operations import health
 from catalogmatch.operations.metrics import metrics
@@ -17,7 +18,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("products.api.urls")),
     path("", include("matching.api.urls")),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerSplitView.as_view(http_method_names=["get", "head"]), name="docs"),
+    path("docs", DocumentationView.as_view(), name="docs"),
     path("", not_found),
     path("<path:rest>", not_found),
 ]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from core.progress import progress_bar
 from core.sqlite import statistics
 from matching import index, newcomers, service
-from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 
 
 @dataclass(slots=True)
@@ -38,10 +37,12 @@ def rebuild_index(check: Callable[[], None]) -> list[str]:
 def match_products(
     product_ids: Sequence[int],
     check: Callable[[], None],
-    threshold: float | None = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
+    *,
+    as_before: bool = False,
 ) -> MatchSummary:
-    """Match these products and save the matches.
+    """Match these products and save the matches, on request ``as_before``, see ``match_again``.
 
     Calls ``check`` after each product; it may raise to stop.
     """
@@ -58,7 +59,7 @@ def match_products(
             bar.update()
             check()
 
-        service.match_products(product_ids, threshold, limit, progress)
+        service.match_products(product_ids, threshold, limit, progress, as_before=as_before)
     statistics.analyze()
     return summary
 
@@ -72,4 +73,4 @@ def unmatched_ids(check: Callable[[], None]) -> list[int]:
 
 def match_unmatched(check: Callable[[], None]) -> MatchSummary:
     """Match the products of ``unmatched_ids``."""
-    return match_products(unmatched_ids(check), check, threshold=None)
+    return match_products(unmatched_ids(check), check, as_before=True)

@@ -22,6 +22,7 @@ from matching.answers.records import records_of
 from matching.index import loading
 from matching.index.types import Ids, Vectors
 from matching.models import Decision, Match
+from matching.preferences import default_limit, default_threshold
 from matching.similarity import score_of
 from products.models import Feature, Product, ProductImage
 
@@ -125,20 +126,20 @@ def _improved(newcomers: Sequence[int], cases: Sequence[int]) -> set[int]:
         row["product"]: (row["count"], row["worst"])
         for row in saved.annotate(count=Count("pk"), worst=Min("similarity_score"))
     }
-    compared = set(cases)
+    compared, threshold, limit = set(cases), default_threshold(), default_limit()
     return {
         product
         for product, dot in best.items()
         if product in compared
-        and _is_candidate(score_of(dot, kind, floor), *worst.get(product, (0, service.DEFAULT_THRESHOLD)))
+        and _is_candidate(score_of(dot, kind, floor), *worst.get(product, (0, threshold)), threshold, limit)
     }
 
 
-def _is_candidate(score: float, count: int, worst: float) -> bool:
+def _is_candidate(score: float, count: int, worst: float, threshold: float, limit: int) -> bool:
     """Return whether a case with so many candidates would get one more with this score."""
-    if count >= service.DEFAULT_LIMIT:
+    if count >= limit:
         return score > worst
-    return score >= min(worst, service.DEFAULT_THRESHOLD)
+    return score >= min(worst, threshold)
 
 
 def _identified(newcomers: Sequence[int]) -> set[int]:

@@ -35,7 +35,7 @@ def search(
     uploads: Iterable[Upload] = (),
     image_weight: float = DEFAULT_IMAGE_WEIGHT,
     threshold: float | None = None,
-    limit: int = service.DEFAULT_LIMIT,
+    limit: int | None = None,
     category: str | None = None,
     wait: float = 5.0,
 ) -> SearchResult:
@@ -43,13 +43,13 @@ def search(
 
     Images alone are searched as by ``match_images``. Words are compared in the image encoder's own space, also while a
     learned head is in use: a head has no vector of a text. With both, the query is the mean of the two vectors, where
-    ``image_weight`` (0 to 1) is the share of the image. ``threshold``: by default 50 for images alone, else 0.
+    ``image_weight`` (0 to 1) is the share of the image. Without ``threshold``, the preference counts for images alone,
+    and 0 for words.
     Raises TextUnavailableError if the model has no text encoder, and what ``match_images`` raises.
     """
     uploads = list(uploads)
     if not text:
-        lowest = service.DEFAULT_THRESHOLD if threshold is None else threshold
-        return service.match_images(uploads, lowest, limit, category, wait)
+        return service.match_images(uploads, threshold, limit, category, wait)
     deadline = time.monotonic() + wait
     words = query_text(text, wait)
     model, source = words.features.model_name, selection.source_in_use()
@@ -58,7 +58,7 @@ def search(
         for upload in uploads
     ]
     queries = [_blend(words.features, image, image_weight) for image in images] or [words.features]
-    lowest = DEFAULT_THRESHOLD_OF_WORDS if threshold is None else threshold
+    lowest, limit = service.with_defaults(DEFAULT_THRESHOLD_OF_WORDS if threshold is None else threshold, limit)
     version = Version(None, Selected(model, source), is_forced=True)
     result = service.search_features(queries, version, lowest, limit, category, is_answered=False)
     if not result.candidates and not Feature.objects.filter(kind=CLIP, model_name=model).exists():

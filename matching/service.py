@@ -29,6 +29,7 @@ from matching.index import Filters, Hit, SearchVectorError
 from matching.index.confirmed import shown_products
 from matching.models import Decision, Match, ProductAnswer
 from matching.policy import deciding
+from matching.preferences import default_limit, default_threshold
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
 from products.images.cleaning import Upload
@@ -38,9 +39,6 @@ from products.queue.claims import encoders_are_complete
 from products.queue.query_features import FeaturesPendingError, query_features
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_THRESHOLD = 50.0
-DEFAULT_LIMIT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +80,14 @@ class SearchResult:
 
 def find_matches(
     product_id: int,
-    threshold: float = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
     category: str | None = None,
 ) -> SearchResult:
     """Return the catalogue products most similar to this one, with existing verdicts.
 
-    The best image of each product counts. Saves nothing. Raises Product.DoesNotExist, FeaturesPendingError if no image
+    The best image of each product counts. Without threshold and limit, the preferences count. Saves nothing. Raises
+    Product.DoesNotExist, FeaturesPendingError if no image
     of the product is embedded yet, and SearchVectorError if its stored features are damaged.
     """
     return _attach_matches(_candidates_of_product(product_id, threshold, limit, category))
@@ -96,8 +95,8 @@ def find_matches(
 
 def match_images(
     uploads: Iterable[Upload],
-    threshold: float = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
     category: str | None = None,
     wait: float = 5.0,
     feature_type: Kind | None = None,
@@ -115,13 +114,13 @@ def match_images(
     features, used = features_of_images(uploads, wait, version)
     if version is not None and used.head is not None:
         feature_type = HEAD
-    return search_features(features, used, threshold, limit, category, feature_type=feature_type)
+    return search_features(features, used, *with_defaults(threshold, limit), category, feature_type=feature_type)
 
 
 def match_image(
     upload: Upload,
-    threshold: float = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
     category: str | None = None,
     wait: float = 5.0,
     feature_type: Kind | None = None,
@@ -264,8 +263,8 @@ def save_matches(result: SearchResult) -> SearchResult:
 
 def find_and_save_matches(
     product_id: int,
-    threshold: float = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
     category: str | None = None,
 ) -> SearchResult:
     """Find and save the matches of a product.
@@ -275,9 +274,7 @@ def find_and_save_matches(
     return save_matches(_candidates_of_product(product_id, threshold, limit, category))
 
 
-def match_product(
-    product_id: int, threshold: float = DEFAULT_THRESHOLD, limit: int = DEFAULT_LIMIT
-) -> list[dict[str, Any]]:
+def match_product(product_id: int, threshold: float | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     """Match a product, save the matches and return them as dictionaries, best first.
 
     See ``serialize_candidate`` for the keys. Raises what ``find_matches`` raises.
@@ -294,7 +291,7 @@ def match_again(product_id: int) -> SearchResult:
     """
     product = Product.objects.get(pk=product_id)
     used = model_versions.answering()
-    threshold, limit = DEFAULT_THRESHOLD, DEFAULT_LIMIT
+    threshold, limit = with_defaults(None, None)
     if product.matches.exists():
         _kind, model, _head = version_in_use(used)
         # Those with its identifiers or its name are candidates whatever their score is.
@@ -308,13 +305,15 @@ def match_again(product_id: int) -> SearchResult:
 
 def match_products(
     product_ids: Iterable[int],
-    threshold: float | None = DEFAULT_THRESHOLD,
-    limit: int = DEFAULT_LIMIT,
+    threshold: float | None = None,
+    limit: int | None = None,
     progress: Callable[[int, str | None], None] | None = None,
+    *,
+    as_before: bool = False,
 ) -> int:
     """Match these products and save the matches. Return how many were matched.
 
-    Without a threshold each is matched as its last search was, see ``match_again``.
+    ``as_before``: match each as its last search was, see ``match_again``.
     Calls ``progress(product_id, reason)`` for each. ``reason`` is None unless the product was deleted or has no usable
     features; the others are still matched.
     """
@@ -322,7 +321,7 @@ def match_products(
     for product_id in product_ids:
         reason = None
         try:
-            if threshold is None:
+            if as_before:
                 match_again(product_id)
             else:
                 find_and_save_matches(product_id, threshold, limit)
@@ -400,6 +399,14 @@ def scored_candidates(product: Product, limit: int, version: Version) -> list[tu
     return [(image.product, hit.score) for image, hit in found]
 
 
+def with_defaults(threshold: float | None, limit: int | None) -> tuple[float, int]:
+    """Return these bounds of a search. Those that are None come from the preferences."""
+    return (
+        default_threshold() if threshold is None else threshold,
+        default_limit() if limit is None else limit,
+    )
+
+
 def search_product(
     product: Product, version: Version, threshold: float, limit: int, category: str | None = None
 ) -> SearchResult:
@@ -410,8 +417,11 @@ def search_product(
     return search_features(_features_of(product, version), version, threshold, limit, category, asked=product)
 
 
-def _candidates_of_product(product_id: int, threshold: float, limit: int, category: str | None) -> SearchResult:
-    return _candidates_of(Product.objects.get(pk=product_id), model_versions.answering(), threshold, limit, category)
+def _candidates_of_product(
+    product_id: int, threshold: float | None, limit: int | None, category: str | None
+) -> SearchResult:
+    product = Product.objects.get(pk=product_id)
+    return _candidates_of(product, model_versions.answering(), *with_defaults(threshold, limit), category)
 
 
 def _candidates_of(product: Product, used: Version, threshold: float, limit: int, category: str | None) -> SearchResult:

@@ -36,7 +36,7 @@ def match_unmatched(product_ids: list[int] | None = None) -> None:
     ids = list(unmatched.values_list("pk", flat=True)[:MAX_PRODUCTS_PER_TASK])
     end = time.monotonic() + MAX_TASK_SECONDS
     for done, product_id in enumerate(ids, start=1):
-        service.match_products([product_id], threshold=None)
+        service.match_products([product_id], as_before=True)
         if settings.HAS_BROKER and time.monotonic() > end and done < len(ids):
             notify_workers(ids[done:])
             return
@@ -55,7 +55,7 @@ def follow_catalogue(product_ids: list[int] | None = None, until: str | None = N
     end = time.monotonic() + MAX_TASK_SECONDS
     for block in newcomers.follow(current, after):
         if not settings.HAS_BROKER:
-            service.match_products(block.marked, threshold=None)
+            service.match_products(block.marked, as_before=True)
             continue
         for ids in iter_batches(block.marked, MAX_PRODUCTS_PER_TASK):
             notify_workers(ids)

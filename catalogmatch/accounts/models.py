@@ -71,6 +71,19 @@ class Token(models.Model):
         return self.last_used_at is None or abs((now - self.last_used_at).total_seconds()) >= seconds
 
 
+class FirstPassword(models.Model):
+    """The user still has the password that a manager set, and must choose another one at the next sign-in."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="first_password")
+
+    class Meta:
+        db_table = "first_passwords"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+
 class ScopedUser(User):
     """A user during a request with a token of one scope. Every permission check is limited to that scope."""
 

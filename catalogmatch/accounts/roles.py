@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
+from django.utils.translation import gettext_lazy as _
 
 _VIEW = frozenset({
     "gpu.view_embeddingworker",
@@ -37,7 +38,16 @@ ROLES: dict[str, frozenset[str]] = {
 }
 
 
-def create_roles(**_: Any) -> None:
+# What each role may do, for the pages that give one.
+WORDS = {
+    "viewer": _("sees products, matches, decisions and the history, and searches. Changes nothing."),
+    "uploader": _("also adds, imports, changes and deletes products and their images."),
+    "reviewer": _("sees everything that a viewer sees, and decides cases."),
+    "manager": _("does all of this, and looks after users, models and settings."),
+}
+
+
+def create_roles(**_options: Any) -> None:
     """Create the groups and give each exactly its role's permissions. Runs after every ``migrate``."""
     for app in apps.get_app_configs():
         create_permissions(app, verbosity=0)

@@ -6,15 +6,18 @@ from typing import Any
 
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in
 from django.db.models.signals import post_save, pre_save
 
 from catalogmatch.accounts.models import ScopedUser
+from catalogmatch.accounts.passwords import forget_requirement, note_at_sign_in
 from catalogmatch.accounts.sessions import sign_out_everywhere
 from catalogmatch.accounts.tokens import revoke_all
 
 
 def connect() -> None:
     """Listen for saved users."""
+    user_logged_in.connect(note_at_sign_in, dispatch_uid="accounts.first_password")
     for model in (User, ScopedUser):
         pre_save.connect(_compare, sender=model, dispatch_uid="accounts.compare")
         post_save.connect(_end_access, sender=model, dispatch_uid="accounts.end_access")
@@ -53,3 +56,4 @@ def _end_access(instance: User, **_: Any) -> None:
     elif reason == "password":
         # Django ends the sessions itself, as each holds a hash of the password. It keeps the one that changed it.
         revoke_all(instance)
+        forget_requirement(instance)

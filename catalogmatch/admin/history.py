@@ -42,6 +42,7 @@ def history(request: HttpRequest) -> HttpResponse:
         "users": User.objects.order_by("username"),
         "kinds": KINDS,
         "chosen": chosen,
+        "is_filtered": any(chosen.values()),
         "filter_query": f"&{urlencode(chosen)}",
     }
     return history_page(request, _records(**chosen), history_lines, context)

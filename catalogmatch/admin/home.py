@@ -19,6 +19,7 @@ from gpu.monitoring.status import gpu_status
 from matching import index
 from matching.models import Match
 from matching.review import queue
+from matching.review.first_steps import first_steps
 from products.exporting import LARGE_COLUMNS
 from products.models import Product
 from products.queue import claims
@@ -39,7 +40,8 @@ class Activity:
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Return the context of the home page. The settings name this function for unfold."""
-    return {**context, "title": _("Home"), **figures(request.user)}
+    shown = figures(request.user)
+    return {**context, "title": _("Home"), "steps": first_steps(request, shown), **shown}
 
 
 def figures(user: AbstractBaseUser | AnonymousUser) -> dict[str, Any]:

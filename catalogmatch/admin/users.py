@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -18,13 +20,37 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminRadioSelectWidget
 
-from catalogmatch.accounts import rules
+from catalogmatch.accounts import passwords, rules
+from catalogmatch.accounts.roles import ROLES, WORDS
 from core.admin.paging import BoundedLookupsAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+
+class GroupsField(forms.ModelMultipleChoiceField):
+    """Groups, with what the four roles may do."""
+
+    def label_from_instance(self, group: Any) -> str:
+        return f"{group.name}: {WORDS[group.name]}" if group.name in WORDS else group.name
+
+
+class RoleWidget(UnfoldAdminRadioSelectWidget):
+    """One choice of a field that has several."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        return data.getlist(name) if hasattr(data, "getlist") else data.get(name)
+
+
+class RoleField(GroupsField):
+    """One of the four roles, or none."""
+
+    def clean(self, value: Any) -> Any:
+        if value and len(value) > 1:
+            raise ValidationError(_("Choose one role."), code="one_role")
+        return super().clean(value)
 
 
 @admin.register(User)
@@ -40,19 +66,38 @@ class UserAdmin(BoundedLookupsAdmin, DjangoUserAdmin, ModelAdmin):  # type: igno
         (_("Name and email"), {"fields": (("first_name", "last_name"), "email")}),
         (_("Access"), {"fields": ("is_active", "is_staff", "groups", "api_tokens")}),
     )
-    superuser_fieldset = (_("Extra permissions"), {"fields": ("is_superuser", "user_permissions")})
-    add_fieldsets = ((None, {"fields": ("username", "usable_password", "password1", "password2", "groups")}),)
+    superuser_fieldset = (
+        _("Extra permissions"),
+        {
+            "classes": ("collapse",),
+            "fields": ("is_superuser", "user_permissions"),
+            "description": _("Permissions beside the role. Nearly always the role is enough."),
+        },
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "fields": ("username", "email", "usable_password", "password1", "password2", "groups"),
+                "description": _("The user changes this password at the first sign-in."),
+            },
+        ),
+    )
     readonly_fields = ("last_login", "api_tokens")
     filter_horizontal = ()
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        """Offer the roles as one choice, in words. If there are groups beside the roles, offer all as a list."""
         if request is not None and db_field.name == "groups":
             kwargs["queryset"] = rules.groups_to_give(request.user)
+            if kwargs["queryset"].exclude(name__in=ROLES).exists():
+                kwargs |= {"form_class": GroupsField, "widget": UnfoldAdminCheckboxSelectMultipleWidget()}
+            else:
+                kwargs |= {"form_class": RoleField, "widget": RoleWidget()}
         field = super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[arg-type]  # stubs differ
         if field is not None and db_field.name == "groups":
-            field.label = _("Roles")
+            field.label = _("Role")
             field.help_text = ""
-            field.widget = UnfoldAdminCheckboxSelectMultipleWidget(choices=field.choices)
         return field
 
     @display(description=_("name"))
@@ -99,6 +144,9 @@ class UserAdmin(BoundedLookupsAdmin, DjangoUserAdmin, ModelAdmin):  # type: igno
         if self.get_object(request, unquote(id)) == request.user:
             return redirect("admin:password_change")
         response: HttpResponse = super().user_change_password(request, id, form_url)
+        user = self.get_object(request, unquote(id))
+        if request.method == "POST" and response.status_code == HTTPStatus.FOUND and user is not None:
+            passwords.require_change(user)
         return response
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -111,6 +159,8 @@ class UserAdmin(BoundedLookupsAdmin, DjangoUserAdmin, ModelAdmin):  # type: igno
         if not change:
             obj.is_staff = True  # the admin is the only site that users sign in to
         super().save_model(request, obj, form, change)
+        if not change:
+            passwords.require_change(obj)
 
 
 @admin.register(Group)
@@ -118,6 +168,11 @@ class RoleAdmin(BoundedLookupsAdmin, DjangoGroupAdmin, ModelAdmin):
     """Roles and their permissions. Every ``migrate`` resets the four roles of the program."""
 
     filter_horizontal = ()
+    list_display = ("name", "may")
+
+    @display(description=_("may"))
+    def may(self, group: Group) -> str:
+        return str(WORDS.get(group.name, "")) or str(_("what its permissions say"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return _is_superuser(request)

@@ -6,12 +6,15 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
+from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.authentication import SessionAuthentication as RestSessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from catalogmatch.accounts.models import Token
+from catalogmatch.accounts.passwords import must_change
 from catalogmatch.accounts.tokens import find_token, record_use, user_of_token
 
 SCHEMES = (b"token", b"bearer")
@@ -36,6 +39,17 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return "Token"
+
+
+class SessionAuthentication(RestSessionAuthentication):
+    """Authenticate by a session of the admin, unless its user must choose another password first."""
+
+    def authenticate(self, request: Request) -> Any:
+        return None if must_change(request._request) else super().authenticate(request)
+
+
+class SessionSchemeOfPages(SessionScheme):
+    target_class = "catalogmatch.api.authentication.SessionAuthentication"
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -117,6 +117,20 @@ def wait_for_password(request: HttpRequest, username: str) -> int:
     return 0
 
 
+class ResetThrottle(AccountThrottle):
+    """Limit the mails about a forgotten password to one address, known or not."""
+
+    scope = "reset"
+
+
+def wait_for_reset(request: HttpRequest, email: str) -> int:
+    """Count a request for a mail about a forgotten password. Return the seconds to wait after too many, or 0."""
+    for throttle in (LoginThrottle(), ResetThrottle(email)):
+        if not throttle.allow_request(request, None):  # type: ignore[arg-type]  # it needs no view
+            return max(1, math.ceil(throttle.wait() or 60))
+    return 0
+
+
 def account_name(name: str) -> str:
     """Return one name for all spellings that the sign-in takes for the same user, and for any case."""
     if len(name) > MAX_NAME_LENGTH:  # the sign-in refuses it, and normalising a megabyte takes seconds

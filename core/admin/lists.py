@@ -23,6 +23,17 @@ class CheckedAdmin(ModelAdmin):
                 raise BadRequest(f"No row has the id {text[:50]!r}.")
         return super().response_action(request, queryset, *args, **options)
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. If the table has no row at all, its ``nothing`` says why."""
+        changes = super().get_changelist_instance(request)
+        is_empty = not changes.result_count and not self.model._default_manager.exists()
+        changes.nothing = self.why_empty(request) if is_empty else None
+        return changes
+
+    def why_empty(self, request: HttpRequest) -> dict[str, Any] | None:
+        """Return why the table has no rows and what to do: ``title``, ``text`` and ``actions``."""
+        return None
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return a row or None. An empty ``_to_field`` counts as missing."""
         return super().get_object(request, object_id, from_field or None)

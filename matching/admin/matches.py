@@ -39,7 +39,7 @@ from matching.answers.wording import percent
 from matching.index import SearchVectorError
 from matching.models import Decision, Match
 from matching.rematch import rematch
-from matching.review import proposals, verdicts
+from matching.review import first_steps, proposals, verdicts
 from matching.text_search import MAX_PRODUCTS, search_matches
 from products.admin.bulk_delete import BulkDeleteAdmin
 from products.admin.history import CatalogueHistoryAdmin
@@ -64,6 +64,9 @@ class MatchedProductAdmin(ProductAdmin):
         pending = Match.objects.filter(product=OuterRef("pk"), review_status=Status.PENDING).order_by()
         count = pending.values("product").annotate(n=Count("pk")).values("n")
         return super().get_queryset(request).annotate(waiting_count=Coalesce(Subquery(count), 0))
+
+    def why_empty(self, request: HttpRequest) -> dict[str, Any]:
+        return first_steps.why_no_products(request)
 
     @display(description=_("waiting"))
     def waiting(self, product: Product) -> str:
@@ -213,6 +216,9 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
         prefetched = shown.prefetch_related("product__images", "candidate__images")
         # A cell does not know the request, so each row says whether the user sees buttons.
         return prefetched.annotate(may_review=Value(self.has_change_permission(request)))
+
+    def why_empty(self, request: HttpRequest) -> dict[str, Any]:
+        return first_steps.why_no_matches(request)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Sort pending matches by score. Sort all others by age, for which there is an index."""

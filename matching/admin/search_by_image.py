@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -23,6 +24,8 @@ from matching import search, service
 from matching.answers.waterfall import waterfall
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.index import SearchVectorError
+from matching.preferences import default_limit, default_threshold
+from matching.review import first_steps
 from products.admin.filters import categories
 from products.admin.upload import ImagesField
 from products.queue.query_features import FeaturesPendingError
@@ -32,14 +35,18 @@ _NO_CLIP = gettext_lazy(
 )
 
 
+CLOSEST = 3  # shown if no candidate reaches the threshold
+
+
 class SearchByImageForm(forms.Form):
     text = forms.CharField(label=gettext_lazy("Words"), max_length=search.MAX_TEXT_LENGTH, required=False)
     images = ImagesField(label=gettext_lazy("Image"), multiple=False, required=False)
     image_weight = forms.FloatField(min_value=0, max_value=1, required=False, initial=search.DEFAULT_IMAGE_WEIGHT)
-    threshold = forms.FloatField(min_value=0, max_value=100, initial=service.DEFAULT_THRESHOLD)
+    threshold = forms.FloatField(min_value=0, max_value=100, initial=default_threshold)
     limit = forms.TypedChoiceField(
-        label=gettext_lazy("At most"), choices=[(n, n) for n in (5, 10, 20, 50)], coerce=int, initial=10
-    )
+        label=gettext_lazy("At most"), choices=lambda: [(n, n) for n in sorted({5, 10, 20, 50, default_limit()})],
+        coerce=int, initial=default_limit,
+    )  # fmt: skip
     category = forms.CharField(max_length=200, required=False)
 
     def clean(self) -> dict[str, Any]:
@@ -55,11 +62,15 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
     require_permissions(request, "matching.view_match")
     is_post = request.method == "POST"
     form = SearchByImageForm(request.POST, request.FILES) if is_post else SearchByImageForm()
-    result = _search(form) if is_post and form.is_valid() else None
+    result, missed = _search(form) if is_post and form.is_valid() else None, None
+    if result is not None:
+        result, missed = _split(result, form.cleaned_data["threshold"])
     context: dict[str, Any] = {
         "form": form,
         "result": result,
+        "missed": missed,
         **(_shown(result) if result is not None else {}),
+        "nothing": first_steps.why_nothing_is_found(request),
         "no_words": has_no_text_encoder(selection.source_in_use()),
     }
     status = 422 if form.errors else 200
@@ -72,6 +83,17 @@ def search_by_image(request: HttpRequest) -> HttpResponse:
         "may_add": request.user.has_perm("products.add_product"),
     }
     return TemplateResponse(request, "catalogmatch/search_by_image.html", context, status=status)
+
+
+def _split(result: service.SearchResult, threshold: float) -> tuple[service.SearchResult, float | None]:
+    """Return the result with what reaches the threshold, and None.
+
+    If nothing does, return the closest candidates and the threshold that they miss.
+    """
+    reaching = [candidate for candidate in result.candidates if candidate.score >= threshold]
+    if reaching or not result.candidates:
+        return replace(result, candidates=reaching), None
+    return replace(result, candidates=result.candidates[:CLOSEST]), threshold
 
 
 def _shown(result: service.SearchResult) -> dict[str, Any]:
@@ -92,7 +114,7 @@ def _shown(result: service.SearchResult) -> dict[str, Any]:
 
 
 def _search(form: SearchByImageForm) -> service.SearchResult | None:
-    options = dict(form.cleaned_data)
+    options = dict(form.cleaned_data) | {"threshold": 0}  # the page holds back what is below the threshold
     options |= {"uploads": options.pop("images")[:1], "category": options["category"] or None}
     if options["image_weight"] is None:
         del options["image_weight"]

@@ -13,21 +13,26 @@ from rest_framework import serializers
 from gpu.imaging.errors import MAX_BYTES, ImageProcessingError
 from matching.evidence.items import Direction
 from matching.models import Decision, Match, ProductAnswer
+from matching.preferences import MAX_LIMIT, default_limit, default_threshold
 from matching.review import cases
 from matching.review.decisions import MAX_NOTE_LENGTH, MAX_WORDS_LENGTH
 from matching.search import DEFAULT_IMAGE_WEIGHT, MAX_TEXT_LENGTH
-from matching.service import DEFAULT_LIMIT, DEFAULT_THRESHOLD
 from products.models import Feature
 
-MAX_LIMIT = 100
 MAX_QUERY_IMAGES = 10
 MAX_BASE64_LENGTH = 4 * MAX_BYTES // 3 + 100
 MAX_DECISIONS = 500  # in one request
 
 
 class OptionsSerializer(serializers.Serializer[Any]):
-    threshold = serializers.FloatField(required=False, default=DEFAULT_THRESHOLD, min_value=0, max_value=100)
-    limit = serializers.IntegerField(required=False, default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT)
+    threshold = serializers.FloatField(
+        required=False, default=default_threshold, min_value=0, max_value=100,
+        help_text="By default as on the page Settings, at first 50.",
+    )  # fmt: skip
+    limit = serializers.IntegerField(
+        required=False, default=default_limit, min_value=1, max_value=MAX_LIMIT,
+        help_text="By default as on the page Settings, at first 10.",
+    )  # fmt: skip
     category = serializers.CharField(required=False, default=None, allow_null=True, allow_blank=True, max_length=200)
 
 
@@ -70,7 +75,8 @@ class SearchOptionsSerializer(OptionsSerializer):
         allow_null=True,
         min_value=0,
         max_value=100,
-        help_text="By default 50 for a search by image alone. With words 0, because words score lower than images.",
+        help_text="By default as on the page Settings for a search by image alone, at first 50. "
+        "With words 0, because words score lower than images.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from matching.evaluation import CUTOFFS, MAX_RANK, WAIT_SECONDS
 from matching.index import Filters
 from matching.learning.held_out import Compared, ComparisonError, Outcomes, QuerySet, resolve, search_both
 from matching.learning.intervals import paired_bootstrap, wilson
-from matching.service import DEFAULT_THRESHOLD
+from matching.preferences import default_threshold
 from products.images.cleaning import Upload
 from products.model_versions import ENCODER_NAME
 from products.models import Feature, Product
@@ -111,13 +111,14 @@ def _scores(one: QuerySet) -> Report:
     found = np.isfinite(one.a.scores) & np.isfinite(one.b.scores)
     if not found.any():
         return {"a": None, "b": None, "shift": None, "a_above_threshold": None, "b_above_threshold": None}
+    threshold = default_threshold()
     a, b = one.a.scores[found], one.b.scores[found]
     return {
         "a": round(float(np.median(a)), 1),
         "b": round(float(np.median(b)), 1),
         "shift": round(float(np.median(b - a)), 1),
-        "a_above_threshold": round(float((a >= DEFAULT_THRESHOLD).mean()), 4),
-        "b_above_threshold": round(float((b >= DEFAULT_THRESHOLD).mean()), 4),
+        "a_above_threshold": round(float((a >= threshold).mean()), 4),
+        "b_above_threshold": round(float((b >= threshold).mean()), 4),
     }
 
 

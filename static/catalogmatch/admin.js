@@ -57,3 +57,13 @@ document.addEventListener("DOMContentLoaded", () => {
         });
     }
 });
+
+// Parts of the admin that screen readers cannot tell apart get names of their own.
+window.addEventListener("load", () => {
+    document.querySelectorAll(".simplebar-content-wrapper[role=region]").forEach((region, number) => {
+        if (number) region.setAttribute("aria-label", `${region.getAttribute("aria-label")} ${number + 1}`);
+    });
+    for (const cell of document.querySelectorAll("th")) {
+        if (!cell.textContent.trim() && !cell.querySelector("input, img")) cell.replaceWith(Object.assign(document.createElement("td"), { className: cell.className }));
+    }
+});

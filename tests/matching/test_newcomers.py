@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from matching import newcomers, service, tasks
 from matching.models import Match
+from matching.preferences import DEFAULT_LIMIT
 from products.images.cleaning import Upload
 from products.images.intake import add_product
 from products.models import Product
@@ -177,7 +178,7 @@ def test_only_cases_that_get_a_better_candidate_are_searched_again(
     looks = legacy_features(30)
     arrivals = add_products(looks, historical=False)
     for look in looks[1:]:
-        add_products([look] * service.DEFAULT_LIMIT)
+        add_products([look] * DEFAULT_LIMIT)
     service.match_products([product.pk for product in arrivals])
     [newcomer] = add_products([looks[0]])
     searches.clear()

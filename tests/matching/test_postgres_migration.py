@@ -21,6 +21,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
 from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
+from catalogmatch.accounts.models import FirstPassword
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
 from matching.models import Calibration, ProductAnswer, ReviewLease
@@ -42,6 +43,7 @@ verdicts.set_verdict(match.pk, "confirmed", reviewer, "yes, it's 100% this one")
 now = timezone.now()
 reviewer.user_permissions.add(Permission.objects.first())
 issue_token(reviewer)
+FirstPassword.objects.create(user=reviewer)
 LogEntry.objects.log_actions(reviewer.pk, Product.objects.filter(pk=products[0].pk), 2)
 Product.objects.get(pk=products[2].pk).save()
 ProductImage.objects.first().save()

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.progress import EXIT_INTERRUPTED, interruptible
-from matching import batch, service
+from matching import batch
 from products.models import Product
 
 
@@ -25,9 +25,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--threshold",
             type=_score,
-            help="lowest score, 0 to 100 (default 50, or as in the last search of an unmatched product)",
+            help="lowest score, 0 to 100 (default: the setting, or as in the last search of an unmatched product)",
         )
-        parser.add_argument("--limit", type=_count, help="most matches for each product (default 10)")
+        parser.add_argument("--limit", type=_count, help="most matches for each product (default: the setting)")
 
     def handle(self, *, all: bool, ids: list[int] | None, threshold: float | None, limit: int | None, **_: Any) -> None:
         try:
@@ -40,9 +40,8 @@ class Command(BaseCommand):
                     )
                 else:
                     product_ids = batch.unmatched_ids(check)
-                if threshold is None and (all or ids is not None or limit is not None):
-                    threshold = service.DEFAULT_THRESHOLD
-                summary = batch.match_products(product_ids, check, threshold, limit or service.DEFAULT_LIMIT)
+                is_chosen = all or ids is not None or threshold is not None or limit is not None
+                summary = batch.match_products(product_ids, check, threshold, limit, as_before=not is_chosen)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 "Stopped. `manage.py match_products` matches the remaining products.", returncode=EXIT_INTERRUPTED

@@ -58,3 +58,13 @@ def test_api_page_loads_nothing_from_other_hosts(client: Client) -> None:
     assert links
     assert all(link.startswith("/") and not link.startswith("//") for link in links), links
     assert "https://" not in response.content.decode()
+
+
+@pytest.mark.django_db
+def test_api_page_names_every_call_and_how_to_get_a_token(client: Client) -> None:
+    client.force_login(user_in("viewer"))
+    page = client.get("/api/docs").content.decode()
+    paths = client_of("viewer").get("/api/schema", HTTP_ACCEPT="application/vnd.oai.openapi+json").json()["paths"]
+    assert [path for path in paths if f">{path}<" not in page] == []
+    assert "/admin/tokens/" in page
+    assert "Authorization: Token YOUR_TOKEN" in page

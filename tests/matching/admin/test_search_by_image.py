@@ -43,7 +43,14 @@ def test_candidates_are_sorted_by_score_and_nothing_is_stored(media: Path) -> No
 def test_threshold_and_category_narrow_the_candidates() -> None:
     names = [found.product.name for found in search(jpeg(2), category="mugs").context["result"].candidates]
     assert names == ["product 1"]
-    assert "No product of the catalogue has such a high score." in search(jpeg(3), threshold=100).content.decode()
+    assert "product 1" not in search(jpeg(2), threshold=99).content.decode()
+
+
+@pytest.mark.usefixtures("_catalogue")
+def test_the_closest_products_are_shown_if_none_reaches_the_score() -> None:
+    page = search(jpeg(3), threshold=100).content.decode()
+    assert "No product of the catalogue reaches the score 100. The closest ones are shown." in page
+    assert "product 1" in page
 
 
 @pytest.mark.usefixtures("_catalogue")
