@@ -78,10 +78,11 @@ def preview(kept_id: int, other_id: int) -> Preview:
     own = {image.sha256 for image in kept.images.all()}
     identical = sum(image.sha256 in own for image in other.images.all())
     touched = Match.objects.filter(Q(product=other) | Q(candidate=other))
-    decided = touched.exclude(review_status=Match.Status.PENDING).values("product").distinct()
+    touched = touched.exclude(product=kept).exclude(candidate=kept)
+    decided = touched.exclude(review_status=Match.Status.PENDING).order_by().values("product").distinct()
     return Preview(
         kept, other, _version(kept, other), conflicts, filled, len(other.images.all()) - identical, identical,
-        touched.exclude(product=kept).exclude(candidate=kept).count(), decided.count(),
+        touched.count(), decided.count(),
     )  # fmt: skip
 
 

@@ -146,9 +146,7 @@ def run(job: ModelJob) -> None:
         job.end(State.DONE)
 
 
-def _start(
-    kind: str, user: AbstractBaseUser | None, options: dict[str, object], *, launch: bool = True
-) -> ModelJob:
+def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object], *, launch: bool = True) -> ModelJob:
     total = Product.objects.filter(is_historical=True).count()
     with transaction.atomic():
         _require_idle()

@@ -156,9 +156,7 @@ class Consequences:
                     _clear(product, changes, effect)
                 elif current not in (None, "", False):
                     values = {"product": product, "name": effect["name"] or effect["field"], "value": current}
-                    self.kept.append(
-                        _("%(product)s keeps %(name)s “%(value)s”, which was changed since.") % values
-                    )
+                    self.kept.append(_("%(product)s keeps %(name)s “%(value)s”, which was changed since.") % values)
             if changes:
                 intake.change_product(product, changes)
 

@@ -19,6 +19,8 @@ PAGES = {
     "upload": "/admin/products/product/add/",
     "matches": "/admin/matching/match/",
     "case": "/admin/matching/match/case/{arrival}/",
+    "duplicates": "/admin/duplicates/",
+    "merge": "/admin/merge/?keep={candidate}&other={arrival}",
     "ask": "/admin/ask/",
     "device": "/admin/device/",
     "tokens": "/admin/tokens/",
@@ -26,7 +28,8 @@ PAGES = {
 
 
 def address(name: str) -> str:
-    return PAGES[name].format(arrival=Product.objects.get(name="arrival").pk)
+    arrival = Product.objects.get(name="arrival")
+    return PAGES[name].format(arrival=arrival.pk, candidate=arrival.matches.first().candidate_id)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -65,12 +64,9 @@ def test_decided_pairs_are_not_asked_again(catalogue: list[Product]) -> None:
     find()
     find("0")
     assert cases(state="open") != []
-    decided = Match.objects.filter(product__in=catalogue[:4], candidate__in=catalogue[:4])
-    assert not [
-        match for match in decided
-        if {match.product_id, match.candidate_id} in ({catalogue[0].pk, catalogue[1].pk}, {catalogue[2].pk, catalogue[3].pk})
-        and match.review_status == "pending"
-    ]  # fmt: skip
+    for older, newer in (catalogue[:2], catalogue[2:4]):
+        between = Match.objects.filter(product__in=(older, newer), candidate__in=(older, newer))
+        assert [match.review_status != "pending" for match in between] == [True]
 
 
 def test_waiting_pairs_that_are_no_longer_found_go(catalogue: list[Product]) -> None:
@@ -127,10 +123,9 @@ def test_merged_pair_is_no_case_any_more(catalogue: list[Product]) -> None:
 
 
 @pytest.fixture
-def unlaunched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unlaunched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs get a row, but no process."""
     monkeypatch.setattr(model_jobs, "_launch", lambda _job: None)
-    yield
 
 
 @pytest.mark.usefixtures("unlaunched")
@@ -165,8 +160,10 @@ def test_wrong_threshold_starts_nothing(wrong: str) -> None:
 def test_review_page_shows_duplicates_and_offers_to_merge(catalogue: list[Product]) -> None:
     find()
     manager = browser_of("manager")
-    assert manager.get("/admin/matching/match/case/?kind=duplicate").headers["Location"].startswith(
-        f"/admin/matching/match/case/{catalogue[3].pk}/"
+    assert (
+        manager.get("/admin/matching/match/case/?kind=duplicate")
+        .headers["Location"]
+        .startswith(f"/admin/matching/match/case/{catalogue[3].pk}/")
     )
     assert manager.get("/admin/matching/match/case/?kind=new").headers["Location"] == "/admin/matching/match/"
     url = f"/admin/matching/match/case/{catalogue[3].pk}/"
