@@ -125,7 +125,7 @@ def merge(request: HttpRequest) -> HttpResponse:
         raise Http404(_("This product no longer exists."))
     try:
         if request.method == "POST":
-            taken = [key for name, key in request.POST.items() if name.startswith("of-") and key]
+            taken = [str(key) for name, key in request.POST.items() if name.startswith("of-") and key]
             merging.merge(kept_id, other_id, user_of(request), taken, request.POST.get("version") or None)
             messages.success(request, _("The products were merged. You can undo that below."))
             return redirect("admin:products_product_change", kept_id)

@@ -29,7 +29,7 @@ PAGES = {
 
 def address(name: str) -> str:
     arrival = Product.objects.get(name="arrival")
-    return PAGES[name].format(arrival=arrival.pk, candidate=arrival.matches.first().candidate_id)
+    return PAGES[name].format(arrival=arrival.pk, candidate=arrival.matches.values_list("candidate", flat=True)[0])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
+from matching import index, service
 from matching.duplicates import search
 from matching.learning import model_jobs
 from matching.models import Match, ModelJob
@@ -83,7 +84,7 @@ def test_waiting_pairs_that_are_no_longer_found_go(catalogue: list[Product]) -> 
 def test_stopped_search_goes_on_where_it_was(catalogue: list[Product], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "BATCH", 3)
     searched: list[int] = []
-    real = search.service.search_product
+    real = service.search_product
 
     def count(product: Product, *rest: Any, **options: Any) -> Any:
         if len(searched) == 4:
@@ -92,7 +93,7 @@ def test_stopped_search_goes_on_where_it_was(catalogue: list[Product], monkeypat
         searched.append(product.pk)
         return real(product, *rest, **options)
 
-    monkeypatch.setattr(search.service, "search_product", count)
+    monkeypatch.setattr(service, "search_product", count)
     with pytest.raises(CommandError) as stopped:
         find()
     assert stopped.value.returncode == 130
@@ -177,12 +178,12 @@ def test_search_is_linear_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> N
     for look in legacy_features(30):
         add_product(look)
     calls: list[int] = []
-    real = search.service.index.search
+    real = index.search
 
     def count(vectors: np.ndarray, *rest: Any, **options: Any) -> Any:
         calls.append(len(vectors))
         return real(vectors, *rest, **options)
 
-    monkeypatch.setattr(search.service.index, "search", count)
+    monkeypatch.setattr(index, "search", count)
     find()
     assert len(calls) == 30
