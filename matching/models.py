@@ -182,7 +182,14 @@ class Decision(BulkDeletable):
     history = AuditTrail(
         "decision_history",
         excluded_fields=(
-            "reviewer", "decided_at", "version", "shown", "not_in_catalogue", "settled", "effects", "images_are_views",
+            "reviewer",
+            "decided_at",
+            "version",
+            "shown",
+            "not_in_catalogue",
+            "settled",
+            "effects",
+            "images_are_views",
         ),
     )
 

@@ -30,17 +30,8 @@ def products_table(ids: Sequence[int]) -> ExportTable:
     before their batch are left out. Raises ExportError before the first row.
     """
     keys = _attribute_keys(ids)
-    header = [
-        *FIELDS,
-        *map(attribute_column, keys),
-        ID_COLUMN,
-        "(state)",
-        "(images)",
-        "(barcodes)",
-        "(same as)",
-        "(created)",
-        "(updated)",
-    ]
+    facts = ["(state)", "(images)", "(barcodes)", "(same as)", "(created)", "(updated)"]
+    header = [*FIELDS, *map(attribute_column, keys), ID_COLUMN, *facts]
     return _products(ids, keys, header)
 
 

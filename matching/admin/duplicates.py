@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from core.admin.pages import admin_page
@@ -29,6 +30,7 @@ from products.models import Product, ProductMerge
 
 SEARCH_PERMISSION = "matching.add_match"
 PER_PAGE = 25
+_BUSY = gettext_lazy("Another job is running: %(job)s. Try again when it has ended.")
 
 
 class SearchForm(forms.Form):
@@ -79,7 +81,7 @@ def start(request: HttpRequest) -> HttpResponse:
     try:
         model_jobs.start_duplicates(user_of(request), form.cleaned_data["threshold"] / 100)
     except model_jobs.BusyError as busy:
-        messages.warning(request, _("Another job is running: %(job)s. Try again when it has ended.") % {"job": busy.job})
+        messages.warning(request, _BUSY % {"job": busy.job})
     return redirect("admin:duplicates")
 
 
@@ -104,7 +106,7 @@ def resume(request: HttpRequest) -> HttpResponse:
         if job is None or not model_jobs.go_on(job):
             messages.info(request, _("This job is already running or done."))
     except model_jobs.BusyError as busy:
-        messages.warning(request, _("Another job is running: %(job)s. Try again when it has ended.") % {"job": busy.job})
+        messages.warning(request, _BUSY % {"job": busy.job})
     return redirect("admin:duplicates")
 
 
@@ -119,16 +121,16 @@ def merge(request: HttpRequest) -> HttpResponse:
     given = request.POST if request.method == "POST" else request.GET
     kept_id = parse_id(given.get("keep", "")) or 0
     other_id = _other_id(given.get("other", ""))
+    if not Product.objects.filter(pk=kept_id).exists():
+        raise Http404(_("This product no longer exists."))
     try:
         if request.method == "POST":
-            taken = [key for name, key in request.POST.items() if name.startswith("of-") and key]
+            taken = [str(key) for name, key in request.POST.items() if name.startswith("of-") and key]
             merging.merge(kept_id, other_id, user_of(request), taken, request.POST.get("version") or None)
             messages.success(request, _("The products were merged. You can undo that below."))
             return redirect("admin:products_product_change", kept_id)
         planned = merging.preview(kept_id, other_id)
-    except Product.DoesNotExist as error:
-        if not Product.objects.filter(pk=kept_id).exists():
-            raise Http404(_("This product no longer exists.")) from error
+    except Product.DoesNotExist:
         messages.error(request, _("There is no other product with this SKU or id."))
         return redirect("admin:products_product_change", kept_id)
     except ValidationError as error:

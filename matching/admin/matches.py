@@ -157,7 +157,7 @@ class MatchedProductAdmin(ProductAdmin):
             matches = product.matches.select_related("candidate").prefetch_related("candidate__images")
             context["matches"] = matches.order_by("-similarity_score")[:6]
             confirmed = product.matched_by.filter(review_status=Status.CONFIRMED).select_related("product")
-            context["same_as"] = product.same_as_links.select_related("other").prefetch_related("other__images")
+            context["same_as"] = product.same_as_links.select_related("other")
             context["merges"] = product.merges.select_related("kept", "merged_by")
             context["proposals"] = proposals.proposals(product)
             context["confirmed_for"] = confirmed.prefetch_related("product__images")[:6]

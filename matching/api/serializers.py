@@ -245,7 +245,8 @@ class CaseSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     category = serializers.CharField()
     kind = serializers.ChoiceField(
-        choices=[cases.NEW_PRODUCT, cases.DUPLICATE], help_text="duplicate: the product is part of the catalogue itself."
+        choices=[cases.NEW_PRODUCT, cases.DUPLICATE],
+        help_text="duplicate: the product is part of the catalogue itself.",
     )
     same_as = serializers.ListField(
         child=serializers.IntegerField(), help_text="Ids of the products that it was decided to be the same as."

@@ -25,7 +25,7 @@ from core.database.locks import lock_names
 from core.history.recording import acting_as, current_source
 from matching.models import Decision, Match
 from matching.review.cases import POSITIVE, is_pending
-from matching.review.consequences import value_of
+from matching.review.consequences import field_name, value_of
 from matching.review.decisions import StaleError
 from products.api.etags import product_version
 from products.attributes import ShortenedAttributes
@@ -78,10 +78,11 @@ def preview(kept_id: int, other_id: int) -> Preview:
     own = {image.sha256 for image in kept.images.all()}
     identical = sum(image.sha256 in own for image in other.images.all())
     touched = Match.objects.filter(Q(product=other) | Q(candidate=other))
-    decided = touched.exclude(review_status=Match.Status.PENDING).values("product").distinct()
+    touched = touched.exclude(product=kept).exclude(candidate=kept)
+    decided = touched.exclude(review_status=Match.Status.PENDING).order_by().values("product").distinct()
     return Preview(
         kept, other, _version(kept, other), conflicts, filled, len(other.images.all()) - identical, identical,
-        touched.exclude(product=kept).exclude(candidate=kept).count(), decided.count(),
+        touched.count(), decided.count(),
     )  # fmt: skip
 
 
@@ -142,13 +143,10 @@ def _version(kept: Product, other: Product) -> str:
 
 def _compare(kept: Product, other: Product) -> tuple[list[Value], list[Value]]:
     """Return the values in which both differ, and those that only the other one has."""
-    values = [
-        Value(name, str(Product._meta.get_field(name).verbose_name), getattr(kept, name), getattr(other, name))
-        for name in TEXTS
-    ]
-    values.append(Value(PRICE, str(Product._meta.get_field(PRICE).verbose_name), _price(kept), _price(other)))
+    values = [Value(name, field_name(name), getattr(kept, name), getattr(other, name)) for name in TEXTS]
+    values.append(Value(PRICE, field_name(PRICE), _price(kept), _price(other)))
     if not kept.sku:
-        values.append(Value("sku", str(Product._meta.get_field("sku").verbose_name), "", other.sku))
+        values.append(Value("sku", field_name("sku"), "", other.sku))
     values += [
         Value(f"{ATTRIBUTE}{name}", name, kept.attributes.get(name, ""), value)
         for name, value in other.attributes.items()

@@ -147,10 +147,8 @@ def _save(pairs: Sequence[Pair]) -> int:
         if key not in known and key[0] in settled:
             continue
         before = matches.get(key) or known.get(key)
-        probability = max(
-            (one for one in (pair.candidate.probability, before and before.probability) if one is not None),
-            default=None,
-        )
+        known_before = before.probability if before is not None else None
+        probabilities = [one for one in (pair.candidate.probability, known_before) if one is not None]
         created += before is None
         if key not in matches:
             ranks[key[0]] += 1
@@ -161,7 +159,7 @@ def _save(pairs: Sequence[Pair]) -> int:
             feature_type=pair.kind,
             model_name=pair.model,
             rank=ranks[key[0]],
-            probability=probability,
+            probability=max(probabilities, default=None),  # both sides may have found the pair
             evidence=[item.as_json() for item in pair.candidate.evidence],
             product_image_id=views[0],
             candidate_image_id=views[1],

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from core.history.recording import acting_as, current_source, record_creations
 from matching.duplicates.merging import REFERENCE, lock, plain
 from matching.models import Decision, Match
+from matching.review.consequences import field_name
 from products.images import intake, storage
 from products.models import Feature, Product, ProductImage, ProductMerge, SameAs
 
@@ -63,13 +64,14 @@ def undo(old_id: int, user: AbstractBaseUser) -> list[str]:
 def _restore_kept(kept: Product, before: dict[str, Any], sentences: list[str]) -> None:
     """Give the kept product the values back that the merge changed, except those that were changed since."""
     changes: dict[str, Any] = {}
+    columns: dict[str, Any] = {column.name: column for column in Product._meta.fields}
     for name, old in before["kept"].items():
         given = before["given"][name]
         if name != "attributes":
             if plain(getattr(kept, name)) == given:
-                changes[name] = kept._meta.get_field(name).to_python(old)
+                changes[name] = columns[name].to_python(old)
             elif plain(getattr(kept, name)) != old:
-                sentences.append(_sentence(kept, str(kept._meta.get_field(name).verbose_name)))
+                sentences.append(_sentence(kept, field_name(name)))
             continue
         attributes = dict(kept.attributes)
         for one in (one for one in given if given[one] != old.get(one)):
@@ -150,7 +152,7 @@ def _copy_image(twin: ProductImage, old: Product, row: dict[str, Any], name: str
 
 def _restore_rows(model: Any, rows: Sequence[dict[str, Any]], values: Iterable[str]) -> int:
     """Restore matches or decisions as they were, first those that exist. Return how many were changed since."""
-    objects = [restored.object for restored in serializers.deserialize("python", rows)]
+    objects: list[Any] = [restored.object for restored in serializers.deserialize("python", rows)]
     users = set(User.objects.filter(pk__in={one.reviewer_id for one in objects}).values_list("pk", flat=True))
     present = model.objects.in_bulk([one.pk for one in objects])
     products = set(

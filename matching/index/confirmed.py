@@ -1,7 +1,9 @@
 """The one rule whose images are views of a catalogue product. Search, learning and pages follow it.
 
 Those of a new product that was confirmed to be that one, and no other, by a decision that makes its images views. A
-learned head searches them and learns from them. An encoder alone does not. Photographs of some products beside studio images of the others attract every photograph:
+learned head searches them and learns from them.
+
+An encoder alone does not. Photographs of some products beside studio images of the others attract every photograph:
 with 50 confirmed images, recall@1 of an encoder fell from 0.39 to 0.30, see docs/matching-quality.md.
 """
 

@@ -97,7 +97,7 @@ class Fact:
 
     @property
     def label(self) -> str:
-        return self.name or str(Product._meta.get_field(self.field).verbose_name)
+        return self.name or field_name(self.field)
 
 
 class Consequences:
@@ -156,9 +156,7 @@ class Consequences:
                     _clear(product, changes, effect)
                 elif current not in (None, "", False):
                     values = {"product": product, "name": effect["name"] or effect["field"], "value": current}
-                    self.kept.append(
-                        _("%(product)s keeps %(name)s “%(value)s”, which was changed since.") % values
-                    )
+                    self.kept.append(_("%(product)s keeps %(name)s “%(value)s”, which was changed since.") % values)
             if changes:
                 intake.change_product(product, changes)
 
@@ -177,6 +175,12 @@ class Consequences:
     @cached_property
     def _fill(self) -> tuple[str, str]:
         return preferences.value(FILL_NEW), preferences.value(FILL_CATALOGUE)
+
+
+def field_name(name: str) -> str:
+    """Return the name of a product's field for users."""
+    columns: dict[str, Any] = {field.name: field for field in Product._meta.fields}
+    return str(columns[name].verbose_name)
 
 
 def missing(product: Product, others: Sequence[Product]) -> list[Fact]:

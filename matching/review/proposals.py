@@ -38,8 +38,8 @@ def proposals(product: Product) -> list[Proposal]:
         confirmed = product.matched_by.filter(
             review_status=Match.Status.CONFIRMED, product__decision__kind=Decision.Kind.SAME
         )
-        for match in confirmed.select_related("product").order_by("-pk")[:MAX_PROPOSALS]:
-            found.append(Proposal(match.product_id, [match.product], missing(product, [match.product])))
+        matches = confirmed.select_related("product").order_by("-pk")[:MAX_PROPOSALS]
+        found += [Proposal(one.product_id, [one.product], missing(product, [one.product])) for one in matches]
     return [proposal for proposal in found if proposal.facts]
 
 

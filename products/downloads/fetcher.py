@@ -23,7 +23,8 @@ from products.downloads import queue
 from products.images.cleaning import CleanImage, Upload, clean_image
 from products.importing.importer import RowResult, RowStatus, save_images
 from products.importing.row import Row
-from products.models import FetchedAddress, ImageDownload, Product, ProductImage
+from products.merges import product_with_sku
+from products.models import FetchedAddress, ImageDownload, ProductImage
 
 logger = logging.getLogger(__name__)
 

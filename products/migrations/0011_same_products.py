@@ -6,45 +6,81 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('products', '0010_barcodes'),
+        ("products", "0010_barcodes"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ProductMerge',
+            name="ProductMerge",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('old_id', models.BigIntegerField(unique=True, verbose_name='id of the merged product')),
-                ('old_sku', models.CharField(blank=True, default='', max_length=200, verbose_name='SKU of the merged product')),
-                ('merged_at', models.DateTimeField(verbose_name='merged')),
-                ('before', models.JSONField(default=dict, editable=False, verbose_name='what both were before')),
-                ('kept', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='merges', to='products.product', verbose_name='product that was kept')),
-                ('merged_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='merged by')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("old_id", models.BigIntegerField(unique=True, verbose_name="id of the merged product")),
+                (
+                    "old_sku",
+                    models.CharField(blank=True, default="", max_length=200, verbose_name="SKU of the merged product"),
+                ),
+                ("merged_at", models.DateTimeField(verbose_name="merged")),
+                ("before", models.JSONField(default=dict, editable=False, verbose_name="what both were before")),
+                (
+                    "kept",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="merges",
+                        to="products.product",
+                        verbose_name="product that was kept",
+                    ),
+                ),
+                (
+                    "merged_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="merged by",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'merge',
-                'verbose_name_plural': 'merges',
-                'db_table': 'product_merges',
-                'ordering': ('-merged_at', '-id'),
-                'indexes': [models.Index(fields=['old_sku'], name='merge_old_sku')],
+                "verbose_name": "merge",
+                "verbose_name_plural": "merges",
+                "db_table": "product_merges",
+                "ordering": ("-merged_at", "-id"),
+                "indexes": [models.Index(fields=["old_sku"], name="merge_old_sku")],
             },
         ),
         migrations.CreateModel(
-            name='SameAs',
+            name="SameAs",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('other', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='products.product', verbose_name='the same as')),
-                ('product', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='same_as_links', to='products.product', verbose_name='product')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "other",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="products.product",
+                        verbose_name="the same as",
+                    ),
+                ),
+                (
+                    "product",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="same_as_links",
+                        to="products.product",
+                        verbose_name="product",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'link to the same product',
-                'verbose_name_plural': 'links to the same product',
-                'db_table': 'same_as',
-                'ordering': ('other_id',),
-                'constraints': [models.UniqueConstraint(fields=('product', 'other'), name='same_as_once')],
+                "verbose_name": "link to the same product",
+                "verbose_name_plural": "links to the same product",
+                "db_table": "same_as",
+                "ordering": ("other_id",),
+                "constraints": [models.UniqueConstraint(fields=("product", "other"), name="same_as_once")],
             },
         ),
     ]

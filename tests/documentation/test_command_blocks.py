@@ -53,6 +53,7 @@ RUN: dict[tuple[str, str], Run] = {
     ),
     ("docs/commands.md", "python manage.py reindex"): Run(),
     ("docs/commands.md", "python manage.py match_products"): Run(),
+    ("docs/commands.md", "python manage.py find_duplicates"): Run({"P]": "0.95]"}),
     ("docs/commands.md", "python manage.py evaluate_matching"): Run(
         {"PATH": "{folder}/figures.json", "[--version VERSION]": "", "SHARE": "0.3"}
     ),

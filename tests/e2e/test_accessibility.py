@@ -27,6 +27,8 @@ PAGES = {
     "matches": "/admin/matching/match/",
     "match history": "/admin/matching/match/{match}/history/",
     "case": "/admin/matching/match/case/{arrival}/",
+    "duplicates": "/admin/duplicates/",
+    "merge": "/admin/merge/?keep={candidate}&other={arrival}",
     "ask": "/admin/ask/",
     "history": "/admin/history/",
     "device": "/admin/device/",
@@ -56,7 +58,9 @@ def address(name: str) -> str:
     viewer = user_in("viewer")
     assert match is not None
     role = viewer.groups.get()
-    return PAGES[name].format(arrival=arrival.pk, match=match.pk, user=viewer.pk, role=role.pk)
+    return PAGES[name].format(
+        arrival=arrival.pk, candidate=match.candidate_id, match=match.pk, user=viewer.pk, role=role.pk
+    )
 
 
 def violations(page: Page) -> list[tuple[str, list[str]]]:

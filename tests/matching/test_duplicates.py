@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
+from matching import index, service
 from matching.duplicates import search
 from matching.learning import model_jobs
 from matching.models import Match, ModelJob
@@ -65,12 +65,9 @@ def test_decided_pairs_are_not_asked_again(catalogue: list[Product]) -> None:
     find()
     find("0")
     assert cases(state="open") != []
-    decided = Match.objects.filter(product__in=catalogue[:4], candidate__in=catalogue[:4])
-    assert not [
-        match for match in decided
-        if {match.product_id, match.candidate_id} in ({catalogue[0].pk, catalogue[1].pk}, {catalogue[2].pk, catalogue[3].pk})
-        and match.review_status == "pending"
-    ]  # fmt: skip
+    for older, newer in (catalogue[:2], catalogue[2:4]):
+        between = Match.objects.filter(product__in=(older, newer), candidate__in=(older, newer))
+        assert [match.review_status != "pending" for match in between] == [True]
 
 
 def test_waiting_pairs_that_are_no_longer_found_go(catalogue: list[Product]) -> None:
@@ -87,7 +84,7 @@ def test_waiting_pairs_that_are_no_longer_found_go(catalogue: list[Product]) -> 
 def test_stopped_search_goes_on_where_it_was(catalogue: list[Product], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "BATCH", 3)
     searched: list[int] = []
-    real = search.service.search_product
+    real = service.search_product
 
     def count(product: Product, *rest: Any, **options: Any) -> Any:
         if len(searched) == 4:
@@ -96,7 +93,7 @@ def test_stopped_search_goes_on_where_it_was(catalogue: list[Product], monkeypat
         searched.append(product.pk)
         return real(product, *rest, **options)
 
-    monkeypatch.setattr(search.service, "search_product", count)
+    monkeypatch.setattr(service, "search_product", count)
     with pytest.raises(CommandError) as stopped:
         find()
     assert stopped.value.returncode == 130
@@ -127,10 +124,9 @@ def test_merged_pair_is_no_case_any_more(catalogue: list[Product]) -> None:
 
 
 @pytest.fixture
-def unlaunched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unlaunched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs get a row, but no process."""
     monkeypatch.setattr(model_jobs, "_launch", lambda _job: None)
-    yield
 
 
 @pytest.mark.usefixtures("unlaunched")
@@ -165,8 +161,10 @@ def test_wrong_threshold_starts_nothing(wrong: str) -> None:
 def test_review_page_shows_duplicates_and_offers_to_merge(catalogue: list[Product]) -> None:
     find()
     manager = browser_of("manager")
-    assert manager.get("/admin/matching/match/case/?kind=duplicate").headers["Location"].startswith(
-        f"/admin/matching/match/case/{catalogue[3].pk}/"
+    assert (
+        manager.get("/admin/matching/match/case/?kind=duplicate")
+        .headers["Location"]
+        .startswith(f"/admin/matching/match/case/{catalogue[3].pk}/")
     )
     assert manager.get("/admin/matching/match/case/?kind=new").headers["Location"] == "/admin/matching/match/"
     url = f"/admin/matching/match/case/{catalogue[3].pk}/"
@@ -180,12 +178,12 @@ def test_search_is_linear_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> N
     for look in legacy_features(30):
         add_product(look)
     calls: list[int] = []
-    real = search.service.index.search
+    real = index.search
 
     def count(vectors: np.ndarray, *rest: Any, **options: Any) -> Any:
         calls.append(len(vectors))
         return real(vectors, *rest, **options)
 
-    monkeypatch.setattr(search.service.index, "search", count)
+    monkeypatch.setattr(index, "search", count)
     find()
     assert len(calls) == 30
