@@ -20,7 +20,7 @@ from matching.policy.undoing import automatic_on, undo_day
 from matching.review import decisions, leases
 from products.models import Product
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.policies import calibrate_by_hand, decide, make_open_case, past_decisions, searchable
+from tests.matching.decided_cases import calibrate_by_hand, decide, make_open_case, past_decisions, searchable
 
 pytestmark = pytest.mark.django_db
 
