@@ -21,6 +21,9 @@ PAGES = {
     "case": "/admin/matching/match/case/{arrival}/",
     "ask": "/admin/ask/",
     "device": "/admin/device/",
+    "policy": "/admin/policy/",
+    "policy-edit": "/admin/policy/edit/?category=",
+    "quality": "/admin/quality/",
     "tokens": "/admin/tokens/",
 }
 

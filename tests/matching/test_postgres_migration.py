@@ -23,7 +23,7 @@ from django.utils import timezone
 from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
-from matching.models import Calibration, ProductAnswer, ReviewLease
+from matching.models import Calibration, EvidenceMark, Policy, PolicyCase, ProductAnswer, ReviewLease, SelfAudit
 from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import ProductImage
@@ -63,6 +63,13 @@ ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
+policy = Policy.objects.create(category="Lamps", confirms=True, paused_because="ä")
+PolicyCase.objects.create(product=products[0], policy=policy, kind="same", candidate=products[1].pk, probability=0.99,
+                          promise=0.98, is_audit=True, handled_at=now)
+mark = EvidenceMark.objects.create(product=products[0], candidate=products[1], kind="identifier", text="ä",
+                                   marked_by=reviewer, marked_at=now)
+SelfAudit.objects.create(model_name="m", expected=2, found=1, left_out=2, false_alarms=0, report={"missed": [1]},
+                         is_done=True, made_at=now)
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
