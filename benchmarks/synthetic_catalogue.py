@@ -264,7 +264,8 @@ def _by_policy(chance: random.Random, answers: list[Answered], promise: float, s
         carried_from(promise, CONFIDENCE, [one.likely for one in decided], [one.is_right for one in decided]),
         carried_from(promise, CONFIDENCE, [one.none for one in decided], [one.is_new for one in decided]),
     )
-    same, new = [], []
+    same: list[Answered] = []
+    new: list[Answered] = []
     for one in rest:
         proposal = propose([one.likely], one.none, at)
         if proposal is not None:

@@ -41,7 +41,7 @@ class Estimate:
 
 
 def is_probable(verdict: str, probability: float | None) -> bool:
-    """Return whether a match counts: people or the policy confirmed it, or it is likely and nobody rejected it."""
+    """Return whether a match counts: it is confirmed, or it is likely and waits for a verdict."""
     return verdict == "confirmed" or (verdict == "pending" and (probability or 0.0) >= PROBABLE)
 
 

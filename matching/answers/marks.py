@@ -35,13 +35,14 @@ def wrong_evidence(product: int | None) -> Wrong:
     own: set[str] = set()
     of_pair: dict[int, set[str]] = defaultdict(set)
     of_candidate: dict[int, set[str]] = defaultdict(set)
-    for owner, candidate, kind in marks.values_list("product_id", "candidate_id", "kind"):
-        if owner == product and candidate is None:
-            own.add(kind)
-        elif owner == product:
-            of_pair[candidate].add(kind)
-        else:
+    rows: Iterable[tuple[int, int | None, str]] = marks.values_list("product_id", "candidate_id", "kind")
+    for owner, candidate, kind in rows:
+        if owner != product:
             of_candidate[owner].add(kind)
+        elif candidate is None:
+            own.add(kind)
+        else:
+            of_pair[candidate].add(kind)
     return Wrong(frozenset(own), of_pair, of_candidate)
 
 

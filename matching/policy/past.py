@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 
@@ -19,6 +19,7 @@ MAX_DECISIONS = 10_000  # the newest; more would only take time
 MIN_OF_REVIEWER, CHANCE, AGREED = 20, 0.001, 0.98
 
 Kind = Decision.Kind
+_Row = tuple[int, str, int | None, datetime, str, list[int], list[dict[str, Any]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def read(decisions: QuerySet[Decision] | None = None) -> list[Past]:
         )[:MAX_DECISIONS]
     )  # fmt: skip
     corrected = set(PolicyCase.objects.filter(is_audit=False).values_list("product_id", flat=True))
-    return [_past(*row, is_sample=row[0] not in corrected) for row in newest]
+    return [_past(*cast("_Row", row), is_sample=row[0] not in corrected) for row in newest]
 
 
 def _past(
@@ -72,7 +73,7 @@ def _past(
         (best.get("probability") or 0.0) if best is not None else 0.0,
         not_in_catalogue,
         is_same=None if candidate is None else kind == Kind.SAME and candidate in chosen,
-        # A variant is not in the catalogue itself, but its family is: nobody would call it plainly new.
+        # A variant is not in the catalogue itself, but its family is. So it does not tell.
         is_new=None if kind == Kind.VARIANT else kind == Kind.NEW,
         is_sample=is_sample,
         kind=kind,
@@ -100,7 +101,7 @@ def undiscerning(decisions: Iterable[Past]) -> set[int]:
     """Return the reviewers who confirm whatever comes first, although some of it must be wrong.
 
     The program's own probabilities say how often a reviewer should have disagreed with its first candidate. Fewer
-    disagreements than chance allows (Poisson) show that somebody did not look.
+    disagreements than chance allows (Poisson) show that the reviewer did not look.
     """
     of_reviewer: dict[int, list[Past]] = defaultdict(list)
     for one in decisions:

@@ -43,7 +43,7 @@ def policy_of(category: str) -> Policy:
 def change(category: str, settings: Settings, user: AbstractBaseUser) -> Policy:
     """Save what the policy of a category may decide. "" are all categories without a policy of their own.
 
-    Switching something on, or changing its promise, starts the audit anew and ends a pause. Raises ValidationError by
+    Switching something on, or changing its promise, starts a new audit and ends a pause. Raises ValidationError by
     field: for a value out of range, an unknown category, and for what past decisions do not carry.
     """
     _check(category, settings)

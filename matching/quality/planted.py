@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 from gpu.images import decode
 from products.models import ProductImage
 
-# As photographs of one product differ. Each is drawn anew for every copy.
+# As photographs of one product differ. Each copy draws its own.
 CROPPED, TURNED_DEGREES, LIGHT, SCALED, QUALITY = 0.08, 4.0, 0.2, (0.5, 0.9), (55, 85)
 
 

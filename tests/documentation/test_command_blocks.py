@@ -84,6 +84,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "needs systemd, an older version and the network; test_schema_upgrade.py upgrades a database"
     ),
     ("docs/commands.md", "python manage.py download_model"): WEIGHTS,
+    ("docs/commands.md", "python manage.py self_audit"): (
+        "needs products with images that are ready; tests/matching/quality/test_self_audit.py runs it"
+    ),
     ("docs/commands.md", "python manage.py calibrate"): (
         "needs 20 products with several images; tests/matching/answers/test_answers.py calibrates"
     ),

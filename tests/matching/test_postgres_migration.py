@@ -24,7 +24,7 @@ from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion
 from catalogmatch.accounts.models import FirstPassword
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
-from matching.models import Calibration, ProductAnswer, ReviewLease
+from matching.models import Calibration, EvidenceMark, Policy, PolicyCase, ProductAnswer, ReviewLease, SelfAudit
 from matching.review import decisions, verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import Barcode, ProductImage
@@ -76,6 +76,13 @@ decisions.decide(gone.pk, decisions.Choice("new", note="größer"), reviewer)
 gone.delete()
 last = Product.objects.create(name="the last id, which no later product gets")
 last.delete()
+policy = Policy.objects.create(category="Lamps", confirms=True, paused_because="ä")
+PolicyCase.objects.create(product=products[0], policy=policy, kind="same", candidate=products[1].pk, probability=0.99,
+                          promise=0.98, is_audit=True, handled_at=now)
+mark = EvidenceMark.objects.create(product=products[0], candidate=products[1], kind="identifier", text="ä",
+                                   marked_by=reviewer, marked_at=now)
+SelfAudit.objects.create(model_name="m", expected=2, found=1, left_out=2, false_alarms=0, report={"missed": [1]},
+                         is_done=True, made_at=now)
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why

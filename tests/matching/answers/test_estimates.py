@@ -9,9 +9,9 @@ import pytest
 from matching.models import Match
 from products.models import Product
 from tests.helpers.accounts import client_of
-from tests.helpers.policies import calibrate_by_hand
 from tests.helpers.rows import browser_of, make_match, make_product
 from tests.helpers.vectors import add_product, legacy_features
+from tests.matching.decided_cases import calibrate_by_hand
 
 pytestmark = pytest.mark.django_db
 

@@ -69,7 +69,7 @@ def test_one_decision_settles_the_whole_case_and_is_undone_as_one(
     assert made.pop("at")
     assert made == {
         "decision": kind, "candidates": candidates, "differs": "size", "reason": "label", "note": "the lid",
-        "by": "reviewer",
+        "by": "reviewer", "automatic": False,
     }  # fmt: skip
     stored = Decision.objects.get()
     assert [row["score"] for row in stored.shown] == [90, 80, 70]

@@ -12,15 +12,16 @@ from django.utils import timezone
 
 from gpu.vectors import LEGACY_MODEL
 from matching import service
-from matching.models import Decision, Policy, PolicyCase
-from matching.policy import audit, switching
+from matching.models import Decision, Match, Policy, PolicyCase
+from matching.policy import audit, deciding, switching
 from matching.policy.evaluation import preview
 from matching.policy.switching import Settings
 from matching.policy.undoing import automatic_on, undo_day
 from matching.review import decisions, leases
 from products.models import Product
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.policies import calibrate_by_hand, decide, make_open_case, past_decisions, searchable
+from tests.helpers.threads import run_concurrently
+from tests.matching.decided_cases import calibrate_by_hand, decide, make_open_case, past_decisions, searchable
 
 pytestmark = pytest.mark.django_db
 
@@ -266,3 +267,33 @@ def test_deleted_reviewer_keeps_automatic_and_own_decisions_apart(arrivals: list
     switch_on()
     service.find_and_save_matches(arrivals[0].pk)
     assert Decision.objects.filter(automatic=True).count() == PolicyCase.objects.filter(is_audit=False).count() == 1
+
+
+def test_case_decided_twice_by_people_counts_once_and_as_it_is_now(arrivals: list[Product]) -> None:
+    past_decisions(ENOUGH)
+    product, candidate = make_open_case(0.99, 0.01)
+    decide(product, candidate)
+    decisions.decide(product.pk, decisions.Choice("new"), user_in("manager"), override=True)
+    with pytest.raises(ValidationError, match=r"Of 190 decided cases .* 189 were right"):
+        switch_on()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_person_and_policy_at_once_leave_the_persons_decision() -> None:
+    past_decisions(ENOUGH)
+    switch_on(audit_share=0.005)
+    cases = [make_open_case(0.99, 0.01)[0] for _number in range(12)]
+    reviewer = user_in("reviewer")
+
+    def by_policy() -> None:
+        for product in cases:
+            deciding.consider(product, LEGACY_MODEL)
+
+    def by_person() -> None:
+        for product in reversed(cases):
+            decisions.decide(product.pk, decisions.Choice("new"), reviewer)
+
+    run_concurrently(by_policy, by_person, by_policy)
+    made = Decision.objects.filter(product__in=cases)
+    assert {(one.kind, one.automatic, one.reviewer) for one in made} == {("new", False, reviewer)}
+    assert set(Match.objects.filter(product__in=cases).values_list("review_status", flat=True)) == {"rejected"}

@@ -11,8 +11,8 @@ from matching.models import Decision, Policy
 from matching.policy import audit
 from products.models import Product
 from tests.helpers.accounts import client_of
-from tests.helpers.policies import calibrate_by_hand, make_open_case, past_decisions, searchable
 from tests.helpers.rows import browser_of
+from tests.matching.decided_cases import calibrate_by_hand, make_open_case, past_decisions, searchable
 
 pytestmark = pytest.mark.django_db
 

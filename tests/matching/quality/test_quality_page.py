@@ -10,8 +10,8 @@ from django.utils import timezone
 from matching.models import Decision
 from products.models import Product
 from tests.helpers.accounts import user_in
-from tests.helpers.policies import decide, make_open_case, past_decisions
 from tests.helpers.rows import browser_of
+from tests.matching.decided_cases import decide, make_open_case, past_decisions
 
 pytestmark = pytest.mark.django_db
 

@@ -19,9 +19,9 @@ from products.images.cleaning import Upload
 from products.models import Feature, Product, ProductImage
 from products.queue.embed import embed_pending
 from tests.helpers.commands import run
-from tests.helpers.policies import calibrate_by_hand
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
+from tests.matching.decided_cases import calibrate_by_hand
 
 pytestmark = pytest.mark.django_db
 

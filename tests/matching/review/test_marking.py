@@ -10,9 +10,9 @@ from django.utils import timezone
 from matching.models import EvidenceMark
 from products.models import Product
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.policies import calibrate_by_hand
 from tests.helpers.rows import browser_of
 from tests.helpers.vectors import add_product, legacy_features
+from tests.matching.decided_cases import calibrate_by_hand
 
 pytestmark = pytest.mark.django_db
 
