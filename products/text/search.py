@@ -83,7 +83,10 @@ def find_numbers(numbers: Iterable[str], without: int | None = None, limit: int 
     found: dict[int, None] = {}
     for number in numbers:
         some = _with_all([number], limit=COMMON)
-        catalogue = Product.objects.filter(pk__in=some, is_historical=True).exclude(pk=without)
+        with connection.cursor() as cursor:  # a subquery makes SQLite look at each product
+            cursor.execute(some.sql, some.params)
+            having = [row[0] for row in cursor.fetchall()]
+        catalogue = Product.objects.filter(pk__in=having, is_historical=True).exclude(pk=without)
         ids = list(catalogue.order_by("pk").values_list("pk", flat=True)[: limit + 1])
         if len(ids) <= limit:
             found |= dict.fromkeys(ids)
