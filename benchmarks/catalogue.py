@@ -28,6 +28,7 @@ from django.utils import timezone
 from benchmarks.images import photo
 from benchmarks.vectors import MODEL, Vectors
 from core.sqlite import statistics
+from gpu.imaging.barcodes import READER
 from gpu.vectors import LEGACY_MODEL, Features
 from matching.models import Match
 from products.models import EmbeddingDay, Feature, Product, ProductImage
@@ -160,7 +161,7 @@ def _images(product_rows: ProductRows, products: int, files: Sequence[Row], stat
         yield {
             "id": number, "product_id": int(product_row) + 1, **columns, "original_name": f"IMG_{number}.jpg",
             "sha256": sha256(str(number).encode()).hexdigest(), "width": SIDE,
-            "height": SIDE, "position": int(number > products), "state": state,
+            "height": SIDE, "position": int(number > products), "state": state, "barcode_reader": READER,
             "error_code": "image_corrupt" if state == "failed" else "",
             "error_message": "The file is damaged." if state == "failed" else "",
             "attempts": {"ready": 1, "failed": 3, "claimed": 1}.get(state, 0),

@@ -1,9 +1,10 @@
 """Measure POST /api/products/{id}/match through HTTP on a full catalogue.
 
-    python -m benchmarks.http [--n 100000] [--seconds 10] [--json PATH] [--folder FOLDER]
+    python -m benchmarks.http [--n 100000] [--seconds 10] [--evidence] [--json PATH] [--folder FOLDER]
 
 Starts the real web server (gunicorn, two processes) on SQLite. 1, 4 and 16 clients match random products, each as soon
-as it has the last response. Results are saved. benchmarks/vectors.py describes the vectors.
+as it has the last response. Results are saved. benchmarks/vectors.py describes the vectors. With ``--evidence`` one
+client is measured first on products without texts, and then with names, numbers, attributes and a calibration.
 """
 
 from __future__ import annotations
@@ -26,11 +27,35 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.installation import environment, web_server
+from benchmarks.installation import environment, manage, web_server
 from benchmarks.machine import print_machine
 from benchmarks.search import prepare, run_phase
 
 CLIENTS = (1, 4, 16)
+# All texts away, and back.
+_HIDE = """
+from products.models import Product
+Product.objects.update(name="", description="", attributes={}, sku="")
+"""
+_SHOW = """
+import numpy as np
+from benchmarks.catalogue import _products, zipf_categories
+from benchmarks.vectors import MODEL
+from matching.answers import records, stored
+from matching.answers.choice import TERMS
+from matching.models import Calibration
+from products.models import Product
+count = Product.objects.count()
+rows = [Product(**row, mpn=f"XR-{row['id']:07}") for row in _products(zipf_categories(count), 0)]
+fields = ["name", "description", "attributes", "sku", "mpn"]
+for start in range(0, count, 5000):
+    Product.objects.bulk_update(rows[start : start + 5000], fields, batch_size=100)
+Calibration.objects.create(
+    model_name=MODEL, statistics=stored.pack(records.count_catalogue()), report={}, adopted=True,
+    parameters={"weights": dict.fromkeys(TERMS, 1.0), "none": 3.0, "same_from": None, "new_from": None},
+)
+"""
+
 COLUMNS = ("clients", "requests_per_s", "p50_ms", "p99_ms", "errors")
 
 
@@ -38,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=100_000, help="products (default: 100,000)")
     parser.add_argument("--seconds", type=float, default=10, help="for each number of clients (default: 10)")
+    parser.add_argument("--evidence", action="store_true", help="measure what texts and a calibration cost")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--folder", type=Path, help="where to put the catalogue (default: a temporary folder)")
     options = parser.parse_args()
@@ -50,13 +76,17 @@ def main() -> None:
         built = run_phase("build", "catalogmatch", folder)
         if "not_run" in built:
             raise RuntimeError(f"The catalogue could not be built: {built['not_run']}")
-        with web_server(environment(folder / "data"), workers=2) as (url, token):
-            run_clients(url, token, options.n, clients=4, seconds=3)  # lets both processes map the index
-            print(" ".join(f"{column:>15}" for column in COLUMNS))
-            for clients in CLIENTS:
-                row = run_clients(url, token, options.n, clients, options.seconds)
-                rows.append(row)
-                print(" ".join(f"{row[column]:>15.1f}" for column in COLUMNS), flush=True)
+        env = environment(folder / "data")
+        print(" ".join(f"{column:>15}" for column in COLUMNS))
+        for script in (_HIDE, _SHOW) if options.evidence else (None,):
+            if script is not None:
+                manage(env, "shell", "-v0", "-c", script)
+            with web_server(env, workers=2) as (url, token):
+                run_clients(url, token, options.n, clients=4, seconds=3)  # lets both processes map the index
+                for clients in CLIENTS[:1] if options.evidence else CLIENTS:
+                    row = run_clients(url, token, options.n, clients, options.seconds)
+                    rows.append(row)
+                    print(" ".join(f"{row[column]:>15.1f}" for column in COLUMNS), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from gpu.encoders.registry import ClipUnavailableError, clip_status
 from gpu.heads import Head
+from gpu.sandbox.pool import DecodedImage
 from gpu.search_vectors import search_vector
 from gpu.vectors import CLIP, HEAD, LEGACY, LEGACY_MODEL, Features, Kind
 from matching import index
@@ -25,6 +26,7 @@ from matching.answers.choice import CONSIDERED
 from matching.answers.marks import wrong_evidence
 from matching.answers.records import record_of
 from matching.best_views import best_views
+from matching.evidence.records import Record, parse_record
 from matching.index import Filters, Hit, SearchVectorError
 from matching.index.confirmed import shown_products
 from matching.models import Decision, Match, ProductAnswer
@@ -32,7 +34,7 @@ from matching.policy import deciding
 from matching.preferences import default_limit, default_threshold
 from products import model_versions
 from products.exporting import LARGE_COLUMNS
-from products.images.cleaning import Upload
+from products.images.cleaning import Upload, clean_query
 from products.model_versions import Version
 from products.models import Feature, Product, ProductImage
 from products.queue.claims import encoders_are_complete
@@ -111,10 +113,14 @@ def match_images(
     the workers need more than ``wait`` seconds for all images. Raises ClipUnavailableError if ``feature_type`` is CLIP
     and CLIP is not available, or if the version needs features that the images lack.
     """
-    features, used = features_of_images(uploads, wait, version)
+    images = [clean_query(upload) for upload in uploads]
+    features, used = features_of_images(images, wait, version)
     if version is not None and used.head is not None:
         feature_type = HEAD
-    return search_features(features, used, *with_defaults(threshold, limit), category, feature_type=feature_type)
+    barcodes = tuple(dict.fromkeys(number for image in images for number in image.barcodes))
+    record = parse_record(barcodes=barcodes) if barcodes else None
+    bounds = with_defaults(threshold, limit)
+    return search_features(features, used, *bounds, category, feature_type=feature_type, record=record)
 
 
 def match_image(
@@ -131,7 +137,7 @@ def match_image(
 
 
 def features_of_images(
-    uploads: Iterable[Upload], wait: float = 5.0, version: str | None = None
+    uploads: Iterable[Upload | DecodedImage], wait: float = 5.0, version: str | None = None
 ) -> tuple[list[Features], Version]:
     """Return the features of images that are not stored, and the version that compares them.
 
@@ -156,17 +162,18 @@ def search_features(
     asked: Product | None = None,
     without: Collection[int] = (),
     is_answered: bool = True,
+    record: Record | None = None,
 ) -> SearchResult:
     """Search by features of one product, and judge the candidates by everything that is known.
 
     The most probable candidate comes first. ``asked``: the product, if it is stored, which is never its own candidate.
-    Products with its identifiers or its name are candidates whatever their score is. ``without``: ids of products that
-    count as not being in the catalogue. ``is_answered``: False for a search whose scores are no similarity of images.
-    Raises what ``match_images`` raises.
+    ``record``: what is known about one that is not stored. Products with its identifiers or its name are candidates
+    whatever their score is. ``without``: ids of products that count as not being in the catalogue. ``is_answered``:
+    False for a search whose scores are no similarity of images. Raises what ``match_images`` raises.
     """
-    record = record_of(asked) if asked is not None else None
+    record = record_of(asked) if asked is not None else record
     wrong = wrong_evidence(asked.pk if asked is not None else None)
-    identified = find_candidates(asked, record, wrong.own) if asked is not None and record is not None else []
+    identified = find_candidates(asked or Product(), record, wrong.own) if record is not None else []
     kind, model, found = _nearest(
         features, version, max(limit, CONSIDERED), category, feature_type, asked, without, identified
     )

@@ -22,6 +22,7 @@ LATE_IMPORTS = {
     ("catalogmatch.apps", "catalogmatch.operations.permissions"): "Django's ready()",
     ("products.apps", "products.models.triggers"): "Django's ready()",
     ("products.apps", "products.signals"): "Django's ready()",
+    ("products.apps", "products.text.trigrams"): "Django's ready()",
     ("matching.apps", "core.sqlite.statistics"): "Django's ready()",
     ("matching.apps", "matching.index.changes"): "Django's ready()",
     ("matching.apps", "matching.signals"): "Django's ready()",

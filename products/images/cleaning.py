@@ -75,6 +75,11 @@ def clean_query_jpeg(upload: Upload) -> bytes:
     return pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE).jpeg
 
 
+def clean_query(upload: Upload) -> pool.DecodedImage:
+    """Return ``clean_query_jpeg`` of an image with its barcodes. Raises ImageProcessingError."""
+    return pool.decode_in_sandbox(upload.data, settings.DERIVATIVE_MAX_SIDE, with_barcodes=True)
+
+
 def read_bounded(file: File[bytes]) -> bytes:
     """Return an uploaded file's bytes. Raises ImageProcessingError if it is too large.
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 
 from gpu.pipeline import run
+from gpu.sandbox.pool import DecodedImage
 from gpu.vectors import Features
 from products import model_versions
 from products.images.cleaning import Upload, clean_query_jpeg
@@ -17,7 +18,7 @@ from products.queue.questions import FeaturesPendingError, ask, leave_result, un
 __all__ = ["FeaturesPendingError", "compute_for_waiting_request", "extract_query_features", "query_features"]
 
 
-def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None = None) -> list[Features]:
+def query_features(upload: Upload | DecodedImage, wait: float, encoders: Sequence[str] | None = None) -> list[Features]:
     """Return the features of an image, those of the encoders first. Store nothing.
 
     ``encoders`` are what loads them (default: the encoders of the version in use).
@@ -25,7 +26,7 @@ def query_features(upload: Upload, wait: float, encoders: Sequence[str] | None =
     With a broker, a worker computes them, so that no web process loads a model. Raises FeaturesPendingError after
     ``wait`` seconds, and ImageProcessingError for an image that cannot be used.
     """
-    jpeg = clean_query_jpeg(upload)
+    jpeg = clean_query_jpeg(upload) if isinstance(upload, Upload) else upload.jpeg
     if not settings.HAS_BROKER:
         return extract_query_features(jpeg, encoders)
     packed = ask("products.tasks.embed_question", base64.b64encode(jpeg).decode(), wait, encoders)

@@ -100,6 +100,15 @@ def test_equal_barcode_makes_a_candidate_whatever_the_image_looks_like(in_field:
     assert known.pk in [candidate.product.pk for candidate in result.candidates]
 
 
+def test_barcode_in_the_image_of_a_search_finds_its_product() -> None:
+    for seed in range(10, 32):
+        add(seed=seed, is_historical=True)
+    known = add(gtin=SOAP, seed=5, is_historical=True)
+    image = SimpleUploadedFile("soap.jpg", sample_images.pack(SOAP, seed=90), "image/jpeg")
+    response = api_of("viewer").post("/api/match", {"image": image, "threshold": 99.99}, format="multipart")
+    assert known.pk in [match["product_id"] for match in response.json()["matches"]]
+
+
 def test_arrival_of_before_is_searched_again_when_its_barcode_comes_into_the_catalogue() -> None:
     from matching import newcomers
 
