@@ -22,6 +22,7 @@ from core.history.recording import (
     record_deletions,
 )
 from matching.models import Decision, Match
+from matching.review import agreement
 from matching.review.cases import POSITIVE, Case, decision_document, decision_in_words, is_pending
 from products.models import Product
 
@@ -73,7 +74,7 @@ def decide(
     now = timezone.now()
     with transaction.atomic():
         case = lock_case(product_id)
-        _check(choice, case)
+        check_choice(choice, case)
         before = case.decision
         is_repeated = before is not None and before.reviewer_id == reviewer.pk and _is_same(before, choice)
         if is_repeated and not any(map(is_pending, case.matches)):
@@ -96,6 +97,7 @@ def decide(
         decision._history_date = now  # type: ignore[attr-defined]  # of django-simple-history
         with acting_as(current_source(), reviewer):
             decision.save()
+        agreement.note_first(decision)
         _give_verdicts(case.matches, targets, reviewer, now)
     return current_case(product_id)
 
@@ -112,6 +114,7 @@ def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = N
             raise Decision.DoesNotExist(_("This case has no decision."))
         check_unseen(case, reviewer, version, override=override)
         _remove([case.decision], reviewer, now)
+        agreement.forget_first(product_id)
         _give_verdicts(case.matches, dict.fromkeys(case.decision.settled, Status.PENDING), reviewer, now)
     return current_case(product_id)
 
@@ -228,7 +231,8 @@ def columns(status: str, reviewer: AbstractBaseUser, at: datetime) -> dict[str, 
     }
 
 
-def _check(choice: Choice, case: Case) -> None:
+def check_choice(choice: Choice, case: Case) -> None:
+    """Raise ValidationError if this cannot be said about the case."""
     if choice.kind not in Kind.values:
         raise ValidationError({"decision": _("A decision is one of %(kinds)s.") % {"kinds": ", ".join(Kind.values)}})
     if len(choice.note) > MAX_NOTE_LENGTH:

@@ -24,7 +24,7 @@ from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion
 from catalogmatch.accounts.models import FirstPassword
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
-from matching.models import Calibration, ProductAnswer, ReviewLease
+from matching.models import Calibration, ProductAnswer, ReviewLease, SavedFilter, SecondOpinion
 from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import ProductImage
@@ -64,6 +64,8 @@ ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim
 ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
+SavedFilter.objects.create(user=reviewer, name="mugs", query="?category=mugs")
+SecondOpinion.objects.create(product=products[0], first={"kind": "new", "candidates": []}, first_reviewer=reviewer)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
