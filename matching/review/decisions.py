@@ -12,6 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from core.history.recording import (
@@ -266,7 +267,7 @@ def conflict_text(case: Case) -> str:
     values = {
         "name": decision.reviewer.get_username() if decision.reviewer else _("A deleted user"),
         "what": decision_in_words(decision),
-        "when": timezone.localtime(decision.decided_at).strftime("%Y-%m-%d %H:%M"),
+        "when": date_format(timezone.localtime(decision.decided_at), "DATETIME_FORMAT"),
     }
     return _("%(name)s has decided this case: %(what)s (%(when)s).") % values
 

@@ -31,6 +31,7 @@ PAGES = {
     "history": "/admin/history/",
     "device": "/admin/device/",
     "models": "/admin/models/",
+    "agreement": "/admin/agreement/",
     "settings": "/admin/settings/",
     "tokens": "/admin/tokens/",
     "users": "/admin/auth/user/",
