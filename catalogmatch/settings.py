@@ -141,6 +141,7 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = files.FOLDER_MODE
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]
+FORMAT_MODULE_PATH = "catalogmatch.formats"
 TIME_ZONE = env.str("TZ", default="UTC")
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -185,6 +185,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 item(_("Products"), "inventory_2", "products_product_changelist", "products.view_product"),
                 item(_("Matches"), "join_inner", "matching_match_changelist", "matching.view_match", PENDING),
                 item(_("Duplicates"), "content_copy", "duplicates", "matching.view_match"),
+                item(_("Agreement"), "balance", "agreement", "matching.view_match"),
                 item(_("History"), "history", "history", "products.view_product"),
             ],
         },

@@ -23,6 +23,8 @@ api: list[URLPattern | URLResolver] = [
     path("<path:rest>", not_found),
 ]
 
+handler403 = "catalogmatch.web.error_pages.permission_denied"
+handler404 = "catalogmatch.web.error_pages.page_not_found"
 handler500 = "core.outages.server_error"
 
 urlpatterns = [

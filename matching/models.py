@@ -34,8 +34,13 @@ __all__ = [
     "PolicyCase",
     "ProductAnswer",
     "ReviewLease",
+    "SavedFilter",
+    "SecondOpinion",
     "SelfAudit",
 ]
+
+MAX_FILTER_NAME = 80  # characters
+MAX_QUERY_LENGTH = 1000
 
 
 class Match(BulkDeletable):
@@ -207,6 +212,63 @@ class Decision(BulkDeletable):
 
     def __str__(self) -> str:
         return f"{self.product}: {self.get_kind_display()}"
+
+
+class SavedFilter(models.Model):
+    """A reviewer's name for the query string of the review page."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(_("name"), max_length=MAX_FILTER_NAME)
+    query = models.CharField(_("query"), max_length=MAX_QUERY_LENGTH)
+
+    class Meta:
+        db_table = "saved_filters"
+        ordering = ("name",)
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="saved_filter_once_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SecondOpinion(models.Model):
+    """A decided case that a second reviewer decides without seeing the first answer.
+
+    ``first`` and ``second``: the kind and the candidates of each answer.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waiting")
+        AGREED = "agreed", _("agreed")
+        DISAGREED = "disagreed", _("disagreed")
+        SETTLED = "settled", _("settled")
+
+    product = models.OneToOneField(Product, on_delete=models.CASCADE, related_name="second_opinion")
+    state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.WAITING)
+    first = models.JSONField(_("first answer"))
+    first_reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+",
+        verbose_name=_("first reviewer"),
+    )  # fmt: skip
+    second = models.JSONField(_("second answer"), null=True)
+    second_reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+",
+        verbose_name=_("second reviewer"),
+    )  # fmt: skip
+    answered_at = models.DateTimeField(_("answered"), null=True)
+
+    class Meta:
+        db_table = "second_opinions"
+        verbose_name = _("second opinion")
+        verbose_name_plural = _("second opinions")
+        default_permissions = ("change",)
+        indexes = [
+            # The next case that waits for a second reviewer, and the disagreements.
+            models.Index(fields=["state", "-id"], name="second_opinion_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.product}: {self.get_state_display()}"
 
 
 class Calibration(models.Model):

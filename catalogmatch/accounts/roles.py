@@ -22,7 +22,7 @@ _UPLOAD = frozenset({
 })  # fmt: skip
 _REVIEW = frozenset({"matching.change_match"})
 _MANAGE = frozenset({
-    "matching.delete_match", "matching.view_policy", "matching.change_policy",
+    "matching.delete_match", "matching.view_policy", "matching.change_policy", "matching.change_secondopinion",
     "gpu.view_modelversion", "gpu.add_modelversion", "gpu.add_modelswitch",
     "products.view_preferencechange", "products.add_preferencechange",
     "auth.view_user", "auth.add_user", "auth.change_user", "auth.view_group",

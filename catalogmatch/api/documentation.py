@@ -34,7 +34,7 @@ class DocumentationView(APIView):
             **admin.site.each_context(request._request),
             "title": _("API"),
             "subjects": subjects(),
-            "example": request.build_absolute_uri("/api/queue"),
+            "example": f'curl -H "Authorization: Token YOUR_TOKEN" {request.build_absolute_uri("/api/queue")}',
         }
         return TemplateResponse(request._request, "catalogmatch/api.html", context)
 

@@ -321,6 +321,7 @@ class MatchAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, ExportAd
             path("case/hold/", view(review.renew_lease), name="matching_match_hold"),
             path("case/release/", view(review.release_leases), name="matching_match_release"),
             path("case/<int:product_id>/", view(review.case), name="matching_match_case"),
+            path("case/filters/", view(review.save_filter), name="matching_match_save_filter"),
             path("case/<int:product_id>/undo/", view(review.undo), name="matching_match_undo"),
             path("case/<int:product_id>/decide/", view(review.decide), name="matching_match_decide"),
             path("case/image/<int:image_id>/", view(review.image), name="matching_match_image"),

@@ -22,6 +22,7 @@ from django.http import (
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -37,28 +38,29 @@ from matching.answers.marks import marks_of
 from matching.answers.waterfall import waterfall
 from matching.answers.wording import answer_in_words, percent, strongest
 from matching.best_views import best_views
-from matching.models import Decision, Match
+from matching.models import MAX_FILTER_NAME, MAX_QUERY_LENGTH, Decision, Match, SavedFilter
 from matching.review import cases, comparison, decisions, leases, marking, queue, verdicts
 from matching.review.cases import Case
 from matching.review.decisions import Choice, ConflictError
 from matching.review.queue import BANDS, ReviewFilter
 from products.admin.filters import categories
 from products.images import renditions
-from products.models import Product, ProductImage
+from products.models import Import, Product, ProductImage
 
 VIEW_PERMISSION, REVIEW_PERMISSION = "matching.view_match", "matching.change_match"
 MERGE_PERMISSION = "products.delete_product"
 # The first and last days that also have a day before and after them, which other time zones need.
 DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 
+MAX_FILTERS = 20  # of one user
 SHOWN_SIDE = 720  # pixels of the longer side of a large image
 MAX_ESTIMATES = 6
 MAX_KEYS = 9  # candidates that have a number key
+MINUTES_AS_HOURS = 120  # from here on, what is left is said in hours
 MAX_RENEWED = 20  # leases in one request; the page has two
 # What a session keeps: the order of review, and the cases that the order "most useful first" has shown.
 ORDER_KEY, SEEN_KEY = "review_order", "review_seen"
 MAX_SEEN = 500
-USEFUL = "useful"
 
 
 class ReviewFilterForm(forms.Form):
@@ -79,25 +81,30 @@ class ReviewFilterForm(forms.Form):
     category = forms.CharField(label=gettext_lazy("Category"), max_length=200, required=False)
     since = forms.DateField(label=gettext_lazy("Added from"), required=False, validators=DAYS)
     until = forms.DateField(label=gettext_lazy("to"), required=False, validators=DAYS)
-    order = forms.ChoiceField(
-        label=gettext_lazy("Order"), required=False,
-        choices=[("", gettext_lazy("newest first")), (USEFUL, gettext_lazy("most useful first"))],
-    )  # fmt: skip
+    order = forms.ChoiceField(label=gettext_lazy("Order"), required=False, choices=list(queue.ORDERS.items()))
+    imported = forms.UUIDField(required=False)
 
     def review_filter(self) -> ReviewFilter:
         """Return the filter. An invalid field filters nothing."""
         self.is_valid()
         values = dict(self.cleaned_data)
         name = values.pop("score", "")
-        values.pop("order", "")
         band = next((band for band in BANDS if band.name == name), None)
+        values["order"] = values.get("order") or queue.NEWEST
+        if imported := values.pop("imported", None):
+            # An import that is gone has no cases.
+            values["imported"] = Import.objects.filter(pk=imported).first() or Import(
+                pk=imported, created_at=timezone.now()
+            )
         return ReviewFilter(band=band, **values)
 
     def query_string(self, **more: int) -> str:
-        """Return the filter and ``more`` as ``?name=value&…``, or "" if both are empty. The session has the order."""
+        """Return the filter and ``more`` as ``?name=value&…``, or "" if both are empty."""
         query = QueryDict(mutable=True)
-        names = self.fields.keys() - {"order"}
-        query.update({name: self.data[name] for name in self.fields if name in names and self.data.get(name)} | more)
+        given = {name: self.data[name] for name in self.fields if self.data.get(name)}
+        if given.get("order") == queue.NEWEST:
+            del given["order"]
+        query.update(given | more)
         return f"?{query.urlencode()}" if query else ""
 
 
@@ -128,6 +135,7 @@ def case(request: HttpRequest, product_id: int) -> HttpResponse:
         **_case_context(request, product, form),
         "title": _("Review"),
         "categories": sorted({*categories(), form.review_filter().category} - {""}),
+        "saved_filters": SavedFilter.objects.filter(user_id=user_of(request).pk),
         "lease_holder": None if _renew_lease(request, product.pk) else leases.lease_holder(product.pk),
     }
     return TemplateResponse(request, "catalogmatch/review.html", context)
@@ -282,6 +290,26 @@ def unmark_evidence(request: HttpRequest, match_id: int) -> HttpResponse:
         marking.unmark(mark_id, match.product_id, user_of(request))
         messages.success(request, _("The evidence counts again."))
     return redirect("admin:matching_match_case", match.product_id)
+
+
+@require_POST
+def save_filter(request: HttpRequest) -> HttpResponse:
+    """Save the posted ``query`` of the page under the posted ``name``, or delete the saved filter ``delete``."""
+    require_permissions(request, VIEW_PERMISSION)
+    mine = SavedFilter.objects.filter(user_id=user_of(request).pk)
+    if "delete" in request.POST:
+        mine.filter(pk__in=parse_ids([request.POST["delete"]])).delete()
+        return redirect("admin:matching_match_next")
+    form = ReviewFilterForm(QueryDict(request.POST.get("query", "").lstrip("?")[:MAX_QUERY_LENGTH]))
+    name, query = request.POST.get("name", "").strip()[:MAX_FILTER_NAME], form.query_string()
+    if not name or not query or "\0" in name or not form.is_valid():
+        messages.error(request, _("Choose a filter or an order first, and give it a name."))
+    elif mine.exclude(name=name).count() >= MAX_FILTERS:
+        messages.error(request, _("You have %(count)d saved filters. Delete one first.") % {"count": MAX_FILTERS})
+    else:
+        SavedFilter.objects.update_or_create(user_id=user_of(request).pk, name=name, defaults={"query": query})
+        messages.success(request, _("The filter %(name)s was saved.") % {"name": name})
+    return redirect(reverse("admin:matching_match_next") + query)
 
 
 @require_safe
@@ -447,14 +475,14 @@ def _next_url(product: Product, form: ReviewFilterForm) -> str:
 
 def _lease_next(request: HttpRequest, form: ReviewFilterForm, after: int | None) -> int | None:
     """Return the case after this one. A reviewer gets a lease on it; other users only look at it."""
-    review_filter, seen = form.review_filter(), None
-    if form["order"].value() == USEFUL:
-        seen = list(request.session.get(SEEN_KEY, []))
+    review_filter = form.review_filter()
+    is_useful = review_filter.order == queue.USEFUL
+    seen = list(request.session.get(SEEN_KEY, [])) if is_useful else []
     if request.user.has_perm(REVIEW_PERMISSION):
         found = leases.lease_next_case(user_of(request), review_filter, after, seen)
     else:
         found = queue.next_case(review_filter, after, seen=seen)
-    if seen is not None and after is not None and after not in seen:
+    if is_useful and after is not None and after not in seen:
         # Once all were seen they come again.
         request.session[SEEN_KEY] = [after] if found in seen else [*seen, after][-MAX_SEEN:]
     return found
@@ -474,9 +502,9 @@ def _filter_form(request: HttpRequest) -> ReviewFilterForm:
     """
     _address, _mark, page_query = request.headers.get("HX-Current-URL", "").partition("?")
     given = (request.GET or QueryDict(page_query.partition("#")[0])).copy()
-    if "order" in request.GET and given["order"] in ("", USEFUL):
+    if request.GET.get("order") in queue.ORDERS:
         request.session[ORDER_KEY] = given["order"]
-    given["order"] = request.session.get(ORDER_KEY, "")
+    given["order"] = given.get("order") or request.session.get(ORDER_KEY, queue.NEWEST)
     return ReviewFilterForm(given)
 
 
@@ -487,9 +515,21 @@ def _existing(texts: Iterable[str]) -> list[int]:
     return [product_id for product_id in ids if product_id in existing]
 
 
-def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, int]:
-    """Return the number of open cases and of the user's decisions today."""
-    return {"left": queue.open_count(form.review_filter()), "today": queue.decisions_today(user_of(request))}
+def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, Any]:
+    """Return the number of open cases, of the user's decisions today, and how fast they come in words."""
+    left, reviewer = queue.open_count(form.review_filter()), user_of(request)
+    return {"left": left, "today": queue.decisions_today(reviewer), "pace": _pace_in_words(queue.pace(reviewer), left)}
+
+
+def _pace_in_words(pace: float | None, left: int) -> str:
+    if pace is None:
+        return ""
+    minutes = round(left / pace)
+    rest = ngettext("about %d minute left", "about %d minutes left", minutes) % minutes
+    if minutes >= MINUTES_AS_HOURS:
+        hours = round(minutes / 60)
+        rest = ngettext("about %d hour left", "about %d hours left", hours) % hours
+    return _("%(pace).0f a minute, %(rest)s") % {"pace": max(pace, 1), "rest": rest} if left else ""
 
 
 def _redirect_back(request: HttpRequest) -> HttpResponse:

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from core.history.recording import (
@@ -24,6 +25,7 @@ from core.history.recording import (
     record_deletions,
 )
 from matching.models import Decision, Match, ProductAnswer
+from matching.review import agreement
 from matching.review.cases import POSITIVE, Case, decision_document, decision_in_words, is_pending
 from matching.review.consequences import Consequences
 from products.models import Product
@@ -76,7 +78,7 @@ def decide(
     now = timezone.now()
     with transaction.atomic():
         case = lock_case(product_id)
-        _check(choice, case)
+        check_choice(choice, case)
         before = case.decision
         is_repeated = before is not None and before.reviewer_id == reviewer.pk and _is_same(before, choice)
         if is_repeated and not any(map(is_pending, case.matches)):
@@ -128,6 +130,8 @@ def _settle(case: Case, choice: Choice, reviewer: AbstractBaseUser | None, now: 
         consequences.apply(decision)
         decision.save()
         consequences.finish()
+    if reviewer is not None:
+        agreement.note_first(decision)
     _give_verdicts(case.matches, targets, reviewer, now)
     return consequences.kept
 
@@ -148,6 +152,7 @@ def undo(product_id: int, reviewer: AbstractBaseUser, *, version: str | None = N
         with acting_as(current_source(), reviewer):
             consequences.take_back([case.decision])
         _remove([case.decision], reviewer, now)
+        agreement.forget_first(product_id)
         _give_verdicts(case.matches, dict.fromkeys(case.decision.settled, Status.PENDING), reviewer, now)
     return replace(current_case(product_id), kept=tuple(consequences.kept))
 
@@ -308,7 +313,8 @@ def columns(status: str, reviewer: AbstractBaseUser | None, at: datetime) -> dic
     }
 
 
-def _check(choice: Choice, case: Case) -> None:
+def check_choice(choice: Choice, case: Case) -> None:
+    """Raise ValidationError if this cannot be said about the case."""
     if choice.kind not in Kind.values:
         raise ValidationError({"decision": _("A decision is one of %(kinds)s.") % {"kinds": ", ".join(Kind.values)}})
     if len(choice.note) > MAX_NOTE_LENGTH:
@@ -342,7 +348,7 @@ def conflict_text(case: Case) -> str:
     values = {
         "name": decided_by(decision),
         "what": decision_in_words(decision),
-        "when": timezone.localtime(decision.decided_at).strftime("%Y-%m-%d %H:%M"),
+        "when": date_format(timezone.localtime(decision.decided_at), "DATETIME_FORMAT"),
     }
     return _("%(name)s has decided this case: %(what)s (%(when)s).") % values
 

@@ -47,7 +47,7 @@ def lease_next_case(
     reviewer: AbstractBaseUser,
     review_filter: ReviewFilter = NO_FILTER,
     after: int | None = None,
-    seen: Collection[int] | None = None,
+    seen: Collection[int] = (),
 ) -> int | None:
     """Lease the next case for this reviewer. Return its product's id, or None. ``seen``: see ``next_case``."""
     ReviewLease.objects.filter(clock.over("taken_at", LEASE_DURATION)).delete()

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, FloatField, Max, Min, OuterRef, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from matching.models import Decision, Match, ReviewLease
 from matching.review.cases import DUPLICATE
 from matching.review.usefulness import next_useful
-from products.models import Product
+from products.importing.undo import made_by
+from products.models import Import, Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,24 @@ class ScoreBand:
 BANDS = tuple(ScoreBand(low, high) for low, high in ((90, 100), (80, 90), (70, 80), (50, 70), (0, 50)))
 
 
+NEWEST, USEFUL, PROBABILITY, CATEGORY = "newest", "useful", "probability", "category"
+ORDERS = {
+    NEWEST: gettext_lazy("newest first"),
+    USEFUL: gettext_lazy("most useful first"),
+    PROBABILITY: gettext_lazy("most probable first"),
+    CATEGORY: gettext_lazy("by category"),
+}
+# A match without a probability counts by its score, as a case from before the first calibration.
+CHANCE = Coalesce(F("probability"), F("similarity_score") / 100.0, output_field=FloatField())
+PACE_MINUTES = 15
+MIN_PACE = 3  # decisions in that time, so that one click is no pace
+
+
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """Which cases to review. ``since`` and ``until``: when the product was added.
+    """Which cases to review, and in what order. ``since`` and ``until``: when the product was added.
+
+    ``imported``: only products that this import made.
 
     ``kind``: DUPLICATE for pairs inside the catalogue, NEW_PRODUCT for others, "" for all.
     """
@@ -52,6 +70,8 @@ class ReviewFilter:
     category: str = ""
     since: date | None = None
     until: date | None = None
+    imported: Import | None = None
+    order: str = NEWEST
 
     def pending(self, *, newest_first: bool = False) -> QuerySet[Match]:
         """Return the pending matches of these cases, on request by newest product first.
@@ -77,6 +97,8 @@ class ReviewFilter:
             matches = matches.filter(product__is_historical=self.kind == DUPLICATE)
         if self.category:
             matches = matches.filter(product__category=self.category)
+        if self.imported is not None:
+            matches = matches.filter(product__in=made_by(self.imported))
         added = {}
         if self.since is not None:
             added["created_at__gte"] = midnight(self.since)
@@ -133,26 +155,68 @@ def next_case(
     after: int | None = None,
     *,
     excluding: QuerySet[ReviewLease] | None = None,
-    seen: Collection[int] | None = None,
+    seen: Collection[int] = (),
 ) -> int | None:
     """Return the id of the next product to review, or None.
 
-    Cases come by newest product first. After the oldest one the queue starts again at the newest.
-    With ``seen``, they come by most useful first, and those that were seen come again after all others.
+    Cases come in the order of the filter. After the last one the queue starts again with the first.
+    By most useful first, those that were ``seen`` come again after all others.
     Cases with a lease in ``excluding`` are skipped.
     """
-    if seen is not None:
+    if review_filter.order == USEFUL:
         open_cases = Product.objects.filter(pk__in=review_filter.pending().order_by().values("product"))
         if excluding is not None:
             open_cases = open_cases.exclude(pk__in=excluding.values("product"))
         found = next_useful(open_cases, after, seen)
         return found if found is not None or not seen else next_useful(open_cases, after, ())
-    matches = review_filter.pending(newest_first=True)
+    by_order = {PROBABILITY: _by_probability, CATEGORY: _by_category}.get(review_filter.order, _by_newest)
+    matches, later = by_order(review_filter, after)
     if excluding is not None:
         matches = matches.exclude(product__in=excluding.values("product"))
     ids = matches.exclude(product=after).values_list("product_id", flat=True)
-    older = ids.filter(product_id__lt=after).first() if after is not None else None
-    return older if older is not None else ids.first()
+    following = ids.filter(later).first() if later is not None else None
+    return following if following is not None else ids.first()
+
+
+def _by_newest(review_filter: ReviewFilter, after: int | None) -> tuple[QuerySet[Match], Q | None]:
+    """Return the pending matches in order, and the condition on those that come after a case."""
+    return review_filter.pending(newest_first=True), Q(product_id__lt=after) if after is not None else None
+
+
+def _by_probability(review_filter: ReviewFilter, after: int | None) -> tuple[QuerySet[Match], Q | None]:
+    """Put the case with the most probable candidate first, see ``_by_newest``."""
+    matches = review_filter.pending().annotate(chance=CHANCE).order_by("-chance", "-product_id")
+    shown = Match.objects.filter(product=after).annotate(chance=CHANCE) if after is not None else None
+    best = shown.aggregate(best=Max("chance"))["best"] if shown is not None else None
+    if best is None:
+        return matches, None
+    # A case whose better candidate came before is not shown again for its second one.
+    better = Match.objects.filter(product=OuterRef("product"), review_status=Match.Status.PENDING).annotate(
+        chance=CHANCE
+    )
+    return matches, (Q(chance__lt=best) | Q(chance=best, product_id__lt=after)) & ~Exists(
+        better.filter(Q(chance__gt=best) | Q(chance=best, product_id__gt=after))
+    )
+
+
+def _by_category(review_filter: ReviewFilter, after: int | None) -> tuple[QuerySet[Match], Q | None]:
+    """Put the cases of one category beside each other, the newest of each first, see ``_by_newest``."""
+    matches = review_filter.pending().order_by("product__category", "-product_id")
+    shown = Product.objects.filter(pk=after).values_list("category", flat=True).first() if after is not None else None
+    if shown is None:
+        return matches, None
+    return matches, Q(product__category__gt=shown) | Q(product__category=shown, product_id__lt=after)
+
+
+def pace(reviewer: AbstractBaseUser) -> float | None:
+    """Return the reviewer's decisions per minute of the last minutes, or None after only a few."""
+    since = timezone.now() - timedelta(minutes=PACE_MINUTES)
+    recent = Decision.objects.filter(reviewer_id=reviewer.pk, decided_at__gte=since)
+    found = recent.aggregate(count=Count("pk"), first=Min("decided_at"))
+    if found["count"] < MIN_PACE:
+        return None
+    minutes = max((timezone.now() - found["first"]).total_seconds() / 60, 0.1)
+    return float(found["count"] / minutes)
 
 
 def midnight(day: date) -> datetime:

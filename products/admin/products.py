@@ -24,7 +24,7 @@ from django.views.decorators.http import require_POST
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import BooleanRadioFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
@@ -34,8 +34,9 @@ from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
 from products import exporting, requeue
 from products.admin import bulk_delete, imports, upload
+from products.admin.attributes import AttributesWidget
 from products.admin.bulk_delete import BulkDeleteAdmin
-from products.admin.filters import CategoryFilter, ImageStateFilter
+from products.admin.filters import CategoryFilter, ImageStateFilter, categories
 from products.admin.history import CatalogueHistoryAdmin
 from products.attributes import clean_attributes
 from products.images import barcodes, intake
@@ -48,7 +49,11 @@ from products.validation import validate_fields
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is not generic
     class Meta:
-        widgets = {name: UnfoldAdminTextareaWidget(attrs={"rows": 3}) for name in ("description", "attributes")}
+        widgets = {
+            "description": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+            "category": UnfoldAdminTextInputWidget(attrs={"list": "categories", "autocomplete": "off"}),
+            "attributes": AttributesWidget(),
+        }
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -61,6 +66,10 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's own is
         return sku
 
     def clean_attributes(self) -> dict[str, Any]:
+        widget = self.fields["attributes"].widget
+        if isinstance(widget, AttributesWidget) and (repeated := widget.repeated(self.data, "attributes")):
+            text = _("Two attributes have the same name: %(names)s.") % {"names": ", ".join(repeated)}
+            raise ValidationError(text, code="repeated_attribute")
         return clean_attributes(self.cleaned_data["attributes"])
 
     def clean(self) -> dict[str, Any]:
@@ -220,6 +229,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
         context = {
             "images_form": upload.AddImagesForm(),
             "barcodes": barcodes.of_product(product) if product is not None else [],
+            "categories": categories(),
             **(extra_context or {}),
         }
         response: HttpResponse = super().change_view(request, object_id, form_url, context)

@@ -158,6 +158,9 @@ def add_images(request: HttpRequest, product: Product) -> HttpResponse:
 
 
 def _show_result(request: HttpRequest, result: IntakeResult, message: str) -> None:
+    if not result.product.is_historical and request.user.has_perm("matching.view_match"):
+        case = reverse("admin:matching_match_case", args=[result.product.pk])
+        message = format_html('{} <a href="{}">{}</a>', message, case, _("Review its case"))
     messages.success(request, message)
     if result.duplicate_of is not None:
         url = reverse("admin:products_product_change", args=[result.duplicate_of])

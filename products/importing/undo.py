@@ -103,7 +103,8 @@ def _entries(job: Import, model: Any, kind: str) -> QuerySet[Any]:
     return found
 
 
-def _all_created(job: Import) -> QuerySet[Product]:
+def made_by(job: Import) -> QuerySet[Product]:
+    """Return the products that an import made and that still exist."""
     return Product.objects.filter(pk__in=_entries(job, Product, "+").values("id"))
 
 
@@ -119,11 +120,11 @@ def _touched(job: Import) -> Q:
 
 
 def _created(job: Import) -> QuerySet[Product]:
-    return _all_created(job).exclude(_touched(job))
+    return made_by(job).exclude(_touched(job))
 
 
 def _kept(job: Import) -> QuerySet[Product]:
-    return _all_created(job).filter(_touched(job))
+    return made_by(job).filter(_touched(job))
 
 
 def _images(job: Import) -> QuerySet[ProductImage]:

@@ -35,9 +35,9 @@ class Product(BulkDeletable):
     category = models.CharField(_("category"), max_length=200, blank=True, default="")
     description = models.TextField(_("description"), blank=True, default="")
     is_historical = models.BooleanField(
-        _("historical"),
+        _("part of the catalogue"),
         default=False,
-        help_text=_("New products are compared with the historical products."),
+        help_text=_("Catalogue products are what new products are compared with."),
     )
     gtin = models.CharField(
         _("GTIN"), max_length=50, blank=True, default="", help_text=_("The number below the barcode: EAN, UPC or ISBN.")

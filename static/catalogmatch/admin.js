@@ -67,3 +67,13 @@ window.addEventListener("load", () => {
         if (!cell.textContent.trim() && !cell.querySelector("input, img")) cell.replaceWith(Object.assign(document.createElement("td"), { className: cell.className }));
     }
 });
+
+// Another row for an attribute. Without the script, the form has a few empty ones.
+document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-add-attribute]");
+    if (!button) return;
+    const row = button.previousElementSibling.cloneNode(true);
+    for (const input of row.querySelectorAll("input")) input.value = input.type === "hidden" ? "text" : "";
+    button.before(row);
+    row.querySelector("input:not([type=hidden])").focus();
+});

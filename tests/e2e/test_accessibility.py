@@ -33,6 +33,7 @@ PAGES = {
     "history": "/admin/history/",
     "device": "/admin/device/",
     "models": "/admin/models/",
+    "agreement": "/admin/agreement/",
     "settings": "/admin/settings/",
     "policy": "/admin/policy/",
     "policy-edit": "/admin/policy/edit/?category=",

@@ -53,7 +53,7 @@ def browser_of(user: str | User) -> Client:
 
 
 def save_product(product: Product, **changes: Any) -> Any:
-    """Post the product's admin form with these changes as an uploader. Return the response."""
+    """Post the product's admin form with these changes as an uploader, without those that are None."""
     fields: dict[str, Any] = {
         "sku": product.sku, "name": product.name, "category": "", "description": "", "attributes": "{}",
         "features-TOTAL_FORMS": 0, "features-INITIAL_FORMS": 0,
@@ -61,4 +61,5 @@ def save_product(product: Product, **changes: Any) -> Any:
     }  # fmt: skip
     for number, image in enumerate(product.images.all()):
         fields |= {f"images-{number}-id": image.pk, f"images-{number}-product": product.pk}
-    return browser_of("uploader").post(f"/admin/products/product/{product.pk}/change/", fields | changes)
+    posted = {name: value for name, value in (fields | changes).items() if value is not None}
+    return browser_of("uploader").post(f"/admin/products/product/{product.pk}/change/", posted)

@@ -24,7 +24,8 @@ from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion
 from catalogmatch.accounts.models import FirstPassword
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
-from matching.models import Calibration, EvidenceMark, Policy, PolicyCase, ProductAnswer, ReviewLease, SelfAudit
+from matching.models import Calibration, EvidenceMark, Policy, PolicyCase, ProductAnswer, ReviewLease, SavedFilter
+from matching.models import SecondOpinion, SelfAudit
 from matching.review import decisions, verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import Barcode, ProductImage
@@ -68,6 +69,8 @@ ModelVersion.objects.create(name="head-1", parts=[], matrices=b"\\x00\\x01", dim
 ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
+SavedFilter.objects.create(user=reviewer, name="mugs", query="?category=mugs")
+SecondOpinion.objects.create(product=products[0], first={"kind": "new", "candidates": []}, first_reviewer=reviewer)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
 gone = Product.objects.get(pk=products[4].pk)
 Match.objects.create(product=gone, candidate=products[1], similarity_score=70, feature_type="clip",

@@ -39,6 +39,16 @@ def test_error_pages_explain_the_error_in_words(
     assert "style-src 'self'" in response["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize("path", ["/admin/products/product/999999/change/", "/admin/auth/user/"])
+def test_errors_of_signed_in_users_are_shown_within_the_site(path: str) -> None:
+    assert 'id="nav-sidebar"' in signed_in().get(path, follow=True).content.decode()
+
+
+def test_errors_outside_the_site_show_no_navigation() -> None:
+    assert 'id="nav-sidebar"' not in signed_in().get("/nothing").content.decode()
+    assert 'id="nav-sidebar"' not in Client().get("/nothing").content.decode()
+
+
 def test_api_errors_are_problem_documents() -> None:
     response = Client().get("/api/nothing")
     assert (response.status_code, response["Content-Type"]) == (404, "application/problem+json")
