@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django.db import models, transaction
 from django.db.models.deletion import get_candidate_relations_to_delete
+from django.dispatch import Signal
 
 from core.history.recording import record_deletions
 
@@ -16,13 +17,16 @@ Row = TypeVar("Row", bound=models.Model)
 
 BATCH_SIZE = 1_000  # rows in one statement
 
+# Sent with ``rows``, a queryset of the sender, in the transaction that deletes them, while all their relations exist.
+about_to_delete = Signal()
+
 
 def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
     """Delete rows of a model with an audit trail, and everything that refers to them.
 
     Returns what Django's ``delete`` returns. Django loads every related row to send a signal for each, and a product
-    has dozens of matches. Nothing listens to those signals here. The history records the row itself, and its files are
-    removed after the commit.
+    has dozens of matches. Here ``about_to_delete`` is sent once instead. The history records the row itself, and its
+    files are removed after the commit.
     """
     counts: Counter[str] = Counter()
     with transaction.atomic():
@@ -32,6 +36,7 @@ def delete_rows(rows: models.QuerySet[Any]) -> tuple[int, dict[str, int]]:
         while batch := list(islice(ids, BATCH_SIZE)):
             selected = rows.model._default_manager.filter(pk__in=batch)
             record_deletions(selected)
+            about_to_delete.send(rows.model, rows=selected)
             _delete(selected, counts)
     return counts.total(), dict(counts)
 

@@ -13,9 +13,22 @@ from core.deletion import BulkDeletable
 from core.history.recording import AuditTrail
 from core.jobs import BackgroundJob
 from matching.index.models import IndexChange
+from matching.review.models import DeletedImage, DeletedProduct, KeptDecision, KeptVerdict
 from products.models import Feature, Product, ProductImage
 
-__all__ = ["Calibration", "Decision", "IndexChange", "Match", "ModelJob", "ProductAnswer", "ReviewLease"]
+__all__ = [
+    "Calibration",
+    "Decision",
+    "DeletedImage",
+    "DeletedProduct",
+    "IndexChange",
+    "KeptDecision",
+    "KeptVerdict",
+    "Match",
+    "ModelJob",
+    "ProductAnswer",
+    "ReviewLease",
+]
 
 
 class Match(BulkDeletable):

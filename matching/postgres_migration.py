@@ -73,11 +73,23 @@ def copy_catalogue(path: Path, progress: Callable[[str, int], object] = lambda *
             with connection.cursor() as cursor:
                 for statement in connection.ops.sequence_reset_sql(no_style(), models):
                     cursor.execute(statement)
+                _keep_ids_unique(models, cursor)
             return [_compare(model) for model in models]
     finally:
         connections[_SOURCE].close()
         del connections[_SOURCE]
         del connections.databases[_SOURCE]
+
+
+def _keep_ids_unique(models: Sequence[type[Model]], cursor: Any) -> None:
+    """Let new rows get ids that no row had before, because decisions name deleted products by their ids."""
+    with connections[_SOURCE].cursor() as source:
+        source.execute("SELECT name, seq FROM sqlite_sequence WHERE seq > 0")
+        last = dict(source.fetchall())
+    for model in models:
+        table, key = model._meta.db_table, model._meta.pk.column
+        if table in last:
+            cursor.execute("SELECT setval(pg_get_serial_sequence(%s, %s), %s)", [table, key, last[table]])
 
 
 def compare_results(path: Path) -> tuple[int, int]:

@@ -1,19 +1,25 @@
-"""Match new products when their features are stored, and maintain the index when it is stale."""
+"""Follow changes of the catalogue: match new products, keep decisions on deleted ones, maintain the index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
+from django.db.models.signals import post_save
 from django.dispatch import receiver
 
+from core.deletion import about_to_delete
+from core.history.retention import pruned
 from matching import batch, tasks
 from matching.answers import calibration
 from matching.index import IndexFileError
 from matching.index.maintenance import maintenance_due
 from matching.models import Match
+from matching.review import kept
 from products.importing.undo import products_in_use
+from products.models import Product, ProductImage
 from products.queue.bulk import FollowUpError, bulk_embedding_done
 from products.queue.embed import features_stored
 
@@ -49,3 +55,25 @@ def products_with_verdicts(**_: Any) -> Q:
 @receiver(maintenance_due)
 def maintain_index(**_: Any) -> None:
     tasks.notify_index_maintenance()
+
+
+@receiver(about_to_delete, sender=Product)
+def keep_decisions(rows: QuerySet[Product], **_: Any) -> None:
+    kept.keep(rows)
+
+
+@receiver(post_save, sender=Product)
+def attach_decisions_by_sku(instance: Product, created: bool, update_fields: Any = None, **_: Any) -> None:
+    if created or update_fields is None or "sku" in update_fields:
+        kept.attach_by_sku(instance)
+
+
+@receiver(post_save, sender=ProductImage)
+def attach_decisions_by_image(instance: ProductImage, created: bool, **_: Any) -> None:
+    if created:
+        kept.attach_by_image(instance)
+
+
+@receiver(pruned)
+def forget_deleted_products(until: datetime, **_: Any) -> None:
+    kept.forget(until)

@@ -14,6 +14,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import models
 from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.dispatch import Signal
 from django.utils import timezone
 
 from core.column_sizes import text_bytes
@@ -22,6 +23,8 @@ BATCH_SIZE = 1_000
 ENTRY_BYTES = 140  # of an entry of short texts, with its indexes
 # A history that takes more than this share of its quota is pruned to the other share.
 PRUNE_FROM, PRUNE_TO = 0.9, 0.8
+
+pruned = Signal()  # sent with ``until``: everything recorded up to this time is forgotten
 
 
 def history_models() -> list[Any]:
@@ -83,6 +86,7 @@ def _delete_until(until: datetime) -> int:
         oldest = _deletable(history).filter(history_date__lte=until).order_by("history_id")
         while ids := list(oldest.values_list("history_id", flat=True)[:BATCH_SIZE]):
             deleted += history.objects.filter(history_id__in=ids)._raw_delete(history.objects.db)
+    pruned.send(None, until=until)
     return deleted
 
 

@@ -58,7 +58,7 @@ RUN: dict[tuple[str, str], Run] = {
     ),
     ("docs/commands.md", "python manage.py create_token"): Run({"USERNAME": "importer", "--days N": "--days 7"}),
     ("docs/commands.md", "python manage.py backup"): Run({"PATH": "{folder}/backup/new"}),
-    ("docs/commands.md", "python manage.py prune_history"): Run(),
+    ("docs/commands.md", "python manage.py prune_history"): Run({"[--forget-deleted]": "--forget-deleted"}),
     ("docs/deployment.md", "sudo -u catalogmatch -s"): Run(
         {"createsuperuser": "createsuperuser --noinput"},  # the answers are variables and not typed
         dict.fromkeys(("DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_EMAIL"), "a-name@example.com")

@@ -24,7 +24,7 @@ from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion
 from catalogmatch.accounts.tokens import issue_token
 from matching.models import Match, ModelJob
 from matching.models import Calibration, ProductAnswer, ReviewLease
-from matching.review import verdicts
+from matching.review import decisions, verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import ProductImage
 from products.models import PreferenceChange, QueueSwitch
@@ -63,6 +63,13 @@ ModelSwitch.objects.create(version="head-1", switched_by=reviewer)
 EncoderSource.objects.create(name="clip@12345678", source="/srv/models/clip")
 Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, statistics=b"\\x00\\x01", adopted=True)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
+gone = Product.objects.get(pk=products[4].pk)
+Match.objects.create(product=gone, candidate=products[1], similarity_score=70, feature_type="clip",
+                     model_name="m", rank=1)
+decisions.decide(gone.pk, decisions.Choice("new", note="größer"), reviewer)
+gone.delete()
+last = Product.objects.create(name="the last id, which no later product gets")
+last.delete()
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
@@ -100,8 +107,8 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
     moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
 
     assert moved.returncode == 0, moved.stderr
-    assert "features: 60 rows" in moved.stdout
-    assert "600 of 600 results are the same before and after" in moved.stdout
+    assert "features: 59 rows" in moved.stdout
+    assert "590 of 590 results are the same before and after" in moved.stdout
     with psycopg.connect(target) as connection:
         unchecked = connection.execute("SELECT count(*) FROM features WHERE checksum IS NULL").fetchone()
         assert unchecked == (0,)
@@ -117,11 +124,13 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
         assert connection.execute("SELECT attributes FROM products ORDER BY id LIMIT 1").fetchone() == (
             {"größe": [1, 2.5, None]},
         )
-        # New rows get ids after those of the copied rows.
+        # New rows get ids after those of the copied rows, and of deleted ones.
         ahead = connection.execute(
             "SELECT nextval(pg_get_serial_sequence('products', 'id')) - max(id) FROM products"
         ).fetchone()
-        assert ahead == (1,)
+        assert ahead == (2,)
+        kept = connection.execute("SELECT kind, note FROM kept_decisions").fetchall()
+        assert kept == [("new", "größer")]
     again = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
     assert again.returncode == 1
     assert "already holds products" in again.stderr

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from core.history import retention
+from matching.review import kept
 
 
 class Command(BaseCommand):
@@ -15,5 +17,14 @@ class Command(BaseCommand):
         "With beat this happens by itself every ten minutes."
     )
 
-    def handle(self, **_: Any) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--forget-deleted",
+            action="store_true",
+            help="also forget what was decided on products that are deleted",
+        )
+
+    def handle(self, *, forget_deleted: bool, **_: Any) -> None:
         self.stdout.write(f"Deleted {retention.prune():,} entries.")
+        if forget_deleted:
+            self.stdout.write(f"Forgot the decisions on {kept.forget():,} deleted products.")
