@@ -48,6 +48,10 @@ DAYS = (MinValueValidator(date(1, 1, 2)), MaxValueValidator(date(9999, 12, 30)))
 SHOWN_SIDE = 720  # pixels of the longer side of a large image
 MAX_KEYS = 9  # candidates that have a number key
 MAX_RENEWED = 20  # leases in one request; the page has two
+# What a session keeps: the order of review, and the cases that the order "most useful first" has shown.
+ORDER_KEY, SEEN_KEY = "review_order", "review_seen"
+MAX_SEEN = 500
+USEFUL = "useful"
 
 
 class ReviewFilterForm(forms.Form):
@@ -60,19 +64,25 @@ class ReviewFilterForm(forms.Form):
     category = forms.CharField(label=gettext_lazy("Category"), max_length=200, required=False)
     since = forms.DateField(label=gettext_lazy("Added from"), required=False, validators=DAYS)
     until = forms.DateField(label=gettext_lazy("to"), required=False, validators=DAYS)
+    order = forms.ChoiceField(
+        label=gettext_lazy("Order"), required=False,
+        choices=[("", gettext_lazy("newest first")), (USEFUL, gettext_lazy("most useful first"))],
+    )  # fmt: skip
 
     def review_filter(self) -> ReviewFilter:
         """Return the filter. An invalid field filters nothing."""
         self.is_valid()
         values = dict(self.cleaned_data)
         name = values.pop("score", "")
+        values.pop("order", "")
         band = next((band for band in BANDS if band.name == name), None)
         return ReviewFilter(band=band, **values)
 
     def query_string(self, **more: int) -> str:
-        """Return the filter and ``more`` as ``?name=value&…``, or "" if both are empty."""
+        """Return the filter and ``more`` as ``?name=value&…``, or "" if both are empty. The session has the order."""
         query = QueryDict(mutable=True)
-        query.update({name: self.data[name] for name in self.fields if self.data.get(name)} | more)
+        names = self.fields.keys() - {"order"}
+        query.update({name: self.data[name] for name in self.fields if name in names and self.data.get(name)} | more)
         return f"?{query.urlencode()}" if query else ""
 
 
@@ -84,7 +94,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
     form = _filter_form(request)
     if after is not None:
         leases.release_leases([after], user_of(request))
-    product_id = _lease_next(request, form.review_filter(), after)
+    product_id = _lease_next(request, form, after)
     if product_id is not None:
         return redirect(reverse("admin:matching_match_case", args=[product_id]) + form.query_string())
     messages.success(request, _("No other case waits for a decision."))
@@ -120,7 +130,7 @@ def prefetch(request: HttpRequest) -> HttpResponse:
     shown = next(iter(_existing(request.POST.getlist("shown"))), None)
     if shown is not None:
         _renew_lease(request, shown)
-    product_id = _lease_next(request, form.review_filter(), shown)
+    product_id = _lease_next(request, form, shown)
     if product_id is None:
         return HttpResponse(status=204)
     return _case_response(request, product_id, form)
@@ -345,11 +355,19 @@ def _next_url(product: Product, form: ReviewFilterForm) -> str:
     return reverse("admin:matching_match_next") + form.query_string(after=product.pk)
 
 
-def _lease_next(request: HttpRequest, review_filter: ReviewFilter, after: int | None) -> int | None:
+def _lease_next(request: HttpRequest, form: ReviewFilterForm, after: int | None) -> int | None:
     """Return the case after this one. A reviewer gets a lease on it; other users only look at it."""
+    review_filter, seen = form.review_filter(), None
+    if form["order"].value() == USEFUL:
+        seen = list(request.session.get(SEEN_KEY, []))
     if request.user.has_perm(REVIEW_PERMISSION):
-        return leases.lease_next_case(user_of(request), review_filter, after)
-    return queue.next_case(review_filter, after)
+        found = leases.lease_next_case(user_of(request), review_filter, after, seen)
+    else:
+        found = queue.next_case(review_filter, after, seen=seen)
+    if seen is not None and after is not None and after not in seen:
+        # Once all were seen they come again.
+        request.session[SEEN_KEY] = [after] if found in seen else [*seen, after][-MAX_SEEN:]
+    return found
 
 
 def _renew_lease(request: HttpRequest, product_id: int) -> bool:
@@ -360,9 +378,16 @@ def _renew_lease(request: HttpRequest, product_id: int) -> bool:
 
 
 def _filter_form(request: HttpRequest) -> ReviewFilterForm:
-    """Return the filter of the page: from its own query string, or from the one that htmx sends."""
+    """Return the filter of the page: from its own query string, or from the one that htmx sends.
+
+    The session remembers the order that was chosen last.
+    """
     _address, _mark, page_query = request.headers.get("HX-Current-URL", "").partition("?")
-    return ReviewFilterForm(request.GET or QueryDict(page_query.partition("#")[0]))
+    given = (request.GET or QueryDict(page_query.partition("#")[0])).copy()
+    if "order" in request.GET and given["order"] in ("", USEFUL):
+        request.session[ORDER_KEY] = given["order"]
+    given["order"] = request.session.get(ORDER_KEY, "")
+    return ReviewFilterForm(given)
 
 
 def _existing(texts: Iterable[str]) -> list[int]:

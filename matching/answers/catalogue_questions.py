@@ -57,7 +57,11 @@ def ask_catalogue(kind: str, model: str, head: Head | None) -> Questions:
     if len(several.order_by().values_list("pk")[:MIN_PRODUCTS]) < MIN_PRODUCTS:  # before all features are read
         raise _too_few_products(several.count())
     rng = np.random.default_rng(0)
-    views = _sample(parts_of(kind, model, head), rng)
+    return ask_views(_sample(parts_of(kind, model, head), rng), kind, head, rng)
+
+
+def ask_views(views: Views, kind: str, head: Head | None, rng: np.random.Generator) -> Questions:
+    """Return questions about these views. Raises CalibrationError if too few products have several."""
     products, counts = np.unique(views.products, return_counts=True)
     with_views = int((counts > 1).sum())
     if with_views < MIN_PRODUCTS:

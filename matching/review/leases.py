@@ -44,12 +44,16 @@ def release_leases(product_ids: Collection[int], reviewer: AbstractBaseUser) -> 
 
 
 def lease_next_case(
-    reviewer: AbstractBaseUser, review_filter: ReviewFilter = NO_FILTER, after: int | None = None
+    reviewer: AbstractBaseUser,
+    review_filter: ReviewFilter = NO_FILTER,
+    after: int | None = None,
+    seen: Collection[int] | None = None,
 ) -> int | None:
-    """Lease the next case for this reviewer. Return its product's id, or None."""
+    """Lease the next case for this reviewer. Return its product's id, or None. ``seen``: see ``next_case``."""
     ReviewLease.objects.filter(clock.over("taken_at", LEASE_DURATION)).delete()
     while True:
-        product_id = next_case(review_filter, after, excluding=ReviewLease.objects.exclude(reviewer_id=reviewer.pk))
+        others = ReviewLease.objects.exclude(reviewer_id=reviewer.pk)
+        product_id = next_case(review_filter, after, excluding=others, seen=seen)
         if product_id is None or renew_lease(product_id, reviewer):
             return product_id
         # Another reviewer took the lease after the query: try the next case.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -10,6 +11,7 @@ from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from matching.models import Decision, Match, ReviewLease
+from matching.review.usefulness import next_useful
 from products.models import Product
 
 
@@ -124,12 +126,20 @@ def next_case(
     after: int | None = None,
     *,
     excluding: QuerySet[ReviewLease] | None = None,
+    seen: Collection[int] | None = None,
 ) -> int | None:
     """Return the id of the next product to review, or None.
 
     Cases come by newest product first. After the oldest one the queue starts again at the newest.
+    With ``seen``, they come by most useful first, and those that were seen come again after all others.
     Cases with a lease in ``excluding`` are skipped.
     """
+    if seen is not None:
+        open_cases = Product.objects.filter(pk__in=review_filter.pending().order_by().values("product"))
+        if excluding is not None:
+            open_cases = open_cases.exclude(pk__in=excluding.values("product"))
+        found = next_useful(open_cases, after, seen)
+        return found if found is not None or not seen else next_useful(open_cases, after, ())
     matches = review_filter.pending(newest_first=True)
     if excluding is not None:
         matches = matches.exclude(product__in=excluding.values("product"))
