@@ -5,9 +5,9 @@
 IMAGES is a folder with ``catalogue.csv`` (one image a product), ``views.csv`` and ``queries.csv``. All three have the
 columns image and sku. For each seed, 30 % of the products are left out of the catalogue. Some views of each other
 product are catalogue images; all other views are arrivals, which wait for a decision. Every 20 decisions the head is
-learned again, with confirmed arrivals as views, and the probabilities are adjusted to all decisions, by the functions
-that the program uses. Then recall and calibration error are measured on ``queries.csv``. Both orders see the same
-catalogue and the same arrivals.
+learned again, with confirmed arrivals as views, and the probabilities are adjusted to the decisions, by the functions that the
+program uses. Then recall and calibration error are measured, on a third of the arrivals, which nobody decides, and on
+``queries.csv``. All orders see the same catalogue and the same arrivals.
 
 Printed are the figures after some numbers of decisions, and how many decisions each order needs for a recall and a
 calibration error, with the mean difference and its 95 % interval over seeds. ``--cache`` keeps the vectors.
@@ -26,7 +26,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-ORDERS = ("random", "useful")
+# "honest" is "useful", but only its random half adjusts the probabilities.
+ORDERS = ("random", "useful", "honest")
+MEASURED_SETS = ("views", "queries")
 STEP, LAST = 20, 200
 SHARE_LEFT_OUT = 0.3
 DIRECTIONS = 500  # a head keeps 300 of its own
@@ -160,10 +162,9 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
         return np.array([vectors[row["image"]] for row in rows]), np.array([number[row["sku"]] for row in rows])
 
     known = _Catalogue(*of(catalogue))
-    waiting, waiting_truth = of(arrivals)
-    asked, asked_truth = of(queries)
-    is_known = ~np.isin(asked_truth, [number[sku] for sku in left_out])
-    ids = draw.sample(range(1, 1_000_000), len(arrivals))  # ids of the cases, which say their half
+    measured = {"views": of(arrivals[::3]), "queries": of(queries)}
+    waiting, waiting_truth = of([row for place, row in enumerate(arrivals) if place % 3])
+    ids = draw.sample(range(1, 1_000_000), len(waiting))  # ids of the cases, which say their half
     decided: list[int] = []
     told: list[Any] = []  # what was decided, as it was asked before
     rows, model = [], known.day_zero
@@ -172,22 +173,22 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
             questions, _found = known.ask(waiting, waiting_truth)
             surest = model.probabilities(questions.terms, questions.facts).max(axis=1)
             chosen = _choose(order, surest, ids, decided, is_random)
-            told.append(questions.chosen(np.array(chosen)))
+            telling = [place for place in chosen if order != "honest" or is_random(ids[place])]
+            told.append(questions.chosen(np.array(telling)))
             decided += chosen
             right = [place for place in decided if waiting_truth[place] in known.ids]
             known.learn([waiting[place] for place in right], [int(waiting_truth[place]) for place in right])
             model = adjust(known.day_zero, Questions.joined(told))
-        final, found = known.ask(asked, asked_truth)
-        probabilities = model.probabilities(final.terms, final.facts)[:, :CONSIDERED]
-        place = probabilities.argmax(axis=1)
-        is_right = found[np.arange(len(place)), place] == asked_truth
-        rows.append(
-            {
-                "decisions": count,
-                "recall": float((found[is_known, 0] == asked_truth[is_known]).mean()),
-                "ece": expected_calibration_error(probabilities.max(axis=1), is_right),
-            }
-        )
+        row = {"decisions": float(count)}
+        for name, (asked, truth) in measured.items():
+            final, found = known.ask(asked, truth)
+            probabilities = model.probabilities(final.terms, final.facts)[:, :CONSIDERED]
+            place = probabilities.argmax(axis=1)
+            is_known = np.isin(truth, known.ids)
+            row[f"{name} recall"] = float((found[is_known, 0] == truth[is_known]).mean())
+            is_right = found[np.arange(len(place)), place] == truth
+            row[f"{name} ece"] = expected_calibration_error(probabilities.max(axis=1), is_right)
+        rows.append(row)
     return rows
 
 
@@ -207,23 +208,24 @@ def _choose(
 
 
 def _print(runs: dict[str, list[list[dict[str, float]]]]) -> None:
-    print(f"{'decisions':>9}", *(f"{figure + ', ' + order:>16}" for figure in ("recall", "ece") for order in ORDERS))
-    for place in range(LAST // STEP + 1):
-        means = [
-            np.mean([run[place][figure] for run in runs[order]]) for figure in ("recall", "ece") for order in ORDERS
-        ]
-        print(f"{place * STEP:>9}", *(f"{mean:>16.3f}" for mean in means))
+    for name in MEASURED_SETS:
+        columns = [(figure, order) for figure in ("recall", "ece") for order in ORDERS]
+        print(f"{name:>9}", *(f"{figure + ', ' + order:>16}" for figure, order in columns))
+        for place in range(LAST // STEP + 1):
+            means = [np.mean([run[place][f"{name} {figure}"] for run in runs[order]]) for figure, order in columns]
+            print(f"{place * STEP:>9}", *(f"{mean:>16.3f}" for mean in means))
     for figure, sign in (("recall", 1), ("ece", -1)):
-        for target in _targets(runs, figure):
+        for target in _targets(runs, f"queries {figure}"):
             needed = {
-                order: np.array([_needed(run, figure, sign, target) for run in runs[order]], float) for order in ORDERS
+                order: np.array([_needed(run, f"queries {figure}", sign, target) for run in runs[order]])
+                for order in ORDERS
             }
-            saved = needed["random"] - needed["useful"]
-            margin = 1.96 * saved.std(ddof=1) / np.sqrt(len(saved)) if len(saved) > 1 else float("nan")
-            print(
-                f"{figure} {target:.3f}: {needed['random'].mean():.0f} decisions in random order, "
-                f"{needed['useful'].mean():.0f} with the most useful first, {saved.mean():+.0f} ± {margin:.0f} saved"
-            )
+            texts = [f"{needed['random'].mean():.0f} decisions in random order"]
+            for order in ORDERS[1:]:
+                saved = needed["random"] - needed[order]
+                margin = 1.96 * saved.std(ddof=1) / np.sqrt(len(saved)) if len(saved) > 1 else float("nan")
+                texts.append(f"{needed[order].mean():.0f} {order} ({saved.mean():+.0f} ± {margin:.0f} saved)")
+            print(f"{figure} {target:.3f}: " + ", ".join(texts))
 
 
 def _targets(runs: dict[str, list[list[dict[str, float]]]], figure: str) -> list[float]:

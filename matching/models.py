@@ -242,11 +242,13 @@ class ReviewLease(models.Model):
 
 
 class ModelJob(BackgroundJob):
-    """Learning a head, or comparing two versions. A nightly job has no user."""
+    """A job of the page Models. A nightly job has no user."""
 
     class Kind(models.TextChoices):
         TRAIN = "train", _("learn a head")
         COMPARE = "compare", _("compare two versions")
+        DOWNLOAD = "download", _("download a model")
+        MEASURE = "measure", _("measure the encoders")
 
     class State(models.TextChoices):
         RUNNING = "running", _("running")
@@ -263,7 +265,7 @@ class ModelJob(BackgroundJob):
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.RUNNING)
     options = models.JSONField(_("options"), default=dict)
-    total = models.PositiveIntegerField(_("products"), default=0)
+    total = models.PositiveIntegerField(_("products"), default=0)  # or encoders, when they are measured
     done = models.PositiveIntegerField(_("products so far"), default=0)
     report = models.JSONField(_("report"), default=dict)
 

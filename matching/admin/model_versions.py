@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
+from gpu.encoders.downloads import DownloadError
 from gpu.monitoring.status import throughput
 from matching.learning import model_jobs, versions
 from matching.learning.held_out import ComparisonError
@@ -33,7 +34,11 @@ STATES = {
     versions.KEPT: (gettext_lazy("kept"), ""),
 }
 KINDS = {"clip": gettext_lazy("encoder"), "legacy": gettext_lazy("legacy features"), "head": gettext_lazy("head")}
-MEASURED = {"learning": gettext_lazy("when a head was learned"), "comparison": gettext_lazy("in a comparison")}
+MEASURED = {
+    "learning": gettext_lazy("when a head was learned"),
+    "comparison": gettext_lazy("in a comparison"),
+    "measurement": gettext_lazy("when the encoders were measured"),
+}
 FIGURES = {
     "recall@1": gettext_lazy("right first"),
     "recall@5": gettext_lazy("in the first 5"),
@@ -106,6 +111,32 @@ def compare(request: HttpRequest) -> HttpResponse:
     return redirect("admin:models_job", job.pk)
 
 
+@admin_page("models/download/", name="models_download")
+@require_POST
+def download(request: HttpRequest) -> HttpResponse:
+    """Start to download the posted model from the hub."""
+    require_permissions(request, LEARN)
+    try:
+        job = model_jobs.start_download(user_of(request), request.POST.get("name", ""))
+    except DownloadError as error:
+        messages.error(request, str(error))
+        return redirect("admin:models")
+    except model_jobs.BusyError as busy:
+        return _busy(request, busy)
+    return redirect("admin:models_job", job.pk)
+
+
+@admin_page("models/measure/", name="models_measure")
+@require_POST
+def measure(request: HttpRequest) -> HttpResponse:
+    """Start to measure the encoders."""
+    require_permissions(request, LEARN)
+    try:
+        return redirect("admin:models_job", model_jobs.start_measurement(user_of(request)).pk)
+    except model_jobs.BusyError as busy:
+        return _busy(request, busy)
+
+
 @admin_page("models/switch/", name="models_switch")
 @require_http_methods(["GET", "HEAD", "POST"])
 def switch(request: HttpRequest) -> HttpResponse:
@@ -144,7 +175,8 @@ def show_job(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
             return HttpResponse(headers={"HX-Refresh": "true"})
         return TemplateResponse(request, "catalogmatch/model_progress.html", context)
     if job.state == ModelJob.State.DONE:
-        context |= _comparison(job) if job.kind == ModelJob.Kind.COMPARE else _learned(job)
+        shown = {ModelJob.Kind.COMPARE: _comparison, ModelJob.Kind.TRAIN: _learned}
+        context |= shown.get(ModelJob.Kind(job.kind), lambda done: {"report": done.report})(job)
     return _page(request, "catalogmatch/model_job.html", context)
 
 

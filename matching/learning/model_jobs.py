@@ -1,4 +1,4 @@
-"""Jobs of the page Models: learn a head, or compare two versions.
+"""Jobs of the page Models: learn a head, compare two versions, download a model, or measure the encoders.
 
 Each runs in a process of its own with low priority, so that neither the web server nor a worker waits for it. The
 process writes progress and heartbeat into the job's row.
@@ -26,6 +26,9 @@ from core.database.locks import lock_names
 from core.history.recording import ChangeSource
 from core.jobs import HEARTBEAT_SECONDS, STALE_AFTER, SupersededError
 from core.outages import DATABASE_OUTAGES
+from gpu.encoders import selection, weights
+from gpu.encoders.downloads import DownloadError, download_model
+from matching.learning.encoder_costs import measure_encoders
 from matching.learning.held_out import ComparisonError, resolve
 from matching.learning.training import TrainingError, train_and_store
 from matching.learning.version_comparison import compare_versions
@@ -36,6 +39,7 @@ from products.models import Product
 logger = logging.getLogger(__name__)
 
 KEPT_JOBS = 30
+MAX_NAME_LENGTH = 200  # characters of a model's name
 NIGHT_HOURS = range(1, 5)  # local time
 ONCE_A_NIGHT = timedelta(hours=12)
 _CRASHED = "The process of this job ended unexpectedly ({code}). Its log says why. What was in use is unchanged."
@@ -76,6 +80,29 @@ def start_comparison(user: AbstractBaseUser, a: str, b: str) -> ModelJob:
     return _start(Kind.COMPARE, user, {"a": first, "b": second})
 
 
+def start_download(user: AbstractBaseUser, name: str) -> ModelJob:
+    """Start to download a model from the hub. Raises DownloadError for a name that cannot be one, and BusyError."""
+    name = name.strip()
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise DownloadError("Type the name of a model on the hub, such as clip-ViT-B-32 or facebook/dinov2-small.")
+    if weights.is_local(name):
+        raise DownloadError(f"{name} is a local model, so there is nothing to download. Name it in CLIP_MODEL.")
+    return _start(Kind.DOWNLOAD, user, {"name": name}, total=1)
+
+
+def start_measurement(user: AbstractBaseUser | None) -> ModelJob:
+    """Start to measure what each encoder costs here and reaches on this catalogue. Raises BusyError."""
+    job = prepare_measurement(user)
+    _launch(job)
+    return job
+
+
+def prepare_measurement(user: AbstractBaseUser | None = None) -> ModelJob:
+    """Return the job of a measurement, for ``run`` in this process. Raises BusyError."""
+    known = selection.known().keys() | {one.name for one in selection.wanted()}
+    return _create(Kind.MEASURE, user, {}, total=len(known))
+
+
 def resume(job: ModelJob) -> bool:
     """Start a job again whose process has stopped. Return False if it still runs."""
     if not job.take_over():
@@ -96,10 +123,17 @@ def run(job: ModelJob) -> None:
         with _beating(job) as progress:
             if job.kind == Kind.TRAIN:
                 report = train_and_store(adopt=bool(job.options["adopt"]), progress=progress)
+            elif job.kind == Kind.DOWNLOAD:
+                model = download_model(job.options["name"])
+                report = {
+                    "model": model.model_id, "dimensions": model.embedding_dim, "size_mb": round(model.size_mb),
+                }  # fmt: skip
+            elif job.kind == Kind.MEASURE:
+                report = measure_encoders(progress)
             else:
                 report = compare_versions(job.options["a"], job.options["b"], progress=progress)
         job.heartbeat(report=report, done=job.total)
-    except (TrainingError, ComparisonError, VersionError) as error:
+    except (TrainingError, ComparisonError, VersionError, DownloadError) as error:
         job.end(State.FAILED, str(error))
     except SupersededError:
         logger.info("model job %s was stopped or taken over", job.pk.hex)
@@ -107,8 +141,15 @@ def run(job: ModelJob) -> None:
         job.end(State.DONE)
 
 
-def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object]) -> ModelJob:
-    total = Product.objects.filter(is_historical=True).count()
+def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object], total: int | None = None) -> ModelJob:
+    job = _create(kind, user, options, total)
+    _launch(job)
+    return job
+
+
+def _create(kind: str, user: AbstractBaseUser | None, options: dict[str, object], total: int | None = None) -> ModelJob:
+    if total is None:
+        total = Product.objects.filter(is_historical=True).count()
     with transaction.atomic():
         lock_names(["model jobs"])
         alive = ModelJob.objects.filter(clock.within("heartbeat_at", STALE_AFTER), state=State.RUNNING)
@@ -116,9 +157,7 @@ def _start(kind: str, user: AbstractBaseUser | None, options: dict[str, object])
             raise BusyError(running)
         kept = list(ModelJob.objects.values_list("pk", flat=True)[: KEPT_JOBS - 1])
         ModelJob.objects.exclude(pk__in=kept).delete()
-        job = ModelJob.objects.create(kind=kind, user_id=user.pk if user else None, options=options, total=total)
-    _launch(job)
-    return job
+        return ModelJob.objects.create(kind=kind, user_id=user.pk if user else None, options=options, total=total)
 
 
 def _launch(job: ModelJob) -> None:
@@ -126,15 +165,29 @@ def _launch(job: ModelJob) -> None:
 
 
 def _supervise(job: ModelJob) -> None:
-    """Run the job's process, and say so in its row if it crashes."""
+    """Run the job's process, and say so in its row if it crashes. End the process if the job was stopped."""
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "run_model_job", str(job.pk)]
-    process = subprocess.run(  # nosec B603: fixed command, the id is ours
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    process = subprocess.Popen(  # nosec B603: fixed command, the id is ours
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    while True:
+        try:
+            _output, errors = process.communicate(timeout=HEARTBEAT_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            if _was_stopped(job):
+                process.terminate()  # a download does not notice it by itself
     if process.returncode:
-        logger.error("%s", process.stderr.decode(errors="replace")[-5000:])
+        logger.error("%s", errors.decode(errors="replace")[-5000:])
         killed = process.returncode < 0
         job.end(State.FAILED, _KILLED if killed else _CRASHED.format(code=process.returncode))
+
+
+def _was_stopped(job: ModelJob) -> bool:
+    try:
+        return not ModelJob.objects.filter(pk=job.pk, token=job.token).exists()
+    except DATABASE_OUTAGES:
+        return False
 
 
 class _Progress:

@@ -27,8 +27,10 @@ class Listed:
     """A model or version. ``state``: in use, in the shadow, or kept. ``coverage``: share of all images that have it.
 
     ``switch_to``: the name that ``switch`` takes, or "" if it cannot answer by itself. ``recall_1`` and ``recall_5``:
-    what it reaches on this catalogue's held-out images, and ``measured``: "learning" or "comparison", the newest one.
-    ``ms_per_query``: of a search by stored vectors. ``bytes``: of all its vectors.
+    what it reaches on this catalogue's held-out images, and ``measured``: "learning", "comparison" or "measurement",
+    the newest one.
+    ``ms_per_query``: of a search by stored vectors. ``bytes``: of all its vectors. ``images_per_second`` and
+    ``memory_mb``: of its encoder alone on this machine, when the encoders were last measured.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Listed:
     recall_5: float | None
     measured: str
     ms_per_query: float | None
+    images_per_second: float | None
+    memory_mb: int | None
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -154,7 +158,7 @@ def list_versions() -> list[Listed]:
             Listed(
                 name, kind, source, dim, backend, images, images / total if total else 1.0, state, switch_to, size,
                 images * (size or 0), known.get("recall@1"), known.get("recall@5"), known.get("measured", ""),
-                known.get("ms_per_query"),
+                known.get("ms_per_query"), known.get("images_per_second"), known.get("memory_mb"),
             )
         )  # fmt: skip
     return listed
@@ -192,4 +196,12 @@ def _figures(heads: Mapping[str, ModelVersion]) -> dict[str, dict[str, Any]]:
                 recalls = {k: views[side][k]["value"] for k in ("recall@1", "recall@5")}
                 found |= {**recalls, "measured": "comparison"}
             take(report[side], when, found)
+    measured = ModelJob.objects.filter(kind=ModelJob.Kind.MEASURE, state=ModelJob.State.DONE).order_by("created_at")
+    for when, report in measured.values_list("created_at", "report"):
+        for row in report["encoders"]:
+            found = {key: row[key] for key in ("images_per_second", "memory_mb")}
+            figures[row["name"]] = {**figures.get(row["name"], {}), **found}
+            if row["recall_1"] is not None:
+                recalls = {"recall@1": row["recall_1"], "recall@5": row["recall_5"]}
+                take(row["name"], when, recalls | {"measured": "measurement"})
     return figures

@@ -13,11 +13,16 @@ from gpu.models import ModelSwitch, ModelVersion
 from matching.learning import model_jobs
 from matching.models import Match, ModelJob
 from matching.review import verdicts
-from products.models import Product
+from products.images.cleaning import Upload
+from products.images.intake import add_product as add_stored
+from products.models import Feature, Product
+from products.queue.embed import embed_pending
+from tests.gpu.encoders.test_downloads import running_hub
 from tests.helpers.accounts import user_in
 from tests.helpers.commands import run
 from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.rows import browser_of
+from tests.helpers.sample_images import jpeg
 from tests.helpers.vectors import add_product
 from tests.matching.learning.test_heads import PRODUCTS, VIEWS, photographs
 
@@ -134,6 +139,9 @@ def test_switch_is_refused_if_another_version_answers_by_now(catalogue: list[Pro
         ("compare/", {}, "There is no version"),
         ("compare/", {"a": "encoder", "b": "legacy-1"}, "are the same version"),
         ("switch/", {"version": "head-none"}, "There is no version"),
+        ("download/", {}, "Type the name of a model on the hub"),
+        ("download/", {"name": "a" * 201}, "Type the name of a model on the hub"),
+        ("download/", {"name": "/srv/models/clip"}, "is a local model"),
     ],
 )
 def test_bad_input_is_one_sentence(catalogue: list[Product], address: str, form: dict[str, str], text: str) -> None:
@@ -189,6 +197,70 @@ def test_only_managers_see_and_change_models(catalogue: list[Product], role: str
     browser = browser_of(role)
     assert "/admin/models/" not in browser.get("/admin/").text
     assert browser.get("/admin/models/").status_code == 403
-    for page in ("train/", "compare/", "switch/"):
+    for page in ("train/", "compare/", "switch/", "download/", "measure/"):
         assert browser.post(f"/admin/models/{page}", {"version": "encoder"}).status_code == 403
     assert not ModelJob.objects.exists()
+
+
+def downloads_to(monkeypatch: pytest.MonkeyPatch, cache: Path, hub: str) -> None:
+    """Let the processes of jobs use this hub and this folder."""
+    values = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "CLIP_CACHE_DIR": str(cache), "HF_HUB_DISABLE_XET": "1"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_model_is_downloaded_by_the_button(tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    browser = browser_of("manager")
+    with running_hub(tiny_clip, "sentence-transformers/clip-ViT-B-32") as hub:
+        downloads_to(monkeypatch, tmp_path / "cache", hub)
+        response = browser.post("/admin/models/download/", {"name": " clip-ViT-B-32 "})
+        job = job_of(response.headers["Location"])
+    assert (job.state, job.error) == ("done", "")
+    assert (job.report["model"], job.report["dimensions"]) == ("clip-ViT-B-32", 512)
+    assert "clip-ViT-B-32 is on this machine and complete" in browser.get(response.headers["Location"]).text
+    assert "download a model" in browser.get("/admin/models/").text
+
+
+def test_download_is_refused_with_the_reason_where_no_hub_is_reachable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    downloads_to(monkeypatch, tmp_path / "cache", "http://127.0.0.1:9")  # where nothing listens
+    browser = browser_of("manager")
+    response = browser.post("/admin/models/download/", {"name": "facebook/dinov2-small"})
+    assert job_of(response.headers["Location"]).state == "failed"
+    assert "The model hub cannot be reached" in browser.get(response.headers["Location"]).text
+
+
+def test_page_and_command_show_what_each_encoder_costs_and_reaches(
+    catalogue: list[Product], with_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIP_MODEL", str(with_clip))
+    browser = browser_of("manager")
+    response = browser.post("/admin/models/measure/")
+    job = job_of(response.headers["Location"])
+    assert (job.state, job.error) == ("done", "")
+    [row] = job.report["encoders"]
+    assert row["dimensions"] == 512
+    assert row["recall_1"] is None  # it has embedded nothing yet
+    assert row["name"] in browser.get(response.headers["Location"]).text
+
+
+def test_measured_recall_and_speed_are_listed(photographs_with_clip: str) -> None:
+    done = run("list_models", "--measure")
+    assert done.code == 0, done.err
+    [line] = [line for line in done.out.splitlines() if line.startswith(photographs_with_clip)]
+    assert "images/s" in line
+    assert "recall@1" in line
+    page = browser_of("manager").get("/admin/models/").text
+    assert "images/s" in page
+    assert "when the encoders were measured" in page
+
+
+@pytest.fixture
+def photographs_with_clip(with_clip: Path) -> str:
+    """Store three images of each of six products, embedded with the small CLIP. Return its name."""
+    for seed in range(6):
+        uploads = [Upload(jpeg(seed, angle=angle), f"{angle}.jpg") for angle in (0, 5, 10)]
+        add_stored(uploads, name=f"product {seed}", is_historical=True)
+    embed_pending()
+    return str(Feature.objects.filter(kind="clip").values_list("model_name", flat=True)[0])
