@@ -152,7 +152,8 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
     number = {row["sku"]: place for place, row in enumerate(first, start=1)}
     left_out = set(draw.sample(sorted(number), round(SHARE_LEFT_OUT * len(number))))
     draw.shuffle(others)
-    catalogue, arrivals, taken = [row for row in first if row["sku"] not in left_out], [], dict.fromkeys(number, 0)
+    catalogue, taken = [row for row in first if row["sku"] not in left_out], dict.fromkeys(number, 0)
+    arrivals: list[dict[str, str]] = []
     for row in others:
         taken[row["sku"]] += 1
         is_view = row["sku"] not in left_out and taken[row["sku"]] <= views
@@ -179,16 +180,16 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
             right = [place for place in decided if waiting_truth[place] in known.ids]
             known.learn([waiting[place] for place in right], [int(waiting_truth[place]) for place in right])
             model = adjust(known.day_zero, Questions.joined(told))
-        row = {"decisions": float(count)}
+        figures = {"decisions": float(count)}
         for name, (asked, truth) in measured.items():
             final, found = known.ask(asked, truth)
             probabilities = model.probabilities(final.terms, final.facts)[:, :CONSIDERED]
             place = probabilities.argmax(axis=1)
             is_known = np.isin(truth, known.ids)
-            row[f"{name} recall"] = float((found[is_known, 0] == truth[is_known]).mean())
+            figures[f"{name} recall"] = float((found[is_known, 0] == truth[is_known]).mean())
             is_right = found[np.arange(len(place)), place] == truth
-            row[f"{name} ece"] = expected_calibration_error(probabilities.max(axis=1), is_right)
-        rows.append(row)
+            figures[f"{name} ece"] = expected_calibration_error(probabilities.max(axis=1), is_right)
+        rows.append(figures)
     return rows
 
 
