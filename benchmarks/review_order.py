@@ -5,9 +5,9 @@
 IMAGES is a folder with ``catalogue.csv`` (one image a product), ``views.csv`` and ``queries.csv``. All three have the
 columns image and sku. For each seed, 30 % of the products are left out of the catalogue. Some views of each other
 product are catalogue images; all other views are arrivals, which wait for a decision. Every 20 decisions the head is
-learned again, with confirmed arrivals as views, and the probabilities are adjusted to the decisions, by the functions that the
-program uses. Then recall and calibration error are measured, on a third of the arrivals, which nobody decides, and on
-``queries.csv``. All orders see the same catalogue and the same arrivals.
+learned again, with confirmed arrivals as views. The probabilities are adjusted to the decisions, by the functions that
+the program uses. Then recall and calibration error are measured, on a third of the arrivals, which nobody decides, and
+on ``queries.csv``. All orders see the same catalogue and the same arrivals.
 
 Printed are the figures after some numbers of decisions, and how many decisions each order needs for a recall and a
 calibration error, with the mean difference and its 95 % interval over seeds. ``--cache`` keeps the vectors.
@@ -52,7 +52,7 @@ def main() -> None:
         import django
 
         django.setup()
-        vectors = _reduced(_vectors(options.images.resolve(), options.cache))
+        vectors = _reduced(joined_vectors(options.images.resolve(), options.cache))
         runs = {
             order: [_simulate(options.images, vectors, seed, order, options.views) for seed in range(options.seeds)]
             for order in ORDERS
@@ -60,7 +60,7 @@ def main() -> None:
     _print(runs)
 
 
-def _vectors(images: Path, cache: Path | None) -> dict[str, Floats]:
+def joined_vectors(images: Path, cache: Path | None) -> dict[str, Floats]:
     """Return the joined vector of each image, encoder first."""
     if cache is not None and cache.is_file():
         stored = np.load(cache)
@@ -77,7 +77,7 @@ def _vectors(images: Path, cache: Path | None) -> dict[str, Floats]:
     call_command("migrate", verbosity=0)
     found = {}
     for table in ("catalogue", "views", "queries"):
-        for name in (row["image"] for row in _rows(images, table)):
+        for name in (row["image"] for row in read_rows(images, table)):
             features, _version = service.features_of_images([Upload(read_file(images / name), name)])
             ordered = sorted(features, key=lambda one: one.kind != CLIP)
             weights = [1.0 if one.kind == CLIP else LEGACY_WEIGHT for one in ordered]
@@ -95,7 +95,7 @@ def _reduced(vectors: dict[str, Floats]) -> dict[str, Floats]:
     return dict(zip(vectors, joined @ directions[:DIRECTIONS].T, strict=True))
 
 
-def _rows(images: Path, table: str) -> list[dict[str, str]]:
+def read_rows(images: Path, table: str) -> list[dict[str, str]]:
     with (images / f"{table}.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -148,11 +148,12 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
     from matching.review.usefulness import is_random
 
     draw = random.Random(seed)  # nosec B311 # no secret
-    first, others, queries = (_rows(images, table) for table in ("catalogue", "views", "queries"))
+    first, others, queries = (read_rows(images, table) for table in ("catalogue", "views", "queries"))
     number = {row["sku"]: place for place, row in enumerate(first, start=1)}
     left_out = set(draw.sample(sorted(number), round(SHARE_LEFT_OUT * len(number))))
     draw.shuffle(others)
-    catalogue, arrivals, taken = [row for row in first if row["sku"] not in left_out], [], dict.fromkeys(number, 0)
+    catalogue, taken = [row for row in first if row["sku"] not in left_out], dict.fromkeys(number, 0)
+    arrivals: list[dict[str, str]] = []
     for row in others:
         taken[row["sku"]] += 1
         is_view = row["sku"] not in left_out and taken[row["sku"]] <= views
@@ -179,16 +180,16 @@ def _simulate(images: Path, vectors: dict[str, Floats], seed: int, order: str, v
             right = [place for place in decided if waiting_truth[place] in known.ids]
             known.learn([waiting[place] for place in right], [int(waiting_truth[place]) for place in right])
             model = adjust(known.day_zero, Questions.joined(told))
-        row = {"decisions": float(count)}
+        figures = {"decisions": float(count)}
         for name, (asked, truth) in measured.items():
             final, found = known.ask(asked, truth)
             probabilities = model.probabilities(final.terms, final.facts)[:, :CONSIDERED]
             place = probabilities.argmax(axis=1)
             is_known = np.isin(truth, known.ids)
-            row[f"{name} recall"] = float((found[is_known, 0] == truth[is_known]).mean())
+            figures[f"{name} recall"] = float((found[is_known, 0] == truth[is_known]).mean())
             is_right = found[np.arange(len(place)), place] == truth
-            row[f"{name} ece"] = expected_calibration_error(probabilities.max(axis=1), is_right)
-        rows.append(row)
+            figures[f"{name} ece"] = expected_calibration_error(probabilities.max(axis=1), is_right)
+        rows.append(figures)
     return rows
 
 

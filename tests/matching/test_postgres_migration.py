@@ -72,13 +72,12 @@ Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, stati
 SavedFilter.objects.create(user=reviewer, name="mugs", query="?category=mugs")
 SecondOpinion.objects.create(product=products[0], first={"kind": "new", "candidates": []}, first_reviewer=reviewer)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
-gone = Product.objects.get(pk=products[4].pk)
+gone = Product.objects.create(sku="GONE")
+ProductImage.objects.create(product=gone, file="gone.jpg", sha256="4" * 64, width=1, height=1)
 Match.objects.create(product=gone, candidate=products[1], similarity_score=70, feature_type="clip",
                      model_name="m", rank=1)
 decisions.decide(gone.pk, decisions.Choice("new", note="größer"), reviewer)
 gone.delete()
-last = Product.objects.create(name="the last id, which no later product gets")
-last.delete()
 policy = Policy.objects.create(category="Lamps", confirms=True, paused_because="ä")
 PolicyCase.objects.create(product=products[0], policy=policy, kind="same", candidate=products[1].pk, probability=0.99,
                           promise=0.98, is_audit=True, handled_at=now)

@@ -19,7 +19,7 @@ from matching.learning import views
 from matching.models import Match
 from matching.review import verdicts
 from products import model_versions
-from products.models import Feature, Product
+from products.models import Feature, Product, ProductImage
 from tests.helpers.accounts import user_in
 from tests.helpers.commands import run
 from tests.helpers.sample_images import jpeg
@@ -284,6 +284,39 @@ def test_product_with_thousands_of_images_counts_with_some_of_them(
     monkeypatch.setattr(views, "MAX_VIEWS_PER_PRODUCT", 5)
     add_product(*photographs()[0], *photographs(1)[0])  # ten images
     assert trained(tmp_path=tmp_path)["views"] == PRODUCTS * VIEWS + 5
+
+
+def test_product_with_5000_images_counts_with_200_of_them(tmp_path: Path, catalogue: list[Product]) -> None:
+    product = add_product(*photographs()[0])
+    [feature] = product.features.order_by("pk")[:1]
+    ProductImage.objects.bulk_create(
+        [
+            ProductImage(
+                product=product, file=f"{number}.jpg", sha256=f"{number:064}", width=9, height=9, state="ready",
+                embedded_with=feature.model_name,
+            )
+            for number in range(5_000)
+        ]
+    )  # fmt: skip
+    columns = {name: getattr(feature, name) for name in ("kind", "model_name", "dim", "color_features")}
+    columns |= {name: getattr(feature, name) for name in ("shape_features", "texture_features", "checksum")}
+    lacking = product.images.filter(features=None)
+    Feature.objects.bulk_create([Feature(product=product, image=image, **columns) for image in lacking])
+    assert trained(tmp_path=tmp_path)["views"] == PRODUCTS * VIEWS + views.MAX_VIEWS_PER_PRODUCT
+
+
+def test_head_in_use_goes_on_answering_if_there_is_too_little_to_learn_from(
+    catalogue: list[Product], tmp_path: Path
+) -> None:
+    version = trained("--adopt", tmp_path=tmp_path)["version"]
+    Product.objects.filter(pk__in=[product.pk for product in catalogue[5:]]).delete()
+    for product in arrivals():
+        decide(product, catalogue[0], "rejected")
+    result = run("train_head", "--adopt")
+    assert result.code == 1
+    assert "Only 5 catalogue products have two images or more" in result.err
+    assert {kind for kind, _ in first_hits()} == {"head"}
+    assert model_versions.answering().name == version
 
 
 def test_head_finds_a_product_by_the_confirmed_image_of_another_one(catalogue: list[Product], tmp_path: Path) -> None:
