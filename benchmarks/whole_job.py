@@ -31,7 +31,7 @@ from benchmarks.machine import describe_machine, print_machine
 
 REPO = Path(__file__).resolve().parent.parent
 PRECISIONS = ("float32", "bfloat16")
-SCRIPT = REPO / "benchmarks" / "whole_job_script.py"
+SCRIPT = "benchmarks.whole_job_script"
 
 # A product of a folder has the name of its file as SKU.
 _ANSWERS = """
@@ -42,6 +42,8 @@ JOIN products asked ON asked.id = matches.product_id JOIN products found ON foun
 
 def main() -> None:
     options = _options()
+    if Path(options.model).is_dir():
+        options.model = str(Path(options.model).resolve())
     print_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,7 +61,7 @@ def main() -> None:
             seconds["CatalogMatch"].append(sum(_timed(command, env) for command in _commands(catalogue, questions)))
             for precision in PRECISIONS:
                 target = folder / f"{precision}.json"
-                script = [sys.executable, str(SCRIPT), options.model, str(catalogue), str(questions), str(target)]
+                script = [sys.executable, "-m", SCRIPT, options.model, str(catalogue), str(questions), str(target)]
                 seconds[precision].append(_timed([*script, precision], env))
             shutil.rmtree(data)
         scripts = {precision: json.loads((folder / f"{precision}.json").read_text()) for precision in PRECISIONS}
@@ -141,7 +143,9 @@ def _manage(*arguments: str) -> list[str]:
 
 def _timed(command: list[str], env: dict[str, str]) -> float:
     started = time.perf_counter()
-    done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, env=env, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:3])} failed: {done.stderr[-2000:]}")
     return time.perf_counter() - started

@@ -1,6 +1,6 @@
 """The script of 40 lines that ``whole_job.py`` competes with: two folders of images in, ten candidates an image out.
 
-python benchmarks/whole_job_script.py MODEL CATALOGUE_DIR QUESTIONS_DIR TOP10_JSON [float32|bfloat16] [BATCH]
+python -m benchmarks.whole_job_script MODEL CATALOGUE_DIR QUESTIONS_DIR TOP10_JSON [float32|bfloat16] [BATCH]
 """
 
 import json
@@ -33,5 +33,4 @@ def main(name: str, catalogue: str, questions: str, target: str, precision: str 
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, whose http.py would hide the standard library's
     main(*sys.argv[1:])

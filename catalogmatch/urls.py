@@ -13,6 +13,8 @@ from catalogmatch.operations import health
 from catalogmatch.operations.metrics import metrics
 from catalogmatch.web.media import MediaView
 
+admin.autodiscover()  # here, because only the URLs need the pages of the admin
+
 api: list[URLPattern | URLResolver] = [
     path("", include("gpu.urls")),
     path("", include("products.api.urls")),

@@ -21,7 +21,7 @@ from core import outages, redis_state
 from core.database.schema import SchemaTooOldError, missing_migrations
 from core.disk import MEBIBYTE
 from gpu.backends.choice import Choice
-from gpu.device import get_device_info
+from gpu.device import describe_device, get_device_info, likely_device
 from gpu.encoders import selection
 from gpu.encoders.registry import clip_status, measured_backends
 from gpu.models import EmbeddingWorker
@@ -40,6 +40,7 @@ LOW_DISK_BYTES = 5 * 2**30
 MAX_CHECKED_FILES = 5_000  # files of the newest images
 MAX_CHECKED_FEATURES = 25_000  # the newest features
 
+_INSTALL_AGAIN = "Install requirements.txt again with pip."
 _RESTORE = "Stop CatalogMatch and restore the newest backup."
 
 
@@ -92,9 +93,12 @@ def device() -> Finding:
         devices = ", ".join(sorted({f"{w.device} ({w.gpu_name or w.device_reason})" for w in workers}))
         return Finding(Level.OK, f"{len(workers)} workers on {devices}")
     try:
-        info = get_device_info()
+        # Importing torch takes longer than all other checks. Without a GPU it has nothing to add.
+        info = describe_device() if likely_device()[0] == "cpu" else get_device_info()
     except ImportError as error:
-        return Finding(Level.WARN, f"torch cannot be imported: {error}", "Install requirements.txt again with pip.")
+        return Finding(Level.WARN, f"torch cannot be imported: {error}", _INSTALL_AGAIN)
+    if info["torch_version"] is None:
+        return Finding(Level.WARN, "torch is not installed", _INSTALL_AGAIN)
     text = f"{info['device']}: {info['reason']}"
     if info["vram_gb"] is not None:
         text += f" {info['vram_gb']} GB."

@@ -83,7 +83,7 @@ def _measure(source: str, model_weights: Weights, folder: Path | None, progress:
         with closing(Candidate(source)) as reference:
             reference.load(reference_name, images)
             expected = _usable(reference.encode())
-            rates = []
+            rates: list[float] = []
             for backend in backends:
                 if backend in problems:
                     result = Result(backend, problem=problems[backend])

@@ -84,6 +84,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
         "needs systemd, an older version and the network; test_schema_upgrade.py upgrades a database"
     ),
     ("docs/commands.md", "python manage.py download_model"): WEIGHTS,
+    ("docs/commands.md", "python manage.py benchmark_backends"): WEIGHTS,
     ("docs/commands.md", "python manage.py self_audit"): (
         "needs products with images that are ready; tests/matching/quality/test_self_audit.py runs it"
     ),
@@ -119,6 +120,7 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/deployment.md", "cd /opt/catalogmatch"): "downloads packages for minutes; make does the same in CI",
     ("docs/gpu.md", "CUDA_VISIBLE_DEVICES=0"): "needs two GPUs; test_deployment.py starts the same worker on a CPU",
     ("docs/gpu.md", "python manage.py export_onnx"): WEIGHTS,
+    ("docs/gpu.md", "python manage.py benchmark_backends"): WEIGHTS,
     ("docs/gpu.md", "python benchmarks/random_clip.py"): "writes a model of 600 MB and measures for minutes",
     ("docs/matching-quality.md", "python -m benchmarks.tune_legacy"): "needs the data set of the page, and minutes",
     ("docs/metrics-and-alerts.md", "journalctl"): "needs systemd's journal",

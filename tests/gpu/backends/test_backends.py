@@ -67,7 +67,7 @@ def result_of(measured, backend):
 def test_fastest_backend_that_agrees_is_kept_and_used(model):
     measured = measuring.measure(model)
     agreeing = [result for result in measured.results if not result.problem]
-    assert measured.backend == max(agreeing, key=lambda result: result.ratio).backend
+    assert measured.backend == max(agreeing, key=lambda result: result.ratio or 0).backend
     assert (measured.images, measured.rendered) == (60, 60)
     assert choice.find(weights.find_weights()) == measured
     assert registry.clip_status().backend == measured.backend
@@ -193,8 +193,8 @@ def test_worker_measures_in_the_background_once_it_has_used_a_model(model, setti
         kept.unlink()
     assert background.measure_if_needed()
     assert not background.measure_if_needed()
-    background._process.wait(120)
-    assert background._process.returncode == 0
+    assert background._process is not None
+    assert background._process.wait(120) == 0
     assert not background.measure_if_needed()
 
 

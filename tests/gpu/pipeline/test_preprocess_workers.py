@@ -202,11 +202,10 @@ def test_processes_end_with_a_parent_that_is_killed(paths):
 
 def test_no_request_gets_the_response_to_an_interrupted_one(paths, monkeypatch):
     requests = [EmbedRequest(path, clip=False, legacy=True) for path in paths[:2]]
-    receive = preprocess_workers.receive
-    monkeypatch.setattr(preprocess_workers, "_receive", lambda _read: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        preprocess_in_subprocess(requests[:1], None)
-    monkeypatch.setattr(preprocess_workers, "_receive", receive)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(preprocess_workers, "receive", lambda _read: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_in_subprocess(requests[:1], None)
     (result,) = preprocess_in_subprocess(requests[1:], None)
     expected = preprocess_image(requests[1], None)
     assert isinstance(result, Preprocessed)
