@@ -44,8 +44,11 @@ _PREPROCESSOR = {
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
-    """Write the model to ``folder``, created if needed, and return it. The same seed gives the same weights."""
+def build(folder: Path, size: Size = "tiny", seed: int = 0, pixels: int = 224) -> Path:
+    """Write the model to ``folder``, created if needed, and return it. The same seed gives the same weights.
+
+    ``pixels``: the side of its input, in 7 × 7 patches.
+    """
     import torch
     from transformers import CLIPConfig, CLIPModel
 
@@ -54,7 +57,7 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
     vocabulary = _vocabulary()
     config = CLIPConfig(
         projection_dim=PROJECTION_DIM,
-        vision_config={"image_size": 224, "patch_size": 32, **_VISION[size]},
+        vision_config={"image_size": pixels, "patch_size": pixels // 7, **_VISION[size]},
         text_config={
             # The real size, where the cost counts. The byte-level vocabulary needs far fewer tokens.
             "vocab_size": 49408 if size == "ViT-B-32" else len(vocabulary),
@@ -71,7 +74,7 @@ def build(folder: Path, size: Size = "tiny", seed: int = 0) -> Path:
         model.eval()
         _amplify_patches(model)
     model.save_pretrained(module)
-    _write_json(module / "preprocessor_config.json", _PREPROCESSOR)
+    _write_json(module / "preprocessor_config.json", {**_PREPROCESSOR, "size": pixels, "crop_size": pixels})
     _write_json(module / "vocab.json", vocabulary)
     (module / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     tokens = {"bos_token": _START, "eos_token": _END, "pad_token": _END, "unk_token": _END}

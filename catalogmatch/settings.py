@@ -30,6 +30,7 @@ MEDIA_URL = "/media/"
 ORIGINALS_ROOT = DATA_DIR / "originals"
 INDEX_DIR = DATA_DIR / "index"
 IMPORTS_ROOT = DATA_DIR / "imports"
+MODELS_ROOT = DATA_DIR / "models"  # trained encoders
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -58,6 +58,12 @@ def safetensors_names(path: Path) -> set[str]:
     return set(header) - {"__metadata__"}
 
 
+def module_folder(folder: Path) -> Path:
+    """Return where the configuration and weights are in a model's folder, in either layout."""
+    listing = folder / "modules.json"
+    return folder / str(read_json(listing)[0].get("path", "")) if listing.is_file() else folder
+
+
 def _sentence_transformer(folder: Path) -> tuple[Path, dict[str, Any], Family]:
     modules = read_json(folder / "modules.json")
     if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):

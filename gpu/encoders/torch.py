@@ -15,7 +15,7 @@ import numpy as np
 from core.cpu import cpu_cores
 from gpu.device import empty_cache, get_device_info
 from gpu.encoders.families import WITH_PROJECTION, family_of
-from gpu.encoders.folders import safetensors_names
+from gpu.encoders.folders import module_folder, safetensors_names
 from gpu.encoders.model_files import read_json
 from gpu.encoders.preprocess import Pixels
 from gpu.encoders.protocol import DeviceMemoryError, Embeddings, LoadError, Pending, monotonic_seconds
@@ -30,6 +30,11 @@ logger = logging.getLogger(__name__)
 
 # How torch words it for CUDA, Apple's GPU, main memory, cuBLAS and cuDNN.
 _OUT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch says that a device's memory is full."""
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def load_torch(
@@ -66,6 +71,11 @@ def load_two_towers(model_weights: Weights, device: str | None = None) -> Any:
     return _load_with_transformers(model_weights, device, "vision_model")
 
 
+def load_for_training(model_weights: Weights, device: str | None = None) -> Any:
+    """Load the model of transformers in a model folder with all its parts in full precision. Raises LoadError."""
+    return _load_with_transformers(model_weights, device, None)
+
+
 def load_text_model(folder: Path, device: str | None = None) -> SentenceTransformer:
     """Load a sentence-transformers text model. Raises LoadError."""
     from sentence_transformers import SentenceTransformer
@@ -75,20 +85,22 @@ def load_text_model(folder: Path, device: str | None = None) -> SentenceTransfor
 
 
 def _load_with_transformers(
-    model_weights: Weights, device: str | None, unused: str, full_precision: bool = False
+    model_weights: Weights, device: str | None, unused: str | None, full_precision: bool = False
 ) -> Any:
-    """Load a model without its part ``unused``. Raises LoadError."""
+    """Load a model without its part ``unused``; None loads all in full precision. Raises LoadError."""
     import torch
     import transformers
 
-    config = read_json(model_weights.folder / "config.json")
+    folder = module_folder(model_weights.folder)
+    config = read_json(folder / "config.json")
     family = family_of(config)
     architecture = str((config.get("architectures") or [""])[0])
     loader: Any = getattr(transformers, architecture if architecture in WITH_PROJECTION else "AutoModel")
     with _loading(model_weights.model_id, model_weights.folder, device) as target:
+        full_precision = full_precision or unused is None
         half = target == "cuda" and family is not None and family.half and not full_precision
         model, report = loader.from_pretrained(
-            str(model_weights.folder),
+            str(folder),
             local_files_only=True,
             dtype=torch.float16 if half else torch.float32,
             output_loading_info=True,
@@ -97,7 +109,7 @@ def _load_with_transformers(
         missing = sorted(name for name in report["missing_keys"] if not name.endswith("mask_token"))
         if missing:
             raise ValueError(f"its weights lack {len(missing)} parts, such as {missing[0]}")
-        if hasattr(model, unused):
+        if unused is not None and hasattr(model, unused):
             delattr(model, unused)
         return model.to(target).eval()
 
@@ -177,8 +189,7 @@ class TorchEncoder:
             with torch.inference_mode():
                 return self._copy_back(self._module(on_device))
         except RuntimeError as error:  # torch.OutOfMemoryError is a RuntimeError; other devices raise plain ones
-            message = str(error).lower()
-            if not any(words in message for words in _OUT_OF_MEMORY):
+            if not is_out_of_memory(error):
                 raise
             raise DeviceMemoryError(str(error)) from None
 

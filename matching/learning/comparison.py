@@ -113,11 +113,11 @@ def _held_out_ranks(
     for fold, function in enumerate(embed):
         asked = ~in_gallery & (sample.products % len(embed) == fold)
         if asked.any():
-            ranks[asked], dots[asked] = _ranks(function(sample.vectors), sample.products, in_gallery, asked)
+            ranks[asked], dots[asked] = ranks(function(sample.vectors), sample.products, in_gallery, asked)
     return ranks[~in_gallery], dots[~in_gallery]
 
 
-def _ranks(
+def ranks(
     vectors: Vectors, products: npt.NDArray[np.int64], in_gallery: npt.NDArray[np.bool_], asked: npt.NDArray[np.bool_]
 ) -> tuple[Ranks, npt.NDArray[np.float64]]:
     """Return for each asked view how many products are more similar than its own, and the dot product with its own.
@@ -126,15 +126,15 @@ def _ranks(
     """
     ids, starts = np.unique(products[in_gallery], return_index=True)
     gallery = vectors[in_gallery]
-    ranks, dots = [], []
+    positions, dots = [], []
     rows = np.flatnonzero(asked)
     for start in range(0, len(rows), 500):
         block = rows[start : start + 500]
         best = np.maximum.reduceat(vectors[block] @ gallery.T, starts, axis=1)
         true = best[np.arange(len(block)), np.searchsorted(ids, products[block])]
-        ranks.append((best > true[:, None]).sum(axis=1))
+        positions.append((best > true[:, None]).sum(axis=1))
         dots.append(true.astype(np.float64))
-    return np.concatenate(ranks), np.concatenate(dots)
+    return np.concatenate(positions), np.concatenate(dots)
 
 
 def _gain_and_noise(gained: npt.NDArray[np.float64], of_product: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Train an image encoder. Knows no products: images have labels."""

@@ -1,0 +1,1 @@
+"""Train an encoder on the catalogue's views and decisions."""
