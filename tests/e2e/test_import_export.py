@@ -14,10 +14,10 @@ from playwright.sync_api import FilePayload, Page, expect
 from products.models import Product
 from tests.e2e.conftest import SignIn, save_screenshot
 from tests.e2e.test_accessibility import WCAG
-from tests.helpers.import_page import zipped
 from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
+from tests.helpers.web.import_page import zipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("catalogue")]
 

@@ -34,9 +34,9 @@ import numpy as np
 import psutil
 
 import tests.settings  # noqa: F401  (first: it sets the environment)
-from tests.helpers.import_page import IMPORT, zipped
 from tests.helpers.processes import Response, Stack, wait_until
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.import_page import IMPORT, zipped
 
 SAMPLE_SECONDS = 2.0
 RETRY_SECONDS = 0.3

@@ -67,13 +67,13 @@ def waiting() -> int:
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """List the products that are searched in full."""
     searched: list[int] = []
-    search = service.find_and_save_matches
+    search = service.match_again
 
-    def counted(product_id: int, *args: Any, **options: Any) -> service.SearchResult:
+    def counted(product_id: int) -> service.SearchResult:
         searched.append(product_id)
-        return search(product_id, *args, **options)
+        return search(product_id)
 
-    monkeypatch.setattr(service, "find_and_save_matches", counted)
+    monkeypatch.setattr(service, "match_again", counted)
     return searched
 
 

@@ -19,9 +19,9 @@ from products.importing.importer import RowStatus, import_rows
 from products.importing.rows import open_source
 from products.models import Product
 from tests.helpers.accounts import client_of
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.rows import browser_of, make_product, save_product
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.import_page import ImportPage, zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

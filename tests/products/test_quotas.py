@@ -20,10 +20,10 @@ from products.models import Import, Product, ProductImage
 from tests.helpers.accounts import client_of
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
-from tests.helpers.import_page import IMPORT, ImportPage, zipped
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_images
+from tests.helpers.web.import_page import IMPORT, ImportPage, zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

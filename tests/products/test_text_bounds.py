@@ -29,9 +29,9 @@ from products.importing.results import MAX_RAW_LENGTH, MAX_REASON_LENGTH, Import
 from products.importing.row import Row
 from products.models import Import, Product
 from tests.helpers.accounts import client_of, user_in
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.rows import browser_of, make_case, make_product, save_product
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.import_page import ImportPage, zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

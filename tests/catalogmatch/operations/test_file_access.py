@@ -19,12 +19,12 @@ from matching import index
 from matching.index import main_file
 from tests.conftest import use_clip
 from tests.helpers.commands import run
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.installations import REPO, environment
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_images
 from tests.helpers.vectors import MODEL, add_products, embeddings, random_vectors
+from tests.helpers.web.import_page import ImportPage, zipped
 
 
 def open_entries(folder: Path) -> dict[str, str]:

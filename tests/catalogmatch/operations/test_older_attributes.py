@@ -24,9 +24,9 @@ from products.models import Product
 from products.queue.embed import embed_pending
 from tests.helpers.accounts import client_of
 from tests.helpers.attributes import STORED, store, stored_text
-from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.import_page import ImportPage
 
 pytestmark = pytest.mark.django_db
 

@@ -12,9 +12,9 @@ from matching.models import Match, SavedFilter
 from matching.review.decisions import Choice, decide
 from products.models import Product
 from tests.helpers.accounts import user_in
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.rows import browser_of, make_case, make_match
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.import_page import ImportPage, zipped
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from openpyxl import load_workbook
 from core.spreadsheets.writer import XLSX_MAX_CELL_LENGTH, csv_bytes, escape_formula, unescape_formula, xlsx_bytes
 from products.models import Product
 from tests.helpers.accounts import user_in
-from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of, make_match, make_product
+from tests.helpers.web.import_page import ImportPage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

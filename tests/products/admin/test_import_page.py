@@ -12,10 +12,10 @@ from products import tasks
 from products.models import Import, Product, ProductImage
 from tests.helpers.accounts import user_in
 from tests.helpers.files import files_in
-from tests.helpers.import_page import IMPORT, Files, ImportPage, zipped
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv
+from tests.helpers.web.import_page import IMPORT, Files, ImportPage, zipped
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

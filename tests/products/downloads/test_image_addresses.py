@@ -14,13 +14,13 @@ from products.models import ImageDownload, Product, ProductImage
 from products.queue import claims
 from tests.helpers.accounts import user_in
 from tests.helpers.commands import run
-from tests.helpers.import_page import IMPORT, ImportPage, zipped
 from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.processes import Stack, wait_until
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import rows_as_csv, write_csv
 from tests.helpers.web.image_server import ImageServer, image_server
+from tests.helpers.web.import_page import IMPORT, ImportPage, zipped
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from tests.helpers import sample_images
 from tests.helpers.accounts import client_of
 from tests.helpers.commands import run
 from tests.helpers.files import files_in
-from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of
 from tests.helpers.tables import write_images
+from tests.helpers.web.import_page import ImportPage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,8 +14,8 @@ from core.errors import UnreadableFileError
 from core.spreadsheets import reader, sheets, text
 from core.spreadsheets import workbook as workbook_reader
 from products.importing.image_sources import open_zip
-from tests.helpers.import_page import ImportPage
 from tests.helpers.rows import browser_of
+from tests.helpers.web.import_page import ImportPage
 
 SHEET = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"

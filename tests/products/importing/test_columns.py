@@ -7,11 +7,11 @@ import pytest
 from products.importing.tables.mapping import recognise
 from products.models import ColumnChoice, Import, Product
 from tests.helpers.commands import run
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.jobs import wait_for_jobs
 from tests.helpers.rows import browser_of, make_product
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_csv, write_images
+from tests.helpers.web.import_page import ImportPage, zipped
 
 
 @pytest.mark.parametrize(

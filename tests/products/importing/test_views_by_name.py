@@ -6,10 +6,10 @@ import pytest
 
 from products.models import Product
 from tests.helpers.commands import run
-from tests.helpers.import_page import ImportPage, zipped
 from tests.helpers.rows import browser_of
 from tests.helpers.sample_images import jpeg
 from tests.helpers.tables import write_images
+from tests.helpers.web.import_page import ImportPage, zipped
 
 
 def products() -> dict[str, list[str]]:
