@@ -137,8 +137,8 @@ def _measured(found: Choice | None) -> str:
         return ", not measured on this machine yet (a worker does it, or `manage.py benchmark_backends`)"
     day = found.measured_at[:10]
     if found.backend == found.reference:
-        return f", the fastest of {len(found.results)} on {day}"
-    return f", {found.result.ratio} × {found.reference} on {day}, the fastest of {len(found.results)} that agrees"
+        return f", the fastest backend that agrees on {day}"
+    return f", {found.result.ratio} × {found.reference} on {day}, the fastest backend that agrees"
 
 
 def broker() -> Finding:

@@ -21,6 +21,8 @@ class Command(BaseCommand):
         "CLIP_BACKEND=auto, workers then use the fastest that agrees with full precision, also those that are running."
     )
 
+    requires_system_checks = []  # a worker starts this, and their warnings would fill its log
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", type=Path, metavar="PATH", help="also write all figures to this file")
         parser.add_argument(
