@@ -70,7 +70,7 @@ def gtins(codes: Iterable[Barcode]) -> list[str]:
 
     An ISBN on a book is a GTIN too. Numbers with a wrong check digit, and those of zeros only, are left out.
     """
-    numbers = []
+    numbers: list[str] = []
     for code in codes:
         numbers += [code.text] if code.kind == "gtin" else _GTIN_IN_TEXT.findall(code.text)
     valid = [number.zfill(GTIN_DIGITS) for number in numbers if number.strip("0") and _has_check_digit(number)]

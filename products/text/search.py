@@ -5,9 +5,10 @@ Every function is bounded in time, whatever the text says: a common word costs a
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def find_same_name(name: str, without: int | None = None, limit: int = 5) -> lis
     words = _words(name)
     if not words:
         return []
-    catalogue = Product.objects.filter(pk__in=_nearest(name), is_historical=True).exclude(pk=without)
+    catalogue = Product.objects.filter(pk__in=_nearest(name), is_historical=True).exclude(pk=without or 0)
     asked = " ".join(words)
     alike = [
         (fuzz.token_sort_ratio(asked, " ".join(_words(other))), -pk)
@@ -86,7 +87,7 @@ def find_numbers(numbers: Iterable[str], without: int | None = None, limit: int 
         with connection.cursor() as cursor:  # a subquery makes SQLite look at each product
             cursor.execute(some.sql, some.params)
             having = [row[0] for row in cursor.fetchall()]
-        catalogue = Product.objects.filter(pk__in=having, is_historical=True).exclude(pk=without)
+        catalogue = Product.objects.filter(pk__in=having, is_historical=True).exclude(pk=without or 0)
         ids = list(catalogue.order_by("pk").values_list("pk", flat=True)[: limit + 1])
         if len(ids) <= limit:
             found |= dict.fromkeys(ids)
@@ -168,7 +169,7 @@ def _nearest_in_postgres(text: str) -> list[int]:
 
 def _nearest_in_sqlite(words: Sequence[str]) -> list[int]:
     """Count in which products the rare words are. A word that no product has counts by its trigrams."""
-    scores: Counter[int] = Counter()
+    scores: dict[int, float] = defaultdict(float)
     parts: list[str] = []  # of words that tell little each, as a query for all of them
     left = MAX_GRAMS
     for word in words:
@@ -186,7 +187,7 @@ def _nearest_in_sqlite(words: Sequence[str]) -> list[int]:
                     _count(scores, with_gram, 1.0)
     if not scores and parts:
         _count(scores, _ids(" AND ".join(parts)), 1.0)
-    return [pk for pk, _score in scores.most_common(NEAREST)]
+    return heapq.nlargest(NEAREST, scores, key=lambda pk: scores[pk])
 
 
 def _halves(word: str) -> str:
@@ -196,7 +197,7 @@ def _halves(word: str) -> str:
     return "(" + " OR ".join(_quoted(half) for half in halves or [word]) + ")"
 
 
-def _count(scores: Counter[int], ids: Sequence[int], weight: float) -> None:
+def _count(scores: dict[int, float], ids: Sequence[int], weight: float) -> None:
     gain = weight * math.log(2 * COMMON / (len(ids) + 1))
     for pk in ids:
         scores[pk] += gain
