@@ -21,6 +21,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.database.batches import iter_batches
 from core.database.locks import lock_names
 from core.history.recording import acting_as, current_source
 from matching.models import Decision, Match
@@ -187,9 +188,10 @@ def lock(kept_id: int, other_id: int) -> None:
     skus = Product.objects.filter(pk__in=ids).exclude(sku="").values_list("sku", flat=True)
     lock_names([f"sku {sku}" for sku in skus])
     list(ProductImage.objects.select_for_update().filter(product__in=ids).order_by("pk").values_list("pk"))
-    reviewed = Match.objects.filter(candidate__in=ids).order_by().values("product")
-    products = Product.objects.select_for_update(no_key=True).filter(Q(pk__in=ids) | Q(pk__in=reviewed))
-    list(products.order_by("pk").values_list("pk"))
+    reviewed = Match.objects.filter(candidate__in=ids).order_by().values_list("product", flat=True)
+    products = Product.objects.select_for_update(no_key=True).order_by("pk")
+    for batch in iter_batches(sorted({*ids, *reviewed})):
+        list(products.filter(pk__in=batch).values_list("pk"))
     matches = Match.objects.select_for_update().filter(Q(product__in=ids) | Q(candidate__in=ids))
     list(matches.order_by("pk").values_list("pk"))
 

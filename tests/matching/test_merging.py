@@ -85,6 +85,8 @@ def test_merge_keeps_values_images_and_redirects(pair: tuple[Product, Product]) 
     for filters in ({"sku": "O-1"}, {"search": "O-1"}):
         found = client_of("viewer").get("/api/products", filters).json()["results"]
         assert [one["id"] for one in found] == [kept.pk]
+    listed = browser_of("viewer").get("/admin/products/product/", {"q": "O-1"})
+    assert [one.pk for one in listed.context["cl"].result_list] == [kept.pk]
 
     assert unmerge(other).status_code == 204
     assert everything() == before
