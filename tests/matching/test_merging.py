@@ -169,6 +169,16 @@ def test_merge_of_what_changed_since_the_preview_is_refused(pair: tuple[Product,
     assert everything() == before
 
 
+def test_product_without_a_sku_takes_that_of_the_other_until_the_undo(pair: tuple[Product, Product]) -> None:
+    kept, other = make_product(name="without"), pair[1]
+    before = everything()
+    assert merge(kept, other).json()["sku"] == "O-1"
+    kept.refresh_from_db()
+    assert kept.is_historical  # because the other one was
+    assert unmerge(other).status_code == 204
+    assert everything() == before
+
+
 def test_chain_of_merges_leads_to_the_last_and_is_undone_backwards(pair: tuple[Product, Product]) -> None:
     first, second = pair
     third = make_product(is_historical=True, name="third")
