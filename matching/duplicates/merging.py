@@ -218,7 +218,7 @@ def _move_matches(kept: Product, other: Product) -> dict[str, Any]:
     """Make the other product's matches and decisions those of the kept one.
 
     If both have a match with the same product, a verdict that says which product it is wins, then any verdict, then the
-    kept one's. What is left at the other product is deleted with it.
+    kept one's. What is left at the other product is deleted.
     """
     both = [kept.pk, other.pk]
     matches = list(Match.objects.filter(Q(product__in=both) | Q(candidate__in=both)).order_by("pk"))
@@ -244,6 +244,9 @@ def _move_matches(kept: Product, other: Product) -> dict[str, Any]:
     left = {product for product, _candidate in groups}
     for product_id, decision in decisions.items():
         _move_decision(decision, kept, other, has_matches=product_id in left, kept_has_one=kept.pk in decisions)
+    # Before the other product, so that these are not kept for its next import, as decisions on deleted products are.
+    for rows in (Match.objects.filter(Q(product=other) | Q(candidate=other)), Decision.objects.filter(product=other)):
+        rows._raw_delete(rows.db)
     return before
 
 

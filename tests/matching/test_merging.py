@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core import serializers
 
-from matching.models import Decision, Match
+from matching.models import Decision, DeletedProduct, Match
 from products.models import Feature, Product, ProductImage, SameAs
 from tests.helpers.accounts import client_of
 from tests.helpers.rows import browser_of, make_match, make_product
@@ -109,6 +109,7 @@ def test_matches_and_decisions_follow_and_come_back(pair: tuple[Product, Product
     assert merge(kept, other).status_code == 200
 
     assert not Match.objects.filter(pk=duplicate.pk).exists()
+    assert not DeletedProduct.objects.exists()  # nothing waits for an import of the other product
     for arrival in arrivals[:3]:
         [match] = arrival.matches.all()
         assert (match.candidate_id, match.review_status) == (kept.pk, "confirmed")
