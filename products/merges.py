@@ -29,8 +29,9 @@ def products_with_skus(skus: Collection[str]) -> dict[str, Product]:
 
 def ids_of_old_skus(text: str) -> list[int]:
     """Return the ids of some products with which one of this old SKU, in any case, was merged."""
-    merged = ProductMerge.objects.filter(old_sku__iexact=text).values_list("kept", flat=True) if text else []
-    return list(merged[:100])
+    if not text:
+        return []
+    return list(ProductMerge.objects.filter(old_sku__iexact=text).values_list("kept", flat=True)[:100])
 
 
 def product_with_sku(sku: str) -> Product | None:
