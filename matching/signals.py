@@ -19,7 +19,7 @@ from matching.index.maintenance import maintenance_due
 from matching.models import Match
 from matching.review import kept
 from products.importing.undo import products_in_use
-from products.models import Product, ProductImage
+from products.models import Product, ProductImage, ProductMerge
 from products.queue.bulk import FollowUpError, bulk_embedding_done
 from products.queue.embed import features_stored
 
@@ -47,9 +47,10 @@ def follow_bulk_embedding(check: Callable[[], None], *, rebuild_index: bool, mat
 
 @receiver(products_in_use)
 def products_with_verdicts(**_: Any) -> Q:
-    """Match the products about which users have decided or noted something."""
+    """Match the products about which users have decided or noted something, and those with merged ones."""
     decided = Match.objects.exclude(review_status=Match.Status.PENDING, note="")
-    return Q(pk__in=decided.values("product")) | Q(pk__in=decided.values("candidate"))
+    merged = Q(pk__in=ProductMerge.objects.values("kept"))
+    return Q(pk__in=decided.values("product")) | Q(pk__in=decided.values("candidate")) | merged
 
 
 @receiver(maintenance_due)

@@ -27,6 +27,13 @@ def products_with_skus(skus: Collection[str]) -> dict[str, Product]:
     return {merge.old_sku: merge.kept for merge in merged} | found
 
 
+def ids_of_old_skus(text: str) -> list[int]:
+    """Return the ids of some products with which one of this old SKU, in any case, was merged."""
+    if not text:
+        return []
+    return list(ProductMerge.objects.filter(old_sku__iexact=text).values_list("kept", flat=True)[:100])
+
+
 def product_with_sku(sku: str) -> Product | None:
     """Return the product with this SKU, or with which the product of this SKU was merged."""
     return products_with_skus([sku]).get(sku)

@@ -71,7 +71,7 @@ class ReviewFilterForm(forms.Form):
         choices=[
             ("", gettext_lazy("all")),
             (cases.NEW_PRODUCT, gettext_lazy("new products")),
-            (cases.DUPLICATE, gettext_lazy("duplicates in the catalogue")),
+            (cases.DUPLICATE, gettext_lazy("duplicates")),
         ],
     )  # fmt: skip
     score = forms.ChoiceField(

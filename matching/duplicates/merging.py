@@ -21,6 +21,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from core.database.batches import iter_batches
 from core.database.locks import lock_names
 from core.history.recording import acting_as, current_source
 from matching.models import Decision, Match
@@ -187,9 +188,10 @@ def lock(kept_id: int, other_id: int) -> None:
     skus = Product.objects.filter(pk__in=ids).exclude(sku="").values_list("sku", flat=True)
     lock_names([f"sku {sku}" for sku in skus])
     list(ProductImage.objects.select_for_update().filter(product__in=ids).order_by("pk").values_list("pk"))
-    reviewed = Match.objects.filter(candidate__in=ids).order_by().values("product")
-    products = Product.objects.select_for_update(no_key=True).filter(Q(pk__in=ids) | Q(pk__in=reviewed))
-    list(products.order_by("pk").values_list("pk"))
+    reviewed = Match.objects.filter(candidate__in=ids).order_by().values_list("product", flat=True)
+    products = Product.objects.select_for_update(no_key=True).order_by("pk")
+    for batch in iter_batches(sorted({*ids, *reviewed})):
+        list(products.filter(pk__in=batch).values_list("pk"))
     matches = Match.objects.select_for_update().filter(Q(product__in=ids) | Q(candidate__in=ids))
     list(matches.order_by("pk").values_list("pk"))
 
@@ -216,7 +218,7 @@ def _move_matches(kept: Product, other: Product) -> dict[str, Any]:
     """Make the other product's matches and decisions those of the kept one.
 
     If both have a match with the same product, a verdict that says which product it is wins, then any verdict, then the
-    kept one's. What is left at the other product is deleted with it.
+    kept one's. What is left at the other product is deleted.
     """
     both = [kept.pk, other.pk]
     matches = list(Match.objects.filter(Q(product__in=both) | Q(candidate__in=both)).order_by("pk"))
@@ -242,6 +244,9 @@ def _move_matches(kept: Product, other: Product) -> dict[str, Any]:
     left = {product for product, _candidate in groups}
     for product_id, decision in decisions.items():
         _move_decision(decision, kept, other, has_matches=product_id in left, kept_has_one=kept.pk in decisions)
+    # Before the other product, so that these are not kept for its next import, as decisions on deleted products are.
+    for rows in (Match.objects.filter(Q(product=other) | Q(candidate=other)), Decision.objects.filter(product=other)):
+        rows._raw_delete(rows.db)
     return before
 
 

@@ -84,17 +84,11 @@ def _restore_kept(kept: Product, before: dict[str, Any], sentences: list[str]) -
                 sentences.append(_sentence(kept, one))
         changes["attributes"] = attributes
     if changes:
-        ProductMerge.objects.filter(old_id=_old_id(before)).update(old_sku="")  # so that its SKU is free again
         intake.change_product(kept, changes)
 
 
 def _sentence(product: Product, name: str) -> str:
     return _("%(product)s keeps its %(name)s, which was changed since.") % {"product": product, "name": name}
-
-
-def _old_id(before: dict[str, Any]) -> int:
-    old_id: int = before["product"][0]["pk"]
-    return old_id
 
 
 def _restore_product(before: dict[str, Any], now: datetime, user: AbstractBaseUser) -> Product:

@@ -11,11 +11,11 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from core.database.batches import iter_batches
 from core.history.recording import (
     ChangeSource,
     acting_as,
@@ -189,11 +189,12 @@ def lock_cases(product_ids: Collection[int]) -> list[Case]:
 
     Products and candidates are locked before matches, each by key, as in ``save_matches``. A decision can change both.
     """
-    candidates = Match.objects.filter(product__in=product_ids).order_by().values("candidate")
-    locked = Product.objects.select_for_update(no_key=True).filter(Q(pk__in=product_ids) | Q(pk__in=candidates))
-    found = locked.order_by("pk").only("pk", "sku", "name", "is_historical")
+    candidates = Match.objects.filter(product__in=product_ids).order_by().values_list("candidate", flat=True)
+    locked = Product.objects.select_for_update(no_key=True).only("pk", "sku", "name", "is_historical").order_by("pk")
     wanted = set(product_ids)
-    products = {product.pk: product for product in found if product.pk in wanted}
+    products: dict[int, Product] = {}
+    for ids in iter_batches(sorted(wanted.union(candidates))):
+        products |= {product.pk: product for product in locked.filter(pk__in=ids) if product.pk in wanted}
     matches: dict[int, list[Match]] = defaultdict(list)
     for match in Match.objects.select_for_update().filter(product__in=list(products)).order_by("pk"):
         matches[match.product_id].append(match)

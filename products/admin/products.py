@@ -11,7 +11,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
@@ -32,7 +32,7 @@ from core.admin.paging import LongListAdmin, search_words
 from core.admin.requests import require_permissions
 from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
-from products import exporting, requeue
+from products import exporting, merges, requeue
 from products.admin import bulk_delete, imports, upload
 from products.admin.attributes import AttributesWidget
 from products.admin.bulk_delete import BulkDeleteAdmin
@@ -150,7 +150,12 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Product], search_term: str
     ) -> tuple[QuerySet[Product], bool]:
-        return search(queryset, " ".join(search_words(search_term))), False
+        """Find the SKUs of products that were merged too."""
+        found = search(queryset, " ".join(search_words(search_term)))
+        merged = merges.ids_of_old_skus(search_term.strip())
+        if not merged:
+            return found, False
+        return queryset.filter(Q(pk__in=merged) | Q(pk__in=found.order_by().values("pk"))), False
 
     @display(description=_("product"))
     def summary(self, product: Product) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core import serializers
 
-from matching.models import Decision, Match
+from matching.models import Decision, DeletedProduct, Match
 from products.models import Feature, Product, ProductImage, SameAs
 from tests.helpers.accounts import client_of
 from tests.helpers.rows import browser_of, make_match, make_product
@@ -85,6 +85,8 @@ def test_merge_keeps_values_images_and_redirects(pair: tuple[Product, Product]) 
     for filters in ({"sku": "O-1"}, {"search": "O-1"}):
         found = client_of("viewer").get("/api/products", filters).json()["results"]
         assert [one["id"] for one in found] == [kept.pk]
+    listed = browser_of("viewer").get("/admin/products/product/", {"q": "O-1"})
+    assert [one.pk for one in listed.context["cl"].result_list] == [kept.pk]
 
     assert unmerge(other).status_code == 204
     assert everything() == before
@@ -107,6 +109,7 @@ def test_matches_and_decisions_follow_and_come_back(pair: tuple[Product, Product
     assert merge(kept, other).status_code == 200
 
     assert not Match.objects.filter(pk=duplicate.pk).exists()
+    assert not DeletedProduct.objects.exists()  # nothing waits for an import of the other product
     for arrival in arrivals[:3]:
         [match] = arrival.matches.all()
         assert (match.candidate_id, match.review_status) == (kept.pk, "confirmed")
@@ -164,6 +167,16 @@ def test_merge_of_what_changed_since_the_preview_is_refused(pair: tuple[Product,
     before = everything()
     response = merge(kept, other, version=version)
     assert (response.status_code, response.json()["code"]) == (409, "stale")
+    assert everything() == before
+
+
+def test_product_without_a_sku_takes_that_of_the_other_until_the_undo(pair: tuple[Product, Product]) -> None:
+    kept, other = make_product(name="without"), pair[1]
+    before = everything()
+    assert merge(kept, other).json()["sku"] == "O-1"
+    kept.refresh_from_db()
+    assert kept.is_historical  # because the other one was
+    assert unmerge(other).status_code == 204
     assert everything() == before
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 LIST_BOUND = 14
 PAGING = 1  # a list of more than one page needs one more query for its keys
 PAGE_BOUND = 26
-API_BOUND = 7
+API_BOUND = 10  # products come with images, their barcodes and links; a search first asks whether its words are known
 
 
 def case(number: int) -> None:
