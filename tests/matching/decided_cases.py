@@ -20,7 +20,7 @@ from tests.helpers.accounts import user_in
 from tests.helpers.vectors import add_product, legacy_features
 
 
-def calibrate_by_hand(slope: float = 100.0, none: float = 95.0, same_from: float | None = None) -> Calibration:
+def calibrate_by_hand(slope: float = 10.0, none: float = 48.0, same_from: float | None = None) -> Calibration:
     """Adopt probabilities by which, unless said otherwise, only equal images are likely the same product: 99.3 %."""
     model = ChoiceModel(np.array([slope, 0.0, 0.0]), none)
     return Calibration.objects.create(
