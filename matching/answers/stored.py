@@ -42,13 +42,13 @@ def usable(model_name: str) -> QuerySet[Calibration]:
 
 def load(model_name: str) -> Calibrated | None:
     """Return the calibration in use for a version, or None without one. Costs one short query."""
-    rows = usable(model_name).filter(adopted=True)
-    pk = rows.values_list("pk", flat=True).first()
-    return _load(pk) if pk is not None else None
+    newest = usable(model_name).filter(adopted=True).values_list("pk", "created_at").first()
+    return _load(*newest) if newest is not None else None
 
 
 @lru_cache(maxsize=4)
-def _load(pk: int) -> Calibrated:
+def _load(pk: int, _created_at: datetime) -> Calibrated:
+    """Read a calibration. Its time is part of the key, because a restored database may have another of this id."""
     row = Calibration.objects.get(pk=pk)
     parameters: dict[str, Any] = row.parameters
     return Calibrated(

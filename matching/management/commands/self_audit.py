@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
 
 from core.progress import progress_bar
 from gpu.encoders.registry import ClipUnavailableError
 from matching.index import SearchVectorError
 from matching.quality import self_audit
 from matching.quality.self_audit import SelfAuditError
+
+
+def _advance(bar: tqdm[NoReturn]) -> None:
+    bar.update(1)
 
 
 class Command(BaseCommand):
@@ -32,7 +37,7 @@ class Command(BaseCommand):
             raise CommandError("--count must be 1 or more.")
         try:
             with progress_bar(count, "Asking", "products") as bar:
-                audit = self_audit.run(count, seed, bar.update)
+                audit = self_audit.run(count, seed, lambda: _advance(bar))
         except (SelfAuditError, SearchVectorError, ClipUnavailableError) as error:
             raise CommandError(str(error)) from error
         problem = self_audit.problem_of(audit)

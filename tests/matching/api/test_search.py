@@ -98,7 +98,15 @@ def test_words_find_the_products_nearest_in_the_space_of_the_model(api: APIClien
     vector = text_vector(text)
     assert skus(response) == ranking(vector)
     body = response.json()
-    assert set(body) == {"product_id", "feature_type", "model_name", "answer", "not_in_catalogue", "matches"}
+    assert set(body) == {
+        "product_id",
+        "feature_type",
+        "model_name",
+        "answer",
+        "not_in_catalogue",
+        "matches",
+        "estimates",
+    }
     assert (body["product_id"], body["feature_type"]) == (None, "clip")
     best = body["matches"][0]
     assert best["similarity_score"] == pytest.approx(

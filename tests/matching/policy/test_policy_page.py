@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.messages import get_messages
 from django.utils import timezone
@@ -55,7 +57,7 @@ def test_switching_on_decides_the_cases_that_wait_and_the_review_page_says_who()
     assert [match.candidate for match in chosen] == [candidate]
     found = client_of("viewer").get("/api/cases?automatic=true").json()
     assert [case["product_id"] for case in found["results"]] == [product.pk]
-    exported = browser.post("/admin/matching/match/", {"action": "export_csv", "_selected_action": [chosen[0].pk]})
+    exported: Any = browser.post("/admin/matching/match/", {"action": "export_csv", "_selected_action": [chosen[0].pk]})
     header, row = b"".join(exported.streaming_content).decode("utf-8-sig").splitlines()[:2]
     assert dict(zip(header.split(","), row.split(","), strict=True))["automatic"] == "True"
 
