@@ -517,8 +517,9 @@ def _existing(texts: Iterable[str]) -> list[int]:
 
 def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, Any]:
     """Return the number of open cases, of the user's decisions today, and how fast they come in words."""
-    left, reviewer = queue.open_count(form.review_filter()), user_of(request)
-    return {"left": left, "today": queue.decisions_today(reviewer), "pace": _pace_in_words(queue.pace(reviewer), left)}
+    left = queue.open_count(form.review_filter())
+    today, pace = queue.today_and_pace(user_of(request))
+    return {"left": left, "today": today, "pace": _pace_in_words(pace, left)}
 
 
 def _pace_in_words(pace: float | None, left: int) -> str:
