@@ -15,7 +15,7 @@ from typing import Literal
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-ADMIN, PASSWORD = "admin", "demo"  # noqa: S105  # nosec B105: of the demo, public on purpose
+ADMIN, PASSWORD = "admin", "demo"  # nosec B105: of the demo, public on purpose
 CHROMIUM = "/usr/bin/chromium"
 REPO = Path(__file__).resolve().parents[1]
 FOLDER = REPO / "docs" / "img"

@@ -194,9 +194,8 @@ def _by_probability(review_filter: ReviewFilter, after: int | None) -> tuple[Que
     better = Match.objects.filter(product=OuterRef("product"), review_status=Match.Status.PENDING).annotate(
         chance=CHANCE
     )
-    return matches, (Q(chance__lt=best) | Q(chance=best, product_id__lt=after)) & ~Exists(
-        better.filter(Q(chance__gt=best) | Q(chance=best, product_id__gt=after))
-    )
+    came_before = Exists(better.filter(Q(chance__gt=best) | Q(chance=best, product_id__gt=after)))
+    return matches, (Q(chance__lt=best) | Q(chance=best, product_id__lt=after)) & ~Q(came_before)
 
 
 def _by_category(review_filter: ReviewFilter, after: int | None) -> tuple[QuerySet[Match], Q | None]:
