@@ -127,7 +127,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """Show a product beside its candidates. A reviewer gets a lease on the case unless another reviewer has one."""
     require_permissions(request, VIEW_PERMISSION)
-    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    products = Product.objects.select_related("decision__reviewer", "answer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
     form = _filter_form(request)
     context = {
@@ -440,7 +440,7 @@ def _case_response(
     status: int = 200,
     kept: Sequence[str] = (),
 ) -> HttpResponse:
-    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    products = Product.objects.select_related("decision__reviewer", "answer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
     context = {**_case_context(request, product, form, conflict), "kept": kept}
     return TemplateResponse(request, "catalogmatch/review_case.html", context, status=status)
