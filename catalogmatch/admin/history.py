@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.dateparse import parse_date
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
@@ -18,6 +20,7 @@ from core.admin.requests import require_permissions
 from core.database.ids import parse_id
 from core.history.recording import ChangeSource
 from matching.models import Decision, Match
+from matching.review.queue import midnight
 from products.admin.history import history_lines
 from products.models import Product, ProductImage
 
@@ -32,10 +35,14 @@ KINDS = {
 @admin_page("history/", name="history")
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
-    """Show all entries, or those of one user (``?who=``) or one kind (``?what=``, a key of KINDS)."""
+    """Show all entries, or those of one user (``?who=``), one kind (``?what=``, a key of KINDS) or some days.
+
+    The days are ``?since=`` and ``?until=``. An invalid value filters nothing.
+    """
     require_permissions(request, "products.view_product", "matching.view_match")
     who, what = request.GET.get("who", ""), request.GET.get("what", "")
     chosen = {"who": who if parse_id(who) is not None else "", "what": what if what in KINDS else ""}
+    chosen |= {name: day.isoformat() if (day := _day(request, name)) else "" for name in ("since", "until")}
     context = {
         "title": _("History"),
         "filters": "catalogmatch/history_filters.html",
@@ -48,7 +55,16 @@ def history(request: HttpRequest) -> HttpResponse:
     return history_page(request, _records(**chosen), history_lines, context)
 
 
-def _records(who: str, what: str) -> HistoryRecords:
+def _day(request: HttpRequest, name: str) -> date | None:
+    """Return a day of the query string that also has a day before and after it, which other time zones need."""
+    try:
+        day = parse_date(request.GET.get(name, ""))
+    except ValueError:
+        return None
+    return day if day is not None and date(1, 1, 2) <= day <= date(9999, 12, 30) else None
+
+
+def _records(who: str, what: str, since: str, until: str) -> HistoryRecords:
     models: dict[str, list[Any]] = {
         "products": [Product],
         "pictures": [ProductImage],
@@ -67,4 +83,9 @@ def _records(who: str, what: str) -> HistoryRecords:
     ]
     if what == "deleted":
         records = [queryset.filter(history_type="-") for queryset in records]
-    return [queryset.filter(history_user=who) for queryset in records] if who else records
+    bounds: dict[str, Any] = {"history_user": who} if who else {}
+    if since:
+        bounds["history_date__gte"] = midnight(date.fromisoformat(since))
+    if until:
+        bounds["history_date__lt"] = midnight(date.fromisoformat(until) + timedelta(days=1))
+    return [queryset.filter(**bounds) for queryset in records] if bounds else records

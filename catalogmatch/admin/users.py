@@ -30,7 +30,7 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
-class GroupsField(forms.ModelMultipleChoiceField):
+class GroupsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # Django's own is not generic
     """Groups, with what the four roles may do."""
 
     def label_from_instance(self, group: Any) -> str:

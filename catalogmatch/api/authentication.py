@@ -48,7 +48,7 @@ class SessionAuthentication(RestSessionAuthentication):
         return None if must_change(request._request) else super().authenticate(request)
 
 
-class SessionSchemeOfPages(SessionScheme):
+class SessionSchemeOfPages(SessionScheme):  # type: ignore[no-untyped-call]
     target_class = "catalogmatch.api.authentication.SessionAuthentication"
 
 

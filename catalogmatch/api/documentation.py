@@ -42,7 +42,7 @@ class DocumentationView(APIView):
 @lru_cache(maxsize=1)
 def subjects() -> dict[str, list[dict[str, Any]]]:
     """Return the calls by subject. They are the same for each user and as long as the process runs."""
-    schema = SchemaGenerator().get_schema(request=None, public=True)
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     schemas = schema["components"]["schemas"]
     found: dict[str, list[dict[str, Any]]] = {}
     for path, methods in schema["paths"].items():
@@ -80,7 +80,7 @@ def _call(path: str, method: str, operation: dict[str, Any], schemas: dict[str, 
 
 def _fields(body: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the fields of a body, those of its rows if it is a list."""
-    content = next(iter(body.get("content", {}).values()), {})
+    content: dict[str, Any] = next(iter(body.get("content", {}).values()), {})
     schema = _resolved(content.get("schema", {}), schemas)
     if schema.get("type") == "array":
         schema = _resolved(schema["items"], schemas)

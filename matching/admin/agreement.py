@@ -33,7 +33,8 @@ def show(request: HttpRequest) -> HttpResponse:
     """Show how far two reviewers agree, and the disagreements with both answers."""
     require_permissions(request, VIEW)
     opinions = list(second_opinions.disagreements()[:MAX_SHOWN])
-    named = {pk for opinion in opinions for side in (opinion.first, opinion.second) for pk in side["candidates"]}
+    sides = [side for opinion in opinions for side in (opinion.first, opinion.second) if side]
+    named = {pk for side in sides for pk in side["candidates"]}
     names = Product.objects.filter(pk__in=named).prefetch_related("images").in_bulk()
     kinds = dict(Decision.Kind.choices)
 
@@ -49,7 +50,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "waiting": second_opinions.waiting_for(user_of(request)).count(),
         "may_answer": request.user.has_perm(REVIEW),
         "may_settle": request.user.has_perm(SETTLE),
-        "rows": [{"is": one, "first": words(one.first), "second": words(one.second)} for one in opinions],
+        "rows": [{"is": one, "first": words(one.first), "second": words(one.second or one.first)} for one in opinions],
     }
     return TemplateResponse(request, "catalogmatch/agreement.html", context)
 

@@ -127,7 +127,7 @@ def next_case(request: HttpRequest) -> HttpResponse:
 def case(request: HttpRequest, product_id: int) -> HttpResponse:
     """Show a product beside its candidates. A reviewer gets a lease on the case unless another reviewer has one."""
     require_permissions(request, VIEW_PERMISSION)
-    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    products = Product.objects.select_related("decision__reviewer", "answer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
     form = _filter_form(request)
     context = {
@@ -440,7 +440,7 @@ def _case_response(
     status: int = 200,
     kept: Sequence[str] = (),
 ) -> HttpResponse:
-    products = Product.objects.select_related("decision__reviewer").prefetch_related("images")
+    products = Product.objects.select_related("decision__reviewer", "answer").prefetch_related("images")
     product = get_object_or_404(products, pk=product_id)
     context = {**_case_context(request, product, form, conflict), "kept": kept}
     return TemplateResponse(request, "catalogmatch/review_case.html", context, status=status)
@@ -517,8 +517,9 @@ def _existing(texts: Iterable[str]) -> list[int]:
 
 def _counts(request: HttpRequest, form: ReviewFilterForm) -> dict[str, Any]:
     """Return the number of open cases, of the user's decisions today, and how fast they come in words."""
-    left, reviewer = queue.open_count(form.review_filter()), user_of(request)
-    return {"left": left, "today": queue.decisions_today(reviewer), "pace": _pace_in_words(queue.pace(reviewer), left)}
+    left = queue.open_count(form.review_filter())
+    today, pace = queue.today_and_pace(user_of(request))
+    return {"left": left, "today": today, "pace": _pace_in_words(pace, left)}
 
 
 def _pace_in_words(pace: float | None, left: int) -> str:

@@ -194,9 +194,8 @@ def _by_probability(review_filter: ReviewFilter, after: int | None) -> tuple[Que
     better = Match.objects.filter(product=OuterRef("product"), review_status=Match.Status.PENDING).annotate(
         chance=CHANCE
     )
-    return matches, (Q(chance__lt=best) | Q(chance=best, product_id__lt=after)) & ~Exists(
-        better.filter(Q(chance__gt=best) | Q(chance=best, product_id__gt=after))
-    )
+    came_before = Exists(better.filter(Q(chance__gt=best) | Q(chance=best, product_id__gt=after)))
+    return matches, (Q(chance__lt=best) | Q(chance=best, product_id__lt=after)) & ~Q(came_before)
 
 
 def _by_category(review_filter: ReviewFilter, after: int | None) -> tuple[QuerySet[Match], Q | None]:
@@ -208,15 +207,23 @@ def _by_category(review_filter: ReviewFilter, after: int | None) -> tuple[QueryS
     return matches, Q(product__category__gt=shown) | Q(product__category=shown, product_id__lt=after)
 
 
-def pace(reviewer: AbstractBaseUser) -> float | None:
-    """Return the reviewer's decisions per minute of the last minutes, or None after only a few."""
-    since = timezone.now() - timedelta(minutes=PACE_MINUTES)
-    recent = Decision.objects.filter(reviewer_id=reviewer.pk, decided_at__gte=since)
-    found = recent.aggregate(count=Count("pk"), first=Min("decided_at"))
-    if found["count"] < MIN_PACE:
-        return None
-    minutes = max((timezone.now() - found["first"]).total_seconds() / 60, 0.1)
-    return float(found["count"] / minutes)
+def today_and_pace(reviewer: AbstractBaseUser) -> tuple[int, float | None]:
+    """Return the reviewer's decisions since midnight, and those per minute of the last minutes, in one query.
+
+    The pace is None after only a few decisions.
+    """
+    now, today = timezone.now(), midnight(timezone.localdate())
+    recent = now - timedelta(minutes=PACE_MINUTES)
+    mine = Decision.objects.filter(reviewer_id=reviewer.pk, decided_at__gte=min(recent, today))
+    found = mine.aggregate(
+        today=Count("pk", filter=Q(decided_at__gte=today)),
+        recent=Count("pk", filter=Q(decided_at__gte=recent)),
+        first=Min("decided_at", filter=Q(decided_at__gte=recent)),
+    )
+    if found["recent"] < MIN_PACE:
+        return found["today"], None
+    minutes = max((now - found["first"]).total_seconds() / 60, 0.1)
+    return found["today"], found["recent"] / minutes
 
 
 def midnight(day: date) -> datetime:

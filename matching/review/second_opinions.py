@@ -57,7 +57,7 @@ def settle(opinion_id: int, *, takes_second: bool, manager: AbstractBaseUser) ->
         opinion = SecondOpinion.objects.select_for_update().filter(pk=opinion_id, state=State.DISAGREED).first()
         if opinion is None:
             raise OpinionError(_("This disagreement was settled already."))
-        if takes_second:
+        if takes_second and opinion.second is not None:
             choice = Choice(opinion.second["kind"], opinion.second["candidates"])
             decisions.decide(opinion.product_id, choice, manager, override=True)
         elif not Decision.objects.filter(product=opinion.product_id).exists():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,26 +13,52 @@ from core.admin.history import HistoryAdmin
 from core.history.timeline import Entry
 from products.models import Product
 
+ONE_ACT = timedelta(seconds=2)
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """An entry in words. ``subject`` names its product; ``product_id`` is None if that is deleted."""
+    """An act in words. ``subject`` names its product; ``product_id`` is None if that is deleted.
+
+    ``also``: what else the same act did, such as adding the images of a new product.
+    """
 
     entry: Entry
     sentence: str
     subject: str
     product_id: int | None
+    also: list[str] = field(default_factory=list)
 
 
 def history_lines(entries: Sequence[Entry]) -> list[HistoryLine]:
     """Return the entries in words, with the names of their products. Two queries in all."""
     ids_by_entry = [(entry, _product_ids(entry.record, entry.kind)) for entry in entries]
     names, existing = product_names({pk for _entry, ids in ids_by_entry for pk in ids})
-    lines = []
+    lines: list[HistoryLine] = []
     for entry, ids in ids_by_entry:
         subject = " → ".join(names.get(pk, f"#{pk}") for pk in ids)
-        lines.append(HistoryLine(entry, _sentence(entry), subject, ids[0] if ids[0] in existing else None))
+        line = HistoryLine(entry, _sentence(entry), subject, ids[0] if ids[0] in existing else None)
+        before = lines[-1] if lines else None
+        if before is None or not _is_one_act(before, line, ids):
+            lines.append(line)
+        elif line.entry.kind == "product":  # what happened to the product says more than its images
+            lines[-1] = replace(line, also=[before.sentence, *before.also])
+        else:
+            before.also.append(line.sentence)
     return lines
+
+
+def _is_one_act(before: HistoryLine, line: HistoryLine, ids: Sequence[int]) -> bool:
+    """Return whether an entry belongs to the one above it: images that come and go with their product, or together."""
+    kinds = (before.entry.kind, line.entry.kind)
+    images = before.entry.kind == "productimage"
+    return (
+        ((images and line.entry.kind in ("product", "productimage")) or kinds == ("product", "productimage"))
+        and _product_ids(before.entry.record, before.entry.kind) == ids
+        and before.entry.record.history_user_id == line.entry.record.history_user_id
+        and before.entry.source == line.entry.source
+        and abs(before.entry.at - line.entry.at) <= ONE_ACT
+    )
 
 
 class CatalogueHistoryAdmin(HistoryAdmin):

@@ -77,3 +77,16 @@ document.addEventListener("click", (event) => {
     button.before(row);
     row.querySelector("input:not([type=hidden])").focus();
 });
+
+// The list of products as a grid of large images. The browser remembers the choice.
+document.addEventListener("DOMContentLoaded", () => {
+    const button = document.querySelector("[data-grid]");
+    if (!button) return;
+    const show = (isGrid) => {
+        document.body.classList.toggle("cm-grid", isGrid);
+        button.setAttribute("aria-pressed", isGrid);
+        localStorage.setItem("products-as-grid", isGrid ? "1" : "");
+    };
+    show(localStorage.getItem("products-as-grid") === "1");
+    button.addEventListener("click", () => show(!document.body.classList.contains("cm-grid")));
+});

@@ -81,7 +81,7 @@ def violations(page: Page) -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("names", [list(PAGES)[part::2] for part in range(2)], ids=["some", "others"])
 def test_no_page_has_an_axe_violation(sign_in: SignIn, names: list[str], scheme: str) -> None:
     page = sign_in("manager", reduced_motion="reduce", color_scheme=scheme)
-    found = {}
+    found: dict[str, list[tuple[str, list[str]]]] = {}
     for name in names:
         page.goto(address(name))
         page.evaluate("document.fonts.ready.then(() => 0)")
