@@ -34,7 +34,8 @@ def image_terms(similarities: Doubles) -> Doubles:
 
     Closeness is the negative logarithm of the distance: from .98 to .99 similarity is as far as from .96 to .98. On
     grocery with legacy features, similarities as they are gave a calibration error of .140 on day zero, and this .100.
-    The lead is negative for all but the best. Fewer than CONSIDERED candidates are allowed.
+    The lead is negative for all but the best. Equal candidates have the same rank, since their order says nothing.
+    Fewer than CONSIDERED candidates are allowed.
     """
     count = similarities.shape[1]
     closeness = -np.log(1 + NEAREST - np.minimum(similarities, 1.0))
@@ -42,7 +43,8 @@ def image_terms(similarities: Doubles) -> Doubles:
     runner_up = closeness[:, 1:2] if count > 1 else np.zeros_like(best)
     lead = closeness - best
     lead[:, :1] = best - runner_up
-    rank = np.broadcast_to(-np.log1p(np.arange(count)), similarities.shape)
+    better = (similarities[:, None, :] > similarities[:, :, None]).sum(axis=-1)
+    rank = -np.log1p(better)
     return np.stack([closeness, lead, rank], axis=-1)
 
 

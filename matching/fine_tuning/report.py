@@ -103,5 +103,3 @@ def lines(report: dict[str, Any]) -> list[str]:
 def _shown(estimate: Estimate, sign: str = "") -> str:
     value, low, high = (format(estimate[key], f"{sign}.3f") for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
-
-

@@ -28,7 +28,11 @@ class AttributesWidget(forms.Widget):
             rows = [{"name": "", "value": value, "kind": "json"}]  # what cannot be attributes, beside its error
         else:
             rows = [
-                {"name": key, "value": _shown(item), "kind": "text" if isinstance(item, str) else "json"}
+                {
+                    "name": _readable(key),
+                    "value": _readable(_shown(item)),
+                    "kind": "text" if isinstance(item, str) else "json",
+                }
                 for key, item in (stored or {}).items()
             ]
         context["rows"] = rows + [{"name": "", "value": "", "kind": "text"}] * SPARE_ROWS
@@ -57,6 +61,11 @@ class AttributesWidget(forms.Widget):
 
 def _shown(item: Any) -> str:
     return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+
+
+def _readable(text: str) -> str:
+    """Return a text as a page can send it. Half a surrogate pair, which is refused, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _typed(text: str, kind: str) -> Any:
