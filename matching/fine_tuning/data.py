@@ -116,8 +116,8 @@ def _read_views(shown: dict[int, int]) -> dict[int, list[View]]:
     images = ProductImage.objects.exclude(state=ProductImage.State.FAILED)
     for batch in iter_pk_batches(Product.objects.filter(images__isnull=False).distinct(), _BATCH):
         own = [product for product in batch if product in shown]
-        for product, name, sha in images.filter(product__in=own).order_by("pk").values_list(
-            "product_id", "file", "sha256"
+        for product, name, sha in (
+            images.filter(product__in=own).order_by("pk").values_list("product_id", "file", "sha256")
         ):
             views[shown[product]].append((name, sha))
     return {product: _spread(views[product]) for product in sorted(views)}

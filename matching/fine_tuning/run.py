@@ -22,7 +22,7 @@ from gpu.encoders import selection
 from gpu.encoders.weights import Weights
 from gpu.training import loop, trainable
 from gpu.training.errors import FineTuningError
-from gpu.training.model_folder import REPORT, write_model
+from gpu.training.model_folder import write_model
 from gpu.training.trainable import Trainable, model_bytes
 from matching.fine_tuning import batches, data, report
 from matching.fine_tuning.data import TrainingData
@@ -82,7 +82,7 @@ def source_of(start_from: str | None) -> str:
 def _free_folder(weights: Weights) -> Path:
     """Return the first folder of the data folder that is not there yet. A training that was stopped keeps its own."""
     name = weights.model_id.rpartition("/")[2].partition("@")[0]
-    number, folder = 1, Path(settings.MODELS_ROOT) / f"{name}-tuned"
+    number, folder = 1, Path(settings.TRAINED_ROOT) / f"{name}-tuned"
     while folder.exists():
         number += 1
         folder = folder.with_name(f"{name}-tuned-{number}")
@@ -188,15 +188,3 @@ def _ranks(
     views, products = report.head_views(found, parts.training)
     vectors = loop.embed(encoder, data.paths(parts.test.views), progress)
     return report.ranks_of(parts.test, vectors, loop.embed(encoder, data.paths(views), progress), products)
-
-
-def list_reports() -> list[Report]:
-    """Return the reports of the trained models in the data folder, newest first. Damaged ones are left out."""
-    found = []
-    for path in Path(settings.MODELS_ROOT).glob(f"*/{REPORT}"):
-        try:
-            stored = json.loads(path.read_bytes())
-            found.append({"folder": str(path.parent), "name": path.parent.name, **stored})
-        except (OSError, ValueError, TypeError):
-            logger.warning("%s cannot be read, so its model is not listed", path)
-    return sorted(found, key=lambda one: str(one.get("created_at")), reverse=True)

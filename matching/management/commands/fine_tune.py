@@ -26,16 +26,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--start-from",
             metavar="MODEL",
-            help="a model of the hub, a model folder, a name from list_models, or a head, which stands for its encoder; "
-            "default: the encoder in use",
+            help="a model of the hub, a model folder, a name from list_models, or a head, which stands for its "
+            "encoder; default: the encoder in use",
         )
         parser.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N", help="at most; default: 10")
         parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder; default: one in the data folder")
         parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="also write the report here")
 
-    def handle(
-        self, *, start_from: str | None, epochs: int, out: Path | None, report: Path | None, **_: Any
-    ) -> None:
+    def handle(self, *, start_from: str | None, epochs: int, out: Path | None, report: Path | None, **_: Any) -> None:
         os.nice(10)  # searches on the same machine go first
         try:
             with interruptible() as check:
@@ -63,9 +61,7 @@ class Command(BaseCommand):
         if left_out["contradicting"]:
             self.stdout.write(f"{left_out['contradicting']} images were left out: they belong to two products.")
         if left_out["ambiguous"]:
-            self.stdout.write(
-                f"{left_out['ambiguous']} new products were left out: they are confirmed to be several."
-            )
+            self.stdout.write(f"{left_out['ambiguous']} new products were left out: they are confirmed to be several.")
         if left_out["unreadable"]:
             self.stdout.write("Some images could not be read. `manage.py verify` names them.")
         for line in report.lines(figures):
