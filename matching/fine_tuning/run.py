@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from threadpoolctl import threadpool_limits
 
 from core import files
 from core.cpu import cpu_cores
@@ -54,7 +55,9 @@ def fine_tune(
     with ExitStack() as stack:
         found = _begin(work, weights, epochs, stack)
         try:
-            figures = _train(weights, found, epochs, work, bar, check)
+            # Threads that wait for each other on a busy machine are slower than one, and hold up searches.
+            with threadpool_limits(limits=_threads(), user_api="blas"):
+                figures = _train(weights, found, epochs, work, bar, check)
             if out.exists():
                 out.rmdir()
             model = write_model(figures.pop("trainable"), out, json.dumps(figures, indent=2).encode() + b"\n")
@@ -64,6 +67,10 @@ def fine_tune(
             raise
         shutil.rmtree(work, ignore_errors=True)
     return {"model": model, "folder": str(out), **figures}
+
+
+def _threads() -> int:
+    return max(1, cpu_cores() // 2)
 
 
 def source_of(start_from: str | None) -> str:
@@ -131,7 +138,7 @@ def _train(
     import torch
 
     started = time.perf_counter()
-    torch.set_num_threads(max(1, cpu_cores() // 2))
+    torch.set_num_threads(_threads())
     encoder = trainable.load(weights)
     parts = batches.split(found)
     plan = batches.Batches(found, parts)
