@@ -35,14 +35,14 @@ def backward(
         loss = loss_of(vectors.float())
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
-    chunks = pixels.split(chunk)
+    chunks = torch.split(pixels, chunk)
     with torch.no_grad(), precision():
         cached = torch.cat([module(part).float() for part in chunks])
     cached.requires_grad_()
     loss = loss_of(cached)
     loss.backward()  # type: ignore[no-untyped-call]
     assert cached.grad is not None  # noqa: S101  # nosec B101 # the loss depends on them
-    for part, gradient in zip(chunks, cached.grad.split(chunk), strict=True):
+    for part, gradient in zip(chunks, torch.split(cached.grad, chunk), strict=True):
         with precision():
             vectors = module(part)
         vectors.float().backward(gradient)

@@ -56,12 +56,12 @@ class Loader:
             yield self._collected([future.result() for future in coming.pop(0)])
 
     def _collected(self, read: list[Pixels | None]) -> Loaded:
-        places = [place for place, pixels in enumerate(read) if pixels is not None]
+        found = [(place, pixels) for place, pixels in enumerate(read) if pixels is not None]
         side = self._preprocess.crop
-        pixels = np.zeros((len(places), side, side, 3), np.uint8)
-        for row, place in enumerate(places):
-            pixels[row] = read[place]
-        return Loaded(pixels, np.array(places, np.int64))
+        pixels = np.zeros((len(found), side, side, 3), np.uint8)
+        for row, (_, own) in enumerate(found):
+            pixels[row] = own
+        return Loaded(pixels, np.array([place for place, _ in found], np.int64))
 
     def _read(self, path: Path, seed: int | None) -> Pixels | None:
         try:

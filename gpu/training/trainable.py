@@ -137,7 +137,7 @@ def _has_bfloat16(device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return device == "cpu" and supported is not None and bool(supported())
 
@@ -150,9 +150,11 @@ def _check(trainable: Trainable, pixels: torch.Tensor) -> None:
         vectors = trainable.module(pixels).cpu().numpy()
     declared, name = trainable.weights.embedding_dim, trainable.weights.model_id
     if declared != vectors.shape[1]:
-        raise FineTuningError(f"{name} says that its vectors have {declared} numbers, but they have {vectors.shape[1]}.")
+        raise FineTuningError(
+            f"{name} says that its vectors have {declared} numbers, but they have {vectors.shape[1]}."
+        )
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):  # also false for NaN
-        raise FineTuningError(f"{name} gives no usable vectors: they are zero or not finite. Its weights are damaged.")
+        raise FineTuningError(f"{name} gives vectors that are zero or not finite. Its weights are damaged.")
 
 
 def model_bytes(model_weights: Weights) -> int:

@@ -17,6 +17,7 @@ from core.admin.pages import admin_page
 from core.admin.requests import is_htmx, require_permissions, user_of
 from gpu.encoders.downloads import DownloadError
 from gpu.monitoring.status import throughput
+from matching.fine_tuning.trained import list_trained
 from matching.learning import model_jobs, versions
 from matching.learning.held_out import ComparisonError
 from matching.models import ModelJob
@@ -78,6 +79,7 @@ def show(request: HttpRequest) -> HttpResponse:
         "before": before if before != current else None,
         "before_name": switchable[before].name if before in switchable else before,
         "throughput": throughput(),
+        "trained": list_trained(),
         "jobs": ModelJob.objects.exclude(kind=ModelJob.Kind.DUPLICATES).select_related("user")[:RECENT_JOBS],
         "may_learn": request.user.has_perm(LEARN),
         "may_switch": request.user.has_perm(SWITCH),

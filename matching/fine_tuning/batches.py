@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpu.training.loop import Batch
 from matching.fine_tuning.data import TrainingData, View, paths
-from matching.learning.comparison import GALLERY_VIEWS, MAX_QUERIES_PER_PRODUCT, ranks
+from matching.learning.comparison import GALLERY_VIEWS, MAX_QUERIES_PER_PRODUCT, ranks_among
 
 SEED = 0
 # Products of a batch. Each has two views, and all others are its negatives.
@@ -28,7 +28,10 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Images to search with and in. ``products`` (n,) is sorted. ``in_gallery`` and ``searched`` (n,) say which is which."""
+    """Images to search with and in.
+
+    ``products`` (n,) is sorted. ``in_gallery`` and ``searched`` (n,) say which is which.
+    """
 
     views: Sequence[View]
     products: npt.NDArray[np.int64]
@@ -37,7 +40,7 @@ class HeldOut:
 
     def ranks(self, vectors: Vectors) -> npt.NDArray[np.int64]:
         """Return the rank of the right product for each searched image, from 0."""
-        return ranks(vectors, self.products, self.in_gallery, self.searched)[0]
+        return ranks_among(vectors, self.products, self.in_gallery, self.searched)[0]
 
     @property
     def of_queries(self) -> npt.NDArray[np.int64]:
@@ -168,7 +171,7 @@ class Batches:
 
     def _apart(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         known = np.array([label in self._known for label in labels.tolist()])
-        apart = (labels[:, None] != labels[None, :]) & known[:, None] & known[None, :]
+        apart: npt.NDArray[np.bool_] = (labels[:, None] != labels[None, :]) & known[:, None] & known[None, :]
         for row, label in enumerate(labels.tolist()):
             if label in self._rejected:
                 told = np.isin(labels, self._rejected[label])

@@ -17,10 +17,13 @@ from matching.learning.intervals import paired_bootstrap, wilson
 # What a head is learned from for the report.
 HEAD_PRODUCTS, HEAD_VIEWS = 1000, 6
 CUTOFFS = (1, 5)
+# Fewer products give no interval of a category's gain.
+MIN_PRODUCTS = 5
 # The stages of transfer, and what the report is compared by.
 STAGES = ("frozen", "with head", "fine-tuned", "fine-tuned with head")
 
-Estimate = dict[str, float]
+# A value with the ends of its interval. A gain over few products has none.
+Estimate = dict[str, float | None]
 Ranks = npt.NDArray[np.int64]
 
 
@@ -50,8 +53,8 @@ def transfer(held_out: HeldOut, ranks: dict[str, Ranks], categories: dict[int, s
         own = np.array([categories.get(int(product), "") == category for product in products])
         by_category[category or "none"] = _figures(products, ranks, own)
     total = _figures(products, ranks, everything)
-    low, high = total["gain"]["recall@1"]["low"], total["gain"]["recall@1"]["high"]
-    better = "after" if low > 0 else "before" if high < 0 else ""
+    low, high = (total["gain"]["recall@1"][end] for end in ("low", "high"))
+    better = "" if low is None else "after" if low > 0 else "before" if high < 0 else ""
     return {**total, "better": better, "by_category": by_category}
 
 
@@ -62,7 +65,8 @@ def _figures(products: Ranks, ranks: dict[str, Ranks], own: npt.NDArray[np.bool_
 
     def gain(k: int) -> Estimate:
         gained = (ranks[STAGES[2]][own] < k).astype(np.float64) - (ranks[STAGES[0]][own] < k)
-        return _estimate(float(gained.mean()), paired_bootstrap(gained, products[own]))
+        enough = len(np.unique(products[own])) >= MIN_PRODUCTS
+        return _estimate(float(gained.mean()), paired_bootstrap(gained, products[own]) if enough else None)
 
     return {
         "products": len(np.unique(products[own])),
@@ -72,7 +76,9 @@ def _figures(products: Ranks, ranks: dict[str, Ranks], own: npt.NDArray[np.bool_
     }
 
 
-def _estimate(value: float, interval: tuple[float, float]) -> Estimate:
+def _estimate(value: float, interval: tuple[float, float] | None) -> Estimate:
+    if interval is None:
+        return {"value": round(value, 4), "low": None, "high": None}
     low, high = interval
     return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
 
@@ -101,5 +107,5 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 
 def _shown(estimate: Estimate, sign: str = "") -> str:
-    value, low, high = (format(estimate[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    shown = [format(end, f"{sign}.3f") for end in estimate.values() if end is not None]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})" if len(shown) > 1 else shown[0]

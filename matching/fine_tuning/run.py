@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from threadpoolctl import threadpool_limits
 
 from core import files
 from core.cpu import cpu_cores
@@ -22,7 +23,7 @@ from gpu.encoders import selection
 from gpu.encoders.weights import Weights
 from gpu.training import loop, trainable
 from gpu.training.errors import FineTuningError
-from gpu.training.model_folder import REPORT, write_model
+from gpu.training.model_folder import write_model
 from gpu.training.trainable import Trainable, model_bytes
 from matching.fine_tuning import batches, data, report
 from matching.fine_tuning.data import TrainingData
@@ -54,7 +55,9 @@ def fine_tune(
     with ExitStack() as stack:
         found = _begin(work, weights, epochs, stack)
         try:
-            figures = _train(weights, found, epochs, work, bar, check)
+            # Threads that wait for each other on a busy machine are slower than one, and hold up searches.
+            with threadpool_limits(limits=_threads(), user_api="blas"):
+                figures = _train(weights, found, epochs, work, bar, check)
             if out.exists():
                 out.rmdir()
             model = write_model(figures.pop("trainable"), out, json.dumps(figures, indent=2).encode() + b"\n")
@@ -64,6 +67,10 @@ def fine_tune(
             raise
         shutil.rmtree(work, ignore_errors=True)
     return {"model": model, "folder": str(out), **figures}
+
+
+def _threads() -> int:
+    return max(1, cpu_cores() // 2)
 
 
 def source_of(start_from: str | None) -> str:
@@ -82,7 +89,7 @@ def source_of(start_from: str | None) -> str:
 def _free_folder(weights: Weights) -> Path:
     """Return the first folder of the data folder that is not there yet. A training that was stopped keeps its own."""
     name = weights.model_id.rpartition("/")[2].partition("@")[0]
-    number, folder = 1, Path(settings.MODELS_ROOT) / f"{name}-tuned"
+    number, folder = 1, Path(settings.TRAINED_ROOT) / f"{name}-tuned"
     while folder.exists():
         number += 1
         folder = folder.with_name(f"{name}-tuned-{number}")
@@ -131,7 +138,7 @@ def _train(
     import torch
 
     started = time.perf_counter()
-    torch.set_num_threads(max(1, cpu_cores() // 2))
+    torch.set_num_threads(_threads())
     encoder = trainable.load(weights)
     parts = batches.split(found)
     plan = batches.Batches(found, parts)
@@ -188,15 +195,3 @@ def _ranks(
     views, products = report.head_views(found, parts.training)
     vectors = loop.embed(encoder, data.paths(parts.test.views), progress)
     return report.ranks_of(parts.test, vectors, loop.embed(encoder, data.paths(views), progress), products)
-
-
-def list_reports() -> list[Report]:
-    """Return the reports of the trained models in the data folder, newest first. Damaged ones are left out."""
-    found = []
-    for path in Path(settings.MODELS_ROOT).glob(f"*/{REPORT}"):
-        try:
-            stored = json.loads(path.read_bytes())
-            found.append({"folder": str(path.parent), "name": path.parent.name, **stored})
-        except (OSError, ValueError, TypeError):
-            logger.warning("%s cannot be read, so its model is not listed", path)
-    return sorted(found, key=lambda one: str(one.get("created_at")), reverse=True)

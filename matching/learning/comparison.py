@@ -113,11 +113,11 @@ def _held_out_ranks(
     for fold, function in enumerate(embed):
         asked = ~in_gallery & (sample.products % len(embed) == fold)
         if asked.any():
-            ranks[asked], dots[asked] = ranks(function(sample.vectors), sample.products, in_gallery, asked)
+            ranks[asked], dots[asked] = ranks_among(function(sample.vectors), sample.products, in_gallery, asked)
     return ranks[~in_gallery], dots[~in_gallery]
 
 
-def ranks(
+def ranks_among(
     vectors: Vectors, products: npt.NDArray[np.int64], in_gallery: npt.NDArray[np.bool_], asked: npt.NDArray[np.bool_]
 ) -> tuple[Ranks, npt.NDArray[np.float64]]:
     """Return for each asked view how many products are more similar than its own, and the dot product with its own.

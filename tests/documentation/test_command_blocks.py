@@ -94,6 +94,9 @@ NOT_RUN: dict[tuple[str, str], str] = {
     ("docs/commands.md", "python manage.py train_head"): (
         "needs 20 products with several views; tests/matching/learning/test_heads.py learns and chooses heads"
     ),
+    ("docs/commands.md", "python manage.py fine_tune"): (
+        "needs a model that can be trained; tests/matching/fine_tuning trains a small one"
+    ),
     ("docs/commands.md", "python manage.py compare_models"): (
         "needs a learned head; tests/matching/learning/test_compare_models.py compares versions"
     ),

@@ -26,8 +26,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--start-from",
             metavar="MODEL",
-            help="a model of the hub, a model folder, a name from list_models, or a head, which stands for its encoder; "
-            "default: the encoder in use",
+            help="a model of the hub, a model folder, a name from list_models, or a head, which stands for its "
+            "encoder; default: the encoder in use",
         )
         parser.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS, metavar="N", help="at most; default: 10")
         parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder; default: one in the data folder")

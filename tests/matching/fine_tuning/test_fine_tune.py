@@ -36,7 +36,7 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def encoder(small_clip: Path, settings: Settings, tmp_path: Path) -> Iterator[Path]:
     """Return the encoder in use, and let trained ones go to a folder of the test."""
-    settings.MODELS_ROOT = tmp_path / "models"
+    settings.TRAINED_ROOT = tmp_path / "models"
     settings.DISK_RESERVE_BYTES = 0
     use_clip(settings, small_clip, tmp_path / "cache")
     yield small_clip
@@ -73,10 +73,10 @@ def test_trained_folder_is_an_encoder_that_can_be_switched_to(
     before = model_id()
     result = run("fine_tune", "--epochs", 1)
     assert result.code == 0, result.err
-    folder = settings.MODELS_ROOT / "small-tuned"
+    folder = settings.TRAINED_ROOT / "small-tuned"
     assert f"CLIP_MODEL={folder}" in result.out or "within the noise" in result.out or "worse" in result.out
     assert service.match_image(Upload(jpeg(1), "q.jpg"), threshold=0).model_name == before
-    assert [path.name for path in settings.MODELS_ROOT.iterdir()] == ["small-tuned"]  # the checkpoint is gone
+    assert [path.name for path in settings.TRAINED_ROOT.iterdir()] == ["small-tuned"]  # the checkpoint is gone
     use_clip(settings, folder, tmp_path / "cache")
     assert run("reindex", "--missing").code == 0
     assert run("switch_model", folder).code == 0
@@ -88,7 +88,7 @@ def test_trained_folder_is_an_encoder_that_can_be_switched_to(
     again = run("fine_tune", "--epochs", 1, "--start-from", folder, "--out", tmp_path / "further")
     assert again.code == 0, again.err
     assert run("fine_tune", "--epochs", 1, "--start-from", folder).code == 0  # a trained model can be trained further
-    assert (settings.MODELS_ROOT / "small-tuned-tuned").is_dir()
+    assert (settings.TRAINED_ROOT / "small-tuned-tuned").is_dir()
 
 
 def test_same_data_gives_the_same_weights(encoder: Path, tmp_path: Path) -> None:
