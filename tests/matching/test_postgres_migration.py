@@ -121,8 +121,8 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
     moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
 
     assert moved.returncode == 0, moved.stderr
-    assert "features: 59 rows" in moved.stdout
-    assert "590 of 590 results are the same before and after" in moved.stdout
+    assert "features: 60 rows" in moved.stdout
+    assert "600 of 600 results are the same before and after" in moved.stdout
     with psycopg.connect(target) as connection:
         unchecked = connection.execute("SELECT count(*) FROM features WHERE checksum IS NULL").fetchone()
         assert unchecked == (0,)
