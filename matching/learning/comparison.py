@@ -109,12 +109,12 @@ def _held_out_ranks(
     sample: Views, in_gallery: npt.NDArray[np.bool_], embed: Sequence[Embed]
 ) -> tuple[Ranks, npt.NDArray[np.float64]]:
     """Return the rank and the dot product of the true product for all views that are not in the gallery."""
-    ranks, dots = np.zeros(len(in_gallery), np.int64), np.zeros(len(in_gallery))
+    found, dots = np.zeros(len(in_gallery), np.int64), np.zeros(len(in_gallery))
     for fold, function in enumerate(embed):
         asked = ~in_gallery & (sample.products % len(embed) == fold)
         if asked.any():
-            ranks[asked], dots[asked] = ranks_among(function(sample.vectors), sample.products, in_gallery, asked)
-    return ranks[~in_gallery], dots[~in_gallery]
+            found[asked], dots[asked] = ranks_among(function(sample.vectors), sample.products, in_gallery, asked)
+    return found[~in_gallery], dots[~in_gallery]
 
 
 def ranks_among(

@@ -118,12 +118,18 @@ def train(
 
 def _train(parts: tuple[Part, ...], from_views: bool, from_decisions: bool, progress: Progress) -> Trained:
     start = time.perf_counter()
-    dim = sum(part.dim for part in parts)
+    in_use = model_versions.in_use()
+    # What the head in use has besides, so that both see the same images.
+    names = {(part.kind, part.model_name) for part in parts}
+    others_parts = in_use.parts if in_use is not None else ()
+    read = (*parts, *(part for part in others_parts if (part.kind, part.model_name) not in names))
+    dim = sum(part.dim for part in read)
+    own = np.arange(sum(part.dim for part in parts))
     folds = [Scatter.empty(dim) for _ in range(FOLDS)]
     digest = hashlib.sha256(repr((parts, MAX_COMPONENTS, SHRINKAGE)).encode())
     sample = Sample(Product.objects.filter(is_historical=True).count())
-    for views in stream(parts, from_views=from_views, from_decisions=from_decisions):
-        digest.update(views.products.tobytes() + views.vectors.tobytes())
+    for views in stream(read, from_views=from_views, from_decisions=from_decisions):
+        digest.update(views.products.tobytes() + views.vectors[:, own].tobytes())
         fold_of_view = views.products % FOLDS
         for fold, scatter in enumerate(folds):
             scatter.add(views.vectors[fold_of_view == fold], views.products[fold_of_view == fold])
@@ -135,14 +141,17 @@ def _train(parts: tuple[Part, ...], from_views: bool, from_decisions: bool, prog
             f"Only {everything.products_with_views} catalogue products have two images or more. A head needs "
             f"{MIN_PRODUCTS_WITH_VIEWS}. Add images to products, or confirm matches: their images count too."
         )
-    mean, projection = fit(everything)
+    mean, projection = fit(_own(everything, own))
     head = Head(f"head-{digest.hexdigest()[:12]}", parts, mean, projection, 0.0)
     others = [everything.without(fold) for fold in folds]
-    name, before = _baseline(parts, others, model_versions.in_use())
+    name, before = _baseline(read, len(parts), others, in_use)
     held_out = sample.views()
     ids = np.unique(held_out.products).tolist()
     categories = dict(Product.objects.filter(pk__in=ids).values_list("pk", "category"))
-    comparison = compare(held_out, [_held_out(parts, scatter) for scatter in others], before, name, categories)
+    after = [_held_out(parts, _own(scatter, own)) for scatter in others]
+    unchanged = np.ones(len(own), np.float32)
+    after = [partial(_of_columns, apply, own, unchanged) for apply in after]
+    comparison = compare(held_out, after, before, name, categories)
     head = replace(head, score_floor=comparison.score_floor)
     logger.info(
         "Learned %s from %d views of %d products, whose hash is %s: gain %+.4f, noise %.4f",
@@ -179,11 +188,18 @@ def _held_out(parts: Sequence[Part], scatter: Scatter) -> Embed:
     return Head("held out", tuple(parts), mean, projection, 0.0).apply
 
 
-def _baseline(parts: Sequence[Part], others: Sequence[Scatter], in_use: Head | None) -> tuple[str, list[Embed]]:
+def _own(scatter: Scatter, columns: npt.NDArray[np.int64]) -> Scatter:
+    return scatter.of_columns(columns, np.ones(len(columns), np.float32))
+
+
+def _baseline(
+    parts: Sequence[Part], new: int, others: Sequence[Scatter], in_use: Head | None
+) -> tuple[str, list[Embed]]:
     """Return what a new head must beat, and its vectors with each fold held out.
 
-    That is the head in use, if the new one has more parts, learned again without the fold: the head itself has seen all
-    products. Otherwise it is the encoder alone, or the legacy features.
+    That is the head in use, if it joins other models, learned again without the fold: the head itself has seen all
+    products. Otherwise it is the encoder alone, or the legacy features. The first ``new`` parts are those of the new
+    head.
     """
     ends = np.cumsum([part.dim for part in parts])
     columns = {
@@ -191,14 +207,14 @@ def _baseline(parts: Sequence[Part], others: Sequence[Scatter], in_use: Head | N
     }
     weights = {(part.kind, part.model_name): part.weight for part in parts}
     used = [(part.kind, part.model_name) for part in in_use.parts] if in_use is not None else []
-    if in_use is not None and set(used) < set(columns):
+    if in_use is not None and set(used) != {(part.kind, part.model_name) for part in parts[:new]}:
         chosen = np.concatenate([columns[key] for key in used])
         factors = np.concatenate(
             [np.full(part.dim, part.weight / weights[part.kind, part.model_name], np.float32) for part in in_use.parts]
         )
         learned = [_held_out(in_use.parts, scatter.of_columns(chosen, factors)) for scatter in others]
         return in_use.version, [partial(_of_columns, apply, chosen, factors) for apply in learned]
-    best = next((part for part in parts if part.kind == CLIP), parts[0])
+    best = next((part for part in parts[:new] if part.kind == CLIP), parts[0])
     own, factor = columns[best.kind, best.model_name], np.full(best.dim, 1 / best.weight, np.float32)
     return best.model_name, [partial(_of_columns, lambda vectors: vectors, own, factor)] * len(others)
 

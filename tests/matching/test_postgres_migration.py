@@ -23,10 +23,10 @@ from django.utils import timezone
 from gpu.models import EmbeddingWorker, EncoderSource, ModelSwitch, ModelVersion, WorkerSample
 from catalogmatch.accounts.models import FirstPassword
 from catalogmatch.accounts.tokens import issue_token
-from matching.models import Match, ModelJob
+from matching.models import DeletedProduct, KeptDecision, KeptVerdict, Match, ModelJob
 from matching.models import Calibration, EvidenceMark, Policy, PolicyCase, ProductAnswer, ReviewLease, SavedFilter
 from matching.models import SecondOpinion, SelfAudit
-from matching.review import decisions, verdicts
+from matching.review import verdicts
 from products.models import ColumnChoice, Deletion, EmbeddingDay, FetchedAddress, ImageDownload, Import, Product
 from products.models import Barcode, ProductImage
 from products.models import PreferenceChange, ProductMerge, QueueSwitch, SameAs
@@ -72,12 +72,11 @@ Calibration.objects.create(model_name="head-1", parameters={"none": 6.25}, stati
 SavedFilter.objects.create(user=reviewer, name="mugs", query="?category=mugs")
 SecondOpinion.objects.create(product=products[0], first={"kind": "new", "candidates": []}, first_reviewer=reviewer)
 ProductAnswer.objects.create(product=products[0], answer="same", not_in_catalogue=0.25, answered_at=now)
-gone = Product.objects.create(sku="GONE")
-ProductImage.objects.create(product=gone, file="gone.jpg", sha256="4" * 64, width=1, height=1)
-Match.objects.create(product=gone, candidate=products[1], similarity_score=70, feature_type="clip",
-                     model_name="m", rank=1)
-decisions.decide(gone.pk, decisions.Choice("new", note="größer"), reviewer)
-gone.delete()
+Product.objects.create(name="the last id, which no later product gets").delete()
+DeletedProduct.objects.create(former_id=999, sku="GONE", deleted_at=now).images.create(sha256="4" * 64)
+KeptDecision.objects.create(former_id=7, product_id=999, kind="new", note="größer", reviewer=reviewer, decided_at=now)
+KeptVerdict.objects.create(former_id=8, product_id=999, candidate_id=products[1].pk, similarity_score=70, rank=1,
+                           feature_type="clip", model_name="m", review_status="rejected", reviewed_at=now)
 policy = Policy.objects.create(category="Lamps", confirms=True, paused_because="ä")
 PolicyCase.objects.create(product=products[0], policy=policy, kind="same", candidate=products[1].pk, probability=0.99,
                           promise=0.98, is_audit=True, handled_at=now)
@@ -122,8 +121,8 @@ def test_catalogue_is_copied_completely(tmp_path, old, target):
     moved = manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target)
 
     assert moved.returncode == 0, moved.stderr
-    assert "features: 59 rows" in moved.stdout
-    assert "590 of 590 results are the same before and after" in moved.stdout
+    assert "features: 60 rows" in moved.stdout
+    assert "600 of 600 results are the same before and after" in moved.stdout
     with psycopg.connect(target) as connection:
         unchecked = connection.execute("SELECT count(*) FROM features WHERE checksum IS NULL").fetchone()
         assert unchecked == (0,)

@@ -319,6 +319,22 @@ def test_head_in_use_goes_on_answering_if_there_is_too_little_to_learn_from(
     assert model_versions.answering().name == version
 
 
+def test_head_of_named_models_must_beat_the_head_in_use(catalogue: list[Product], tmp_path: Path) -> None:
+    version = trained("--adopt", tmp_path=tmp_path)["version"]
+    rng = np.random.default_rng(0)
+    for image in ProductImage.objects.select_related("product"):
+        look = np.random.default_rng(image.product_id).normal(size=16)  # better than nothing, worse than the head
+        vector = (look + 3 * rng.normal(size=16)).astype(np.float32)
+        Feature.objects.create(
+            image=image, product=image.product, **Feature.columns(Features.from_embedding(vector, "weak"))
+        )
+    figures = trained("--models", "weak", "--adopt", tmp_path=tmp_path)
+    assert figures["compared_with"] == version
+    assert figures["gain"] < 0
+    assert not figures["adopted"]
+    assert model_versions.answering().name == version
+
+
 def test_head_finds_a_product_by_the_confirmed_image_of_another_one(catalogue: list[Product], tmp_path: Path) -> None:
     """An image that is like an arrival finds the catalogue product that the arrival was confirmed to be."""
     assert run("switch_model", trained(tmp_path=tmp_path)["version"]).code == 0
