@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from core.database.locks import lock_names
 from core.request_id import request_id
+from gpu.imaging.barcodes import READER
 from gpu.imaging.errors import ImageProcessingError
 from products import quotas
 from products.images import barcodes, storage
@@ -259,7 +260,7 @@ def _save_image(product: Product, image: CleanImage, file_name: str, position: i
         height=image.height,
         position=position,
         request_id=request_id.get(),
-        barcode_reader=barcodes.UNREAD if image.barcodes is None else barcodes.READER,
+        barcode_reader=barcodes.UNREAD if image.barcodes is None else READER,
     )
     if image.barcodes:
         barcodes.add(row, image.barcodes)
