@@ -28,7 +28,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from core.admin.export import ExportAdmin
 from core.admin.history import HistoryRecords
-from core.admin.paging import LongListAdmin, search_words
+from core.admin.paging import MAX_SEARCH_LENGTH, LongListAdmin, search_words
 from core.admin.requests import require_permissions
 from core.database.batches import iter_pk_batches
 from core.spreadsheets.export import ExportTable
@@ -152,7 +152,7 @@ class ProductAdmin(LongListAdmin, BulkDeleteAdmin, CatalogueHistoryAdmin, Export
     ) -> tuple[QuerySet[Product], bool]:
         """Find the SKUs of products that were merged too."""
         found = search(queryset, " ".join(search_words(search_term)))
-        merged = merges.ids_of_old_skus(search_term.strip())
+        merged = merges.ids_of_old_skus(search_term.strip()[:MAX_SEARCH_LENGTH])
         if not merged:
             return found, False
         return queryset.filter(Q(pk__in=merged) | Q(pk__in=found.order_by().values("pk"))), False

@@ -35,8 +35,10 @@ def body(vendor: str, row: str = "products") -> str:
     """Return the SQL of everything else that is known about a product in words."""
     if vendor == "postgresql":
         return f"({row}.category || ' ' || {row}.description || ' ' || {row}.attributes::text)"
-    # Stored JSON escapes letters with accents, so its values are read.
-    tree = f"json_tree({row}.attributes) WHERE type IN ('text', 'integer')"
+    # Stored JSON escapes letters with accents, so its values are read. SQLite reads only 1,000 levels, and older
+    # versions of the program stored more.
+    readable = f"CASE WHEN json_valid({row}.attributes) THEN {row}.attributes ELSE '{{}}' END"
+    tree = f"json_tree({readable}) WHERE type IN ('text', 'integer')"
     values = f"(SELECT group_concat(atom, ' ') FROM {tree})"  # noqa: S608  # nosec B608 # our names
     return (
         f"substr(ifnull({row}.category, '') || ' ' || ifnull({row}.description, '') || ' ' || "

@@ -87,6 +87,7 @@ SelfAudit.objects.create(model_name="m", expected=2, found=1, left_out=2, false_
 ModelJob.objects.create(kind="compare", user=reviewer, state="done", options={"a": "x", "b": "y"}, report={"n": 0.1})
 """
 NOT_MOVED = {"django_migrations", "django_session", "index_changes"}  # docs/scaling.md says why
+TEXT_INDEX = "product_text"  # and the tables in which SQLite keeps it; PostgreSQL has an index of its own
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_every_table_is_copied_or_listed_as_left_out(tmp_path, old, target):
     assert manage(tmp_path, "move_to_postgres", str(old), DATABASE_URL=target).returncode == 0
     with sqlite3.connect(old) as before, psycopg.connect(target) as after:
         found = before.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-        for table in sorted({name for (name,) in found} - NOT_MOVED):
+        for table in sorted({name for (name,) in found if not name.startswith(TEXT_INDEX)} - NOT_MOVED):
             count = f"SELECT count(*) FROM {table}"
             rows = before.execute(count).fetchone()
             assert rows != (0,), f"give {table} a row here, so that its move is tested"

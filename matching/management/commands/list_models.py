@@ -20,7 +20,6 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", dest="report", type=Path, metavar="PATH", help="also write the list here")
-
         parser.add_argument("--measure", action="store_true", help="measure the encoders first; takes about a minute")
 
     def handle(self, *, report: Path | None, measure: bool, **_: Any) -> None:

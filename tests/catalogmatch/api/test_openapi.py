@@ -37,6 +37,8 @@ def test_openapi_document_is_valid_and_lists_every_endpoint() -> None:
         ("GET", "/api/matches/{id}"),
         ("PATCH", "/api/matches/{id}"),
         ("GET", "/api/matches/{id}/explanation"),
+        ("GET", "/api/policies"),
+        ("PATCH", "/api/policies"),
         ("GET", "/api/cases"),
         ("GET", "/api/cases/{id}"),
         ("POST", "/api/cases/{id}/decision"),

@@ -95,7 +95,9 @@ def test_shadow_does_not_answer_before_the_switch_and_not_after_the_rollback(
     version = trained(tmp_path=tmp_path)["version"]
     assert first_hits() == without
     assert f"{version}: head of legacy-1" in run("list_models").out
-    states = {line.split(":")[0]: line.rsplit(", ", 1)[1] for line in run("list_models").out.splitlines()}
+    lines = run("list_models").out.splitlines()
+    words = ("in use", "in the shadow", "kept")
+    states = {line.split(":")[0]: next(word for word in words if f", {word}" in line) for line in lines}
     assert states == {"clip-ViT-B-32": "in the shadow", "legacy-1": "in use", version: "in the shadow"}
     assert run("switch_model", version).code == 0
     assert {kind for kind, _ in first_hits()} == {"head"}
