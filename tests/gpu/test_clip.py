@@ -112,7 +112,7 @@ def test_unloadable_model_is_not_retried_until_its_files_change(own_clip, settin
 
 def test_unknown_backend_is_rejected_by_name(with_clip, settings):
     settings.CLIP_CONFIG = settings.CLIP_CONFIG | {"backend": "cuda"}
-    with pytest.raises(registry.ClipUnavailableError, match="must be one of auto, torch, .*onnx, onnx-int8"):
+    with pytest.raises(registry.ClipUnavailableError, match=r"must be one of auto, torch, .*onnx, onnx-int8"):
         registry.get_encoder()
 
 
