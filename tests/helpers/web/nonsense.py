@@ -23,6 +23,7 @@ from django.test import Client
 from django.utils.datastructures import MultiValueDict
 
 from tests.helpers.sample_images import jpeg
+from tests.helpers.web.routes import APP_LABELS
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
 FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json"
@@ -448,7 +449,7 @@ class Generator:
         odd = re.sub(
             r"<[^>]+>",
             lambda _: value,
-            route.replace("^(?P<app_label>auth|products|matching)/$", "<x>").replace("(?P<url>.*)$", "<x>"),
+            route.replace(APP_LABELS, "<x>").replace("(?P<url>.*)$", "<x>"),
         )
         return b"/" + as_bytes(odd)
 

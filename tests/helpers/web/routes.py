@@ -23,8 +23,14 @@ LEARNED = {
 Ids = dict[str, object]  # the id of a row by the prefix of the routes that need it
 
 
+# Django lists the apps in the order in which their admin modules were imported.
+APP_LABELS = "^(?P<app_label>auth|products|matching)/$"
+
+
 def all_routes() -> list[str]:
-    return list(_routes(get_resolver().url_patterns))
+    """Return the routes of the program, those of the admin's apps always as APP_LABELS."""
+    routes = _routes(get_resolver().url_patterns)
+    return [re.sub(r"\^\(\?P<app_label>[a-z|]+\)/\$", lambda _match: APP_LABELS, route) for route in routes]
 
 
 def _routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
@@ -67,5 +73,5 @@ def address(route: str, ids: Ids) -> str:
     if route.startswith("^media"):
         return f"/media/{PICTURE}"
     value = next(value for prefix, value in ids.items() if route.startswith(prefix))
-    route = route.replace("^(?P<app_label>auth|products|matching)/$", "products/").replace("(?P<url>.*)$", "nothing")
+    route = route.replace(APP_LABELS, "products/").replace("(?P<url>.*)$", "nothing")
     return "/" + re.sub(r"<[^>]+>", str(value), route)
