@@ -55,7 +55,7 @@ def test_table_is_previewed_imported_and_its_rejected_row_corrected(sign_in: Sig
     page = sign_in("uploader")
     page.goto("/admin/")
     page.get_by_role("link", name="Import").click()
-    expect(page.get_by_role("heading", name="Import")).to_be_visible()
+    expect(page.get_by_role("heading", name="Import", exact=True)).to_be_visible()
     table, archive = file("list.csv", rows_as_csv(ROWS, ";").encode("utf-16")), file("pictures.zip", zipped(IMAGES))
     page.get_by_label("Table, ZIP with images, or both").set_input_files([table, archive])
     expect(page.get_by_text("pictures.zip")).to_be_visible()
