@@ -95,7 +95,7 @@ def test_query_image_is_searched_and_saved_as_a_product(
     assert Product.objects.count() == before
 
     page.get_by_label("Lowest score").fill("100")
-    expect(page.get_by_text("No product of the catalogue has such a high score.")).to_be_visible()
+    expect(page.get_by_text("No product of the catalogue reaches")).to_be_visible()
     page.get_by_role("button", name="Save as a new product").click()
     expect(page.get_by_text("The product was added.")).to_be_visible()
     assert Product.objects.count() == before + 1
