@@ -145,7 +145,7 @@ def entries_of(block: Block) -> list[tuple[str, str]]:
     return [key for key in fitting if len(key[1]) == longest]
 
 
-NUMBERS = {"N": "7", "SHARE": "0.3"}  # placeholders of a synopsis that only take numbers
+NUMBERS = {"N": "7", "P": "0.9", "SHARE": "0.3"}  # placeholders of a synopsis that only take numbers
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
