@@ -23,6 +23,8 @@ from tests.helpers.rows import browser_of, make_case
 pytestmark = pytest.mark.django_db
 
 LIST_BOUND = 14
+# A search without a hit asks for parts of its words, each with a query of a millisecond.
+SEARCH_BOUND = 30
 PAGING = 1  # a list of more than one page needs one more query for its keys
 PAGE_BOUND = 26
 API_BOUND = 10  # products come with images, their barcodes and links; a search first asks whether its words are known
@@ -67,6 +69,9 @@ def create_rows(make: Callable[[int], object], numbers: range) -> None:
         make(number)
 
 
+admin.autodiscover()  # the URLs do this at the first request, which is too late for the next line
+
+
 @pytest.mark.parametrize("model", [pytest.param(one, id=one._meta.label_lower) for one in admin.site._registry])
 def test_admin_list_needs_the_same_number_of_queries_for_fifty_rows_as_for_five(model: type[models.Model]) -> None:
     superuser = User.objects.create_superuser("boss")
@@ -81,7 +86,9 @@ def test_admin_list_needs_the_same_number_of_queries_for_fifty_rows_as_for_five(
     create_rows(make, range(5, 50))
     many = counts()
     assert [address for address in few if many[address] > few[address] + PAGING] == []
-    assert max(many.values()) <= LIST_BOUND
+    searches = {address for address in many if "?q=" in address or "&q=" in address}
+    assert max(many[address] for address in many.keys() - searches) <= LIST_BOUND
+    assert max((many[address] for address in searches), default=0) <= SEARCH_BOUND
 
 
 @pytest.mark.parametrize(
