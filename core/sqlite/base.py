@@ -56,8 +56,9 @@ class RetryingCursor(base.SQLiteCursorWrapper):
             except sqlite3.OperationalError as error:
                 if str(error) in TOO_LARGE:
                     raise sqlite3.DataError(str(error)) from error
-                # The lower byte is the code; the upper bytes say why it is busy.
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                # The lower byte is the code; the upper bytes say why it is busy. An error whose message Python cannot
+                # decode, because a damaged file is quoted in it, has no code.
+                is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or self.connection.in_transaction or time.monotonic() - started > self.timeout_seconds:
                     raise
             time.sleep(random.uniform(*POLL_SECONDS))  # noqa: S311  # nosec B311 # no secret
