@@ -39,6 +39,11 @@ class _CheckedReplies(Connection):
         with readable():
             return super().read_response(*arguments, **options)
 
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        # redis-py reads the reply to HELLO itself, also when an acknowledgement opens the connection.
+        with readable():
+            super().on_connect_check_health(check_health)
+
 
 class _CheckedSSLReplies(_CheckedReplies, SSLConnection):
     pass

@@ -7,12 +7,15 @@ import base64
 import json
 import os
 import pickle
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from core.redis_channel import CheckedChannel
 from tests.helpers.installations import REPO
 from tests.helpers.processes import Stack
 from tests.helpers.sample_images import jpeg
@@ -138,6 +141,25 @@ def test_message_that_tells_workers_to_stop_is_ignored(stack: Stack, server: red
     server.publish("/0.celery.pidbox", json.dumps(message))
     assert stack.upload([jpeg(99)], wait=60).body["status"] == "success"
     assert stack.has_workers()
+
+
+def test_greeting_that_is_none_is_an_error_that_the_worker_survives() -> None:
+    """A server that says OK to everything once ended the worker, when an acknowledgement opened the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def say_ok() -> None:
+            connection, _address = listening.accept()
+            with connection:
+                while connection.recv(65_536):
+                    connection.sendall(b"+OK\r\n" * 3)
+
+        thread = threading.Thread(target=say_ok)
+        thread.start()
+        client = CheckedChannel.connection_class(host="127.0.0.1", port=listening.getsockname()[1])
+        with pytest.raises(redis.exceptions.InvalidResponse, match="a foreign reply or value"):
+            client.connect()
+        client.disconnect()
+        thread.join(10)
 
 
 def test_only_the_pipe_to_own_processes_uses_pickle() -> None:
