@@ -6,7 +6,7 @@ IMAGES is a folder with ``catalogue.csv`` (one image a product), ``views.csv`` a
 columns image and sku. For each seed, 30 % of the products are left out of the catalogue. Some views of each other
 product are catalogue images; all other views are arrivals, which wait for a decision. Every 20 decisions the head is
 learned again, with confirmed arrivals as views. The probabilities are adjusted to the decisions, by the functions that
-the program uses. Then recall and calibration error are measured, on a third of the arrivals, which nobody decides, and
+the program uses. Then recall and calibration error are measured, on a third of the arrivals that is never decided, and
 on ``queries.csv``. All orders see the same catalogue and the same arrivals.
 
 Printed are the figures after some numbers of decisions, and how many decisions each order needs for a recall and a

@@ -26,7 +26,7 @@ def require_change(user: User) -> None:
 
 
 def forget_requirement(user: User) -> None:
-    """Note that the password was changed by whoever will use it."""
+    """Note that the password was changed by its owner."""
     FirstPassword.objects.filter(user=user).delete()
 
 

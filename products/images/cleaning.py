@@ -32,8 +32,8 @@ class Upload:
 class CleanImage:
     """An image that passed every check, re-encoded: upright, RGB, without metadata.
 
-    ``original``: the uploaded bytes if originals are kept, else None. ``barcodes``: the GTINs in it, or None if nobody
-    looked for them.
+    ``original``: the uploaded bytes if originals are kept, else None. ``barcodes``: the GTINs in it, or None if they
+    were not looked for.
     """
 
     sha256: str

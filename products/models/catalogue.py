@@ -149,7 +149,7 @@ class ProductImage(BulkDeletable):
         editable=False,
         help_text=_("Images of an earlier version may show wrong colours. `manage.py reindex` makes them again."),
     )
-    # See gpu.imaging.barcodes. 0: nobody has looked for barcodes in it yet.
+    # See gpu.imaging.barcodes. 0: it was not searched for barcodes yet.
     barcode_reader = models.PositiveSmallIntegerField(_("version of the barcode reader"), default=0, editable=False)
     position = models.PositiveIntegerField(_("position"), default=0)
     state = models.CharField(_("state"), max_length=10, choices=State.choices, default=State.PENDING)
